@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+//
+// The C ABI: each function validates, hands the work to a backend, and turns exceptions into a status.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "cpu/backend.h"
+#include "cuda/backend.h"
+#include "error.h"
+#include "fusedssim/fusedssim.h"
+#include "problem.h"
+
+#define FUSEDSSIM_STRING_(x) #x
+#define FUSEDSSIM_STRING(x) FUSEDSSIM_STRING_(x)
+
+namespace fusedssim {
+
+namespace {
+
+template <class F>
+fusedssim_status guarded(F&& f) noexcept {
+    try {
+        f();
+        return FUSEDSSIM_OK;
+    } catch (const Error& error) {
+        set_last_error(error.what());
+        return error.status();
+    } catch (const std::bad_alloc&) {
+        set_last_error("host memory ran out");
+        return FUSEDSSIM_OUT_OF_MEMORY;
+    } catch (const std::exception& error) {
+        set_last_error(error.what());
+        return FUSEDSSIM_INTERNAL_ERROR;
+    } catch (...) {
+        set_last_error("unknown exception");
+        return FUSEDSSIM_INTERNAL_ERROR;
+    }
+}
+
+void run(const Problem& p, const fusedssim_exec& exec) {
+    if (exec.device == FUSEDSSIM_CUDA)
+        cuda::run(p, exec);
+    else
+        cpu::run(p, exec.cpu_threads);
+}
+
+// Writes as much of `from` as the caller's structure has room for; its struct_size stays.
+template <class T>
+void write_struct(T* to, const T& from) {
+    const std::uint32_t struct_size = read_struct_size(to, sizeof from, "info");
+    std::memcpy(reinterpret_cast<char*>(to) + sizeof struct_size,
+                reinterpret_cast<const char*>(&from) + sizeof struct_size,
+                std::min<std::size_t>(struct_size, sizeof from) - sizeof struct_size);
+}
+
+}  // namespace
+
+}  // namespace fusedssim
+
+using namespace fusedssim;
+
+extern "C" {
+
+const char* fusedssim_version(void) {
+    return FUSEDSSIM_STRING(FUSEDSSIM_VERSION_MAJOR) "." FUSEDSSIM_STRING(FUSEDSSIM_VERSION_MINOR) "." FUSEDSSIM_STRING(
+        FUSEDSSIM_VERSION_PATCH);
+}
+
+const char* fusedssim_status_string(fusedssim_status status) {
+    switch (status) {
+        case FUSEDSSIM_OK: return "ok";
+        case FUSEDSSIM_INVALID_ARGUMENT: return "invalid argument";
+        case FUSEDSSIM_INVALID_DTYPE: return "invalid dtype";
+        case FUSEDSSIM_WORKSPACE_TOO_SMALL: return "workspace too small";
+        case FUSEDSSIM_CUDA_UNAVAILABLE: return "CUDA unavailable";
+        case FUSEDSSIM_CUDA_ERROR: return "CUDA error";
+        case FUSEDSSIM_OUT_OF_MEMORY: return "out of memory";
+        case FUSEDSSIM_INTERNAL_ERROR: return "internal error";
+        default: return "unknown status";
+    }
+}
+
+const char* fusedssim_last_error(void) { return last_error(); }
+
+fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedssim_exec* exec,
+                                   const fusedssim_tensor* x, const fusedssim_tensor* y, const fusedssim_tensor* out,
+                                   void* saved, size_t saved_bytes) {
+    return guarded([&] {
+        const fusedssim_exec e = read_exec(exec);
+        run(make_forward(read_params(params), e, {x, y, out, nullptr, nullptr, nullptr, saved, saved_bytes}), e);
+    });
+}
+
+fusedssim_status fusedssim_value_and_grad(const fusedssim_params* params, const fusedssim_exec* exec,
+                                          const fusedssim_tensor* x, const fusedssim_tensor* y,
+                                          const fusedssim_tensor* out, const fusedssim_tensor* grad_x,
+                                          const fusedssim_tensor* grad_y) {
+    return guarded([&] {
+        const fusedssim_exec e = read_exec(exec);
+        run(make_value_and_grad(read_params(params), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
+    });
+}
+
+fusedssim_status fusedssim_backward(const fusedssim_params* params, const fusedssim_exec* exec,
+                                    const fusedssim_tensor* x, const fusedssim_tensor* y, const void* saved,
+                                    size_t saved_bytes, const fusedssim_tensor* grad_out,
+                                    const fusedssim_tensor* grad_x, const fusedssim_tensor* grad_y) {
+    return guarded([&] {
+        const fusedssim_exec e = read_exec(exec);
+        const Arguments a = {x, y, nullptr, grad_out, grad_x, grad_y, const_cast<void*>(saved), saved_bytes};
+        run(make_backward(read_params(params), e, a), e);
+    });
+}
+
+fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, const fusedssim_tensor* scale,
+                                 const fusedssim_tensor* grad) {
+    return guarded([&] {
+        const fusedssim_exec e = read_exec(exec);
+        const ScaleProblem p = make_scale(factor, scale, grad);
+        if (e.device == FUSEDSSIM_CUDA)
+            cuda::scale(p, e);
+        else
+            cpu::scale(p, e.cpu_threads);
+    });
+}
+
+fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_op op,
+                                          fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
+    return guarded([&] {
+        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
+        const fusedssim_exec e = read_exec(exec);
+        const Problem p = make_sizes(read_params(params), op, grads, x);
+        *bytes = e.device == FUSEDSSIM_CUDA ? cuda::workspace_bytes(p) : 0;
+    });
+}
+
+fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec,
+                                      fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
+    return guarded([&] {
+        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
+        const fusedssim_exec e = read_exec(exec);
+        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e.device, grads);
+    });
+}
+
+fusedssim_status fusedssim_get_info(fusedssim_info* info) {
+    return guarded([&] {
+        read_struct_size(info, sizeof *info, "info");
+        fusedssim_info filled{};
+        cuda::fill_info(filled);
+        filled.cpu_isa = cpu::isa();
+        filled.cpu_threads = cpu::default_threads();
+        write_struct(info, filled);
+    });
+}
+
+fusedssim_status fusedssim_get_cuda_device_info(int32_t device_id, fusedssim_cuda_device_info* info) {
+    return guarded([&] {
+        read_struct_size(info, sizeof *info, "info");
+        fusedssim_cuda_device_info filled{};
+        cuda::fill_device_info(device_id, filled);
+        write_struct(info, filled);
+    });
+}
+
+}  // extern "C"

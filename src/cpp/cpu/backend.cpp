@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+#include "cpu/backend.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "core/dtype.h"
+#include "cpu/kernels.h"
+#include "error.h"
+
+namespace fusedssim::cpu {
+
+namespace {
+
+const Kernels& choose_kernels() {
+    const Kernels* best = &kernels_baseline;
+    const char* wanted = std::getenv("FUSEDSSIM_CPU_ISA");
+    std::vector<const Kernels*> usable = {&kernels_baseline};
+#if defined(FUSEDSSIM_HAVE_X86_ISAS)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable.push_back(&kernels_avx2);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        usable.push_back(&kernels_avx512);
+#endif
+    best = usable.back();
+    if (wanted && *wanted) {
+        const auto named = [&](const Kernels* k) { return !std::strcmp(k->name, wanted); };
+        const auto found = std::find_if(usable.begin(), usable.end(), named);
+        if (found == usable.end())
+            fail(FUSEDSSIM_INVALID_ARGUMENT,
+                 "the environment variable FUSEDSSIM_CPU_ISA = %s, expected baseline, avx2 or avx512, as far as this "
+                 "processor and this build have them (best: %s)",
+                 wanted, best->name);
+        best = *found;
+    }
+    return *best;
+}
+
+const Kernels& kernels() {
+    static const Kernels& chosen = choose_kernels();
+    return chosen;
+}
+
+// Runs work(first_task_source) on up to `threads` threads, the calling one included. Threads live for one call: nothing
+// is left behind that a fork could break, and a start costs some ten microseconds, which `threads` accounts for.
+template <class Work>
+void on_threads(int threads, Work&& work) {
+    std::exception_ptr failure;
+    std::mutex mutex;
+    auto guarded = [&] {
+        try {
+            work();
+        } catch (...) {
+            const std::lock_guard<std::mutex> lock(mutex);
+            failure = std::current_exception();
+        }
+    };
+    std::vector<std::thread> others;
+    others.reserve(std::size_t(threads - 1));
+    for (int i = 1; i < threads; ++i) {
+        try {
+            others.emplace_back(guarded);
+        } catch (const std::system_error&) {
+            break;  // the system has no more threads: the ones there are do the work
+        }
+    }
+    guarded();
+    for (std::thread& other : others) other.join();
+    if (failure) std::rethrow_exception(failure);
+}
+
+// As many threads as are asked for and as there are tasks, and no more than pays for starting them.
+int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
+    constexpr std::int64_t kElementsPerThread = 16384;  // about 100 microseconds of work
+    const std::int64_t limit = std::min(tasks, std::max<std::int64_t>(1, elements / kElementsPerThread));
+    return int(std::min<std::int64_t>(asked ? asked : default_threads(), limit));
+}
+
+int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// Equal tiles of at most `most` elements.
+int even_tile(int extent, int most) { return ceil_div(extent, ceil_div(extent, most)); }
+
+Tiling make_tiling(const Problem& p, int threads) {
+    Tiling t{};
+    t.length = p.is_3d ? p.depth : p.height;
+    t.rows = p.is_3d ? p.height : 1;
+    t.columns = p.width;
+    // Tiles whose rings stay in the second-level cache: wide enough that the halo is small, narrow enough that 2r + 1
+    // slices of all quantities fit.
+    t.tile_columns = even_tile(t.columns, p.is_3d ? 128 : 512);
+    t.tile_rows = even_tile(t.rows, 32);
+    t.tiles_x = ceil_div(t.columns, t.tile_columns);
+    t.tiles_y = ceil_div(t.rows, t.tile_rows);
+    // Chunks, if there are too few tiles for the threads; each pays for its halo.
+    const std::int64_t tiles = p.planes() * t.tiles_y * t.tiles_x;
+    const int shortest = std::max(16, 8 * p.radius);
+    const std::int64_t wanted = (4 * std::int64_t(threads) + tiles - 1) / tiles;
+    t.chunks = threads == 1 ? 1 : int(std::max<std::int64_t>(1, std::min<std::int64_t>(wanted, t.length / shortest)));
+    t.chunk = ceil_div(t.length, t.chunks);
+    t.chunks = ceil_div(t.length, t.chunk);
+    t.tasks = tiles * t.chunks;
+    return t;
+}
+
+struct AlignedDelete {
+    void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
+};
+
+void write_values(const Problem& p, const Tiling& t, const std::vector<double>& sums) {
+    const std::int64_t per_group = p.planes_per_group * t.tiles_y * t.tiles_x * t.length;
+    const double count = double(p.planes_per_group) * double(p.counted());
+    for (std::int64_t group = 0; group < p.groups; ++group) {
+        double deficit = 0;
+        for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) deficit += sums[std::size_t(i)];
+        const double value = (count - deficit) * p.value_factor;
+        // A group is everything, an image, or a plane: its first plane tells where its value goes.
+        const std::int64_t plane = group * p.planes_per_group;
+        const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;
+        if (p.dtype == FUSEDSSIM_FLOAT64)
+            static_cast<double*>(p.value.data)[at] = value;
+        else
+            static_cast<float*>(p.value.data)[at] = float(value);
+    }
+}
+
+}  // namespace
+
+const char* isa() { return kernels().name; }
+
+int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
+
+void run(const Problem& p, int threads) {
+    const Kernels& k = kernels();
+    const std::int64_t elements = p.planes() * p.volume();
+    const int available = thread_count(threads, p.planes() * p.volume(), elements);
+    const Tiling t = make_tiling(p, available);
+    std::vector<double> sums(std::size_t(p.planes() * t.tiles_y * t.tiles_x * t.length), 0.0);
+    const std::size_t bytes = k.scratch_bytes(p, t);
+    std::atomic<std::int64_t> next{0};
+    on_threads(thread_count(available, t.tasks, elements), [&] {
+        const std::unique_ptr<void, AlignedDelete> scratch(::operator new(bytes, std::align_val_t(64)));
+        std::memset(scratch.get(), 0, bytes);
+        for (std::int64_t i; (i = next.fetch_add(1)) < t.tasks;) {
+            Task task{};
+            std::int64_t rest = i;
+            task.chunk = int(rest % t.chunks);
+            rest /= t.chunks;
+            task.tile_x = int(rest % t.tiles_x);
+            rest /= t.tiles_x;
+            task.tile_y = int(rest % t.tiles_y);
+            task.plane = rest / t.tiles_y;
+            k.run(p, t, task, scratch.get(), sums.data());
+        }
+    });
+    if (p.value.data) write_values(p, t, sums);
+}
+
+void scale(const ScaleProblem& p, int threads) {
+    const Kernels& k = kernels();
+    const std::int64_t planes = p.images * p.channels;
+    std::atomic<std::int64_t> next{0};
+    on_threads(thread_count(threads, planes, planes * p.depth * p.height * p.width / 8), [&] {
+        for (std::int64_t plane; (plane = next.fetch_add(1)) < planes;) k.scale(p, plane);
+    });
+}
+
+}  // namespace fusedssim::cpu

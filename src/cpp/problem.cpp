@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: MIT
+#include "problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/dtype.h"
+#include "error.h"
+
+namespace fusedssim {
+
+namespace {
+
+constexpr int kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
+
+fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
+    fusedssim_tensor t{};
+    read_struct(&t, sizeof t, tensor, name);
+    if (!dtype_name(t.dtype))
+        fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = %d is not a fusedssim_dtype", name, int(t.dtype));
+    if (t.ndim < 0 || t.ndim > FUSEDSSIM_MAX_NDIM)
+        fail(kInvalid, "%s.ndim = %d, expected 0 to %d", name, int(t.ndim), FUSEDSSIM_MAX_NDIM);
+    for (int i = 0; i < t.ndim; ++i)
+        if (t.shape[i] < 1)
+            fail(kInvalid, "%s.shape[%d] = %lld, expected at least 1", name, i, static_cast<long long>(t.shape[i]));
+    return t;
+}
+
+void require_data(const fusedssim_tensor& t, const char* name) {
+    if (!t.data) fail(kInvalid, "%s.data is NULL", name);
+    const std::size_t size = dtype_size(t.dtype);
+    if (reinterpret_cast<std::uintptr_t>(t.data) % size)
+        fail(kInvalid, "%s.data = %p is not aligned to the %zu bytes of a %s", name, t.data, size, dtype_name(t.dtype));
+}
+
+// Outputs must not write an element twice: sorted by stride, each axis has to step over all that lies below it.
+void require_no_self_overlap(const fusedssim_tensor& t, const char* name) {
+    int order[FUSEDSSIM_MAX_NDIM], axes = 0;
+    for (int i = 0; i < t.ndim; ++i) {
+        if (t.shape[i] == 1) continue;
+        int k = axes++;
+        for (; k > 0 && std::abs(t.stride[order[k - 1]]) > std::abs(t.stride[i]); --k) order[k] = order[k - 1];
+        order[k] = i;
+    }
+    std::int64_t span = 0;  // distance from the first to the last element of the axes so far
+    for (int k = 0; k < axes; ++k) {
+        const int i = order[k];
+        const std::int64_t stride = std::abs(t.stride[i]);
+        if (stride <= span)
+            fail(kInvalid, "%s.stride[%d] = %lld makes elements of %s overlap", name, i,
+                 static_cast<long long>(t.stride[i]), name);
+        span += stride * (t.shape[i] - 1);
+    }
+}
+
+void require_same_shape(const fusedssim_tensor& t, const char* name, int ndim, const std::int64_t* shape,
+                        const char* what) {
+    if (t.ndim != ndim) fail(kInvalid, "%s.ndim = %d, expected %d (%s)", name, int(t.ndim), ndim, what);
+    for (int i = 0; i < ndim; ++i)
+        if (t.shape[i] != shape[i])
+            fail(kInvalid, "%s.shape[%d] = %lld, expected %lld (%s)", name, i, static_cast<long long>(t.shape[i]),
+                 static_cast<long long>(shape[i]), what);
+}
+
+void require_dtype(const fusedssim_tensor& t, const char* name, fusedssim_dtype dtype, const char* why) {
+    if (t.dtype != dtype)
+        fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = %s, expected %s (%s)", name, dtype_name(t.dtype), dtype_name(dtype),
+             why);
+}
+
+void require_distinct(const fusedssim_tensor& out, const char* name, const fusedssim_tensor& in, const char* in_name) {
+    if (out.data == in.data) fail(kInvalid, "%s.data = %s.data: %s would be overwritten", name, in_name, in_name);
+}
+
+// The view of an image, a volume or a map.
+View spatial_view(const fusedssim_tensor& t) {
+    const std::int64_t* s = t.stride;
+    return t.ndim == 5 ? View{t.data, s[0], s[1], s[2], s[3], s[4]} : View{t.data, s[0], s[1], 0, s[2], s[3]};
+}
+
+// The view of a value for everything, for each image or for each plane.
+View group_view(const fusedssim_tensor& t) {
+    return View{t.data, t.ndim > 0 ? t.stride[0] : 0, t.ndim > 1 ? t.stride[1] : 0, 0, 0, 0};
+}
+
+// Taps are computed in double, and sum to 1.
+void fill_taps(Problem& p, const fusedssim_params& params) {
+    double sum = 0;
+    for (int k = 0; k <= p.radius; ++k) {
+        p.taps[k] = std::exp(-0.5 * k * k / (params.sigma * params.sigma));
+        sum += k ? 2 * p.taps[k] : p.taps[k];
+    }
+    for (int k = 0; k <= p.radius; ++k) p.taps[k] /= sum;
+}
+
+void check_positive(double value, const char* name) {
+    if (!(value > 0) || !std::isfinite(value)) fail(kInvalid, "%s = %g, expected a positive number", name, value);
+}
+
+void check_params(const fusedssim_params& params) {
+    if (params.padding != FUSEDSSIM_PADDING_SAME && params.padding != FUSEDSSIM_PADDING_VALID)
+        fail(kInvalid, "params.padding = %d is not a fusedssim_padding", int(params.padding));
+    if (params.reduction < FUSEDSSIM_REDUCTION_MEAN || params.reduction > FUSEDSSIM_REDUCTION_NONE)
+        fail(kInvalid, "params.reduction = %d is not a fusedssim_reduction", int(params.reduction));
+    if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
+        fail(kInvalid, "params.window_size = %d, expected an odd number from 1 to %d", int(params.window_size),
+             FUSEDSSIM_MAX_WINDOW_SIZE);
+    check_positive(params.sigma, "params.sigma");
+    check_positive(params.data_range, "params.data_range");
+    for (const auto& [value, name] : {std::pair{params.k1, "params.k1"}, std::pair{params.k2, "params.k2"}})
+        if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "%s = %g, expected a number >= 0", name, value);
+    if (!std::isfinite(params.grad_scale)) fail(kInvalid, "params.grad_scale = %g is not finite", params.grad_scale);
+}
+
+// All axes but the first are int in the kernels, with room for what they add to them.
+void require_axis_fits(const fusedssim_tensor& t, const char* name, int axis) {
+    constexpr std::int64_t kMost = std::numeric_limits<int>::max() - 4096;
+    if (axis > 0 && t.shape[axis] > kMost)
+        fail(kInvalid, "%s.shape[%d] = %lld, expected at most %lld", name, axis, static_cast<long long>(t.shape[axis]),
+             static_cast<long long>(kMost));
+}
+
+// Everything that follows from params and the shape of x.
+Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
+    check_params(params);
+    if (x.ndim != 4 && x.ndim != 5)
+        fail(kInvalid, "x.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
+    Problem p{};
+    p.is_3d = x.ndim == 5;
+    p.dtype = x.dtype;
+    p.radius = params.window_size / 2;
+    p.crop = params.padding == FUSEDSSIM_PADDING_VALID ? p.radius : 0;
+    std::int64_t elements = 1;
+    for (int i = 0; i < x.ndim; ++i) {
+        require_axis_fits(x, "x", i);
+        if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop))
+            fail(kInvalid, "x.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
+                 int(params.window_size));
+        if (x.shape[i] > (std::int64_t(1) << 60) / elements) fail(kInvalid, "x has too many elements");
+        elements *= x.shape[i];
+    }
+    p.images = x.shape[0];
+    p.channels = x.shape[1];
+    p.depth = p.is_3d ? int(x.shape[2]) : 1;
+    p.height = int(x.shape[x.ndim - 2]);
+    p.width = int(x.shape[x.ndim - 1]);
+    fill_taps(p, params);
+    const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
+    p.c1x2 = 2 * c1 * c1;
+    // A window of one tap has no variance: the contrast is 1 whatever C2 is. A large C2 keeps the derivatives by the
+    // variances, which would cancel, from spoiling the gradient.
+    p.c2x2 = p.radius ? 2 * c2 * c2 : 1e30;
+
+    p.groups = 1;
+    p.planes_per_group = p.planes();
+    if (params.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE) {
+        p.groups = p.images;
+        p.planes_per_group = p.channels;
+    } else if (params.reduction == FUSEDSSIM_REDUCTION_PER_PLANE) {
+        p.groups = p.planes();
+        p.planes_per_group = 1;
+    }
+    const bool is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
+    p.value_factor = is_mean ? 1 / (double(p.planes_per_group) * double(p.counted())) : 1;
+    p.grad_factor = p.value_factor * params.grad_scale;
+    p.upstream = kUpstreamOne;
+    return p;
+}
+
+// The shape that the reduction gives `out`; returns the number of axes.
+int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* shape) {
+    int n = 0;
+    if (params.reduction >= FUSEDSSIM_REDUCTION_PER_IMAGE) shape[n++] = p.images;
+    if (params.reduction >= FUSEDSSIM_REDUCTION_PER_PLANE) shape[n++] = p.channels;
+    if (params.reduction == FUSEDSSIM_REDUCTION_NONE) {
+        if (p.is_3d) shape[n++] = p.depth - 2 * p.crop;
+        shape[n++] = p.height - 2 * p.crop;
+        shape[n++] = p.width - 2 * p.crop;
+    }
+    return n;
+}
+
+std::size_t saved_bytes_of(const Problem& p, fusedssim_device device, int grads) {
+    // In one pass over an image, or on the CPU, computing again is cheaper than memory.
+    if (device != FUSEDSSIM_CUDA || !p.is_3d) return 0;
+    return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(p.volume()) *
+           dtype_size(arithmetic_dtype(p.dtype));
+}
+
+struct Checked {
+    fusedssim_tensor x, y;
+    Problem problem;
+};
+
+// What all three operations share.
+Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
+    Checked c{read_tensor(a.x, "x"), read_tensor(a.y, "y"), {}};
+    require_dtype(c.y, "y", c.x.dtype, "the dtype of x");
+    require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of x");
+    c.problem = make_base(params, c.x);
+    require_data(c.x, "x");
+    require_data(c.y, "y");
+    c.problem.x = spatial_view(c.x);
+    c.problem.y = spatial_view(c.y);
+    if (a.saved) {
+        for (const int grads : {1, 2}) {
+            const std::size_t bytes = saved_bytes_of(c.problem, exec.device, grads);
+            if (bytes && bytes == a.saved_bytes) c.problem.saved_grads = grads;
+        }
+        if (!c.problem.saved_grads)
+            fail(kInvalid, "saved_bytes = %zu, expected what fusedssim_saved_size() gives: %zu for one gradient, %zu for both",
+                 a.saved_bytes, saved_bytes_of(c.problem, exec.device, 1), saved_bytes_of(c.problem, exec.device, 2));
+        if (reinterpret_cast<std::uintptr_t>(a.saved) % 16) fail(kInvalid, "saved = %p is not aligned to 16 bytes", a.saved);
+        c.problem.saved = a.saved;
+    } else if (a.saved_bytes) {
+        fail(kInvalid, "saved is NULL, saved_bytes = %zu", a.saved_bytes);
+    }
+    return c;
+}
+
+// Checks a tensor with one value for each element of `out`, and returns its view.
+View check_out(const Checked& c, const fusedssim_params& params, const fusedssim_tensor& t, const char* name) {
+    std::int64_t shape[FUSEDSSIM_MAX_NDIM];
+    const int ndim = out_shape(c.problem, params, shape);
+    require_dtype(t, name, arithmetic_dtype(c.x.dtype), "the type of the arithmetic");
+    require_same_shape(t, name, ndim, shape, "as the reduction and the padding want");
+    require_data(t, name);
+    return params.reduction == FUSEDSSIM_REDUCTION_NONE ? spatial_view(t) : group_view(t);
+}
+
+void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor* out) {
+    const fusedssim_tensor t = read_tensor(out, "out");
+    const View view = check_out(c, params, t, "out");
+    require_no_self_overlap(t, "out");
+    require_distinct(t, "out", c.x, "x");
+    require_distinct(t, "out", c.y, "y");
+    (params.reduction == FUSEDSSIM_REDUCTION_NONE ? c.problem.map : c.problem.value) = view;
+}
+
+View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name) {
+    const fusedssim_tensor t = read_tensor(grad, name);
+    require_dtype(t, name, c.x.dtype, "the dtype of x");
+    require_same_shape(t, name, c.x.ndim, c.x.shape, "the shape of x");
+    require_data(t, name);
+    require_no_self_overlap(t, name);
+    require_distinct(t, name, c.x, "x");
+    require_distinct(t, name, c.y, "y");
+    return spatial_view(t);
+}
+
+void set_grads(Checked& c, const Arguments& a) {
+    if (!a.grad_x && !a.grad_y) fail(kInvalid, "grad_x and grad_y are both NULL, expected at least one");
+    Problem& p = c.problem;
+    if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x");
+    if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y");
+    void* const others[] = {p.grad_y.data, p.map.data, p.value.data, const_cast<void*>(p.grad_out.data), p.saved};
+    const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved"};
+    for (int i = 0; i < 5; ++i) {
+        if (p.grad_x.data && p.grad_x.data == others[i]) fail(kInvalid, "grad_x.data is also the data of %s", names[i]);
+        if (i && p.grad_y.data && p.grad_y.data == others[i])
+            fail(kInvalid, "grad_y.data is also the data of %s", names[i]);
+    }
+    if (p.saved && p.saved_grads == 1 && a.grad_y)
+        fail(kInvalid, "saved was filled for grad_x alone (saved_bytes = %zu), expected grad_y to be NULL", a.saved_bytes);
+    if (!p.grad_x.data && !p.saved) {
+        // SSIM is symmetric: the gradient by y of (x, y) is the gradient by x of (y, x).
+        std::swap(p.x, p.y);
+        std::swap(p.grad_x, p.grad_y);
+    }
+}
+
+}  // namespace
+
+std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name) {
+    if (!from) fail(kInvalid, "%s is NULL", name);
+    std::uint32_t given;
+    std::memcpy(&given, from, sizeof given);
+    if (given < 2 * sizeof given || given > 65536)
+        fail(kInvalid, "%s.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
+    return given;
+}
+
+void read_struct(void* to, std::size_t size, const void* from, const char* name) {
+    const std::uint32_t given = read_struct_size(from, size, name);
+    const auto* bytes = static_cast<const unsigned char*>(from);
+    for (std::size_t i = size; i < given; ++i)
+        if (bytes[i])
+            fail(kInvalid, "%s.struct_size = %u: byte %zu is not zero, and this library knows only the first %zu", name,
+                 unsigned(given), i, size);
+    std::memcpy(to, from, std::min<std::size_t>(size, given));
+}
+
+fusedssim_params read_params(const fusedssim_params* params) {
+    fusedssim_params p = FUSEDSSIM_PARAMS_DEFAULT;
+    read_struct(&p, sizeof p, params, "params");
+    return p;
+}
+
+fusedssim_exec read_exec(const fusedssim_exec* exec) {
+    fusedssim_exec e = FUSEDSSIM_EXEC_DEFAULT;
+    read_struct(&e, sizeof e, exec, "exec");
+    if (e.device != FUSEDSSIM_CPU && e.device != FUSEDSSIM_CUDA)
+        fail(kInvalid, "exec.device = %d is not a fusedssim_device", int(e.device));
+    if (e.device_id < 0) fail(kInvalid, "exec.device_id = %d, expected at least 0", int(e.device_id));
+    if (e.cpu_threads < 0) fail(kInvalid, "exec.cpu_threads = %d, expected at least 0", int(e.cpu_threads));
+    return e;
+}
+
+Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
+    Checked c = make_images(params, exec, a);
+    set_out(c, params, a.out);
+    return c.problem;
+}
+
+Problem make_value_and_grad(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
+    Checked c = make_images(params, exec, a);
+    if (a.out) set_out(c, params, a.out);
+    set_grads(c, a);
+    return c.problem;
+}
+
+Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
+    Checked c = make_images(params, exec, a);
+    c.problem.grad_out = check_out(c, params, read_tensor(a.grad_out, "grad_out"), "grad_out");
+    c.problem.upstream = params.reduction == FUSEDSSIM_REDUCTION_NONE ? kUpstreamMap : kUpstreamPlane;
+    set_grads(c, a);
+    return c.problem;
+}
+
+Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x) {
+    const fusedssim_tensor t = read_tensor(x, "x");
+    Problem p = make_base(params, t);
+    if (op < FUSEDSSIM_OP_FORWARD || op > FUSEDSSIM_OP_BACKWARD_SAVED)
+        fail(kInvalid, "op = %d is not a fusedssim_op", int(op));
+    if (grads & ~std::uint32_t(FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y))
+        fail(kInvalid, "grads = %u, expected a combination of FUSEDSSIM_GRAD_X and FUSEDSSIM_GRAD_Y", unsigned(grads));
+    const bool writes_value = op == FUSEDSSIM_OP_FORWARD || op == FUSEDSSIM_OP_VALUE_AND_GRAD;
+    void* const something = &p;
+    if (writes_value) (params.reduction == FUSEDSSIM_REDUCTION_NONE ? p.map : p.value).data = something;
+    if (op != FUSEDSSIM_OP_FORWARD && grads) p.grad_x.data = something;
+    if (op != FUSEDSSIM_OP_FORWARD && grads == (FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y)) p.grad_y.data = something;
+    if (op == FUSEDSSIM_OP_BACKWARD_SAVED) {
+        p.saved = something;
+        p.saved_grads = 2;
+    }
+    return p;
+}
+
+ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad) {
+    if (!std::isfinite(factor)) fail(kInvalid, "factor = %g is not finite", factor);
+    const fusedssim_tensor s = read_tensor(scale, "scale"), g = read_tensor(grad, "grad");
+    if (g.ndim != 4 && g.ndim != 5) fail(kInvalid, "grad.ndim = %d, expected 4 or 5", int(g.ndim));
+    require_dtype(s, "scale", arithmetic_dtype(g.dtype), "the type of the arithmetic");
+    if (s.ndim > 2) fail(kInvalid, "scale.ndim = %d, expected 0, 1 ([N]) or 2 ([N, C])", int(s.ndim));
+    require_same_shape(s, "scale", s.ndim, g.shape, "the first axes of grad");
+    require_data(s, "scale");
+    require_data(g, "grad");
+    require_no_self_overlap(g, "grad");
+    require_distinct(g, "grad", s, "scale");
+    for (int i = 0; i < g.ndim; ++i) require_axis_fits(g, "grad", i);
+    ScaleProblem p{};
+    p.dtype = g.dtype;
+    p.scale_dtype = s.dtype;
+    p.images = g.shape[0];
+    p.channels = g.shape[1];
+    p.depth = g.ndim == 5 ? g.shape[2] : 1;
+    p.height = g.shape[g.ndim - 2];
+    p.width = g.shape[g.ndim - 1];
+    p.scale = group_view(s);
+    p.grad = spatial_view(g);
+    p.factor = factor;
+    return p;
+}
+
+std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads) {
+    // The maps for grad_x alone do not serve grad_y: those of both do.
+    return grads ? saved_bytes_of(p, device, grads == FUSEDSSIM_GRAD_X ? 1 : 2) : 0;
+}
+
+void require_workspace(const fusedssim_exec& exec, std::size_t bytes) {
+    if (!bytes) return;
+    if (!exec.workspace || exec.workspace_bytes < bytes)
+        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "exec.workspace = %p with exec.workspace_bytes = %llu, expected %zu bytes",
+             exec.workspace, static_cast<unsigned long long>(exec.workspace_bytes), bytes);
+    if (reinterpret_cast<std::uintptr_t>(exec.workspace) % 16)
+        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "exec.workspace = %p is not aligned to 16 bytes", exec.workspace);
+}
+
+}  // namespace fusedssim

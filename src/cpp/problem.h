@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+//
+// Validation: from the arguments of a C call to one description of the work that both backends read. What is here has
+// been checked; nothing behind it checks again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/view.h"
+#include "fusedssim/fusedssim.h"
+
+namespace fusedssim {
+
+struct Problem {
+    bool is_3d;
+    fusedssim_dtype dtype;
+    // Images have depth 1. Each spatial axis fits an int.
+    std::int64_t images, channels;
+    int depth, height, width;
+
+    int radius;
+    double taps[kMaxRadius + 1];  // from the centre of the window outwards, zero beyond the radius
+    double c1x2, c2x2;            // 2 C1, 2 C2
+    int crop;                     // elements that padding VALID takes off each end of an axis
+
+    View x, y;
+    View map;             // out, if the reduction is NONE
+    View value;           // out, if it is another
+    View grad_out;        // as `upstream` says
+    View grad_x, grad_y;  // where nothing is saved and only grad_y is wanted, x and y (and so these) are exchanged
+    Upstream upstream;
+
+    // The value of a group of planes is its sum of SSIM times value_factor; a map element's derivative is multiplied by
+    // grad_factor (1 / its group's elements for a mean, and grad_scale).
+    std::int64_t groups, planes_per_group;
+    double value_factor, grad_factor;
+
+    // Partial maps (to be) saved, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
+    void* saved;
+    int saved_grads;
+
+    std::int64_t planes() const { return images * channels; }
+    std::int64_t volume() const { return std::int64_t(depth) * height * width; }  // elements of a plane
+    std::int64_t counted() const {                                               // map elements of a plane
+        return std::int64_t(is_3d ? depth - 2 * crop : 1) * (height - 2 * crop) * (width - 2 * crop);
+    }
+    int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
+};
+
+// The arguments of the operations; what an operation does not have is NULL.
+struct Arguments {
+    const fusedssim_tensor *x, *y, *out, *grad_out, *grad_x, *grad_y;
+    void* saved;
+    std::size_t saved_bytes;
+};
+
+// Copies of the caller's structures, with defaults where they are shorter.
+fusedssim_params read_params(const fusedssim_params* params);
+fusedssim_exec read_exec(const fusedssim_exec* exec);
+
+Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
+Problem make_value_and_grad(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
+Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
+
+// The problem of an operation on images like x, of which nothing but sizes is asked. The pointers that the operation
+// would be given are set to something that is not NULL.
+Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x);
+
+// Bytes that a forward saves for a backward that will write `grads`.
+std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads);
+
+struct ScaleProblem {
+    fusedssim_dtype dtype, scale_dtype;
+    std::int64_t images, channels;
+    std::int64_t depth, height, width;
+    View scale, grad;
+    double factor;
+};
+ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad);
+
+// The struct_size of a caller's structure, which this library knows to have `size` bytes.
+std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name);
+
+// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to.
+void read_struct(void* to, std::size_t size, const void* from, const char* name);
+
+// Fails unless exec has `bytes` of workspace.
+void require_workspace(const fusedssim_exec& exec, std::size_t bytes);
+
+}  // namespace fusedssim

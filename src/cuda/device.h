@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+//
+// What all kernels share: element types, loads and stores, the sum of a block.
+#pragma once
+
+#include "core/ssim_math.h"
+#include "params.h"
+
+namespace fusedssim {
+
+struct f16 {
+    unsigned short bits;
+};
+struct bf16 {
+    unsigned short bits;
+};
+using f32 = float;
+using f64 = double;
+// float32, float16 or bfloat16, decided at run time.
+struct any;
+
+// Values of fusedssim_dtype.
+enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
+
+template <class T>
+struct Arithmetic {
+    using type = float;
+};
+template <>
+struct Arithmetic<f64> {
+    using type = double;
+};
+template <class T>
+using arithmetic_t = typename Arithmetic<T>::type;
+
+__device__ __forceinline__ float to_arithmetic(float v) { return v; }
+__device__ __forceinline__ double to_arithmetic(double v) { return v; }
+__device__ __forceinline__ float to_arithmetic(f16 v) {
+    float r;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(v.bits));
+    return r;
+}
+__device__ __forceinline__ float to_arithmetic(bf16 v) { return __uint_as_float(unsigned(v.bits) << 16); }
+
+__device__ __forceinline__ void from_arithmetic(float v, float& out) { out = v; }
+__device__ __forceinline__ void from_arithmetic(double v, double& out) { out = v; }
+__device__ __forceinline__ void from_arithmetic(float v, f16& out) {
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+}
+// Round to nearest even, NaN kept: GPUs before sm_80 have no instruction for it.
+__device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
+    const unsigned bits = __float_as_uint(v);
+    const unsigned rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    out.bits = (unsigned short)((v == v ? rounded : (bits | 0x400000u)) >> 16);
+}
+
+// An array of elements of type T (or, for `any`, of the dtype that is given).
+template <class T>
+struct Elements {
+    using A = arithmetic_t<T>;
+    __device__ __forceinline__ static A load(const void* data, long long i, int) {
+        return to_arithmetic(static_cast<const T*>(data)[i]);
+    }
+    __device__ __forceinline__ static void store(void* data, long long i, int, A v) {
+        from_arithmetic(v, static_cast<T*>(data)[i]);
+    }
+};
+template <>
+struct Elements<any> {
+    __device__ __forceinline__ static float load(const void* data, long long i, int dtype) {
+        if (dtype == kFloat16) return Elements<f16>::load(data, i, dtype);
+        if (dtype == kBfloat16) return Elements<bf16>::load(data, i, dtype);
+        return Elements<f32>::load(data, i, dtype);
+    }
+    __device__ __forceinline__ static void store(void* data, long long i, int dtype, float v) {
+        if (dtype == kFloat16) return Elements<f16>::store(data, i, dtype, v);
+        if (dtype == kBfloat16) return Elements<bf16>::store(data, i, dtype, v);
+        return Elements<f32>::store(data, i, dtype, v);
+    }
+};
+
+// Four values that travel through shared memory together.
+template <class A>
+struct alignas(16) Quad {
+    A v[4];
+};
+
+__device__ __forceinline__ int imin(int a, int b) { return a < b ? a : b; }
+__device__ __forceinline__ int imax(int a, int b) { return a > b ? a : b; }
+// Quotient and remainder of a possibly negative compile-time constant.
+FUSEDSSIM_CONSTEXPR int floor_div(int v, int n) { return v >= 0 ? v / n : -((-v + n - 1) / n); }
+FUSEDSSIM_CONSTEXPR int floor_mod(int v, int n) { return v - floor_div(v, n) * n; }
+FUSEDSSIM_CONSTEXPR int iabs(int v) { return v < 0 ? -v : v; }
+
+// The filter along the axis that a block walks: a thread keeps 2R running sums, one for each output that is still
+// incomplete. A new value is added to all of them, the oldest leaves complete. It costs one FMA a tap, without a ring
+// buffer or index arithmetic.
+template <class A, int R>
+struct TransposedFir {
+    A sums[2 * R];
+
+    __device__ __forceinline__ TransposedFir() {
+#pragma unroll
+        for (int k = 0; k < 2 * R; ++k) sums[k] = A(0);
+    }
+    // Takes the value at position i, returns the filtered value at i - R.
+    __device__ __forceinline__ A step(A value, const A* taps) {
+        const A out = taps[R] * value + sums[0];
+#pragma unroll
+        for (int k = 0; k + 1 < 2 * R; ++k) sums[k] = taps[iabs(k + 1 - R)] * value + sums[k + 1];
+        sums[2 * R - 1] = taps[R] * value;
+        return out;
+    }
+};
+
+// The tile of a block.
+struct Tile {
+    long long block, plane;
+    int chunk, tile_y, tile_x;
+
+    // Blocks are numbered plane by plane, so that the sums of a plane, and of an image, lie side by side.
+    template <class A>
+    __device__ __forceinline__ explicit Tile(const SsimParams<A>& p) {
+        block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
+        const long long per_plane = (long long)p.chunks * p.tiles_y * p.tiles_x;
+        plane = block / per_plane;
+        long long rest = block - plane * per_plane;
+        tile_x = int(rest % p.tiles_x);
+        rest /= p.tiles_x;
+        tile_y = int(rest % p.tiles_y);
+        chunk = int(rest / p.tiles_y);
+    }
+};
+
+// Element offset of a plane.
+__device__ __forceinline__ long long plane_offset(const View& v, long long plane, int channels) {
+    const long long n = plane / channels, c = plane - n * channels;
+    return n * v.n + c * v.c;
+}
+
+// The sum of one value a thread, in a fixed order, written for the block by its first thread.
+template <int THREADS>
+__device__ __forceinline__ void store_block_sum(double value, double* sums, long long block) {
+    __shared__ double warps[THREADS / 32];
+#pragma unroll
+    for (int lane = 16; lane; lane /= 2) value += __shfl_down_sync(0xffffffffu, value, lane);
+    if ((threadIdx.x & 31) == 0) warps[threadIdx.x / 32] = value;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        double sum = 0;
+#pragma unroll
+        for (int i = 0; i < THREADS / 32; ++i) sum += warps[i];
+        sums[block] = sum;
+    }
+}
+
+}  // namespace fusedssim

@@ -76,13 +76,13 @@ extern "C" {
 typedef int32_t fusedssim_status;
 enum {
     FUSEDSSIM_OK = 0,
-    FUSEDSSIM_INVALID_ARGUMENT = 1,   /* an argument is wrong; the error text names it */
-    FUSEDSSIM_INVALID_DTYPE = 2,      /* a dtype is unknown, or two that must agree do not */
+    FUSEDSSIM_INVALID_ARGUMENT = 1,    /* an argument is wrong; the error text names it */
+    FUSEDSSIM_INVALID_DTYPE = 2,       /* a dtype is unknown, or two that must agree do not */
     FUSEDSSIM_WORKSPACE_TOO_SMALL = 3, /* exec->workspace is NULL, misaligned or too short */
-    FUSEDSSIM_CUDA_UNAVAILABLE = 4,   /* no driver, no device, built without CUDA, or no code for this GPU */
-    FUSEDSSIM_CUDA_ERROR = 5,         /* the CUDA driver reported an error */
-    FUSEDSSIM_OUT_OF_MEMORY = 6,      /* host memory ran out */
-    FUSEDSSIM_INTERNAL_ERROR = 7      /* a defect of this library */
+    FUSEDSSIM_CUDA_UNAVAILABLE = 4,    /* no driver, no device, built without CUDA, or no code for this GPU */
+    FUSEDSSIM_CUDA_ERROR = 5,          /* the CUDA driver reported an error */
+    FUSEDSSIM_OUT_OF_MEMORY = 6,       /* host memory ran out */
+    FUSEDSSIM_INTERNAL_ERROR = 7       /* a defect of this library */
 };
 
 /* A short English name of a status, such as "invalid argument". Never NULL. */
@@ -103,7 +103,7 @@ typedef int32_t fusedssim_dtype;
 enum {
     FUSEDSSIM_FLOAT32 = 0,
     FUSEDSSIM_FLOAT64 = 1,
-    FUSEDSSIM_FLOAT16 = 2,  /* IEEE binary16 */
+    FUSEDSSIM_FLOAT16 = 2, /* IEEE binary16 */
     FUSEDSSIM_BFLOAT16 = 3
 };
 
@@ -114,11 +114,11 @@ enum {
 typedef struct fusedssim_tensor {
     uint32_t struct_size;
     fusedssim_dtype dtype;
-    void* data;                          /* host memory, or memory of exec->device_id; aligned to its element */
-    int32_t ndim;                        /* 0 to FUSEDSSIM_MAX_NDIM */
-    int32_t reserved;                    /* 0 */
-    int64_t shape[FUSEDSSIM_MAX_NDIM];   /* each at least 1 */
-    int64_t stride[FUSEDSSIM_MAX_NDIM];  /* in elements */
+    void* data;                         /* host memory, or memory of exec->device_id; aligned to its element */
+    int32_t ndim;                       /* 0 to FUSEDSSIM_MAX_NDIM */
+    int32_t reserved;                   /* 0 */
+    int64_t shape[FUSEDSSIM_MAX_NDIM];  /* each at least 1 */
+    int64_t stride[FUSEDSSIM_MAX_NDIM]; /* in elements */
 } fusedssim_tensor;
 
 /* A C-contiguous tensor. shape may be NULL if ndim is 0. */
@@ -168,10 +168,8 @@ typedef struct fusedssim_params {
                             mean would underflow. Finite. */
 } fusedssim_params;
 
-#define FUSEDSSIM_PARAMS_DEFAULT                                                                                   \
-    {                                                                                                              \
-        sizeof(fusedssim_params), FUSEDSSIM_PADDING_SAME, FUSEDSSIM_REDUCTION_MEAN, 11, 1.5, 0.01, 0.03, 1.0, 1.0 \
-    }
+#define FUSEDSSIM_PARAMS_DEFAULT \
+    {sizeof(fusedssim_params), FUSEDSSIM_PADDING_SAME, FUSEDSSIM_REDUCTION_MEAN, 11, 1.5, 0.01, 0.03, 1.0, 1.0}
 
 typedef int32_t fusedssim_device;
 enum { FUSEDSSIM_CPU = 0, FUSEDSSIM_CUDA = 1 };
@@ -188,10 +186,7 @@ typedef struct fusedssim_exec {
     uint64_t workspace_bytes;
 } fusedssim_exec;
 
-#define FUSEDSSIM_EXEC_DEFAULT                                       \
-    {                                                                \
-        sizeof(fusedssim_exec), FUSEDSSIM_CPU, 0, 0, NULL, NULL, 0 \
-    }
+#define FUSEDSSIM_EXEC_DEFAULT {sizeof(fusedssim_exec), FUSEDSSIM_CPU, 0, 0, NULL, NULL, 0}
 
 /* ---- The three operations ---------------------------------------------------------------------------------------- */
 
@@ -281,7 +276,7 @@ typedef struct fusedssim_cuda_device_info {
     uint32_t struct_size;
     int32_t compute_capability; /* 90 for 9.0 */
     int32_t multiprocessors;
-    int32_t usable;             /* 1 if this library has code for it */
+    int32_t usable; /* 1 if this library has code for it */
     uint64_t memory_bytes;
     char name[256];
 } fusedssim_cuda_device_info;

@@ -135,8 +135,8 @@ fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const 
     });
 }
 
-fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec,
-                                      fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
+fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_grads grads,
+                                      const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
         if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
         const fusedssim_exec e = read_exec(exec);

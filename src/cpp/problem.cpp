@@ -210,9 +210,11 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
             if (bytes && bytes == a.saved_bytes) c.problem.saved_grads = grads;
         }
         if (!c.problem.saved_grads)
-            fail(kInvalid, "saved_bytes = %zu, expected what fusedssim_saved_size() gives: %zu for one gradient, %zu for both",
+            fail(kInvalid,
+                 "saved_bytes = %zu, expected what fusedssim_saved_size() gives: %zu for one gradient, %zu for both",
                  a.saved_bytes, saved_bytes_of(c.problem, exec.device, 1), saved_bytes_of(c.problem, exec.device, 2));
-        if (reinterpret_cast<std::uintptr_t>(a.saved) % 16) fail(kInvalid, "saved = %p is not aligned to 16 bytes", a.saved);
+        if (reinterpret_cast<std::uintptr_t>(a.saved) % 16)
+            fail(kInvalid, "saved = %p is not aligned to 16 bytes", a.saved);
         c.problem.saved = a.saved;
     } else if (a.saved_bytes) {
         fail(kInvalid, "saved is NULL, saved_bytes = %zu", a.saved_bytes);
@@ -263,7 +265,8 @@ void set_grads(Checked& c, const Arguments& a) {
             fail(kInvalid, "grad_y.data is also the data of %s", names[i]);
     }
     if (p.saved && p.saved_grads == 1 && a.grad_y)
-        fail(kInvalid, "saved was filled for grad_x alone (saved_bytes = %zu), expected grad_y to be NULL", a.saved_bytes);
+        fail(kInvalid, "saved was filled for grad_x alone (saved_bytes = %zu), expected grad_y to be NULL",
+             a.saved_bytes);
     if (!p.grad_x.data && !p.saved) {
         // SSIM is symmetric: the gradient by y of (x, y) is the gradient by x of (y, x).
         std::swap(p.x, p.y);
@@ -337,7 +340,8 @@ Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_gr
     if (grads & ~std::uint32_t(FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y))
         fail(kInvalid, "grads = %u, expected a combination of FUSEDSSIM_GRAD_X and FUSEDSSIM_GRAD_Y", unsigned(grads));
     const bool writes_value = op == FUSEDSSIM_OP_FORWARD || op == FUSEDSSIM_OP_VALUE_AND_GRAD;
-    void* const something = &p;
+    static char anything;
+    void* const something = &anything;
     if (writes_value) (params.reduction == FUSEDSSIM_REDUCTION_NONE ? p.map : p.value).data = something;
     if (op != FUSEDSSIM_OP_FORWARD && grads) p.grad_x.data = something;
     if (op != FUSEDSSIM_OP_FORWARD && grads == (FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y)) p.grad_y.data = something;

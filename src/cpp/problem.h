@@ -42,7 +42,7 @@ struct Problem {
 
     std::int64_t planes() const { return images * channels; }
     std::int64_t volume() const { return std::int64_t(depth) * height * width; }  // elements of a plane
-    std::int64_t counted() const {                                               // map elements of a plane
+    std::int64_t counted() const {                                                // map elements of a plane
         return std::int64_t(is_3d ? depth - 2 * crop : 1) * (height - 2 * crop) * (width - 2 * crop);
     }
     int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }

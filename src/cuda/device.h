@@ -54,35 +54,36 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
     out.bits = (unsigned short)((v == v ? rounded : (bits | 0x400000u)) >> 16);
 }
 
-// An array of elements of type T (or, for `any`, of the dtype that is given).
+// Access to elements of type T (or, for `any`, of the dtype that is given).
 template <class T>
 struct Elements {
     using A = arithmetic_t<T>;
-    __device__ __forceinline__ static A load(const void* data, long long i, int) {
-        return to_arithmetic(static_cast<const T*>(data)[i]);
-    }
-    __device__ __forceinline__ static void store(void* data, long long i, int, A v) {
-        from_arithmetic(v, static_cast<T*>(data)[i]);
-    }
+    // Where the element lies that is i further.
+    __device__ __forceinline__ static void* step(void* at, long long i, int) { return static_cast<T*>(at) + i; }
+    __device__ __forceinline__ static A load(const void* at, int) { return to_arithmetic(*static_cast<const T*>(at)); }
+    __device__ __forceinline__ static void store(void* at, int, A v) { from_arithmetic(v, *static_cast<T*>(at)); }
 };
 template <>
 struct Elements<any> {
-    __device__ __forceinline__ static float load(const void* data, long long i, int dtype) {
-        if (dtype == kFloat16) return Elements<f16>::load(data, i, dtype);
-        if (dtype == kBfloat16) return Elements<bf16>::load(data, i, dtype);
-        return Elements<f32>::load(data, i, dtype);
+    __device__ __forceinline__ static void* step(void* at, long long i, int dtype) {
+        return static_cast<char*>(at) + i * (dtype == kFloat32 ? 4 : 2);
     }
-    __device__ __forceinline__ static void store(void* data, long long i, int dtype, float v) {
-        if (dtype == kFloat16) return Elements<f16>::store(data, i, dtype, v);
-        if (dtype == kBfloat16) return Elements<bf16>::store(data, i, dtype, v);
-        return Elements<f32>::store(data, i, dtype, v);
+    __device__ __forceinline__ static float load(const void* at, int dtype) {
+        if (dtype == kFloat16) return Elements<f16>::load(at, dtype);
+        if (dtype == kBfloat16) return Elements<bf16>::load(at, dtype);
+        return Elements<f32>::load(at, dtype);
+    }
+    __device__ __forceinline__ static void store(void* at, int dtype, float v) {
+        if (dtype == kFloat16) return Elements<f16>::store(at, dtype, v);
+        if (dtype == kBfloat16) return Elements<bf16>::store(at, dtype, v);
+        return Elements<f32>::store(at, dtype, v);
     }
 };
 
-// Four values that travel through shared memory together.
-template <class A>
-struct alignas(16) Quad {
-    A v[4];
+// N values that travel through shared memory together: three take the space, and the one instruction, of four.
+template <class A, int N>
+struct alignas(sizeof(A) * (N == 3 ? 4 : N) > 16 ? 16 : sizeof(A) * (N == 3 ? 4 : N)) Column {
+    A v[N];
 };
 
 __device__ __forceinline__ int imin(int a, int b) { return a < b ? a : b; }
@@ -115,15 +116,17 @@ struct TransposedFir {
 
 // The tile of a block.
 struct Tile {
-    long long block, plane;
-    int chunk, tile_y, tile_x;
+    long long block, image;
+    int channel, chunk, tile_y, tile_x;
 
     // Blocks are numbered plane by plane, so that the sums of a plane, and of an image, lie side by side.
     template <class A>
     __device__ __forceinline__ explicit Tile(const SsimParams<A>& p) {
         block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
         const long long per_plane = (long long)p.chunks * p.tiles_y * p.tiles_x;
-        plane = block / per_plane;
+        const long long plane = block / per_plane;
+        image = plane / p.channels;
+        channel = int(plane - image * p.channels);
         long long rest = block - plane * per_plane;
         tile_x = int(rest % p.tiles_x);
         rest /= p.tiles_x;
@@ -132,11 +135,28 @@ struct Tile {
     }
 };
 
-// Element offset of a plane.
-__device__ __forceinline__ long long plane_offset(const View& v, long long plane, int channels) {
-    const long long n = plane / channels, c = plane - n * channels;
-    return n * v.n + c * v.c;
-}
+// A place in a view, in the plane of a tile.
+template <class T>
+struct Cursor {
+    using E = Elements<T>;
+    const View& v;
+    const int dtype;
+    void* at;
+
+    __device__ __forceinline__ Cursor(const View& view, int element, const Tile& tile, int z, int y, int x)
+        : v(view), dtype(element) {
+        at = E::step(v.data, tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w, dtype);
+    }
+    __device__ __forceinline__ void next_row() { at = E::step(at, v.h, dtype); }
+    __device__ __forceinline__ void next_slice() { at = E::step(at, v.d, dtype); }
+    // What lies so many rows and columns further.
+    __device__ __forceinline__ arithmetic_t<T> load(int rows, int columns) const {
+        return E::load(E::step(at, rows * v.h + columns * v.w, dtype), dtype);
+    }
+    __device__ __forceinline__ void store(int rows, int columns, arithmetic_t<T> value) const {
+        E::store(E::step(at, rows * v.h + columns * v.w, dtype), dtype, value);
+    }
+};
 
 // The sum of one value a thread, in a fixed order, written for the block by its first thread.
 template <int THREADS>

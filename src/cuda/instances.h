@@ -10,7 +10,8 @@
 
 // The element types for which a radius-5 kernel of its own is built, and those of the wider windows, where "any" reads
 // and writes float32, float16 and bfloat16 by a run-time switch: they are rare, and would double the build time.
-#define FUSEDSSIM_TYPES_R5(X, ...) X(f32, 5, __VA_ARGS__) X(f16, 5, __VA_ARGS__) X(bf16, 5, __VA_ARGS__) X(f64, 5, __VA_ARGS__)
+#define FUSEDSSIM_TYPES_R5(X, ...) \
+    X(f32, 5, __VA_ARGS__) X(f16, 5, __VA_ARGS__) X(bf16, 5, __VA_ARGS__) X(f64, 5, __VA_ARGS__)
 #define FUSEDSSIM_TYPES_R16(X, ...) X(any, 16, __VA_ARGS__) X(f64, 16, __VA_ARGS__)
 #define FUSEDSSIM_TYPES(X, ...) FUSEDSSIM_TYPES_R5(X, __VA_ARGS__) FUSEDSSIM_TYPES_R16(X, __VA_ARGS__)
 

@@ -18,15 +18,15 @@ constexpr int kRadiusBuckets[] = {5, kMaxRadius};
 template <class A, int R, int G>
 struct Strip2d {
     static constexpr bool small = sizeof(A) == 4 && R <= 5;
-    static constexpr int columns_threads = 128;                   // threads of each role
-    static constexpr int threads = columns_threads * (G ? 2 : 1);
+    static constexpr int role_threads = 128;
+    static constexpr int threads = role_threads * (G ? 2 : 1);  // statistics, and gradients
     // Two columns a thread halve the shared-memory reads; doubles and wide windows have no registers for it.
     static constexpr int cols = small ? 2 : 1;
-    static constexpr int exchanged = 2;                            // s and d, or their squares as well: 4
-    static constexpr int halo = G ? 2 * R : R;                     // what is read on each side of an output
-    static constexpr int margin = (halo + cols - 1) / cols * cols; // the same, in whole threads
-    static constexpr int out = columns_threads * cols - 2 * margin;  // columns that a block writes
-    static constexpr int min_blocks = small ? (G ? 2 : 4) : 1;     // on a multiprocessor: 128 registers a thread
+    static constexpr int batch = small ? 4 : 2;                     // rows of partials that change hands at a time
+    static constexpr int halo = G ? 2 * R : R;                      // what is read on each side of an output
+    static constexpr int margin = (halo + cols - 1) / cols * cols;  // the same, in whole threads
+    static constexpr int out = role_threads * cols - 2 * margin;    // columns that a block writes
+    static constexpr int min_blocks = small ? (G ? 2 : 4) : 1;      // on a multiprocessor: 128 registers a thread
     static_assert(out > 0, "the strip is all halo");
 };
 
@@ -51,27 +51,30 @@ struct SsimParams {
     View map;             // SSIM, for the positions that padding keeps (out)
     View grad_out;        // of type A, as `upstream` says
     View grad_x, grad_y;  // (out)
-    A* saved;             // partial maps [filtered_maps(G), planes, D, H, W] (out of the forward, in of the backward)
-    double* sums;         // for each block, its sum of 1 - SSIM (out)
+    // Partial maps, of type A and contiguous, [filtered_maps(G), planes, D, H, W] (out of the forward, in of the
+    // backward): a view of the first, and the distance to the next.
+    View maps;
+    long long maps_stride;
+    double* sums;  // for each block, its sum of DSSIM = (1 - SSIM) / 2 (out)
     long long planes;
-    long long blocks;     // of this launch: planes * chunks * tiles_y * tiles_x
+    long long blocks;  // of this launch: planes * chunks * tiles_y * tiles_x
     int channels, depth, height, width;
-    int crop;              // map positions closer than this to a border do not count: the radius for padding valid
-    int chunk;             // rows (2D) or slices (3D) that a block walks along
+    int crop;   // map positions closer than this to a border do not count: the radius for padding valid
+    int chunk;  // rows (2D) or slices (3D) that a block walks along
     int chunks, tiles_y, tiles_x;
-    int upstream;          // an Upstream
-    int dtype;             // of x, y, grad_x, grad_y, for kernels that serve several
-    A scale;               // multiplies the gradients
-    A c1x2, c2x2;          // 2 C1, 2 C2
+    int upstream;            // an Upstream
+    int dtype;               // of x, y, grad_x, grad_y, for kernels that serve several
+    A scale;                 // multiplies the gradients
+    A c1x2, c2x2;            // 2 C1, 2 C2
     A taps[kMaxRadius + 1];  // of the window from its centre outwards
 };
 
-// out[g] = (count - sum of a group's blocks) * factor.
+// out[g] = (count - 2 * sum of a group's blocks) * factor.
 struct ReduceParams {
     const double* sums;
     long long blocks_per_group, groups;
-    View out;        // n and c strides
-    int channels;    // groups are numbered n * channels + c
+    View out;      // n and c strides
+    int channels;  // groups are numbered n * channels + c
     double count, factor;
 };
 

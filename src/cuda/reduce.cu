@@ -6,7 +6,7 @@
 
 namespace fusedssim {
 
-// out = (count - sum) * factor for each group of blocks, added up in a fixed order.
+// out = (count - 2 * sum) * factor for each group of blocks, added up in a fixed order.
 template <class A>
 __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
     __shared__ double result;
@@ -17,7 +17,7 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
         store_block_sum<kThreadsReduce>(sum, &result, 0);
         if (threadIdx.x == 0) {
             const long long n = group / p.channels, c = group - n * p.channels;
-            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A((p.count - result) * p.factor);
+            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A((p.count - 2 * result) * p.factor);
         }
         __syncthreads();
     }
@@ -32,30 +32,30 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
         const long long h = rest % p.height;
         rest /= p.height;
         const long long d = rest % p.depth, plane = rest / p.depth;
-        const long long at = plane_offset(p.scale, plane, p.channels);
+        const long long n = plane / p.channels, c = plane - n * p.channels;
+        const long long at = n * p.scale.n + c * p.scale.c;
         const double scale = p.scale_is_f64 ? static_cast<const double*>(p.scale.data)[at]
                                             : double(static_cast<const float*>(p.scale.data)[at]);
         const A product = A(p.factor * scale);
         if (product == A(1)) continue;
-        const long long row_at = plane_offset(p.grad, plane, p.channels) + d * p.grad.d + h * p.grad.h;
+        const long long row_at = n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h;
         for (int i = threadIdx.x; i < p.width; i += kThreadsReduce) {
-            const long long e = row_at + i * p.grad.w;
-            Elements<T>::store(p.grad.data, e, 0, product * Elements<T>::load(p.grad.data, e, 0));
+            T* const at = static_cast<T*>(p.grad.data) + row_at + i * p.grad.w;
+            from_arithmetic(product * to_arithmetic(*at), *at);
         }
     }
 }
 
-#define FUSEDSSIM_DEFINE_REDUCE(TYPE)                                                                                \
-    extern "C" __global__ void __launch_bounds__(kThreadsReduce)                                                     \
-        reduce_sums_##TYPE(const __grid_constant__ ReduceParams p) {                                                 \
-        reduce_sums<TYPE>(p);                                                                                        \
+#define FUSEDSSIM_DEFINE_REDUCE(TYPE)                                \
+    extern "C" __global__ void __launch_bounds__(kThreadsReduce)     \
+        reduce_sums_##TYPE(const __grid_constant__ ReduceParams p) { \
+        reduce_sums<TYPE>(p);                                        \
     }
 FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_DEFINE_REDUCE)
 
-#define FUSEDSSIM_DEFINE_SCALE(TYPE)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(kThreadsReduce)                                                     \
-        scale_##TYPE(const __grid_constant__ ScaleParams p) {                                                        \
-        scale<TYPE>(p);                                                                                              \
+#define FUSEDSSIM_DEFINE_SCALE(TYPE)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(kThreadsReduce) scale_##TYPE(const __grid_constant__ ScaleParams p) { \
+        scale<TYPE>(p);                                                                                                \
     }
 FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_DEFINE_SCALE)
 

@@ -7,16 +7,17 @@
 // twice the latency. A thread owns COLS adjacent columns. Each row r:
 //
 //     statistics   load x, y --> s, d --shared--> horizontal taps of s, d, s^2, d^2 --> vertical taps --> moments of
-//                  row r - R --> 1 - SSIM, its sum and the map; partials --shared--+
-//                                                                                  |  (one row later)
-//     gradient     horizontal taps <-----------------------------------------------+
-//                  --> vertical taps --> gradient of row r - 2R - 1
+//                  row r - R --> DSSIM, its sum and the map; partials --shared--+
+//                                                                               |  (batches of rows, one batch later)
+//     gradient     horizontal taps <--------------------------------------------+
+//                  --> vertical taps --> gradient of row r - 2R
 //
 //     columns of a strip (G > 0)  |<- margin ->|<-------------- out ------------->|<- margin ->|
 //                                  halo: read   written by this block              halo: read
 //
-// The vertical filters are transposed FIRs in registers (device.h). Shared memory holds two rows of each exchange, so
-// that one barrier a row does. Columns are stored by their residue modulo COLS, so that neighbouring threads read
+// A warp of the first role exchanges s and d only within itself, and loads the 2R columns beside its own as well: that
+// costs less than a barrier a row. The roles meet once a batch. The vertical filters are transposed FIRs in registers
+// (device.h). In shared memory columns are stored by their residue modulo COLS, so that neighbouring threads read
 // neighbouring words. Equation numbers: docs/derivation.md.
 //
 // G is the number of gradients: 0 (value or map only), 1 (x), 2 (x and y).
@@ -26,38 +27,33 @@
 
 namespace fusedssim {
 
-// Two rows of a strip in shared memory, with R columns to spare on each side: threads at the ends of the strip read
-// them, and own no column that depends on them. N values a column travel; `expand` makes the Q filtered ones of them.
+// A row of columns in shared memory, N values each, with R to spare on each side, which threads at its ends read.
 template <class A, int R, int COLS, int THREADS, int N>
-struct RowExchange {
+struct Row {
     static constexpr int kSpare = (R + COLS - 1) / COLS;
-    struct alignas(sizeof(A) * (N == 3 ? 4 : N)) Column {
-        A v[N];
-    };
-    Column columns[2][COLS][THREADS + 2 * kSpare];
+    static constexpr int kPitch = THREADS + 2 * kSpare;  // columns of one residue
+    Column<A, N> columns[COLS * kPitch];
 
-    __device__ __forceinline__ void clear() {
-        Column* all = &columns[0][0][0];
-        for (int i = threadIdx.x; i < 2 * COLS * (THREADS + 2 * kSpare); i += blockDim.x) all[i] = Column{};
+    // `column` is a constant, counted from the thread's first one.
+    __device__ __forceinline__ Column<A, N>& at(int thread, int column) {
+        return columns[thread + kSpare + floor_mod(column, COLS) * kPitch + floor_div(column, COLS)];
     }
-    __device__ __forceinline__ void put(int buffer, int thread, int c, const A (&values)[N]) {
-        Column column;
-#pragma unroll
-        for (int n = 0; n < N; ++n) column.v[n] = values[n];
-        columns[buffer][c][thread + kSpare] = column;
+    // The same for a column that is no constant, counted from the row's first.
+    __device__ __forceinline__ static int index(int column) {
+        const int from_spare = column + COLS * kSpare;
+        return from_spare % COLS * kPitch + from_spare / COLS;
     }
+    // Filters horizontally at a thread's columns; `expand` makes the Q quantities of the N values.
     template <int Q, class Expand>
-    __device__ __forceinline__ void filter(int buffer, int thread, const A* taps, Expand expand,
-                                           A (&out)[COLS][Q]) const {
+    __device__ __forceinline__ void filter(int thread, const A* taps, Expand expand, A (&out)[COLS][Q]) {
 #pragma unroll
         for (int c = 0; c < COLS; ++c)
 #pragma unroll
             for (int q = 0; q < Q; ++q) out[c][q] = A(0);
 #pragma unroll
         for (int e = -R; e < R + COLS; ++e) {
-            const Column in = columns[buffer][floor_mod(e, COLS)][thread + kSpare + floor_div(e, COLS)];
             A values[Q];
-            expand(in.v, values);
+            expand(at(thread, e).v, values);
 #pragma unroll
             for (int c = 0; c < COLS; ++c)
                 if (iabs(e - c) <= R)
@@ -67,103 +63,114 @@ struct RowExchange {
     }
 };
 
-// What both roles know of their place.
 template <class T, int R, int G>
 struct Strip {
     using A = arithmetic_t<T>;
     using S = Strip2d<A, R, G>;
     static constexpr int COLS = S::cols;
     static constexpr int Q = filtered_maps(G);
-    using Images = RowExchange<A, R, COLS, S::columns_threads, S::exchanged>;
-    using PartialRows = RowExchange<A, R, COLS, S::columns_threads, G ? Q : 1>;
+    // The images of each warp and the partials of the strip: two rows, and two batches of rows.
+    using ImageRow = Row<A, R, COLS, 32, 2>;
+    using PartialRow = Row<A, R, COLS, S::role_threads, G ? Q : 1>;
+    struct Shared {
+        ImageRow images[S::role_threads / 32][2];
+        PartialRow partials[G ? 2 * S::batch : 1];
+    };
 
     const SsimParams<A>& p;
     const Tile tile;
-    const int thread;        // of its role
+    const int thread, lane;  // of the role, of the warp
     const int first_column;  // of this thread
     const int row_begin, row_end;
-    const int row_first, row_last;  // rows of the walk: what the block reads, and one more for the second role
+    const int row_first, row_last;  // what the block walks
 
     __device__ __forceinline__ Strip(const SsimParams<A>& params)
-        : p(params), tile(params), thread(threadIdx.x % S::columns_threads),
+        : p(params), tile(params), thread(threadIdx.x % S::role_threads), lane(threadIdx.x % 32),
           first_column(tile.tile_x * S::out - S::margin + thread * COLS), row_begin(tile.chunk * params.chunk),
           row_end(imin(row_begin + params.chunk, params.height)),
           // Rows above the image are zeros and leave the running sums zero: begin at row 0.
-          row_first(imax(row_begin - S::halo, 0)), row_last(row_end - 1 + S::halo + (G ? 1 : 0)) {}
+          row_first(imax(row_begin - S::halo, 0)), row_last(row_end - 1 + S::halo) {}
 
-    __device__ __forceinline__ bool inside(int c) const {
-        return first_column + c >= 0 && first_column + c < p.width;
-    }
+    __device__ __forceinline__ bool inside(int c) const { return first_column + c >= 0 && first_column + c < p.width; }
     __device__ __forceinline__ bool owned(int c) const {
         const int in_strip = thread * COLS + c;
         return inside(c) && in_strip >= S::margin && in_strip < S::margin + S::out;
     }
-    // Whether the map has these columns, or this row.
+    // Whether the map has these columns.
     __device__ __forceinline__ bool counted(int c) const {
         return first_column + c >= p.crop && first_column + c < p.width - p.crop;
     }
-    __device__ __forceinline__ bool row_counted(int row) const { return row >= p.crop && row < p.height - p.crop; }
-    __device__ __forceinline__ bool row_owned(int row) const { return row >= row_begin && row < row_end; }
+    // Whether the whole warp lies beyond the image.
+    __device__ __forceinline__ bool warp_beyond() const { return first_column - lane * COLS >= p.width; }
 
-    // Offset of this thread's first column in a row.
-    __device__ __forceinline__ long long offset(const View& v, int row, int crop = 0) const {
-        return plane_offset(v, tile.plane, p.channels) + (long long)(row - crop) * v.h +
-               (long long)(first_column - crop) * v.w;
+    // This thread's first column in a row.
+    template <class E = T>
+    __device__ __forceinline__ Cursor<E> cursor(const View& v, int row, int column, int crop = 0) const {
+        return Cursor<E>(v, p.dtype, tile, 0, row - crop, column - crop);
     }
-    __device__ __forceinline__ void load(const View& v, long long at, bool row_inside, A (&out)[COLS]) const {
-#pragma unroll
-        for (int c = 0; c < COLS; ++c)
-            out[c] = row_inside && inside(c) ? Elements<T>::load(v.data, at + c * v.w, p.dtype) : A(0);
+    // Whether a batch of rows ends with this one: the roles meet after it.
+    __device__ __forceinline__ bool ends_batch(int row) const {
+        return G && ((row + 1) % S::batch == 0 || row == row_last);
+    }
+    // Warps with nothing to do keep step.
+    __device__ __forceinline__ void idle() const {
+        for (int row = row_first; row <= row_last; ++row)
+            if (ends_batch(row)) __syncthreads();
     }
 
-    // The first role. Returns this thread's sum of 1 - SSIM.
-    __device__ __forceinline__ A statistics(Images& images, PartialRows& partials) const {
+    // The first role. Returns this thread's sum of DSSIM.
+    __device__ __forceinline__ A statistics(Shared& shared) const {
+        if (warp_beyond()) {
+            idle();
+            return A(0);
+        }
+        ImageRow(&images)[2] = shared.images[thread / 32];
         const Stability<A> stability = {p.c1x2, p.c2x2};
         TransposedFir<A, R> fir[COLS][4];
-        A deficit = A(0);
-        long long x_at = offset(p.x, row_first), y_at = offset(p.y, row_first);
-        A x[COLS], y[COLS];
-        load(p.x, x_at, true, x);
-        load(p.y, y_at, true, y);
-        for (int row = row_first, buffer = 0; row <= row_last; ++row, buffer ^= 1) {
+
+        // The columns beside the warp's: R on its left are those of the first lanes, R on its right of the next.
+        const int warp_column = first_column - lane * COLS;
+        const int beside = lane < R ? lane - R : 32 * COLS + lane - R;
+        const bool beside_inside = lane < 2 * R && warp_column + beside >= 0 && warp_column + beside < p.width;
+        const int beside_at = ImageRow::index(beside);
+
+        Cursor<T> x_at = cursor(p.x, row_first, first_column), y_at = cursor(p.y, row_first, first_column);
+        A x[COLS + 1], y[COLS + 1];
+        const auto load = [&](bool row_inside) {
 #pragma unroll
             for (int c = 0; c < COLS; ++c) {
-                const A s = x[c] + y[c], d = x[c] - y[c];
-                if constexpr (S::exchanged == 4)
-                    images.put(buffer, thread, c, {s, d, s * s, d * d});
-                else
-                    images.put(buffer, thread, c, {s, d});
+                x[c] = row_inside && inside(c) ? x_at.load(0, c) : A(0);
+                y[c] = row_inside && inside(c) ? y_at.load(0, c) : A(0);
             }
-            x_at += p.x.h;
-            y_at += p.y.h;
-            load(p.x, x_at, row + 1 < p.height, x);
-            load(p.y, y_at, row + 1 < p.height, y);
-            const int map_row = row - R;
-            const bool counted_row = row_counted(map_row);
-            A u[COLS];
-            if constexpr (G != 0) {
+            x[COLS] = row_inside && beside_inside ? x_at.load(0, beside - lane * COLS) : A(0);
+            y[COLS] = row_inside && beside_inside ? y_at.load(0, beside - lane * COLS) : A(0);
+        };
+        load(true);
+
+        A sums[COLS] = {};
+        for (int row = row_first; row <= row_last; ++row) {
+            ImageRow& image = images[row & 1];
 #pragma unroll
-                for (int c = 0; c < COLS; ++c) u[c] = counted_row && counted(c) ? A(1) : A(0);
-                if (p.upstream == kUpstreamMap) {
-                    const A* const up = static_cast<const A*>(p.grad_out.data) + offset(p.grad_out, map_row, p.crop);
-#pragma unroll
-                    for (int c = 0; c < COLS; ++c)
-                        if (u[c] != A(0)) u[c] = up[c * p.grad_out.w];
-                }
-            }
-            __syncthreads();
+            for (int c = 0; c < COLS; ++c) image.at(lane, c) = {{x[c] + y[c], x[c] - y[c]}};
+            if (lane < 2 * R) image.columns[beside_at] = {{x[COLS] + y[COLS], x[COLS] - y[COLS]}};
+            x_at.next_row();
+            y_at.next_row();
+            load(row + 1 < p.height);
+            __syncwarp();
 
             A filtered[COLS][4];
-            images.filter(
-                buffer, thread, p.taps,
-                [](const A(&in)[S::exchanged], A(&out)[4]) {
+            image.filter(
+                lane, p.taps,
+                [](const A(&in)[2], A(&out)[4]) {
                     out[0] = in[0];
                     out[1] = in[1];
-                    out[2] = S::exchanged == 4 ? in[S::exchanged - 2] : in[0] * in[0];
-                    out[3] = S::exchanged == 4 ? in[S::exchanged - 1] : in[1] * in[1];
+                    out[2] = in[0] * in[0];
+                    out[3] = in[1] * in[1];
                 },
                 filtered);
-            const bool owned_row = counted_row && row_owned(map_row);
+            const int map_row = row - R;
+            const bool row_counted = map_row >= p.crop && map_row < p.height - p.crop;
+            const bool row_owned = row_counted && map_row >= row_begin && map_row < row_end;
 #pragma unroll
             for (int c = 0; c < COLS; ++c) {
                 Moments<A> m;
@@ -173,45 +180,55 @@ struct Strip {
                 m.sq_d = fir[c][3].step(filtered[c][3], p.taps);
                 A here;
                 if constexpr (G != 0) {
+                    A u = row_counted && counted(c) ? A(1) : A(0);
+                    if (p.upstream == kUpstreamMap && u != A(0))
+                        u = cursor<A>(p.grad_out, map_row, first_column, p.crop).load(0, c);
                     Partials<A> partial;
-                    here = ssim_deficit_and_partials(m, stability, partial);
-                    A maps[Q];
-                    pack_partials<G>(partial, u[c], maps);
-                    // Columns and rows that do not count: zero, whatever is computed there.
-#pragma unroll
-                    for (int q = 0; q < Q; ++q) maps[q] = counted_row && counted(c) ? maps[q] : A(0);
-                    partials.put(buffer, thread, c, maps);
+                    Column<A, Q> maps;
+                    here = dssim_and_partials(m, stability, u, partial);
+                    pack_partials<G>(partial, maps.v);
+                    shared.partials[row % (2 * S::batch)].at(thread, c) = maps;
                 } else {
-                    here = ssim_deficit(m, stability);
+                    here = dssim(m, stability);
+                    if (p.map.data && row_owned && owned(c) && counted(c))
+                        cursor<A>(p.map, map_row, first_column, p.crop).store(0, c, ssim_from_dssim(here));
                 }
-                if (owned_row && owned(c) && counted(c)) {
-                    deficit += here;
-                    if (p.map.data)
-                        static_cast<A*>(p.map.data)[offset(p.map, map_row, p.crop) + c * p.map.w] = A(1) - here;
-                }
+                if (row_owned) sums[c] += here;
             }
+            if (ends_batch(row)) __syncthreads();
         }
-        return deficit;
+        A sum = A(0);
+#pragma unroll
+        for (int c = 0; c < COLS; ++c) sum += owned(c) && counted(c) ? sums[c] : A(0);
+        return sum;
     }
 
     // The second role.
-    __device__ __forceinline__ void gradient(const PartialRows& partials) const {
+    __device__ __forceinline__ void gradient(Shared& shared) const {
+        const int first = (thread - lane) * COLS;  // of the warp, in the strip
+        if (first >= S::margin + S::out || first + 32 * COLS <= S::margin || warp_beyond()) {
+            idle();
+            return;
+        }
         TransposedFir<A, R> fir[COLS][Q];
         A scale = p.scale;
-        if (p.upstream == kUpstreamPlane)
-            scale *= static_cast<const A*>(p.grad_out.data)[plane_offset(p.grad_out, tile.plane, p.channels)];
-        const int grad_first = row_first - 2 * R - 1;
-        long long x_at = offset(p.x, grad_first), y_at = offset(p.y, grad_first);
-        long long gx_at = offset(p.grad_x, grad_first), gy_at = offset(p.grad_y, grad_first);
-        for (int row = row_first, buffer = 0; row <= row_last; ++row, buffer ^= 1) {
-            const bool mine = row_owned(row - 2 * R - 1);
-            A x[COLS], y[COLS];
-            load(p.x, x_at, mine, x);
-            load(p.y, y_at, mine, y);
-            __syncthreads();
+        if (p.upstream == kUpstreamPlane) scale *= Cursor<A>(p.grad_out, 0, tile, 0, 0, 0).load(0, 0);
+        const auto at = [&](const View& v) { return cursor(v, row_first - 2 * R, first_column); };
+        Cursor<T> x_at = at(p.x), y_at = at(p.y), grad_x_at = at(p.grad_x), grad_y_at = at(p.grad_y);
+
+        const auto walk_row = [&](int row) {
+            const int grad_row = row - 2 * R;
+            const bool row_owned = grad_row >= row_begin && grad_row < row_end;
+            A x[COLS] = {}, y[COLS] = {};
+#pragma unroll
+            for (int c = 0; c < COLS; ++c)
+                if (row_owned && owned(c)) {
+                    x[c] = x_at.load(0, c);
+                    y[c] = y_at.load(0, c);
+                }
             A filtered[COLS][Q];
-            partials.filter(
-                buffer ^ 1, thread, p.taps,  // the row that the last iteration put there
+            shared.partials[row % (2 * S::batch)].filter(
+                thread, p.taps,
                 [](const A(&in)[Q], A(&out)[Q]) {
 #pragma unroll
                     for (int q = 0; q < Q; ++q) out[q] = in[q];
@@ -221,17 +238,23 @@ struct Strip {
             for (int c = 0; c < COLS; ++c) {
 #pragma unroll
                 for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].step(filtered[c][q], p.taps);
-                if (mine && owned(c)) {
+                if (row_owned && owned(c)) {
                     A grad_x, grad_y;
                     unpack_gradient<G>(filtered[c], x[c], y[c], grad_x, grad_y);
-                    Elements<T>::store(p.grad_x.data, gx_at + c * p.grad_x.w, p.dtype, scale * grad_x);
-                    if (G == 2) Elements<T>::store(p.grad_y.data, gy_at + c * p.grad_y.w, p.dtype, scale * grad_y);
+                    grad_x_at.store(0, c, scale * grad_x);
+                    if (G == 2) grad_y_at.store(0, c, scale * grad_y);
                 }
             }
-            x_at += p.x.h;
-            y_at += p.y.h;
-            gx_at += p.grad_x.h;
-            gy_at += p.grad_y.h;
+            x_at.next_row();
+            y_at.next_row();
+            grad_x_at.next_row();
+            if (G == 2) grad_y_at.next_row();
+        };
+        // A batch behind the first role, with whose barriers this one keeps step.
+        for (int row = row_first; row <= row_last;) {
+            __syncthreads();
+            do walk_row(row);
+            while (!ends_batch(row++));
         }
     }
 };
@@ -240,20 +263,19 @@ template <class T, int R, int G>
 __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
     using P = Strip<T, R, G>;
     using S = typename P::S;
-    __shared__ typename P::Images images;
-    __shared__ typename P::PartialRows partials;
+    __shared__ typename P::Shared shared;
     const P strip(p);
     if (strip.tile.block >= p.blocks) return;
-    if (G) {
-        partials.clear();  // the first row that is filtered has not been put
-        __syncthreads();
-    }
-    typename P::A deficit = 0;
-    if (threadIdx.x < S::columns_threads)
-        deficit = strip.statistics(images, partials);
+    // What is read before it is put, or beside the image, is zero.
+    for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float)); i += S::threads)
+        reinterpret_cast<float*>(&shared)[i] = 0;
+    __syncthreads();
+    typename P::A sum = 0;
+    if (threadIdx.x < S::role_threads)
+        sum = strip.statistics(shared);
     else if constexpr (G != 0)
-        strip.gradient(partials);
-    if (p.sums) store_block_sum<S::threads>(double(deficit), p.sums, strip.tile.block);
+        strip.gradient(shared);
+    if (p.sums) store_block_sum<S::threads>(double(sum), p.sums, strip.tile.block);
 }
 
 #define FUSEDSSIM_DEFINE(TYPE, RADIUS, GRADS)                                                            \

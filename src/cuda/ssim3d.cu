@@ -24,59 +24,33 @@
 
 namespace fusedssim {
 
-// Q quantities of one slice of a tile on their way through the filters along x and y. `N` of them are staged, the rest
-// is formed from those when they are read (`expand`).
+// Q quantities of one slice of a tile on their way through the filters along x and y. N values of each element are
+// staged; `expand` makes the Q filtered ones of them.
 template <class A, int R, int Q, int N>
 struct SliceFilter {
     using B = Block3d<A, R>;
-    static constexpr int kLoads = (B::sx * B::sy + B::threads - 1) / B::threads;
+    // An odd number of columns keeps the rows that a warp reads at a time in different banks.
+    Column<A, N> stage[B::staged ? B::sy : 1][B::staged ? B::sx + 1 : 1];
+    Column<A, 4> along_x[B::sy][B::tx + 1];
 
-    // Odd rows of the stage and of the x-filtered slice keep neighbouring rows in different banks.
-    A stage[B::staged ? N : 1][B::staged ? B::sy : 1][B::staged ? B::sx + 1 : 1];
-    Quad<A> along_x[B::sy][B::tx + 1];
-
-    // fetch(row, column, out[N]): the staged quantities at a place of the tile, counted from its first halo element.
-    template <class Fetch>
-    __device__ __forceinline__ static void prefetch(A (&next)[kLoads][N], Fetch fetch) {
-#pragma unroll
-        for (int i = 0; i < kLoads; ++i) {
-            const int e = threadIdx.x + i * B::threads, row = e / B::sx, column = e - row * B::sx;
-            if (e < B::sx * B::sy) fetch(row, column, next[i]);
-        }
-    }
-    __device__ __forceinline__ void put(const A (&next)[kLoads][N]) {
-#pragma unroll
-        for (int i = 0; i < kLoads; ++i) {
-            const int e = threadIdx.x + i * B::threads, row = e / B::sx, column = e - row * B::sx;
-            if (e < B::sx * B::sy)
-#pragma unroll
-                for (int n = 0; n < N; ++n) stage[n][row][column] = next[i][n];
-        }
-    }
-    template <class Fetch, class Expand>
-    __device__ __forceinline__ void filter_x(const A* taps, Fetch fetch, Expand expand) {
+    // in(row, column): the N values of an element of the tile, counted from its first halo element.
+    template <class In, class Expand>
+    __device__ __forceinline__ void filter_x(const A* taps, In in, Expand expand) {
         constexpr int X = B::x_outputs, kGroups = B::tx / X;
         for (int e = threadIdx.x; e < B::sy * kGroups; e += B::threads) {
             // Staged: a warp runs down the rows. From global memory: along x.
             const int row = B::staged ? e % B::sy : e / kGroups;
             const int column = (B::staged ? e / B::sy : e % kGroups) * X;
-            Quad<A> out[X] = {};
+            Column<A, 4> out[X] = {};
 #pragma unroll
             for (int k = 0; k < X + 2 * R; ++k) {
-                A in[N];
-                if constexpr (B::staged) {
-#pragma unroll
-                    for (int n = 0; n < N; ++n) in[n] = stage[n][row][column + k];
-                } else {
-                    fetch(row, column + k, in);
-                }
-                Quad<A> all;
-                expand(in, all.v);
+                A all[Q];
+                expand(in(row, column + k).v, all);
 #pragma unroll
                 for (int x = 0; x < X; ++x)
                     if (k - x >= 0 && k - x <= 2 * R)
 #pragma unroll
-                        for (int q = 0; q < Q; ++q) out[x].v[q] += taps[iabs(k - x - R)] * all.v[q];
+                        for (int q = 0; q < Q; ++q) out[x].v[q] += taps[iabs(k - x - R)] * all[q];
             }
 #pragma unroll
             for (int x = 0; x < X; ++x) along_x[row][column + x] = out[x];
@@ -91,7 +65,7 @@ struct SliceFilter {
             for (int q = 0; q < Q; ++q) out[c][q] = A(0);
 #pragma unroll
         for (int k = 0; k < B::cols + 2 * R; ++k) {
-            const Quad<A> in = along_x[row + k][column];
+            const Column<A, 4> in = along_x[row + k][column];
 #pragma unroll
             for (int c = 0; c < B::cols; ++c)
                 if (k - c >= 0 && k - c <= 2 * R)
@@ -101,41 +75,71 @@ struct SliceFilter {
     }
 };
 
-// Walks a tile along z: fetch(z, y, x, out[N]) delivers the quantities to filter, use(z, results[cols][Q]) gets the
-// filtered ones of the slices [z_begin, z_end).
-template <class A, int R, int Q, int N, class Fetch, class Expand, class Use>
-__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Fetch fetch, Expand expand,
-                                            Use use) {
+// Walks a tile along z. A Source(p, plane, z, y, x) delivers the elements to filter:
+//
+//     fetch(rows, columns, valid)  what is stored for the element that lies so far from (z, y, x), zeros unless valid:
+//                                  loads only, so that many are under way at a time
+//     prepare(loaded)              the N values that are filtered
+//     next_slice()
+//
+// use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other.
+template <class A, int R, int Q, class Source, class Expand, class Use>
+__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Expand expand, Use use) {
     using B = Block3d<A, R>;
-    using Filter = SliceFilter<A, R, Q, N>;
-    __shared__ Filter slice;
+    constexpr int N = Source::N;
+    __shared__ SliceFilter<A, R, Q, N> slice;
 
     const int x0 = tile.tile_x * B::tx - R, y0 = tile.tile_y * B::ty - R;
     const int z_begin = tile.chunk * p.chunk, z_end = imin(z_begin + p.chunk, p.depth);
-    TransposedFir<A, R> fir[B::cols][Q];
-    A next[B::staged ? Filter::kLoads : 1][N];
-
-    auto fetch_slice = [&](int z) {
-        return [&, z](int row, int column, A(&out)[N]) {
-            const int y = y0 + row, x = x0 + column;
-            if (z < p.depth && y >= 0 && y < p.height && x >= 0 && x < p.width) {
-                fetch(z, y, x, out);
-            } else {
-#pragma unroll
-                for (int n = 0; n < N; ++n) out[n] = A(0);
-            }
-        };
-    };
-
     // Slices before the volume are zeros and leave the running sums zero: begin at slice 0.
     int z = imax(z_begin - R, 0);
-    if constexpr (B::staged) Filter::prefetch(next, fetch_slice(z));
+    TransposedFir<A, R> fir[B::cols][Q];
+
+    // Staging: a warp loads rows of 32 columns; the 2R columns beyond are dealt out one by one.
+    constexpr int kWarps = B::threads / 32, kNear = B::staged ? (B::sy + kWarps - 1) / kWarps : 1;
+    constexpr int kBeyond = B::sx - 32, kFar = B::staged ? (B::sy * kBeyond + B::threads - 1) / B::threads : 1;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    Source source(p, tile, z, y0, x0);
+    typename Source::Loaded near[kNear], far[kFar];
+    const auto fetch = [&](int z_at, int row, int column) {
+        const int y = y0 + row, x = x0 + column;
+        const bool valid = z_at < p.depth && row < B::sy && y >= 0 && y < p.height && x >= 0 && x < p.width;
+        return source.fetch(row, column, valid);
+    };
+    const auto prefetch = [&](int z_at) {
+#pragma unroll
+        for (int i = 0; i < kNear; ++i) near[i] = fetch(z_at, warp + i * kWarps, lane);
+#pragma unroll
+        for (int i = 0; i < kFar; ++i) {
+            const int e = threadIdx.x + i * B::threads;
+            far[i] = fetch(z_at, e / kBeyond, 32 + e % kBeyond);
+        }
+    };
+    const auto put = [&] {
+#pragma unroll
+        for (int i = 0; i < kNear; ++i)
+            if (warp + i * kWarps < B::sy) slice.stage[warp + i * kWarps][lane] = Source::prepare(near[i]);
+#pragma unroll
+        for (int i = 0; i < kFar; ++i) {
+            const int e = threadIdx.x + i * B::threads;
+            if (e / kBeyond < B::sy) slice.stage[e / kBeyond][32 + e % kBeyond] = Source::prepare(far[i]);
+        }
+    };
+
+    if constexpr (B::staged) prefetch(z);
     for (; z < z_end + R; ++z) {
-        if constexpr (B::staged) slice.put(next);
+        if constexpr (B::staged) {
+            put();
+            __syncthreads();
+            slice.filter_x(p.taps, [&](int row, int column) { return slice.stage[row][column]; }, expand);
+            source.next_slice();
+        } else {
+            slice.filter_x(p.taps, [&](int row, int column) { return Source::prepare(fetch(z, row, column)); }, expand);
+            source.next_slice();
+        }
         __syncthreads();
-        if constexpr (B::staged) Filter::prefetch(next, fetch_slice(z + 1));
-        slice.filter_x(p.taps, fetch_slice(z), expand);
-        __syncthreads();
+        // The next slice, requested where the registers of the filter along x are free again.
+        if constexpr (B::staged) prefetch(z + 1);
         A filtered[B::cols][Q];
         slice.filter_y(p.taps, filtered);
 #pragma unroll
@@ -143,11 +147,87 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
 #pragma unroll
             for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].step(filtered[c][q], p.taps);
         if (z - R >= z_begin) use(z - R, filtered);
-        // The next slice's first barrier separates these reads of along_x from its writes; without a stage nothing
-        // else does.
+        // The barrier after the next put separates these reads of along_x from its writes; without a stage nothing else
+        // does.
         if constexpr (!B::staged) __syncthreads();
     }
 }
+
+// s and d of the images.
+template <class T>
+struct ImageSource {
+    using A = arithmetic_t<T>;
+    static constexpr int N = 2;
+    struct Loaded {
+        A x, y;
+    };
+    Cursor<T> x, y;
+
+    __device__ __forceinline__ ImageSource(const SsimParams<A>& p, const Tile& tile, int z, int row, int column)
+        : x(p.x, p.dtype, tile, z, row, column), y(p.y, p.dtype, tile, z, row, column) {}
+    __device__ __forceinline__ Loaded fetch(int rows, int columns, bool valid) const {
+        Loaded out = {};
+        if (valid) out = {x.load(rows, columns), y.load(rows, columns)};
+        return out;
+    }
+    __device__ __forceinline__ static Column<A, 2> prepare(const Loaded& in) { return {{in.x + in.y, in.x - in.y}}; }
+    __device__ __forceinline__ void next_slice() {
+        x.next_slice();
+        y.next_slice();
+    }
+};
+
+// The partial maps, times the upstream map.
+template <class A, int Q>
+struct PartialSource {
+    static constexpr int N = Q;
+    struct Loaded {
+        Column<A, Q> maps;
+        A u;
+    };
+    const SsimParams<A>& p;
+    Cursor<A> maps, up;
+    int z;
+    const int y, x;
+
+    __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& tile, int first_z, int row,
+                                             int column)
+        : p(params), maps(p.maps, 0, tile, first_z, row, column),
+          up(p.grad_out, 0, tile, first_z - p.crop, row - p.crop, column - p.crop), z(first_z), y(row), x(column) {}
+    __device__ __forceinline__ Loaded fetch(int rows, int columns, bool valid) const {
+        // Padding valid: positions near the border have no map element, and nothing was saved there.
+        valid = valid && z >= p.crop && z < p.depth - p.crop && y + rows >= p.crop && y + rows < p.height - p.crop &&
+                x + columns >= p.crop && x + columns < p.width - p.crop;
+        Loaded out = {{}, A(1)};
+        if (valid) {
+            const A* const at = static_cast<const A*>(maps.at) + (rows * p.maps.h + columns);
+#pragma unroll
+            for (int q = 0; q < Q; ++q) out.maps.v[q] = at[q * p.maps_stride];
+        }
+        if (valid && p.upstream == kUpstreamMap) out.u = up.load(rows, columns);
+        return out;
+    }
+    __device__ __forceinline__ static Column<A, Q> prepare(Loaded in) {
+#pragma unroll
+        for (int q = 0; q < Q; ++q) in.maps.v[q] *= in.u;
+        return in.maps;
+    }
+    __device__ __forceinline__ void next_slice() {
+        ++z;
+        maps.next_slice();
+        up.next_slice();
+    }
+};
+
+// This thread's first column, at the slice where its results begin.
+template <class A, int R>
+struct Place {
+    using B = Block3d<A, R>;
+    const int column, row, z;
+    __device__ __forceinline__ Place(const SsimParams<A>& p, const Tile& tile)
+        : column(tile.tile_x * B::tx + threadIdx.x % B::tx), row(tile.tile_y * B::ty + threadIdx.x / B::tx * B::cols),
+          z(tile.chunk * p.chunk) {}
+};
 
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>& p) {
@@ -157,55 +237,47 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
 
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
-    const long long x0 = plane_offset(p.x, tile.plane, p.channels), y0 = plane_offset(p.y, tile.plane, p.channels);
-    const long long map0 = plane_offset(p.map, tile.plane, p.channels);
-    const long long volume = (long long)p.depth * p.height * p.width;
-    const long long saved_stride = p.planes * volume;
+    const Place<A, R> at(p, tile);
     const Stability<A> stability = {p.c1x2, p.c2x2};
-    const int column = tile.tile_x * B::tx + threadIdx.x % B::tx;
-    const int first_row = tile.tile_y * B::ty + threadIdx.x / B::tx * B::cols;
-    A deficit = A(0);
+    Cursor<A> map(p.map, 0, tile, at.z - p.crop, at.row - p.crop, at.column - p.crop);
+    Cursor<A> maps(p.maps, 0, tile, at.z, at.row, at.column);
+    A sum = A(0);
 
-    auto fetch = [&](int z, int y, int x, A(&out)[2]) {
-        const A xv = Elements<T>::load(p.x.data, x0 + z * p.x.d + y * p.x.h + x * p.x.w, p.dtype);
-        const A yv = Elements<T>::load(p.y.data, y0 + z * p.y.d + y * p.y.h + x * p.y.w, p.dtype);
-        out[0] = xv + yv;
-        out[1] = xv - yv;
-    };
-    auto expand = [](const A(&in)[2], A(&out)[4]) {
+    const auto expand = [](const A(&in)[2], A(&out)[4]) {
         out[0] = in[0];
         out[1] = in[1];
         out[2] = in[0] * in[0];
         out[3] = in[1] * in[1];
     };
-    auto use = [&](int z, const A(&filtered)[B::cols][4]) {
+    const auto use = [&](int z, const A(&filtered)[B::cols][4]) {
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            const int row = first_row + c;
+            const int row = at.row + c;
             const bool counted = z >= p.crop && z < p.depth - p.crop && row >= p.crop && row < p.height - p.crop &&
-                                 column >= p.crop && column < p.width - p.crop;
-            if (!counted) continue;
+                                 at.column >= p.crop && at.column < p.width - p.crop;
             const Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
             A here;
             if constexpr (G != 0) {
                 Partials<A> partial;
-                here = ssim_deficit_and_partials(m, stability, partial);
-                A maps[4];
-                pack_partials<G>(partial, A(1), maps);
-                const long long at = tile.plane * volume + ((long long)z * p.height + row) * p.width + column;
+                here = dssim_and_partials(m, stability, A(1), partial);
+                A values[Q];
+                pack_partials<G>(partial, values);
+                if (counted)
 #pragma unroll
-                for (int q = 0; q < Q; ++q) p.saved[q * saved_stride + at] = maps[q];
+                    for (int q = 0; q < Q; ++q) static_cast<A*>(maps.at)[q * p.maps_stride + c * p.maps.h] = values[q];
             } else {
-                here = ssim_deficit(m, stability);
+                here = dssim(m, stability);
             }
-            deficit += here;
-            if (p.map.data)
-                static_cast<A*>(p.map.data)[map0 + (z - p.crop) * p.map.d + (row - p.crop) * p.map.h +
-                                            (column - p.crop) * p.map.w] = A(1) - here;
+            if (counted) {
+                sum += here;
+                if (p.map.data) map.store(c, 0, ssim_from_dssim(here));
+            }
         }
+        map.next_slice();
+        maps.next_slice();
     };
-    walk_slices<A, R, 4, 2>(p, tile, fetch, expand, use);
-    if (p.sums) store_block_sum<B::threads>(double(deficit), p.sums, tile.block);
+    walk_slices<A, R, 4, ImageSource<T>>(p, tile, expand, use);
+    if (p.sums) store_block_sum<B::threads>(double(sum), p.sums, tile.block);
 }
 
 template <class T, int R, int G>
@@ -216,66 +288,47 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
-    const long long x0 = plane_offset(p.x, tile.plane, p.channels), y0 = plane_offset(p.y, tile.plane, p.channels);
-    const long long gx0 = plane_offset(p.grad_x, tile.plane, p.channels);
-    const long long gy0 = plane_offset(p.grad_y, tile.plane, p.channels);
-    const long long up0 = plane_offset(p.grad_out, tile.plane, p.channels);
-    const A* grad_out = static_cast<const A*>(p.grad_out.data);
-    const long long volume = (long long)p.depth * p.height * p.width;
-    const long long saved_stride = p.planes * volume;
-    const A* saved = p.saved + tile.plane * volume;
-    const int column = tile.tile_x * B::tx + threadIdx.x % B::tx;
-    const int first_row = tile.tile_y * B::ty + threadIdx.x / B::tx * B::cols;
+    const Place<A, R> at(p, tile);
+    const auto cursor = [&](const View& v) { return Cursor<T>(v, p.dtype, tile, at.z, at.row, at.column); };
+    Cursor<T> x = cursor(p.x), y = cursor(p.y), to_x = cursor(p.grad_x), to_y = cursor(p.grad_y);
     A scale = p.scale;
-    if (p.upstream == kUpstreamPlane) scale *= grad_out[up0];
+    if (p.upstream == kUpstreamPlane) scale *= Cursor<A>(p.grad_out, 0, tile, 0, 0, 0).load(0, 0);
 
-    auto fetch = [&](int z, int y, int x, A(&out)[Q]) {
-        const bool counted = z >= p.crop && z < p.depth - p.crop && y >= p.crop && y < p.height - p.crop &&
-                             x >= p.crop && x < p.width - p.crop;
-        A u = counted ? A(1) : A(0);
-        if (p.upstream == kUpstreamMap && counted)
-            u = grad_out[up0 + (z - p.crop) * p.grad_out.d + (y - p.crop) * p.grad_out.h + (x - p.crop) * p.grad_out.w];
-        const long long at = ((long long)z * p.height + y) * p.width + x;
-#pragma unroll
-        for (int q = 0; q < Q; ++q) out[q] = counted ? u * saved[q * saved_stride + at] : A(0);
-    };
-    auto expand = [](const A(&in)[Q], A(&out)[4]) {
+    const auto expand = [](const A(&in)[Q], A(&out)[Q]) {
 #pragma unroll
         for (int q = 0; q < Q; ++q) out[q] = in[q];
-        if (Q < 4) out[3] = A(0);
     };
-    auto use = [&](int z, const A(&filtered)[B::cols][Q]) {
+    const auto use = [&](int, const A(&filtered)[B::cols][Q]) {
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            const int row = first_row + c;
-            if (row >= p.height || column >= p.width) continue;
-            const A xv = Elements<T>::load(p.x.data, x0 + z * p.x.d + row * p.x.h + column * p.x.w, p.dtype);
-            const A yv = Elements<T>::load(p.y.data, y0 + z * p.y.d + row * p.y.h + column * p.y.w, p.dtype);
+            if (at.row + c >= p.height || at.column >= p.width) continue;
             A grad_x, grad_y;
-            unpack_gradient<G>(filtered[c], xv, yv, grad_x, grad_y);
+            unpack_gradient<G>(filtered[c], x.load(c, 0), y.load(c, 0), grad_x, grad_y);
             // Maps that were saved for both gradients also serve a backward that wants one of them.
-            if (G == 1 || p.grad_x.data)
-                Elements<T>::store(p.grad_x.data, gx0 + z * p.grad_x.d + row * p.grad_x.h + column * p.grad_x.w,
-                                   p.dtype, scale * grad_x);
-            if (G == 2 && p.grad_y.data)
-                Elements<T>::store(p.grad_y.data, gy0 + z * p.grad_y.d + row * p.grad_y.h + column * p.grad_y.w,
-                                   p.dtype, scale * grad_y);
+            if (G == 1 || p.grad_x.data) to_x.store(c, 0, scale * grad_x);
+            if (G == 2 && p.grad_y.data) to_y.store(c, 0, scale * grad_y);
         }
+        x.next_slice();
+        y.next_slice();
+        to_x.next_slice();
+        to_y.next_slice();
     };
-    walk_slices<A, R, Q, Q>(p, tile, fetch, expand, use);
+    walk_slices<A, R, Q, PartialSource<A, Q>>(p, tile, expand, use);
 }
 
-#define FUSEDSSIM_DEFINE_FORWARD(TYPE, RADIUS, GRADS)                                                                 \
-    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads, Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks) \
-        ssim3d_forward_##TYPE##_r##RADIUS##_g##GRADS(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) {      \
-        ssim3d_forward<TYPE, RADIUS, GRADS>(p);                                                                       \
+#define FUSEDSSIM_DEFINE_FORWARD(TYPE, RADIUS, GRADS)                                                            \
+    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,                   \
+                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks)                \
+        ssim3d_forward_##TYPE##_r##RADIUS##_g##GRADS(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) { \
+        ssim3d_forward<TYPE, RADIUS, GRADS>(p);                                                                  \
     }
 FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_DEFINE_FORWARD)
 
-#define FUSEDSSIM_DEFINE_BACKWARD(TYPE, RADIUS, GRADS)                                                                \
-    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads, Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks) \
-        ssim3d_backward_##TYPE##_r##RADIUS##_g##GRADS(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) {     \
-        ssim3d_backward<TYPE, RADIUS, GRADS>(p);                                                                      \
+#define FUSEDSSIM_DEFINE_BACKWARD(TYPE, RADIUS, GRADS)                                                            \
+    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,                    \
+                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks)                 \
+        ssim3d_backward_##TYPE##_r##RADIUS##_g##GRADS(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) { \
+        ssim3d_backward<TYPE, RADIUS, GRADS>(p);                                                                  \
     }
 FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_DEFINE_BACKWARD)
 

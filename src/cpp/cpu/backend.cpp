@@ -26,9 +26,10 @@ const Kernels& choose_kernels() {
     const char* wanted = std::getenv("FUSEDSSIM_CPU_ISA");
     std::vector<const Kernels*> usable = {&kernels_baseline};
 #if defined(FUSEDSSIM_HAVE_X86_ISAS)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable.push_back(&kernels_avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+        usable.push_back(&kernels_avx2);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
         usable.push_back(&kernels_avx512);
 #endif
     best = usable.back();
@@ -120,9 +121,9 @@ void write_values(const Problem& p, const Tiling& t, const std::vector<double>& 
     const std::int64_t per_group = p.planes_per_group * t.tiles_y * t.tiles_x * t.length;
     const double count = double(p.planes_per_group) * double(p.counted());
     for (std::int64_t group = 0; group < p.groups; ++group) {
-        double deficit = 0;
-        for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) deficit += sums[std::size_t(i)];
-        const double value = (count - deficit) * p.value_factor;
+        double dssim = 0;
+        for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) dssim += sums[std::size_t(i)];
+        const double value = (count - 2 * dssim) * p.value_factor;
         // A group is everything, an image, or a plane: its first plane tells where its value goes.
         const std::int64_t plane = group * p.planes_per_group;
         const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;

@@ -127,21 +127,21 @@ struct Range {
 // partials, `inner` the gradient (or, without one, the statistics again).
 template <class A>
 struct Scratch {
-    int taps, maps;                    // 2r + 1; filtered_maps
+    int taps, maps;  // 2r + 1; filtered_maps
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
     int outer_pitch, middle_pitch, inner_pitch;
     std::int64_t middle_slice, inner_slice;  // elements of one quantity of a slice
-    A *input;         // [4][outer_pitch]: s, d, s^2, d^2 of one row
-    A *along_x;       // [4][outer_rows][middle_pitch]
-    A *ring;          // [taps][4][middle_slice]
-    A *moments;       // [4][middle_slice]
-    A *deficit;       // [middle_pitch]
-    A *partials;      // [maps][middle_slice]
-    A *partials_x;    // [maps][middle_rows][inner_pitch]
-    A *partials_ring; // [taps][maps][inner_slice]
-    A *filtered;      // [maps][inner_slice]
-    A *rows;          // [4][inner_pitch]: x, y, grad_x, grad_y of one row
+    A* input;                                // [4][outer_pitch]: s, d, s^2, d^2 of one row
+    A* along_x;                              // [4][outer_rows][middle_pitch]
+    A* ring;                                 // [taps][4][middle_slice]
+    A* moments;                              // [4][middle_slice]
+    A* dssim;                                // [middle_pitch]
+    A* partials;                             // [maps][middle_slice]
+    A* partials_x;                           // [maps][middle_rows][inner_pitch]
+    A* partials_ring;                        // [taps][maps][inner_slice]
+    A* filtered;                             // [maps][inner_slice]
+    A* rows;                                 // [4][inner_pitch]: x, y, grad_x, grad_y of one row
     std::size_t bytes;
 
     static int pitch(int columns) { return (columns + kAlign - 1) / kAlign * kAlign; }
@@ -174,7 +174,7 @@ struct Scratch {
         along_x = take(4 * std::int64_t(outer_rows) * middle_pitch);
         ring = take(taps * 4 * middle_slice);
         moments = take(4 * middle_slice);
-        deficit = take(middle_pitch);
+        dssim = take(middle_pitch);
         partials = take(maps * middle_slice);
         partials_x = take(maps * std::int64_t(middle_rows) * inner_pitch);
         partials_ring = take(taps * maps * inner_slice);
@@ -216,7 +216,7 @@ public:
         middle_x = inner_x - (G ? p.radius : 0);
         outer_y = middle_y - halo_y;
         outer_x = middle_x - p.radius;
-        scale = A(p.grad_factor);
+        scale = A(p.grad_factor * kGradientFactor);
         if (G && p.upstream == kUpstreamPlane) scale *= static_cast<const A*>(grad_out.data)[grad_out.offset(0, 0, 0)];
     }
 
@@ -250,7 +250,8 @@ private:
         clear(s.input, 4 * s.outer_pitch);
         for (int row = 0; row < s.outer_rows; ++row) {
             if (row < rows.first || row >= rows.last) {
-                for (int q = 0; q < 4; ++q) clear(target + q * target_map + std::int64_t(row) * s.middle_pitch, s.middle_pitch);
+                for (int q = 0; q < 4; ++q)
+                    clear(target + q * target_map + std::int64_t(row) * s.middle_pitch, s.middle_pitch);
                 continue;
             }
             const int first = columns.first, n = columns.size();
@@ -298,7 +299,7 @@ private:
     }
 
     // Statistics of slice l; with gradients, its partials, filtered within the slice, into the second ring. Returns the
-    // sum of 1 - SSIM over the tile's own part.
+    // sum of DSSIM over the tile's own part.
     double statistics(int l, bool own) {
         filter_ring(s.ring, 4 * s.middle_slice, l, s.moments);
         const bool slice_counted = l >= p.crop && l < t.length - p.crop;
@@ -311,28 +312,28 @@ private:
             if (G && (!counted || columns.size() < s.middle_columns)) clear_partials(row);
             if (!counted || !columns.size()) continue;
             const std::int64_t at = std::int64_t(row) * s.middle_pitch + columns.first;
-            pointwise(at, columns.size(), s.deficit + columns.first);
+            pointwise(at, columns.size(), s.dssim + columns.first);
             if (G && p.upstream == kUpstreamMap) weight_partials(l, middle_y + row, columns, at);
             const int own_row = row - own_first_row;
             if (!own || own_row < 0 || own_row >= s.inner_rows) continue;
             const Range mine(own_first_column, own_first_column + s.inner_columns, columns.first, columns.last);
-            const A* deficit = s.deficit + own_first_column + mine.first;
-            sum += ordered_sum(deficit, mine.size());
-            if (map.data) store_map(l, own_row, mine, deficit);
+            const A* dssim = s.dssim + own_first_column + mine.first;
+            sum += ordered_sum(dssim, mine.size());
+            if (map.data) store_map(l, own_row, mine, dssim);
         }
         if (G) filter_partials(l);
         return sum;
     }
 
-    // 1 - SSIM and the partials of n neighbouring positions. One loop over plain arrays, which compilers vectorise.
-    void pointwise(std::int64_t at, int n, A* __restrict deficit) {
+    // DSSIM and the partials of n neighbouring positions. One loop over plain arrays, which compilers vectorise.
+    void pointwise(std::int64_t at, int n, A* __restrict dssim) {
         const A* __restrict mu_s = s.moments + at;
         const A* __restrict mu_d = s.moments + s.middle_slice + at;
         const A* __restrict sq_s = s.moments + 2 * s.middle_slice + at;
         const A* __restrict sq_d = s.moments + 3 * s.middle_slice + at;
         const Stability<A> c = stability;
         if constexpr (G == 0) {
-            for (int i = 0; i < n; ++i) deficit[i] = ssim_deficit<A>({mu_s[i], mu_d[i], sq_s[i], sq_d[i]}, c);
+            for (int i = 0; i < n; ++i) dssim[i] = fusedssim::dssim<A>({mu_s[i], mu_d[i], sq_s[i], sq_d[i]}, c);
         } else {
             A* __restrict p0 = s.partials + at;
             A* __restrict p1 = s.partials + s.middle_slice + at;
@@ -341,8 +342,8 @@ private:
             for (int i = 0; i < n; ++i) {
                 Partials<A> partial;
                 A maps[4];
-                deficit[i] = ssim_deficit_and_partials<A>({mu_s[i], mu_d[i], sq_s[i], sq_d[i]}, c, partial);
-                pack_partials<G>(partial, A(1), maps);
+                dssim[i] = dssim_and_partials<A>({mu_s[i], mu_d[i], sq_s[i], sq_d[i]}, c, A(1), partial);
+                pack_partials<G>(partial, maps);
                 p0[i] = maps[0];
                 p1[i] = maps[1];
                 p2[i] = maps[2];
@@ -366,10 +367,10 @@ private:
         }
     }
 
-    void store_map(int l, int own_row, const Range& mine, const A* deficit) {
+    void store_map(int l, int own_row, const Range& mine, const A* dssim) {
         A* out = static_cast<A*>(map.data) +
                  map.offset(l - p.crop, inner_y + own_row - crop_y, inner_x + mine.first - p.crop);
-        for (int i = 0; i < mine.size(); ++i) out[i * map.column] = A(1) - deficit[i];
+        for (int i = 0; i < mine.size(); ++i) out[i * map.column] = ssim_from_dssim(dssim[i]);
     }
 
     void filter_partials(int l) {

@@ -13,12 +13,12 @@ namespace fusedssim::cpu {
 // How a plane is cut into tiles. A tile is a box of rows and columns of the slices of one plane (of an image, whose
 // "slices" are its rows, a range of columns), walked along the first spatial axis: z of a volume, y of an image.
 struct Tiling {
-    int length;           // of the axis that is walked
-    int rows, columns;    // of a slice (an image: 1 row)
+    int length;         // of the axis that is walked
+    int rows, columns;  // of a slice (an image: 1 row)
     int tile_rows, tile_columns;
     int tiles_y, tiles_x;
-    int chunk, chunks;    // slices that one task walks
-    std::int64_t tasks;   // planes * tiles_y * tiles_x * chunks
+    int chunk, chunks;   // slices that one task walks
+    std::int64_t tasks;  // planes * tiles_y * tiles_x * chunks
 };
 
 struct Task {
@@ -31,7 +31,7 @@ struct Kernels {
     // Bytes of scratch memory, zeroed by the caller, that a thread needs for run().
     std::size_t (*scratch_bytes)(const Problem& p, const Tiling& tiling);
     // Computes one task. sums has a double for each slice of each tile of each plane, [plane, tile_y, tile_x, slice]: the
-    // sum of 1 - SSIM there. It does not depend on how slices are cut into chunks.
+    // sum of DSSIM = (1 - SSIM) / 2 there. It does not depend on how slices are cut into chunks.
     void (*run)(const Problem& p, const Tiling& tiling, const Task& task, void* scratch, double* sums);
     // grad *= factor * scale for one plane.
     void (*scale)(const ScaleProblem& p, std::int64_t plane);

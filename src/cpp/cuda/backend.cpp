@@ -142,7 +142,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
     k.dtype = p.dtype;
-    k.scale = A(p.grad_factor);
+    k.scale = A(p.grad_factor * kGradientFactor);
     k.c1x2 = A(p.c1x2);
     k.c2x2 = A(p.c2x2);
     for (int i = 0; i <= p.radius; ++i) k.taps[i] = A(p.taps[i]);
@@ -187,12 +187,21 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         k.sums = sums;
         if (p.is_3d) {
             using B = Block3d<A, radius>;
-            k.saved = static_cast<A*>(p.saved ? p.saved : memory + workspace.sums_bytes);
+            const std::int64_t row = p.width, slice = row * p.height;
+            k.maps = {
+                p.saved ? p.saved : memory + workspace.sums_bytes, p.channels * p.volume(), p.volume(), slice, row, 1};
+            k.maps_stride = p.planes() * p.volume();
             // A backward with saved maps needs no forward: its maps are there.
             if (!p.saved || !p.grads())
                 launch(driver, exec, kernel(Family::ssim3d_forward), blocks.total, B::threads, k);
             if (p.grads()) launch(driver, exec, kernel(Family::ssim3d_backward), blocks.total, B::threads, k);
         } else {
+            if (p.grads() && p.map.data) {
+                // The gradient's kernel has no registers for the map: the forward kernel writes it.
+                Problem forward = p;
+                forward.grad_x.data = forward.grad_y.data = nullptr;
+                run(forward, exec);
+            }
             launch(driver, exec, kernel(Family::ssim2d), blocks.total, Strip2d<A, radius, gradients>::threads, k);
         }
     });

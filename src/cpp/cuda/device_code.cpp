@@ -16,7 +16,8 @@ asm(".section .rodata, \"a\", @progbits\n"
     ".global fusedssim_device_code\n"
     ".hidden fusedssim_device_code\n"
     "fusedssim_device_code:\n"
-    ".incbin \"" FUSEDSSIM_DEVICE_CODE_BIN "\"\n"
+    ".incbin \"" FUSEDSSIM_DEVICE_CODE_BIN
+    "\"\n"
     ".byte 0\n"
     ".previous\n");
 extern "C" const unsigned char fusedssim_device_code[];
@@ -35,20 +36,22 @@ struct Kernel {
 
 #define FUSEDSSIM_SSIM2D(TYPE, RADIUS, GRADS) \
     {Family::ssim2d, Element::TYPE, RADIUS, GRADS, "ssim2d", "ssim2d_" #TYPE "_r" #RADIUS "_g" #GRADS},
-#define FUSEDSSIM_SSIM3D_FORWARD(TYPE, RADIUS, GRADS)                       \
-    {Family::ssim3d_forward, Element::TYPE, RADIUS, GRADS, "ssim3d",        \
-     "ssim3d_forward_" #TYPE "_r" #RADIUS "_g" #GRADS},
-#define FUSEDSSIM_SSIM3D_BACKWARD(TYPE, RADIUS, GRADS)                      \
-    {Family::ssim3d_backward, Element::TYPE, RADIUS, GRADS, "ssim3d",       \
+#define FUSEDSSIM_SSIM3D_FORWARD(TYPE, RADIUS, GRADS) \
+    {Family::ssim3d_forward, Element::TYPE, RADIUS, GRADS, "ssim3d", "ssim3d_forward_" #TYPE "_r" #RADIUS "_g" #GRADS},
+#define FUSEDSSIM_SSIM3D_BACKWARD(TYPE, RADIUS, GRADS) \
+    {Family::ssim3d_backward,                          \
+     Element::TYPE,                                    \
+     RADIUS,                                           \
+     GRADS,                                            \
+     "ssim3d",                                         \
      "ssim3d_backward_" #TYPE "_r" #RADIUS "_g" #GRADS},
 #define FUSEDSSIM_REDUCE(TYPE) {Family::reduce_sums, Element::TYPE, 0, 0, "reduce", "reduce_sums_" #TYPE},
 #define FUSEDSSIM_SCALE(TYPE) {Family::scale, Element::TYPE, 0, 0, "reduce", "scale_" #TYPE},
-constexpr Kernel kKernels[] = {
-    FUSEDSSIM_SSIM2D_KERNELS(FUSEDSSIM_SSIM2D)                    //
-    FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_SSIM3D_FORWARD)    //
-    FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_SSIM3D_BACKWARD)  //
-    FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_REDUCE)                    //
-    FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_SCALE)};
+constexpr Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(FUSEDSSIM_SSIM2D)                    //
+                               FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_SSIM3D_FORWARD)    //
+                               FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_SSIM3D_BACKWARD)  //
+                               FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_REDUCE)                    //
+                               FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_SCALE)};
 
 constexpr std::size_t kKernelCount = sizeof kKernels / sizeof *kKernels;
 constexpr std::size_t kImageCount = sizeof kImages / sizeof *kImages;

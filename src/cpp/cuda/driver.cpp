@@ -28,7 +28,9 @@ struct LoadedDriver : Driver {
     void load() {
         void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
         if (!library) {
-            text = "no NVIDIA driver was found (libcuda.so.1): install one on a machine with an NVIDIA GPU, or use the CPU";
+            text =
+                "no NVIDIA driver was found (libcuda.so.1): install one on a machine with an NVIDIA GPU, or use the "
+                "CPU";
             return;
         }
         std::string missing;
@@ -110,7 +112,8 @@ void check(const Driver& driver, CUresult result, const char* what) {
     const char *name = nullptr, *words = nullptr;
     driver.cuGetErrorName(result, &name);
     driver.cuGetErrorString(result, &words);
-    fail(FUSEDSSIM_CUDA_ERROR, "%s: %s (%s, error %d)", what, words ? words : "unknown error", name ? name : "?", result);
+    fail(FUSEDSSIM_CUDA_ERROR, "%s: %s (%s, error %d)", what, words ? words : "unknown error", name ? name : "?",
+         result);
 }
 
 ContextScope::ContextScope(const Driver& driver, int device_id) : driver_(driver) {

@@ -18,8 +18,9 @@ using CUkernel = struct CUkern_st*;
 using CUfunction = struct CUfunc_st*;
 
 constexpr CUresult kSuccess = 0;
-constexpr int kMultiprocessorCount = 16, kComputeCapabilityMajor = 75, kComputeCapabilityMinor = 76;  // CUdevice_attribute
-constexpr int kCaptureModeRelaxed = 2;                                                                // CUstreamCaptureMode
+constexpr int kMultiprocessorCount = 16, kComputeCapabilityMajor = 75,
+              kComputeCapabilityMinor = 76;  // CUdevice_attribute
+constexpr int kCaptureModeRelaxed = 2;       // CUstreamCaptureMode
 
 struct Driver {
     CUresult (*cuInit)(unsigned);
@@ -39,10 +40,10 @@ struct Driver {
     CUresult (*cuThreadExchangeStreamCaptureMode)(int*);
     CUresult (*cuLibraryLoadData)(CUlibrary*, const void*, int*, void**, unsigned, int*, void**, unsigned);
     CUresult (*cuLibraryGetKernel)(CUkernel*, CUlibrary, const char*);
-    CUresult (*cuLaunchKernel)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
-                               void**, void**);
+    CUresult (*cuLaunchKernel)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                               CUstream, void**, void**);
 
-    int version = 0;         // the CUDA version that the driver supports, 12080 for 12.8; 0 without a driver
+    int version = 0;  // the CUDA version that the driver supports, 12080 for 12.8; 0 without a driver
     int device_count = 0;
     const char* problem = "";  // why CUDA cannot be used, and what to do; empty if it can
 };

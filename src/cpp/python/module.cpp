@@ -340,4 +340,5 @@ NB_MODULE(_core, m) {
     m.attr("REDUCTION_NONE") = static_cast<int>(FUSEDSSIM_REDUCTION_NONE);
     m.attr("GRAD_X") = static_cast<int>(FUSEDSSIM_GRAD_X);
     m.attr("GRAD_Y") = static_cast<int>(FUSEDSSIM_GRAD_Y);
+    m.attr("MAX_WINDOW_SIZE") = FUSEDSSIM_MAX_WINDOW_SIZE;
 }

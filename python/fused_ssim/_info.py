@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""What this installation can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from . import _native
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """A CUDA device that the driver shows.
+
+    Attributes:
+        index: its ordinal, as in ``torch.device("cuda", index)``.
+        name: for instance ``"NVIDIA GeForce RTX 4090"``.
+        compute_capability: 90 for 9.0.
+        multiprocessors: how many it has.
+        memory_bytes: its memory.
+        usable: whether this library has code for it.
+
+    """
+
+    index: int
+    name: str
+    compute_capability: int
+    multiprocessors: int
+    memory_bytes: int
+    usable: bool
+
+
+@dataclass(frozen=True)
+class Info:
+    """What this installation can do.
+
+    Attributes:
+        version: of the native library.
+        library_path: the file that is loaded.
+        torch_version: of the torch in use.
+        cuda_built: whether the library has CUDA code.
+        cuda_architectures: for instance ``("sm_80", "sm_90", "compute_120")``; ``compute_*`` serves newer GPUs.
+        cuda_compiler: what compiled that code.
+        cuda_problem: why CUDA cannot be used and what to do about it; empty if it can be used.
+        cuda_driver_version: the CUDA version of the driver, 12080 for 12.8; 0 without a driver.
+        devices: the CUDA devices that the driver shows.
+        cpu_isa: the instruction set in use on the CPU.
+        cpu_threads: the threads that the library would use on its own; calls from Python use
+            ``torch.get_num_threads()``.
+
+    """
+
+    version: str
+    library_path: str
+    torch_version: str
+    cuda_built: bool
+    cuda_architectures: tuple[str, ...]
+    cuda_compiler: str
+    cuda_problem: str
+    cuda_driver_version: int
+    devices: tuple[CudaDevice, ...]
+    cpu_isa: str
+    cpu_threads: int
+
+
+def info() -> Info:
+    """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
+    native = _native.info()
+    return Info(
+        version=native["version"],
+        library_path=native["library_path"],
+        torch_version=torch.__version__,
+        cuda_built=native["cuda_built"],
+        cuda_architectures=tuple(native["cuda_architectures"].split()),
+        cuda_compiler=native["cuda_compiler"],
+        cuda_problem=native["cuda_problem"],
+        cuda_driver_version=native["cuda_driver_version"],
+        devices=tuple(
+            CudaDevice(
+                index=device["index"],
+                name=device["name"],
+                compute_capability=device["compute_capability"],
+                multiprocessors=device["multiprocessors"],
+                memory_bytes=device["memory_bytes"],
+                usable=device["usable"],
+            )
+            for device in native["cuda_devices"]
+        ),
+        cpu_isa=native["cpu_isa"],
+        cpu_threads=native["cpu_threads"],
+    )

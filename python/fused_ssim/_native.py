@@ -1,0 +1,489 @@
+# SPDX-License-Identifier: MIT
+"""Torch tensors to the native library: pointers, shapes, strides, streams. The only importer of ``_core``.
+
+A :class:`Plan` holds everything about a call that does not change from one training step to the next. Plans are
+cached by the layout of their images, so that a step costs one dictionary look-up and no check twice.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GRAD_1: int = _core.GRAD_X
+GRAD_2: int = _core.GRAD_Y
+
+PADDINGS: dict[str, int] = {"same": _core.PADDING_SAME, "valid": _core.PADDING_VALID}
+
+REDUCTIONS: dict[str, int] = {
+    "mean": _core.REDUCTION_MEAN,
+    "sum": _core.REDUCTION_SUM,
+    "image": _core.REDUCTION_PER_IMAGE,
+    "channel": _core.REDUCTION_PER_PLANE,
+    "none": _core.REDUCTION_NONE,
+}
+
+_DTYPES: dict[torch.dtype, int] = {
+    torch.float32: _core.FLOAT32,
+    torch.float64: _core.FLOAT64,
+    torch.float16: _core.FLOAT16,
+    torch.bfloat16: _core.BFLOAT16,
+}
+
+_DEVICES: dict[str, int] = {"cpu": _core.CPU, "cuda": _core.CUDA}
+
+version = _core.version
+info = _core.info
+
+
+# ---- Settings --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: a cheap key of the plan cache
+class Settings:
+    """What to compute, in the terms of the native library."""
+
+    padding: int
+    reduction: int
+    window_size: int
+    sigma: float
+    k1: float
+    k2: float
+    data_range: float
+
+
+def settings(
+    padding: str, window_size: int, sigma: float, data_range: float, K: tuple[float, float], reduction: str
+) -> Settings:
+    """The settings of a call. Python checks names and types; the native library checks the numbers."""
+    try:
+        return _settings(padding, window_size, sigma, data_range, K, reduction)
+    except _NotPlainError:
+        pass
+    except TypeError as error:  # an unhashable argument, such as K as a list; anything else has a text of its own
+        if "unhashable" not in str(error):
+            raise
+    _choice("padding", padding, PADDINGS)
+    _choice("reduction", reduction, REDUCTIONS)
+    return _settings(
+        padding,
+        _integer("window_size", window_size),
+        _number("sigma", sigma),
+        _number("data_range", data_range),
+        _pair("K", K),
+        reduction,
+    )
+
+
+class _NotPlainError(Exception):
+    """An argument cannot be a key of the cache, for instance a tensor, which may change its value."""
+
+
+@lru_cache(maxsize=256, typed=True)
+def _settings(
+    padding: str, window_size: int, sigma: float, data_range: float, K: tuple[float, float], reduction: str
+) -> Settings:
+    plain = (
+        type(window_size) is int
+        and type(sigma) in (int, float)
+        and type(data_range) in (int, float)
+        and type(K) is tuple
+        and all(type(k) in (int, float) for k in K)
+    )
+    if not plain:
+        raise _NotPlainError
+    k1, k2 = _pair("K", K)
+    if window_size.bit_length() > 31:  # the native library sees 32 bits
+        raise ValueError(f"window_size = {window_size}, expected an odd number from 1 to {_core.MAX_WINDOW_SIZE}")
+    return Settings(
+        padding=_choice("padding", padding, PADDINGS),
+        reduction=_choice("reduction", reduction, REDUCTIONS),
+        window_size=window_size,
+        sigma=float(sigma),
+        k1=k1,
+        k2=k2,
+        data_range=float(data_range),
+    )
+
+
+def _choice(name: str, value: object, choices: dict[str, int]) -> int:
+    if isinstance(value, str) and value in choices:
+        return choices[value]
+    expected = ", ".join(f'"{choice}"' for choice in choices)
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{name} = {value!r}; expected one of {expected}")
+
+
+def _integer(name: str, value: object) -> int:
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{name} = {value!r}; expected an integer")
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, (bool, str)):
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RuntimeError):
+            pass
+    raise TypeError(f"{name} = {value!r}; expected a number")
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r}; expected two numbers, such as (0.01, 0.03)") from None
+    return _number(f"{name}[0]", first), _number(f"{name}[1]", second)
+
+
+# ---- Images ----------------------------------------------------------------------------------------------------------
+
+
+def plan(img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int) -> Plan:
+    """The plan for two plain tensors (see :func:`plain`), from the cache if there was one like it.
+
+    ``grads`` is the set of gradients that will be asked for: ``GRAD_1 | GRAD_2``.
+    """
+    try:
+        return _plan(
+            settings,
+            spatial_dims,
+            grads,
+            img1.dtype,
+            img1.device,
+            img1.shape,
+            img1.stride(),
+            img2.dtype,
+            img2.device,
+            img2.shape,
+            img2.stride(),
+        )
+    except RuntimeError:  # a nested tensor has no shape
+        _check_layout("img1", img1)
+        _check_layout("img2", img2)
+        raise
+
+
+def plain(name: str, image: Tensor) -> Tensor:
+    """``image`` as a tensor whose memory says it all: of class Tensor, dense, no pending negation."""
+    if not isinstance(image, Tensor):
+        raise TypeError(f"{name} is of type {type(image).__name__}; expected a torch.Tensor")
+    if type(image) is not Tensor and type(image) is not torch.nn.Parameter:
+        if type(image).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            raise TypeError(f"{name} is of type {type(image).__name__}, which owns no memory; expected a plain tensor")
+        image = image.as_subclass(Tensor)
+    _check_layout(name, image)
+    return image.resolve_neg() if image.is_neg() else image
+
+
+def _check_layout(name: str, image: Tensor) -> None:
+    if image.layout is not torch.strided or image.is_nested:
+        layout = "nested" if image.is_nested else str(image.layout)
+        raise TypeError(f"{name} has the layout {layout}; expected a dense tensor: use {name}.to_dense()")
+
+
+def _check_images(
+    spatial_dims: int,
+    dtype1: torch.dtype,
+    device1: torch.device,
+    shape1: tuple[int, ...],
+    dtype2: torch.dtype,
+    device2: torch.device,
+    shape2: tuple[int, ...],
+) -> None:
+    for name, dtype in (("img1", dtype1), ("img2", dtype2)):
+        if dtype not in _DTYPES:
+            raise TypeError(
+                f"{name}.dtype = {dtype}; expected float32, float64, float16 or bfloat16: convert it, for instance by "
+                f"{name}.float(), and pass data_range (255 for 8-bit images)"
+            )
+    if dtype1 != dtype2:
+        raise TypeError(f"img1.dtype = {dtype1} but img2.dtype = {dtype2}; expected the same dtype")
+    axes = "[N, C, D, H, W]" if spatial_dims == 3 else "[N, C, H, W]"
+    for name, shape in (("img1", shape1), ("img2", shape2)):
+        if len(shape) != spatial_dims + 2:
+            other = {4: "; use fused_ssim for images", 5: "; use fused_ssim3d for volumes"}.get(len(shape), "")
+            raise ValueError(
+                f"{name}.shape = {tuple(shape)} has {len(shape)} axes; expected {spatial_dims + 2}, {axes}{other}"
+            )
+    if shape1 != shape2:
+        raise ValueError(f"img1.shape = {tuple(shape1)} but img2.shape = {tuple(shape2)}; expected the same shape")
+    for name, device in (("img1", device1), ("img2", device2)):
+        if device.type not in _DEVICES:
+            raise ValueError(f"{name}.device = {device}; expected a tensor on cpu or cuda")
+    if device1 != device2:
+        raise ValueError(f"img1.device = {device1} but img2.device = {device2}; expected the same device")
+
+
+# ---- Plans -----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=512)
+def _plan(
+    settings: Settings,
+    spatial_dims: int,
+    grads: int,
+    dtype1: torch.dtype,
+    device1: torch.device,
+    shape1: tuple[int, ...],
+    stride1: tuple[int, ...],
+    dtype2: torch.dtype,
+    device2: torch.device,
+    shape2: tuple[int, ...],
+    stride2: tuple[int, ...],
+) -> Plan:
+    _check_images(spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
+    return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2)
+
+
+class Plan:
+    """One kind of call: settings, wanted gradients, and two images of known dtype, device, shape and strides.
+
+    Its methods take images of just that layout, allocate what they return, and enqueue on the current stream. The
+    workspace is freed when a call returns: torch gives the memory only to later work of the same stream.
+    """
+
+    __slots__ = (
+        "_backward",
+        "_backward_workspace",
+        "_core",
+        "_forward",
+        "_forward_workspace",
+        "_index",
+        "_out_shape",
+        "_same_dtype",
+        "_saved_backward_workspace",
+        "_scale",
+        "_undo_grad_scale",
+        "_value_and_grad",
+        "_value_and_grad_workspace",
+        "arithmetic",
+        "eager",
+        "grad_scale",
+        "grads",
+        "saved_bytes",
+        "settings",
+        "spatial_dims",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        grads: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        shape: tuple[int, ...],
+        stride1: tuple[int, ...],
+        stride2: tuple[int, ...],
+    ) -> None:
+        self.settings = settings
+        self.grads = grads
+        self.spatial_dims = len(shape) - 2
+        self.arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
+        self._same_dtype = dtype == self.arithmetic
+        self._index = (device.index or 0) if device.type == "cuda" else -1
+        map_shape = _map_shape(settings, shape)
+        self._out_shape = _out_shape(settings, map_shape)
+        self._core = core = _core.Plan(
+            device=_DEVICES[device.type],
+            device_index=max(self._index, 0),
+            padding=settings.padding,
+            reduction=settings.reduction,
+            window_size=settings.window_size,
+            sigma=settings.sigma,
+            k1=settings.k1,
+            k2=settings.k2,
+            data_range=settings.data_range,
+            grads=grads,
+            dtype=_DTYPES[dtype],
+            shape=shape,
+            stride1=stride1,
+            stride2=stride2,
+            grad_stride1=_empty_like_stride(shape, stride1),
+            grad_stride2=_empty_like_stride(shape, stride2),
+            out_shape=self._out_shape,
+        )
+        # Bound methods and sizes as attributes: looking them up in every call is what small images would pay for.
+        self._forward = core.forward
+        self._value_and_grad = core.value_and_grad
+        self._backward = core.backward
+        self._scale = core.scale
+        self._forward_workspace = core.forward_workspace
+        self._value_and_grad_workspace = core.value_and_grad_workspace
+        self._backward_workspace = core.backward_workspace
+        self._saved_backward_workspace = core.saved_backward_workspace
+
+        # How gradients come about is the library's choice: where saving maps pays, forward saves; elsewhere forward
+        # computes the gradient itself, in the same pass, and backward only scales it. For the map that is impossible.
+        self.saved_bytes = core.saved_bytes
+        self.eager = self.saved_bytes == 0 and settings.reduction != _core.REDUCTION_NONE
+        self.grad_scale, self._undo_grad_scale = _grad_scale(settings, dtype, map_shape)
+
+    # Each method spells out its call: one shared helper would cost more than what it shares.
+
+    def forward(self, img1: Tensor, img2: Tensor) -> Tensor:
+        """The value or the map."""
+        out = self._empty_out(img1)
+        size = self._forward_workspace
+        workspace = img1.new_empty(size, dtype=torch.uint8) if size else None
+        index = self._index
+        self._forward(
+            torch.get_num_threads() if index < 0 else 0,
+            0 if index < 0 else _current_stream(index),
+            0 if workspace is None else workspace.data_ptr(),
+            img1.data_ptr(),
+            img2.data_ptr(),
+            out.data_ptr(),
+            0,
+        )
+        return out
+
+    def forward_saving(self, img1: Tensor, img2: Tensor) -> tuple[Tensor, Tensor]:
+        """The value or the map, and what :meth:`backward` takes as ``saved``."""
+        out = self._empty_out(img1)
+        saved = img1.new_empty(self.saved_bytes, dtype=torch.uint8)
+        size = self._forward_workspace
+        workspace = img1.new_empty(size, dtype=torch.uint8) if size else None
+        index = self._index
+        self._forward(
+            torch.get_num_threads() if index < 0 else 0,
+            0 if index < 0 else _current_stream(index),
+            0 if workspace is None else workspace.data_ptr(),
+            img1.data_ptr(),
+            img2.data_ptr(),
+            out.data_ptr(),
+            saved.data_ptr(),
+        )
+        return out, saved
+
+    def value_and_grad(
+        self, img1: Tensor, img2: Tensor, grad_scale: float = 1.0
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The value or the map, and the gradients of its sum, times ``grad_scale``."""
+        out = self._empty_out(img1)
+        grad1 = torch.empty_like(img1) if self.grads & GRAD_1 else None
+        grad2 = torch.empty_like(img2) if self.grads & GRAD_2 else None
+        size = self._value_and_grad_workspace
+        workspace = img1.new_empty(size, dtype=torch.uint8) if size else None
+        index = self._index
+        self._value_and_grad(
+            torch.get_num_threads() if index < 0 else 0,
+            0 if index < 0 else _current_stream(index),
+            0 if workspace is None else workspace.data_ptr(),
+            img1.data_ptr(),
+            img2.data_ptr(),
+            out.data_ptr(),
+            0 if grad1 is None else grad1.data_ptr(),
+            0 if grad2 is None else grad2.data_ptr(),
+            grad_scale,
+        )
+        return out, grad1, grad2
+
+    def scale(self, grad_out: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> None:
+        """Turns what ``value_and_grad(..., grad_scale=plan.grad_scale)`` gave into what :meth:`backward` gives."""
+        grad_out = self._upstream(grad_out)
+        index = self._index
+        self._scale(
+            torch.get_num_threads() if index < 0 else 0,
+            0 if index < 0 else _current_stream(index),
+            self._undo_grad_scale,
+            grad_out.data_ptr(),
+            grad_out.stride(),
+            0 if grad1 is None else grad1.data_ptr(),
+            0 if grad2 is None else grad2.data_ptr(),
+        )
+
+    def backward(
+        self, img1: Tensor, img2: Tensor, saved: Tensor | None, grad_out: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The gradients of ``(grad_out * out).sum()``."""
+        grad_out = self._upstream(grad_out)
+        grad1 = torch.empty_like(img1) if self.grads & GRAD_1 else None
+        grad2 = torch.empty_like(img2) if self.grads & GRAD_2 else None
+        size = self._backward_workspace if saved is None else self._saved_backward_workspace
+        workspace = img1.new_empty(size, dtype=torch.uint8) if size else None
+        index = self._index
+        self._backward(
+            torch.get_num_threads() if index < 0 else 0,
+            0 if index < 0 else _current_stream(index),
+            0 if workspace is None else workspace.data_ptr(),
+            img1.data_ptr(),
+            img2.data_ptr(),
+            0 if saved is None else saved.data_ptr(),
+            grad_out.data_ptr(),
+            grad_out.stride(),
+            0 if grad1 is None else grad1.data_ptr(),
+            0 if grad2 is None else grad2.data_ptr(),
+        )
+        return grad1, grad2
+
+    def _empty_out(self, image: Tensor) -> Tensor:
+        shape = self._out_shape
+        return image.new_empty(shape) if self._same_dtype else image.new_empty(shape, dtype=self.arithmetic)
+
+    def _upstream(self, grad_out: Tensor) -> Tensor:
+        # Autograd itself brings an upstream gradient to the shape, dtype and device of the output.
+        if type(grad_out) is not Tensor or grad_out.is_neg():
+            grad_out = plain("the upstream gradient", grad_out)
+        if grad_out.dtype is not self.arithmetic or (self._out_shape and grad_out.shape != self._out_shape):
+            raise ValueError(
+                f"the upstream gradient is {grad_out.dtype} {list(grad_out.shape)}; expected that of the output, "
+                f"{self.arithmetic} {list(self._out_shape)}"
+            )
+        return grad_out
+
+
+def _map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
+    crop = 2 * (settings.window_size // 2) if settings.padding == _core.PADDING_VALID else 0
+    return (shape[0], shape[1], *(size - crop for size in shape[2:]))
+
+
+def _out_shape(settings: Settings, map_shape: tuple[int, ...]) -> tuple[int, ...]:
+    axes = {_core.REDUCTION_PER_IMAGE: 1, _core.REDUCTION_PER_PLANE: 2, _core.REDUCTION_NONE: len(map_shape)}
+    return tuple(max(size, 0) for size in map_shape[: axes.get(settings.reduction, 0)])
+
+
+def _grad_scale(settings: Settings, dtype: torch.dtype, map_shape: tuple[int, ...]) -> tuple[float, float]:
+    """The scale under which an eager gradient is stored, and the factor that undoes it.
+
+    The gradient of a mean over a million pixels is below the range of float16 unless the loss is scaled, and how it
+    is scaled is known only in backward. So float16 keeps the gradient of the sum over pixels in units of the data
+    range, which is near 1; rounded to a power of two, since that multiplies without an error.
+    """
+    if dtype != torch.float16:
+        return 1.0, 1.0
+    averaged = {
+        _core.REDUCTION_MEAN: map_shape,
+        _core.REDUCTION_PER_IMAGE: map_shape[1:],
+        _core.REDUCTION_PER_PLANE: map_shape[2:],
+    }.get(settings.reduction, ())
+    exponent = round(math.log2(math.prod(averaged) * settings.data_range))
+    return math.ldexp(1.0, exponent), math.ldexp(1.0, -exponent)
+
+
+def _empty_like_stride(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides that ``torch.empty_like`` gives for a tensor of these strides: dense, in the same order of axes."""
+    return torch.empty_like(torch.empty_strided(shape, stride, device="meta")).stride()
+
+
+def _public_current_stream(device_index: int) -> int:
+    return int(torch.cuda.current_stream(device_index).cuda_stream)
+
+
+# The raw call spares building a Stream object; it is what torch's own compiled code uses, but is not documented.
+_current_stream: Callable[[int], int] = getattr(torch._C, "_cuda_getCurrentRawStream", _public_current_stream)

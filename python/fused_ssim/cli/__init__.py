@@ -1,0 +1,33 @@
+"""The `fused-ssim` command: compare two images or volumes, run a demonstration, describe the installation.
+
+Only click and torch are imported here. What reads files and draws pictures (the extras `fused-ssim[cli]` and
+`fused-ssim[demo]`) is imported by the command that needs it, so that `fused-ssim info` always works.
+"""
+
+from __future__ import annotations
+
+import click
+
+import fused_ssim
+from fused_ssim.cli.compare import compare_command
+from fused_ssim.cli.demo import demo_command
+from fused_ssim.cli.info import info_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(fused_ssim.__version__, prog_name="fused-ssim", message="%(prog)s %(version)s")
+def main() -> None:
+    """Structural similarity (SSIM) of images and volumes, on the CPU and on CUDA.
+
+    \b
+    Examples:
+      fused-ssim compare reference.png render.png
+      fused-ssim compare scan.nii.gz denoised.nii.gz --map map.png
+      fused-ssim demo
+      fused-ssim info
+    """
+
+
+main.add_command(compare_command)
+main.add_command(demo_command)
+main.add_command(info_command)

@@ -1,0 +1,55 @@
+"""`fused-ssim info`: what is installed here and what it can use."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+import torch
+
+import fused_ssim
+from fused_ssim.cli.common import cuda_problem
+
+
+@click.command("info", short_help="What is installed, and whether CUDA can be used.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info_command(as_json: bool) -> None:
+    """Say what is installed: version, backends, devices, and whether CUDA can be used.
+
+    \b
+    Examples:
+      fused-ssim info
+      fused-ssim info --json
+    """
+    what = fused_ssim.info()
+    problem = cuda_problem()
+    if as_json:
+        report = {**dataclasses.asdict(what), "cuda_problem": problem, "cuda_usable": not problem}
+        click.echo(json.dumps(report, indent=2))
+        return
+
+    threads = torch.get_num_threads()  # what calls from Python use, rather than what.cpu_threads
+    rows = [
+        ("fused-ssim", what.version),
+        ("library", str(what.library_path)),
+        ("backends", "CPU, CUDA" if what.cuda_built else "CPU (built without CUDA)"),
+        ("CPU", f"instruction set {what.cpu_isa}, {threads} thread{'s' * (threads != 1)}"),
+    ]
+    if what.cuda_built:
+        rows.append(("CUDA code", f"{' '.join(what.cuda_architectures)} (compiled by {what.cuda_compiler})"))
+    version = what.cuda_driver_version
+    rows.append(("CUDA driver", f"CUDA {version // 1000}.{version % 1000 // 10}" if version else "none found"))
+    for index, device in enumerate(what.devices):
+        major, minor = divmod(device.compute_capability, 10)
+        rows.append(
+            (
+                f"GPU {index}",
+                f"{device.name}, compute capability {major}.{minor}, {device.memory_bytes / 2**30:.1f} GiB"
+                + ("" if device.usable else " (no code for it in this build)"),
+            )
+        )
+    rows.append(("torch", what.torch_version))
+    rows.append(("CUDA", f"not usable: {problem}" if problem else "usable"))
+    for label, text in rows:
+        click.echo(f"{label:<13}{text}")

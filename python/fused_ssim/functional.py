@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""SSIM as functions of tensors.
+
+All functions compute the structural similarity of Z. Wang, A. C. Bovik, H. R. Sheikh and E. P. Simoncelli, "Image
+quality assessment: from error visibility to structural similarity", IEEE Transactions on Image Processing 13 (2004),
+with a Gaussian window. With the Gaussian-weighted means, variances and covariance of a window around each position,
+``C1 = (K[0] * data_range)**2`` and ``C2 = (K[1] * data_range)**2``, ::
+
+    SSIM = (2 mean1 mean2 + C1) (2 cov + C2) / ((mean1**2 + mean2**2 + C1) (var1 + var2 + C2))
+
+computed in a form that keeps its accuracy where the images nearly agree: identical images give exactly 1, and no
+result exceeds 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, overload
+
+from torch import Tensor
+
+from . import _native, _ops
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+allowed_padding: list[str] = ["same", "valid"]
+
+
+def fused_ssim(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = "same",
+    train: bool = True,
+    *,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    reduction: str = "mean",
+) -> Tensor:
+    """The structural similarity (Wang et al. 2004) of two batches of images, differentiable in both.
+
+    Args:
+        img1: images ``[N, C, H, W]``: float32, float64, float16 or bfloat16, on the CPU or a CUDA device. Any strides
+            are read in place, channels-last and expanded ones too.
+        img2: as ``img1``, with the same shape, dtype and device.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image, ``window_size // 2`` away from the border.
+        train: ``False`` promises that no backward will come. Nothing is kept for it then, and a backward raises.
+            Under ``torch.no_grad()``, or if no image requires a gradient, nothing is kept either way.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for
+            images in [0, 255].
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"`` of the map, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``;
+            ``"channel"``, the mean of each channel of each image, ``[N, C]``; ``"none"``, the map: ``[N, C, H, W]``,
+            smaller by ``window_size - 1`` in H and W for ``"valid"``.
+
+    Returns:
+        SSIM, at most 1, and 1 for identical images: float32, or float64 for float64 images. The sum of ``"sum"`` is
+        not divided by the number of pixels.
+
+    Raises:
+        ValueError: the shapes are not four axes of equal, positive sizes, a side is shorter than the window with
+            ``"valid"``, the devices differ, or another argument is out of range.
+        TypeError: an image is not a tensor, or its dtype is not one of the four, or the dtypes differ.
+        RuntimeError: CUDA cannot be used (``fused_ssim.info()`` says why), or the call happens under ``torch.func``.
+
+    Example:
+        >>> loss = 1 - fused_ssim(prediction, target)
+        >>> loss.backward()
+
+    """
+    return _ops.ssim(img1, img2, _native.settings(padding, window_size, sigma, data_range, K, reduction), 2, train)
+
+
+def fused_ssim2d(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = "same",
+    train: bool = True,
+    *,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    reduction: str = "mean",
+) -> Tensor:
+    """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
+    return _ops.ssim(img1, img2, _native.settings(padding, window_size, sigma, data_range, K, reduction), 2, train)
+
+
+def fused_ssim3d(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = "same",
+    train: bool = True,
+    *,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    reduction: str = "mean",
+) -> Tensor:
+    """The structural similarity (Wang et al. 2004) of two batches of volumes ``[N, C, D, H, W]``.
+
+    The window is a Gaussian in three dimensions. Arguments, values and errors are those of :func:`fused_ssim`, with
+    five axes instead of four: the map of ``reduction="none"`` is ``[N, C, D, H, W]``.
+    """
+    return _ops.ssim(img1, img2, _native.settings(padding, window_size, sigma, data_range, K, reduction), 3, train)
+
+
+@overload
+def value_and_grad(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = ...,
+    *,
+    argnums: int = ...,
+    window_size: int = ...,
+    sigma: float = ...,
+    data_range: float = ...,
+    K: tuple[float, float] = ...,
+    reduction: str = ...,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def value_and_grad(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = ...,
+    *,
+    argnums: Sequence[int],
+    window_size: int = ...,
+    sigma: float = ...,
+    data_range: float = ...,
+    K: tuple[float, float] = ...,
+    reduction: str = ...,
+) -> tuple[Tensor, tuple[Tensor, ...]]: ...
+
+
+def value_and_grad(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = "same",
+    *,
+    argnums: int | Sequence[int] = 0,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    reduction: str = "mean",
+) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+    """SSIM (Wang et al. 2004) and its gradient in one pass, without autograd.
+
+    For loops that need no graph: nothing is recorded, ``requires_grad`` does not matter, and the results have no
+    history.
+
+    Args:
+        img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
+        img2: as ``img1``.
+        padding: ``"same"`` or ``"valid"``.
+        argnums: which gradient: 0 for ``img1``, 1 for ``img2``, ``(0, 1)`` for both.
+        window_size: as for :func:`fused_ssim`.
+        sigma: as for :func:`fused_ssim`.
+        data_range: as for :func:`fused_ssim`.
+        K: as for :func:`fused_ssim`.
+        reduction: as for :func:`fused_ssim`.
+
+    Returns:
+        ``(value, grad)``, or ``(value, (grad1, grad2))`` if ``argnums`` is a tuple. The gradient is that of
+        ``value.sum()``, with the shape and dtype of its image. The gradient of a mean over many float16 pixels is
+        too small for float16: take ``reduction="sum"`` there.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
+
+    Example:
+        >>> value, grad = value_and_grad(image, target)
+        >>> image += step * grad
+
+    """
+    settings = _native.settings(padding, window_size, sigma, data_range, K, reduction)
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
+        raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
+    grads = (_native.GRAD_1 if 0 in wanted else 0) | (_native.GRAD_2 if 1 in wanted else 0)
+    spatial_dims = 3 if isinstance(img1, Tensor) and img1.dim() == 5 else 2
+    value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims, grads)
+    chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
+    return value, chosen[0] if isinstance(argnums, int) else chosen
+
+
+class FusedSSIMMap:
+    """The SSIM map, under the name and with the arguments that training codes of fused-ssim import.
+
+    Only :meth:`apply` is meant to be used.
+    """
+
+    @staticmethod
+    def apply(
+        C1: float,
+        C2: float,
+        img1: Tensor,
+        img2: Tensor,
+        padding: str = "same",
+        train: bool = True,
+        spatial_dims: int = 2,
+    ) -> Tensor:
+        """The SSIM map (Wang et al. 2004) for a window of 11 taps and sigma 1.5, differentiable in both images.
+
+        Args:
+            C1: the constant of the luminance term, ``(K1 * data_range)**2``, at least 0: 0.01**2 for [0, 1].
+            C2: the constant of the contrast term, ``(K2 * data_range)**2``, at least 0: 0.03**2 for [0, 1].
+            img1: images ``[N, C, H, W]``, or volumes ``[N, C, D, H, W]`` if ``spatial_dims`` is 3.
+            img2: as ``img1``.
+            padding: ``"same"``, or ``"valid"`` for the map without 5 elements at each end of each spatial axis.
+            train: as for :func:`fused_ssim`.
+            spatial_dims: 2 or 3.
+
+        Returns:
+            The map, values at most 1: float32, or float64 for float64 images.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
+
+        """
+        if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
+        K = (_root("C1", C1), _root("C2", C2))
+        settings = _native.settings(padding, 11, 1.5, 1.0, K, "none")
+        return _ops.ssim(img1, img2, settings, spatial_dims, train)
+
+
+def _root(name: str, value: float) -> float:
+    if not value >= 0:
+        raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
+    return math.sqrt(value)

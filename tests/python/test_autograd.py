@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: MIT
+"""How the functions behave inside autograd."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import weakref
+
+import oracle
+import pytest
+import torch
+from images import absolute_error, pair, readable, relative_error
+from tolerances import FLOAT16_EPS, GRADIENT, VALUE
+from torch.autograd import forward_ad
+
+import fused_ssim
+
+SHAPES = [(2, 3, 21, 34), (1, 2, 11, 13, 18)]
+REDUCTIONS = ["mean", "sum", "image", "channel", "none"]
+
+
+def ssim_of(shape):
+    return fused_ssim.fused_ssim3d if len(shape) == 5 else fused_ssim.fused_ssim
+
+
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=readable)
+reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
+
+
+# ---- Modes -----------------------------------------------------------------------------------------------------------
+
+
+@shapes
+@reductions
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
+def test_value_has_no_history_without_gradients(device, shape, reduction, mode):
+    x, y = pair(shape, device=device)
+    expected = ssim_of(shape)(x, y, reduction=reduction)
+    assert expected.grad_fn is None
+    x.requires_grad_()
+    with mode():
+        value = ssim_of(shape)(x, y, reduction=reduction)
+    assert not value.requires_grad
+    assert torch.equal(value, expected)
+
+
+@shapes
+@reductions
+def test_value_is_the_same_with_and_without_gradients(device, shape, reduction):
+    x, y = pair(shape, device=device)
+    without = ssim_of(shape)(x, y, reduction=reduction)
+    value = ssim_of(shape)(x.requires_grad_(), y, reduction=reduction)
+    assert value.requires_grad
+    assert value.grad_fn is not None
+    assert relative_error(value, without.cpu().double()) <= VALUE[torch.float32]
+
+
+@shapes
+@pytest.mark.parametrize("second", [False, True], ids=["first", "both"])
+def test_backward_after_train_false_is_an_error(device, shape, second):
+    x, y = pair(shape, device=device)
+    value = ssim_of(shape)(x.requires_grad_(), y.requires_grad_(second), train=False)
+    assert absolute_error(value, oracle.ssim(x, y)) <= VALUE[torch.float32]
+    with pytest.raises(RuntimeError, match=r"train=False.*call it with train=True"):
+        value.backward()
+    assert x.grad is None
+
+
+def test_train_false_keeps_no_image_alive(device):
+    x, y = pair((1, 1, 16, 16), device=device)
+    x.requires_grad_()
+    reference = weakref.ref(y)
+    value = fused_ssim.fused_ssim(x, y, train=False)
+    del y
+    gc.collect()
+    assert reference() is None
+    assert value.requires_grad
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (True, True)])
+@shapes
+@reductions
+def test_gradient_goes_to_the_images_that_require_it(device, shape, reduction, first, second):
+    x, y = pair(shape, device=device)
+    upstream = torch.rand(oracle.ssim(x, y, reduction=reduction).shape, generator=torch.Generator().manual_seed(5))
+    _, expected_x, expected_y = oracle.ssim_and_grads(x, y, reduction=reduction, upstream=upstream)
+    value = ssim_of(shape)(x.requires_grad_(first), y.requires_grad_(second), reduction=reduction)
+    value.backward(upstream.to(device))
+    for image, wanted, expected in ((x, first, expected_x), (y, second, expected_y)):
+        assert (image.grad is not None) == wanted
+        if wanted:
+            assert relative_error(image.grad, expected) <= GRADIENT[torch.float32]
+
+
+# ---- The same images -------------------------------------------------------------------------------------------------
+
+
+@shapes
+def test_gradient_is_zero_for_an_image_against_itself(device, shape):
+    x, y = pair(shape, device=device)
+    _, scale = fused_ssim.value_and_grad(x, y)
+    value = ssim_of(shape)(x.requires_grad_(), x)
+    value.backward()
+    assert float(value.detach()) == 1.0
+    assert float(x.grad.abs().max()) <= 1e-6 * float(scale.abs().max())
+
+
+@shapes
+@reductions
+def test_gradient_is_right_for_overlapping_images(device, shape, reduction):
+    base, _ = pair((*shape[:-1], shape[-1] + 3), device=device)
+    upstream = torch.rand(
+        oracle.ssim(base[..., 3:], base[..., :-3], reduction=reduction).shape,
+        generator=torch.Generator().manual_seed(5),
+    )
+    wide = base.cpu().double().requires_grad_()
+    value = oracle.reduce(oracle.ssim_map(wide[..., 3:], wide[..., :-3]), reduction)
+    (expected,) = torch.autograd.grad(value, wide, upstream.double())
+    base.requires_grad_()
+    ssim_of(shape)(base[..., 3:], base[..., :-3], reduction=reduction).backward(upstream.to(device))
+    assert relative_error(base.grad, expected) <= GRADIENT[torch.float32]
+
+
+# ---- Backward, again and in other ways -------------------------------------------------------------------------------
+
+
+@shapes
+@reductions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=readable)
+def test_second_backward_gives_the_same_bits(device, shape, reduction, dtype):
+    x, y = pair(shape, dtype, device)
+    x.requires_grad_()
+    y.requires_grad_()
+    value = ssim_of(shape)(x, y, reduction=reduction)
+    upstream = torch.full_like(value, 3.0)
+    first = torch.autograd.grad(value, (x, y), upstream, retain_graph=True)
+    kept = [grad.clone() for grad in first]
+    for grad in first:
+        grad.fill_(float("nan"))  # the caller's to write to
+    second = torch.autograd.grad(value, (x, y), upstream, retain_graph=True)
+    third = torch.autograd.grad(value, (x, y), upstream)
+    for expected, *others in zip(kept, second, third, strict=True):
+        assert all(torch.equal(other, expected) for other in others)
+
+
+@shapes
+def test_second_backward_follows_its_own_upstream_gradient(device, shape):
+    x, y = pair(shape, device=device)
+    x.requires_grad_()
+    value = ssim_of(shape)(x, y)
+    (first,) = torch.autograd.grad(value, x, torch.tensor(0.0, device=device), retain_graph=True)
+    (second,) = torch.autograd.grad(value, x)
+    _, expected, _ = oracle.ssim_and_grads(x, y)
+    assert not first.any()
+    assert relative_error(second, expected) <= GRADIENT[torch.float32]
+
+
+def test_second_backward_without_retained_graph_is_an_error(device):
+    x, y = pair((1, 1, 16, 16), device=device)
+    value = fused_ssim.fused_ssim(x.requires_grad_(), y)
+    value.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        value.backward()
+
+
+def test_gradients_accumulate(device):
+    x, y = pair((1, 2, 16, 19), device=device)
+    _, expected, _ = oracle.ssim_and_grads(x, y)
+    x.requires_grad_()
+    for _ in range(3):
+        fused_ssim.fused_ssim(x, y).backward()
+    assert relative_error(x.grad, 3 * expected) <= GRADIENT[torch.float32]
+
+
+@shapes
+def test_loss_of_several_terms_has_the_right_gradient(device, shape):
+    x, y = pair(shape, device=device)
+    reference = x.cpu().double().requires_grad_()
+    target = y.cpu().double()
+    loss = 0.2 * (1 - oracle.ssim_map(reference**2, target).mean()) + 0.8 * (reference - target).abs().mean()
+    loss.backward()
+    x.requires_grad_()
+    (0.2 * (1 - ssim_of(shape)(x**2, y)) + 0.8 * (x - y).abs().mean()).backward()
+    assert relative_error(x.grad, reference.grad) <= GRADIENT[torch.float32]
+
+
+@shapes
+@reductions
+def test_upstream_gradient_may_be_expanded(device, shape, reduction):
+    x, y = pair(shape, device=device)
+    _, expected, _ = oracle.ssim_and_grads(x, y, reduction=reduction)
+    x.requires_grad_()
+    ssim_of(shape)(x, y, reduction=reduction).sum().backward()  # the gradient of sum() is one element, expanded
+    assert relative_error(x.grad, expected) <= GRADIENT[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=readable)
+def test_upstream_gradient_may_come_from_another_dtype(device, dtype):
+    x, y = pair((2, 3, 16, 19), device=device)
+    upstream = torch.tensor([0.5, 2.0])
+    _, expected, _ = oracle.ssim_and_grads(x, y, reduction="image", upstream=upstream)
+    x.requires_grad_()
+    value = fused_ssim.fused_ssim(x, y, reduction="image")
+    value.to(dtype).backward(upstream.to(device, dtype))
+    assert relative_error(x.grad, expected) <= GRADIENT[torch.float32]
+
+
+@shapes
+@reductions
+def test_image_changed_before_backward_is_an_error_or_does_not_matter(device, shape, reduction):
+    x, y = pair(shape, device=device)
+    upstream = torch.rand(oracle.ssim(x, y, reduction=reduction).shape, generator=torch.Generator().manual_seed(5))
+    _, expected, _ = oracle.ssim_and_grads(x, y, reduction=reduction, upstream=upstream)
+    x.requires_grad_()
+    value = ssim_of(shape)(x, y, reduction=reduction)
+    y.zero_()
+    grad = None
+    with contextlib.suppress(RuntimeError):
+        (grad,) = torch.autograd.grad(value, x, upstream.to(device), retain_graph=True)
+    if grad is not None:  # computed in forward, from what the image was
+        assert relative_error(grad, expected) <= GRADIENT[torch.float32]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(value, x, upstream.to(device))
+
+
+@shapes
+@reductions
+def test_images_moved_away_between_forward_and_backward_are_found(device, shape, reduction):
+    # Hooks that pack saved tensors bring them back at another address, here with other strides too.
+    x, y = pair((*shape[:-1], 2 * shape[-1]), device=device)
+    x, y = x[..., ::2], y[..., 1::2]
+    _, expected, _ = oracle.ssim_and_grads(x, y, reduction=reduction)
+    x = x.detach().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone().contiguous(), lambda t: t):
+        value = ssim_of(shape)(x, y, reduction=reduction)
+    for _ in range(2):
+        (grad,) = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=True)
+        assert relative_error(grad, expected) <= GRADIENT[torch.float32]
+
+
+def test_parameters_and_subclasses_are_images(device):
+    class Image(torch.Tensor):
+        pass
+
+    x, y = pair((1, 3, 20, 22), device=device)
+    _, expected, _ = oracle.ssim_and_grads(x, y)
+    parameter = torch.nn.Parameter(x.clone())
+    value = fused_ssim.fused_ssim(parameter, y.as_subclass(Image))
+    assert type(value) is torch.Tensor
+    value.backward()
+    assert relative_error(parameter.grad, expected) <= GRADIENT[torch.float32]
+    image = x.as_subclass(Image).requires_grad_()
+    fused_ssim.fused_ssim(image, y).backward()
+    assert relative_error(image.grad.as_subclass(torch.Tensor), expected) <= GRADIENT[torch.float32]
+
+
+# ---- What is not there -----------------------------------------------------------------------------------------------
+
+
+@shapes
+@reductions
+def test_double_backward_is_a_clear_error(device, shape, reduction):
+    x, y = pair(shape, device=device)
+    x.requires_grad_()
+    value = ssim_of(shape)(x, y, reduction=reduction).sum()
+    (grad,) = torch.autograd.grad(value, x, create_graph=True)
+    _, expected, _ = oracle.ssim_and_grads(x, y, reduction=reduction)
+    assert relative_error(grad, expected) <= GRADIENT[torch.float32]
+    with pytest.raises(RuntimeError, match="second derivative of SSIM is not implemented"):
+        grad.square().sum().backward()
+
+
+def test_create_graph_is_no_error_for_other_terms(device):
+    x, y = pair((1, 1, 16, 18), device=device)
+    x.requires_grad_()
+    (other,) = torch.autograd.grad((x**3).sum() + fused_ssim.fused_ssim(x, y).detach(), x, create_graph=True)
+    other.sum().backward()
+    assert torch.allclose(x.grad, 6 * x.detach())
+
+
+def test_forward_mode_is_a_clear_error(device):
+    x, y = pair((1, 1, 16, 18), device=device)
+    for requires_grad in (False, True):
+        image = x.clone().requires_grad_(requires_grad)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(image, torch.ones_like(x))
+            with pytest.raises(RuntimeError, match=r"no forward-mode derivative \(jvp\)"):
+                fused_ssim.fused_ssim(dual, y)
+            assert absolute_error(fused_ssim.fused_ssim(x, y), oracle.ssim(x, y)) <= VALUE[torch.float32]
+    with pytest.raises(RuntimeError, match=r"torch\.func"):
+        torch.func.jvp(lambda image: fused_ssim.fused_ssim(image, y), (x,), (torch.ones_like(x),))
+
+
+def test_vmap_and_func_grad_are_clear_errors(device):
+    x, y = pair((3, 2, 16, 18), device=device)
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(lambda a, b: fused_ssim.fused_ssim(a[None], b[None]))(x, y)
+    with pytest.raises(RuntimeError, match=r"torch\.func"):
+        torch.func.grad(lambda a: fused_ssim.fused_ssim(a, y))(x)
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(lambda a, b: fused_ssim.value_and_grad(a[None], b[None]))(x, y)
+
+
+def test_batched_upstream_gradient_is_a_clear_error(device):
+    x, y = pair((3, 2, 16, 18), device=device)
+    x.requires_grad_()
+    value = fused_ssim.fused_ssim(x, y, reduction="image")
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.autograd.grad(value, x, torch.eye(3, device=device), is_grads_batched=True)
+
+
+# ---- float16 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["mean", "image", "channel"])
+@pytest.mark.parametrize("shape", [(1, 3, 160, 240), (1, 1, 32, 40, 48)], ids=readable)
+def test_float16_gradient_is_accurate_under_a_loss_scale(device, shape, reduction):
+    # A mean over this many pixels has gradients below the range of float16: the loss scale, which is known only in
+    # backward, must reach them before they are rounded.
+    x, y = pair(shape, torch.float16, device)
+    scale = 65536.0
+    upstream = torch.full(oracle.ssim(x, y, reduction=reduction).shape, -scale)
+    _, expected, _ = oracle.ssim_and_grads(x, y, reduction=reduction, upstream=upstream)
+    x.requires_grad_()
+    loss = (1 - ssim_of(shape)(x, y, reduction=reduction)).sum()
+    (loss * scale).backward()
+    assert float(expected.abs().median()) / scale < 2.0**-14  # without the scale: subnormal
+    # Rounded once to 11 bits; elements below the normal range have an absolute error of half their spacing.
+    error = (x.grad.cpu().double() - expected).abs()
+    allowed = 1.01 * FLOAT16_EPS * expected.abs() + 2.0**-25 + GRADIENT[torch.float32] * expected.abs().max()
+    assert bool((error <= allowed).all())
+
+
+def test_float16_gradient_does_not_overflow_for_a_wide_data_range(device):
+    x, y = (255 * image for image in pair((1, 1, 64, 96), torch.float16, device))
+    _, expected, _ = oracle.ssim_and_grads(x, y, data_range=255, upstream=torch.tensor(2.0**20))
+    x.requires_grad_()
+    fused_ssim.fused_ssim(x, y, data_range=255).backward(torch.tensor(2.0**20, device=device))
+    assert relative_error(x.grad, expected) <= GRADIENT[torch.float16]

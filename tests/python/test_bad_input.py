@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""Bad input is an error that names the argument, its value and what was expected."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from images import pair
+
+import fused_ssim
+from fused_ssim import FusedSSIMMap, fused_ssim3d, value_and_grad
+
+IMAGE = (2, 3, 20, 24)
+VOLUME = (2, 3, 12, 14, 16)
+
+
+def image(shape=IMAGE, dtype=torch.float32, device="cpu"):
+    return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def call(x, y, **arguments):
+    return lambda: fused_ssim.fused_ssim(x, y, **arguments)
+
+
+def call_3d(x, y, **arguments):
+    return lambda: fused_ssim3d(x, y, **arguments)
+
+
+def setting(**arguments):
+    return call(image(), image(), **arguments)
+
+
+# What is done, the exception, and what its text must contain.
+CASES = {
+    # rank
+    "rank-3": (call(image(IMAGE[1:]), image(IMAGE[1:])), ValueError, ["img1.shape = (3, 20, 24)", "expected 4"]),
+    "rank-2-of-second": (call(image(), image(IMAGE[2:])), ValueError, ["img2.shape = (20, 24)", "expected 4"]),
+    "rank-5-in-2d": (call(image(VOLUME), image(VOLUME)), ValueError, ["img1.shape = (2, 3, 12", "fused_ssim3d"]),
+    "rank-4-in-3d": (
+        call_3d(image(), image()),
+        ValueError,
+        ["img1.shape = (2, 3, 20", "expected 5", "use fused_ssim "],
+    ),
+    "rank-6-in-3d": (call_3d(image((1,) * 6), image((1,) * 6)), ValueError, ["6 axes", "expected 5"]),
+    "rank-3-value-and-grad": (
+        lambda: value_and_grad(image((3, 20, 24)), image((3, 20, 24))),
+        ValueError,
+        ["expected 4"],
+    ),
+    # shape
+    "shape": (
+        call(image(), image((2, 3, 20, 25))),
+        ValueError,
+        ["img1.shape = (2, 3, 20, 24)", "img2.shape = (2, 3, 20, 25)", "same shape"],
+    ),
+    "shape-that-would-broadcast": (call(image(), image((1, 3, 20, 24))), ValueError, ["img2.shape = (1, 3, 20, 24)"]),
+    "empty-batch": (
+        call(image((0, 3, 20, 24)), image((0, 3, 20, 24))),
+        ValueError,
+        ["img1.shape[0] = 0", "at least 1"],
+    ),
+    "empty-channels": (call(image((2, 0, 20, 24)), image((2, 0, 20, 24))), ValueError, ["img1.shape[1] = 0"]),
+    "empty-row": (call(image((2, 3, 20, 0)), image((2, 3, 20, 0))), ValueError, ["img1.shape[3] = 0", "at least 1"]),
+    "empty-volume": (call_3d(image((1, 1, 0, 4, 4)), image((1, 1, 0, 4, 4))), ValueError, ["img1.shape[2] = 0"]),
+    "valid-height-10": (
+        call(image((1, 1, 10, 40)), image((1, 1, 10, 40)), padding="valid"),
+        ValueError,
+        ["img1.shape[2] = 10", "window 11", "valid"],
+    ),
+    "valid-width-1": (
+        call(image((1, 1, 40, 1)), image((1, 1, 40, 1)), padding="valid"),
+        ValueError,
+        ["img1.shape[3] = 1", "window 11"],
+    ),
+    "valid-depth-10": (
+        call_3d(image((1, 1, 10, 12, 12)), image((1, 1, 10, 12, 12)), padding="valid"),
+        ValueError,
+        ["img1.shape[2] = 10", "window 11"],
+    ),
+    "valid-window-21": (
+        call(image(), image(), padding="valid", window_size=21),
+        ValueError,
+        ["img1.shape[2] = 20", "window 21"],
+    ),
+    # dtype
+    "uint8": (
+        call(image(dtype=torch.uint8), image(dtype=torch.uint8)),
+        TypeError,
+        ["img1.dtype = torch.uint8", "float32", "img1.float()", "data_range"],
+    ),
+    "int64-of-second": (call(image(), image(dtype=torch.int64)), TypeError, ["img2.dtype = torch.int64", "float32"]),
+    "bool": (call(image(dtype=torch.bool), image(dtype=torch.bool)), TypeError, ["img1.dtype = torch.bool"]),
+    "complex64": (
+        call(image(dtype=torch.complex64), image(dtype=torch.complex64)),
+        TypeError,
+        ["img1.dtype = torch.complex64"],
+    ),
+    "float8": (
+        call(image().to(torch.float8_e4m3fn), image().to(torch.float8_e4m3fn)),
+        TypeError,
+        ["img1.dtype = torch.float8_e4m3fn"],
+    ),
+    "dtypes-differ": (
+        call(image(), image(dtype=torch.float64)),
+        TypeError,
+        ["img1.dtype = torch.float32", "img2.dtype = torch.float64", "same dtype"],
+    ),
+    "dtypes-differ-half": (
+        call(image(dtype=torch.float16), image(dtype=torch.bfloat16)),
+        TypeError,
+        ["img1.dtype = torch.float16", "img2.dtype = torch.bfloat16"],
+    ),
+    # what is no dense tensor
+    "list": (call([[1.0]], image()), TypeError, ["img1", "list", "torch.Tensor"]),
+    "none": (call(image(), None), TypeError, ["img2", "NoneType", "torch.Tensor"]),
+    "numpy": (call(image().numpy(), image()), TypeError, ["img1", "ndarray", "torch.Tensor"]),
+    "sparse": (call(image().to_sparse(), image()), TypeError, ["img1", "sparse_coo", "to_dense()"]),
+    "sparse-second": (call(image(), image().to_sparse()), TypeError, ["img2", "sparse_coo", "to_dense()"]),
+    "meta": (call(image(device="meta"), image(device="meta")), ValueError, ["img1.device = meta", "cpu or cuda"]),
+    "meta-second": (call(image(), image(device="meta")), ValueError, ["img2.device = meta", "cpu or cuda"]),
+    # names
+    "padding": (setting(padding="reflect"), ValueError, ["padding = 'reflect'", '"same"', '"valid"']),
+    "padding-none": (setting(padding=None), TypeError, ["padding = None", '"same"']),
+    "padding-list": (setting(padding=["same"]), TypeError, ["padding = ['same']", '"same"']),
+    "reduction": (setting(reduction="average"), ValueError, ["reduction = 'average'", '"mean"', '"channel"', '"none"']),
+    "reduction-none": (setting(reduction=None), TypeError, ["reduction = None", '"none"']),
+    # numbers
+    "window-even": (setting(window_size=10), ValueError, ["window_size = 10", "odd", "33"]),
+    "window-0": (setting(window_size=0), ValueError, ["window_size = 0", "odd"]),
+    "window-negative": (setting(window_size=-11), ValueError, ["window_size = -11", "odd"]),
+    "window-35": (setting(window_size=35), ValueError, ["window_size = 35", "33"]),
+    "window-float": (setting(window_size=11.0), TypeError, ["window_size = 11.0", "integer"]),
+    "window-bool": (setting(window_size=True), TypeError, ["window_size = True", "integer"]),
+    "window-huge": (setting(window_size=2**40 + 1), ValueError, ["window_size = 1099511627777", "33"]),
+    "sigma-0": (setting(sigma=0.0), ValueError, ["sigma = 0", "positive"]),
+    "sigma-negative": (setting(sigma=-1.5), ValueError, ["sigma = -1.5", "positive"]),
+    "sigma-nan": (setting(sigma=float("nan")), ValueError, ["sigma = nan", "positive"]),
+    "sigma-infinite": (setting(sigma=float("inf")), ValueError, ["sigma = inf", "positive"]),
+    "sigma-text": (setting(sigma="1.5"), TypeError, ["sigma = '1.5'", "number"]),
+    "data-range-0": (setting(data_range=0), ValueError, ["data_range = 0", "positive"]),
+    "data-range-negative": (setting(data_range=-255), ValueError, ["data_range = -255", "positive"]),
+    "data-range-nan": (setting(data_range=float("nan")), ValueError, ["data_range = nan"]),
+    "data-range-none": (setting(data_range=None), TypeError, ["data_range = None", "number"]),
+    "K-negative": (setting(K=(-0.01, 0.03)), ValueError, ["K[0] = -0.01", ">= 0"]),
+    "K-second-nan": (setting(K=(0.01, float("nan"))), ValueError, ["K[1] = nan", ">= 0"]),
+    "K-one": (setting(K=(0.01,)), TypeError, ["K = (0.01,)", "two numbers"]),
+    "K-number": (setting(K=0.01), TypeError, ["K = 0.01", "two numbers"]),
+    "K-text": (setting(K=(0.01, "0.03")), TypeError, ["K[1] = '0.03'", "number"]),
+    # the other functions
+    "argnums-2": (lambda: value_and_grad(image(), image(), argnums=2), ValueError, ["argnums = 2", "0", "1"]),
+    "argnums-empty": (lambda: value_and_grad(image(), image(), argnums=()), ValueError, ["argnums = ()"]),
+    "argnums-bool": (lambda: value_and_grad(image(), image(), argnums=True), ValueError, ["argnums = True"]),
+    "argnums-text": (lambda: value_and_grad(image(), image(), argnums="0"), ValueError, ["argnums = '0'"]),
+    "map-C1": (lambda: FusedSSIMMap.apply(-1e-4, 9e-4, image(), image()), ValueError, ["C1 = -0.0001", "at least 0"]),
+    "map-C2": (
+        lambda: FusedSSIMMap.apply(1e-4, float("nan"), image(), image()),
+        ValueError,
+        ["C2 = nan", "at least 0"],
+    ),
+    "map-dims": (
+        lambda: FusedSSIMMap.apply(1e-4, 9e-4, image(), image(), spatial_dims=1),
+        ValueError,
+        ["spatial_dims = 1", "2 or 3"],
+    ),
+    "map-rank": (
+        lambda: FusedSSIMMap.apply(1e-4, 9e-4, image(), image(), spatial_dims=3),
+        ValueError,
+        ["img1.shape", "expected 5"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_an_error_that_says_what_is_wrong(name):
+    do, exception, expected = CASES[name]
+    with pytest.raises(exception) as caught:
+        do()
+    text = str(caught.value)
+    for part in expected:
+        assert part in text
+    # The names of the C interface mean nothing here.
+    assert not re.search(r"\b(x|y|params|k1|k2)\b", text)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_an_error_every_time(name):
+    # The second time finds what the first one left in the caches.
+    do, exception, _ = CASES[name]
+    for _ in range(3):
+        with pytest.raises(exception):
+            do()
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_bad_input_is_an_error_when_gradients_are_required(first, second):
+    x, y = image().requires_grad_(first), image((2, 3, 20, 25)).requires_grad_(second)
+    with pytest.raises(ValueError, match=re.escape("img2.shape = (2, 3, 20, 25)")):
+        fused_ssim.fused_ssim(x, y)
+
+
+def test_good_input_works_after_bad_input():
+    x, y = pair(IMAGE)
+    expected = fused_ssim.fused_ssim(x, y)
+    with pytest.raises(ValueError, match="window_size"):
+        fused_ssim.fused_ssim(x, y, window_size=4)
+    assert torch.equal(fused_ssim.fused_ssim(x, y), expected)
+
+
+def test_fake_tensor_is_an_error():
+    fake_tensor = pytest.importorskip("torch._subclasses.fake_tensor")
+    with fake_tensor.FakeTensorMode():
+        x = torch.zeros(IMAGE)
+    with pytest.raises(TypeError, match=r"img1 is of type FakeTensor.*expected a plain tensor"):
+        fused_ssim.fused_ssim(x, x)
+
+
+@pytest.mark.cuda
+def test_images_on_different_devices_are_an_error():
+    for x, y in ((image(), image(device="cuda")), (image(device="cuda"), image())):
+        with pytest.raises(ValueError, match=r"img1\.device = .* but img2\.device = .*same device") as caught:
+            fused_ssim.fused_ssim(x, y)
+        assert "cpu" in str(caught.value)
+        assert "cuda:0" in str(caught.value)

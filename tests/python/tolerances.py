@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""How far a result may be from the float64 oracle, and why. Every test takes its tolerance from here."""
+
+from __future__ import annotations
+
+import torch
+
+FLOAT32_EPS = 2.0**-24  # the largest relative error of rounding a number to float32
+FLOAT16_EPS = 2.0**-11
+BFLOAT16_EPS = 2.0**-8
+
+# |value - oracle| for a mean, on images without special structure. float16 and bfloat16 images are exact inputs to
+# float32 arithmetic, so they have the tolerance of float32 (the oracle sees the rounded images).
+VALUE = {torch.float32: 5e-7, torch.float16: 5e-7, torch.bfloat16: 5e-7, torch.float64: 1e-12}
+
+# The worst element of a map. Fewer digits than a mean, over which errors cancel: a window with little variance divides
+# the rounding errors of its variance, 1e-8, by C2, 1e-3. float64 does the same with 1e-16.
+MAP = {torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5, torch.float64: 1e-12}
+
+# max |gradient - oracle| / max |oracle|. A 16-bit gradient is computed in float32 and rounded once.
+GRADIENT = {
+    torch.float32: 3e-6,
+    torch.float16: 3e-6 + FLOAT16_EPS,
+    torch.bfloat16: 3e-6 + BFLOAT16_EPS,
+    torch.float64: 1e-12,
+}
+
+# A 16-bit gradient that forward stored and backward scaled by something that is not a power of two: rounded twice.
+GRADIENT_SCALED = {
+    torch.float32: 3e-6,
+    torch.float16: 3e-6 + 2 * FLOAT16_EPS,
+    torch.bfloat16: 3e-6 + 2 * BFLOAT16_EPS,
+    torch.float64: 1e-12,
+}
+
+# Hard cases in float32, 256 x 256, as measured for the sum/difference form in float32 by an independent program: error
+# of the mean, worst map element, and ||gradient - oracle|| / ||oracle||. Our figures may be this much larger:
+HARD_CASE_MARGIN = 1.5  # noise has another seed, sums another order
+HARD_CASE = {
+    "random": (9e-9, 3.5e-6, 2.7e-7),
+    "smooth": (1e-7, 7.6e-5, 2.1e-5),
+    "flat-bright": (9e-9, 1.7e-6, 5.6e-5),
+    "near-identical": (2.5e-9, 5.9e-8, 1.6e-7),
+    "flat-shifted": (1e-13, 1e-13, None),
+}
+
+# Other packages. What they agree to with the definition, plus our own error in the dtype in which they are compared.
+SCIKIT_IMAGE = 1e-12  # float64; 1e-15
+TORCHMETRICS = 1e-12  # float64; 1e-14
+PIQ = 1e-12  # float64; 1e-16
+PYTORCH_MSSIM = 1e-7  # its window is built in float32: 3e-8 to 4e-8
+PYTORCH_MSSIM_GRADIENT = 1e-6  # relative, for the same reason
+MONAI = 1e-7 + 5e-7  # it computes in float32 (1e-7), and so do we to compare (VALUE)

@@ -54,24 +54,28 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
     out.bits = (unsigned short)((v == v ? rounded : (bits | 0x400000u)) >> 16);
 }
 
-// Access to elements of type T (or, for `any`, of the dtype that is given).
+// Access to elements of type T (or, for `any`, of the dtype that is given). A Raw value is what a load delivers: it is
+// converted where it is used, so that loads can be under way for long.
 template <class T>
 struct Elements {
-    using A = arithmetic_t<T>;
+    using Raw = T;
     // Where the element lies that is i further.
     __device__ __forceinline__ static void* step(void* at, long long i, int) { return static_cast<T*>(at) + i; }
-    __device__ __forceinline__ static A load(const void* at, int) { return to_arithmetic(*static_cast<const T*>(at)); }
-    __device__ __forceinline__ static void store(void* at, int, A v) { from_arithmetic(v, *static_cast<T*>(at)); }
+    __device__ __forceinline__ static Raw load(const void* at, int) { return *static_cast<const T*>(at); }
+    __device__ __forceinline__ static void store(void* at, int, arithmetic_t<T> v) {
+        from_arithmetic(v, *static_cast<T*>(at));
+    }
 };
 template <>
 struct Elements<any> {
+    using Raw = float;
     __device__ __forceinline__ static void* step(void* at, long long i, int dtype) {
         return static_cast<char*>(at) + i * (dtype == kFloat32 ? 4 : 2);
     }
-    __device__ __forceinline__ static float load(const void* at, int dtype) {
-        if (dtype == kFloat16) return Elements<f16>::load(at, dtype);
-        if (dtype == kBfloat16) return Elements<bf16>::load(at, dtype);
-        return Elements<f32>::load(at, dtype);
+    __device__ __forceinline__ static Raw load(const void* at, int dtype) {
+        if (dtype == kFloat16) return to_arithmetic(*static_cast<const f16*>(at));
+        if (dtype == kBfloat16) return to_arithmetic(*static_cast<const bf16*>(at));
+        return *static_cast<const f32*>(at);
     }
     __device__ __forceinline__ static void store(void* at, int dtype, float v) {
         if (dtype == kFloat16) return Elements<f16>::store(at, dtype, v);
@@ -149,14 +153,22 @@ struct Cursor {
     }
     __device__ __forceinline__ void next_row() { at = E::step(at, v.h, dtype); }
     __device__ __forceinline__ void next_slice() { at = E::step(at, v.d, dtype); }
-    // What lies so many rows and columns further.
-    __device__ __forceinline__ arithmetic_t<T> load(int rows, int columns) const {
-        return E::load(E::step(at, rows * v.h + columns * v.w, dtype), dtype);
+    // What lies so many rows and columns further; zero unless valid.
+    __device__ __forceinline__ typename E::Raw load(int rows, int columns, bool valid = true) const {
+        typename E::Raw out = {};
+        if (valid) out = E::load(E::step(at, rows * v.h + columns * v.w, dtype), dtype);
+        return out;
     }
     __device__ __forceinline__ void store(int rows, int columns, arithmetic_t<T> value) const {
         E::store(E::step(at, rows * v.h + columns * v.w, dtype), dtype, value);
     }
 };
+
+// A barrier that warps of different roles reach at different places of the code.
+template <int THREADS>
+__device__ __forceinline__ void meet() {
+    asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
+}
 
 // The sum of one value a thread, in a fixed order, written for the block by its first thread.
 template <int THREADS>

@@ -15,8 +15,8 @@
 //     columns of a strip (G > 0)  |<- margin ->|<-------------- out ------------->|<- margin ->|
 //                                  halo: read   written by this block              halo: read
 //
-// A warp of the first role exchanges s and d only within itself, and loads the 2R columns beside its own as well: that
-// costs less than a barrier a row. The roles meet once a batch. The vertical filters are transposed FIRs in registers
+// A warp of the first role exchanges s and d only within itself, and loads the R columns on each side of its own as well:
+// that costs less than a barrier a row. The roles meet once a batch. The vertical filters are transposed FIRs in registers
 // (device.h). In shared memory columns are stored by their residue modulo COLS, so that neighbouring threads read
 // neighbouring words. Equation numbers: docs/derivation.md.
 //
@@ -115,7 +115,7 @@ struct Strip {
     // Warps with nothing to do keep step.
     __device__ __forceinline__ void idle() const {
         for (int row = row_first; row <= row_last; ++row)
-            if (ends_batch(row)) __syncthreads();
+            if (ends_batch(row)) meet<S::threads>();
     }
 
     // The first role. Returns this thread's sum of DSSIM.
@@ -128,31 +128,49 @@ struct Strip {
         const Stability<A> stability = {p.c1x2, p.c2x2};
         TransposedFir<A, R> fir[COLS][4];
 
-        // The columns beside the warp's: R on its left are those of the first lanes, R on its right of the next.
-        const int warp_column = first_column - lane * COLS;
-        const int beside = lane < R ? lane - R : 32 * COLS + lane - R;
-        const bool beside_inside = lane < 2 * R && warp_column + beside >= 0 && warp_column + beside < p.width;
-        const int beside_at = ImageRow::index(beside);
-
-        Cursor<T> x_at = cursor(p.x, row_first, first_column), y_at = cursor(p.y, row_first, first_column);
-        A x[COLS + 1], y[COLS + 1];
-        const auto load = [&](bool row_inside) {
+        // A lane loads columns 32 apart, from R on the left of the warp's first to R on the right of its last.
+        constexpr int LOADS = (32 * COLS + 2 * R + 31) / 32;
+        const int load_column = first_column - lane * COLS - R + lane;
+        const int put_at = ImageRow::index(lane - R);
+        Cursor<T> x_at = cursor(p.x, row_first, load_column), y_at = cursor(p.y, row_first, load_column);
+        // A bit for each: whether the column lies in the image, and whether the warp needs it.
+        unsigned valid = 0, needed = 0;
 #pragma unroll
-            for (int c = 0; c < COLS; ++c) {
-                x[c] = row_inside && inside(c) ? x_at.load(0, c) : A(0);
-                y[c] = row_inside && inside(c) ? y_at.load(0, c) : A(0);
+        for (int k = 0; k < LOADS; ++k) {
+            const int column = load_column + 32 * k;
+            const bool need = lane + 32 * k < 32 * COLS + 2 * R;
+            needed |= unsigned(need) << k;
+            valid |= unsigned(need && column >= 0 && column < p.width) << k;
+        }
+        typename Elements<T>::Raw x[LOADS], y[LOADS];
+        const auto load = [&](bool row_inside) {
+            const unsigned now = row_inside ? valid : 0;
+#pragma unroll
+            for (int k = 0; k < LOADS; ++k) {
+                x[k] = x_at.load(0, 32 * k, now >> k & 1);
+                y[k] = y_at.load(0, 32 * k, now >> k & 1);
             }
-            x[COLS] = row_inside && beside_inside ? x_at.load(0, beside - lane * COLS) : A(0);
-            y[COLS] = row_inside && beside_inside ? y_at.load(0, beside - lane * COLS) : A(0);
         };
         load(true);
 
+        // The weight of a map element: 1 where there is one, times its upstream gradient.
+        Cursor<A> up_at = cursor<A>(p.grad_out, row_first - R, first_column, p.crop);
+        Cursor<A> map_at = cursor<A>(p.map, row_first - R, first_column, p.crop);
+        A weight[COLS];
+        unsigned owned_columns = 0;
+#pragma unroll
+        for (int c = 0; c < COLS; ++c) {
+            weight[c] = counted(c) ? A(1) : A(0);
+            owned_columns |= unsigned(owned(c) && counted(c)) << c;
+        }
         A sums[COLS] = {};
         for (int row = row_first; row <= row_last; ++row) {
             ImageRow& image = images[row & 1];
 #pragma unroll
-            for (int c = 0; c < COLS; ++c) image.at(lane, c) = {{x[c] + y[c], x[c] - y[c]}};
-            if (lane < 2 * R) image.columns[beside_at] = {{x[COLS] + y[COLS], x[COLS] - y[COLS]}};
+            for (int k = 0; k < LOADS; ++k) {
+                const A xk = to_arithmetic(x[k]), yk = to_arithmetic(y[k]);
+                if (needed >> k & 1) image.columns[put_at + 32 * k / COLS] = {{xk + yk, xk - yk}};
+            }
             x_at.next_row();
             y_at.next_row();
             load(row + 1 < p.height);
@@ -180,9 +198,8 @@ struct Strip {
                 m.sq_d = fir[c][3].step(filtered[c][3], p.taps);
                 A here;
                 if constexpr (G != 0) {
-                    A u = row_counted && counted(c) ? A(1) : A(0);
-                    if (p.upstream == kUpstreamMap && u != A(0))
-                        u = cursor<A>(p.grad_out, map_row, first_column, p.crop).load(0, c);
+                    A u = row_counted ? weight[c] : A(0);
+                    if (p.upstream == kUpstreamMap && u != A(0)) u = up_at.load(0, c);
                     Partials<A> partial;
                     Column<A, Q> maps;
                     here = dssim_and_partials(m, stability, u, partial);
@@ -190,16 +207,18 @@ struct Strip {
                     shared.partials[row % (2 * S::batch)].at(thread, c) = maps;
                 } else {
                     here = dssim(m, stability);
-                    if (p.map.data && row_owned && owned(c) && counted(c))
-                        cursor<A>(p.map, map_row, first_column, p.crop).store(0, c, ssim_from_dssim(here));
+                    if (p.map.data && row_owned && (owned_columns >> c & 1))
+                        map_at.store(0, c, ssim_from_dssim(here));
                 }
                 if (row_owned) sums[c] += here;
             }
-            if (ends_batch(row)) __syncthreads();
+            if (G && p.upstream == kUpstreamMap) up_at.next_row();
+            if (!G && p.map.data) map_at.next_row();
+            if (ends_batch(row)) meet<S::threads>();
         }
         A sum = A(0);
 #pragma unroll
-        for (int c = 0; c < COLS; ++c) sum += owned(c) && counted(c) ? sums[c] : A(0);
+        for (int c = 0; c < COLS; ++c) sum += owned_columns >> c & 1 ? sums[c] : A(0);
         return sum;
     }
 
@@ -216,16 +235,20 @@ struct Strip {
         const auto at = [&](const View& v) { return cursor(v, row_first - 2 * R, first_column); };
         Cursor<T> x_at = at(p.x), y_at = at(p.y), grad_x_at = at(p.grad_x), grad_y_at = at(p.grad_y);
 
+        unsigned owned_columns = 0;
+#pragma unroll
+        for (int c = 0; c < COLS; ++c) owned_columns |= unsigned(owned(c)) << c;
+
         const auto walk_row = [&](int row) {
             const int grad_row = row - 2 * R;
             const bool row_owned = grad_row >= row_begin && grad_row < row_end;
-            A x[COLS] = {}, y[COLS] = {};
+            const unsigned now = row_owned ? owned_columns : 0;
+            typename Elements<T>::Raw x[COLS], y[COLS];
 #pragma unroll
-            for (int c = 0; c < COLS; ++c)
-                if (row_owned && owned(c)) {
-                    x[c] = x_at.load(0, c);
-                    y[c] = y_at.load(0, c);
-                }
+            for (int c = 0; c < COLS; ++c) {
+                x[c] = x_at.load(0, c, now >> c & 1);
+                y[c] = y_at.load(0, c, now >> c & 1);
+            }
             A filtered[COLS][Q];
             shared.partials[row % (2 * S::batch)].filter(
                 thread, p.taps,
@@ -238,9 +261,9 @@ struct Strip {
             for (int c = 0; c < COLS; ++c) {
 #pragma unroll
                 for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].step(filtered[c][q], p.taps);
-                if (row_owned && owned(c)) {
+                if (now >> c & 1) {
                     A grad_x, grad_y;
-                    unpack_gradient<G>(filtered[c], x[c], y[c], grad_x, grad_y);
+                    unpack_gradient<G>(filtered[c], to_arithmetic(x[c]), to_arithmetic(y[c]), grad_x, grad_y);
                     grad_x_at.store(0, c, scale * grad_x);
                     if (G == 2) grad_y_at.store(0, c, scale * grad_y);
                 }
@@ -252,7 +275,7 @@ struct Strip {
         };
         // A batch behind the first role, with whose barriers this one keeps step.
         for (int row = row_first; row <= row_last;) {
-            __syncthreads();
+            meet<S::threads>();
             do walk_row(row);
             while (!ends_batch(row++));
         }

@@ -75,16 +75,20 @@ struct SliceFilter {
     }
 };
 
-// Walks a tile along z. A Source(p, plane, z, y, x) delivers the elements to filter:
+// Walks a tile along z. A Source(p, tile, z, y, x) stands at an element and delivers what lies around it:
 //
-//     fetch(rows, columns, valid)  what is stored for the element that lies so far from (z, y, x), zeros unless valid:
-//                                  loads only, so that many are under way at a time
+//     low()                        elements closer than this to a border of the volume are zeros
+//     fetch(rows, columns, valid)  what is stored so far from (z, y, x), zeros unless valid: loads only, so that many are
+//                                  under way at a time
+//     is_weighted(), fetch_weight  the same for what is read rarely, apart from the rest
 //     prepare(loaded)              the N values that are filtered
 //     next_slice()
 //
-// use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other.
-template <class A, int R, int Q, class Source, class Expand, class Use>
-__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Expand expand, Use use) {
+// use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other; request() is called
+// well before each use, to load what that needs.
+template <class A, int R, int Q, class Source, class Expand, class Request, class Use>
+__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Expand expand, Request request,
+                                            Use use) {
     using B = Block3d<A, R>;
     constexpr int N = Source::N;
     __shared__ SliceFilter<A, R, Q, N> slice;
@@ -95,51 +99,84 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     int z = imax(z_begin - R, 0);
     TransposedFir<A, R> fir[B::cols][Q];
 
-    // Staging: a warp loads rows of 32 columns; the 2R columns beyond are dealt out one by one.
+    // The next slice is requested before the filter along x, or, where that leaves no registers for it, after.
+    constexpr bool kEarly = Q < 4;
+
+    // Staging: a warp loads rows of 32 columns; the 2R columns beyond are dealt out one by one, to one thread each and a
+    // second round for the first few. A bit of `valid` for each tells whether it lies inside.
     constexpr int kWarps = B::threads / 32, kNear = B::staged ? (B::sy + kWarps - 1) / kWarps : 1;
     constexpr int kBeyond = B::sx - 32, kFar = B::staged ? (B::sy * kBeyond + B::threads - 1) / B::threads : 1;
+    constexpr int kFarRows = B::threads / kBeyond, kFarColumns = B::threads % kBeyond;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    Source source(p, tile, z, y0, x0);
-    typename Source::Loaded near[kNear], far[kFar];
-    const auto fetch = [&](int z_at, int row, int column) {
-        const int y = y0 + row, x = x0 + column;
-        const bool valid = z_at < p.depth && row < B::sy && y >= 0 && y < p.height && x >= 0 && x < p.width;
-        return source.fetch(row, column, valid);
+    const int far_row = threadIdx.x / kBeyond, far_column = 32 + threadIdx.x % kBeyond;
+    Source near(p, tile, z, B::staged ? y0 + warp : y0, B::staged ? x0 + lane : x0);
+    Source far(p, tile, z, y0 + far_row, x0 + far_column);
+    const auto is_inside = [&](int row, int column) {
+        const int y = y0 + row, x = x0 + column, low = near.low();
+        return row < B::sy && column < B::sx && y >= low && y < p.height - low && x >= low && x < p.width - low;
     };
-    const auto prefetch = [&](int z_at) {
+    const auto slice_inside = [&](int at) { return at >= near.low() && at < p.depth - near.low(); };
+    unsigned valid = 0;
+    typename Source::Loaded near_loaded[kNear], far_loaded[kFar];
+    if constexpr (B::staged) {
 #pragma unroll
-        for (int i = 0; i < kNear; ++i) near[i] = fetch(z_at, warp + i * kWarps, lane);
+        for (int i = 0; i < kNear; ++i) valid |= unsigned(is_inside(warp + i * kWarps, lane)) << i;
 #pragma unroll
-        for (int i = 0; i < kFar; ++i) {
-            const int e = threadIdx.x + i * B::threads;
-            far[i] = fetch(z_at, e / kBeyond, 32 + e % kBeyond);
+        for (int i = 0; i < kFar; ++i)
+            valid |= unsigned(is_inside(far_row + i * kFarRows, far_column + i * kFarColumns)) << (kNear + i);
+    }
+    const auto prefetch = [&](int at) {
+        const unsigned now = slice_inside(at) ? valid : 0;
+#pragma unroll
+        for (int i = 0; i < kNear; ++i) near_loaded[i] = near.fetch(i * kWarps, 0, now >> i & 1);
+#pragma unroll
+        for (int i = 0; i < kFar; ++i)
+            far_loaded[i] = far.fetch(i * kFarRows, i * kFarColumns, now >> (kNear + i) & 1);
+        if (near.is_weighted()) {
+#pragma unroll
+            for (int i = 0; i < kNear; ++i)
+                if (now >> i & 1) near.fetch_weight(i * kWarps, 0, near_loaded[i]);
+#pragma unroll
+            for (int i = 0; i < kFar; ++i)
+                if (now >> (kNear + i) & 1) far.fetch_weight(i * kFarRows, i * kFarColumns, far_loaded[i]);
         }
     };
     const auto put = [&] {
 #pragma unroll
         for (int i = 0; i < kNear; ++i)
-            if (warp + i * kWarps < B::sy) slice.stage[warp + i * kWarps][lane] = Source::prepare(near[i]);
+            if (warp + i * kWarps < B::sy) slice.stage[warp + i * kWarps][lane] = Source::prepare(near_loaded[i]);
 #pragma unroll
-        for (int i = 0; i < kFar; ++i) {
-            const int e = threadIdx.x + i * B::threads;
-            if (e / kBeyond < B::sy) slice.stage[e / kBeyond][32 + e % kBeyond] = Source::prepare(far[i]);
-        }
+        for (int i = 0; i < kFar; ++i)
+            if (far_row + i * kFarRows < B::sy && far_column + i * kFarColumns < B::sx)
+                slice.stage[far_row + i * kFarRows][far_column + i * kFarColumns] = Source::prepare(far_loaded[i]);
+    };
+    const auto next_slice = [&] {
+        near.next_slice();
+        far.next_slice();
+    };
+    // What is read where it is needed, without a stage.
+    const auto read = [&](int row, int column) {
+        const bool inside = slice_inside(z) && is_inside(row, column);
+        typename Source::Loaded loaded = near.fetch(row, column, inside);
+        if (inside && near.is_weighted()) near.fetch_weight(row, column, loaded);
+        return Source::prepare(loaded);
     };
 
     if constexpr (B::staged) prefetch(z);
     for (; z < z_end + R; ++z) {
         if constexpr (B::staged) {
             put();
+            next_slice();
             __syncthreads();
+            if (kEarly) prefetch(z + 1);
             slice.filter_x(p.taps, [&](int row, int column) { return slice.stage[row][column]; }, expand);
-            source.next_slice();
         } else {
-            slice.filter_x(p.taps, [&](int row, int column) { return Source::prepare(fetch(z, row, column)); }, expand);
-            source.next_slice();
+            slice.filter_x(p.taps, read, expand);
+            next_slice();
         }
         __syncthreads();
-        // The next slice, requested where the registers of the filter along x are free again.
-        if constexpr (B::staged) prefetch(z + 1);
+        if constexpr (B::staged && !kEarly) prefetch(z + 1);
+        if (z - R >= z_begin) request();
         A filtered[B::cols][Q];
         slice.filter_y(p.taps, filtered);
 #pragma unroll
@@ -159,63 +196,64 @@ struct ImageSource {
     using A = arithmetic_t<T>;
     static constexpr int N = 2;
     struct Loaded {
-        A x, y;
+        typename Elements<T>::Raw x, y;
     };
     Cursor<T> x, y;
 
     __device__ __forceinline__ ImageSource(const SsimParams<A>& p, const Tile& tile, int z, int row, int column)
         : x(p.x, p.dtype, tile, z, row, column), y(p.y, p.dtype, tile, z, row, column) {}
+    __device__ __forceinline__ static int low() { return 0; }
     __device__ __forceinline__ Loaded fetch(int rows, int columns, bool valid) const {
-        Loaded out = {};
-        if (valid) out = {x.load(rows, columns), y.load(rows, columns)};
-        return out;
+        return {x.load(rows, columns, valid), y.load(rows, columns, valid)};
     }
-    __device__ __forceinline__ static Column<A, 2> prepare(const Loaded& in) { return {{in.x + in.y, in.x - in.y}}; }
+    __device__ __forceinline__ static bool is_weighted() { return false; }
+    __device__ __forceinline__ static void fetch_weight(int, int, Loaded&) {}
+    __device__ __forceinline__ static Column<A, 2> prepare(const Loaded& in) {
+        const A xv = to_arithmetic(in.x), yv = to_arithmetic(in.y);
+        return {{xv + yv, xv - yv}};
+    }
     __device__ __forceinline__ void next_slice() {
         x.next_slice();
         y.next_slice();
     }
 };
 
-// The partial maps, times the upstream map.
+// The partial maps, times the upstream map. Padding valid: positions near the border have no map element, and nothing was
+// saved there.
 template <class A, int Q>
 struct PartialSource {
     static constexpr int N = Q;
     struct Loaded {
-        Column<A, Q> maps;
-        A u;
+        A maps[Q], u;
     };
     const SsimParams<A>& p;
     Cursor<A> maps, up;
-    int z;
-    const int y, x;
 
-    __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& tile, int first_z, int row,
-                                             int column)
-        : p(params), maps(p.maps, 0, tile, first_z, row, column),
-          up(p.grad_out, 0, tile, first_z - p.crop, row - p.crop, column - p.crop), z(first_z), y(row), x(column) {}
+    __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& tile, int z, int row, int column)
+        : p(params), maps(p.maps, 0, tile, z, row, column),
+          up(p.grad_out, 0, tile, z - p.crop, row - p.crop, column - p.crop) {}
+    __device__ __forceinline__ int low() const { return p.crop; }
     __device__ __forceinline__ Loaded fetch(int rows, int columns, bool valid) const {
-        // Padding valid: positions near the border have no map element, and nothing was saved there.
-        valid = valid && z >= p.crop && z < p.depth - p.crop && y + rows >= p.crop && y + rows < p.height - p.crop &&
-                x + columns >= p.crop && x + columns < p.width - p.crop;
-        Loaded out = {{}, A(1)};
-        if (valid) {
-            const A* const at = static_cast<const A*>(maps.at) + (rows * p.maps.h + columns);
+        const A* const at = static_cast<const A*>(maps.at) + (rows * p.maps.h + columns);
+        Loaded out;
 #pragma unroll
-            for (int q = 0; q < Q; ++q) out.maps.v[q] = at[q * p.maps_stride];
-        }
-        if (valid && p.upstream == kUpstreamMap) out.u = up.load(rows, columns);
+        for (int q = 0; q < Q; ++q) out.maps[q] = valid ? at[q * p.maps_stride] : A(0);
+        out.u = A(1);
         return out;
     }
-    __device__ __forceinline__ static Column<A, Q> prepare(Loaded in) {
+    __device__ __forceinline__ bool is_weighted() const { return p.upstream == kUpstreamMap; }
+    __device__ __forceinline__ void fetch_weight(int rows, int columns, Loaded& to) const {
+        to.u = up.load(rows, columns);
+    }
+    __device__ __forceinline__ static Column<A, Q> prepare(const Loaded& in) {
+        Column<A, Q> out;
 #pragma unroll
-        for (int q = 0; q < Q; ++q) in.maps.v[q] *= in.u;
-        return in.maps;
+        for (int q = 0; q < Q; ++q) out.v[q] = in.maps[q] * in.u;
+        return out;
     }
     __device__ __forceinline__ void next_slice() {
-        ++z;
         maps.next_slice();
-        up.next_slice();
+        if (is_weighted()) up.next_slice();
     }
 };
 
@@ -276,7 +314,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
         map.next_slice();
         maps.next_slice();
     };
-    walk_slices<A, R, 4, ImageSource<T>>(p, tile, expand, use);
+    walk_slices<A, R, 4, ImageSource<T>>(p, tile, expand, [] {}, use);
     if (p.sums) store_block_sum<B::threads>(double(sum), p.sums, tile.block);
 }
 
@@ -298,12 +336,21 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 #pragma unroll
         for (int q = 0; q < Q; ++q) out[q] = in[q];
     };
+    typename Elements<T>::Raw x_here[B::cols], y_here[B::cols];
+    const auto request = [&] {
+#pragma unroll
+        for (int c = 0; c < B::cols; ++c) {
+            const bool inside = at.row + c < p.height && at.column < p.width;
+            x_here[c] = x.load(c, 0, inside);
+            y_here[c] = y.load(c, 0, inside);
+        }
+    };
     const auto use = [&](int, const A(&filtered)[B::cols][Q]) {
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
             if (at.row + c >= p.height || at.column >= p.width) continue;
             A grad_x, grad_y;
-            unpack_gradient<G>(filtered[c], x.load(c, 0), y.load(c, 0), grad_x, grad_y);
+            unpack_gradient<G>(filtered[c], to_arithmetic(x_here[c]), to_arithmetic(y_here[c]), grad_x, grad_y);
             // Maps that were saved for both gradients also serve a backward that wants one of them.
             if (G == 1 || p.grad_x.data) to_x.store(c, 0, scale * grad_x);
             if (G == 2 && p.grad_y.data) to_y.store(c, 0, scale * grad_y);
@@ -313,7 +360,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         to_x.next_slice();
         to_y.next_slice();
     };
-    walk_slices<A, R, Q, PartialSource<A, Q>>(p, tile, expand, use);
+    walk_slices<A, R, Q, PartialSource<A, Q>>(p, tile, expand, request, use);
 }
 
 #define FUSEDSSIM_DEFINE_FORWARD(TYPE, RADIUS, GRADS)                                                            \

@@ -12,11 +12,6 @@ DEVICES = [
 ]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cuda: needs a CUDA device")
-    config.addinivalue_line("markers", "large: needs a GPU with tens of gigabytes of free memory")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Tests of CUDA alone carry only the marker.
     for item in items:

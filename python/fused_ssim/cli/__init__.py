@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 import fused_ssim
+from fused_ssim.cli.bench import bench_command
 from fused_ssim.cli.compare import compare_command
 from fused_ssim.cli.demo import demo_command
 from fused_ssim.cli.info import info_command
@@ -28,6 +29,7 @@ def main() -> None:
     """
 
 
+main.add_command(bench_command)
 main.add_command(compare_command)
 main.add_command(demo_command)
 main.add_command(info_command)

@@ -61,7 +61,8 @@ def section(stem: str, report: Report) -> list[str]:
     others = [name for name in tables.libraries(report) if name != OURS]
     device = where["device_name"]
     device += f" (driver {where['driver']})" if where["device"] == "cuda" else f", {where['threads']} threads"
-    lines = [f"**{device}**, PyTorch {versions['torch']}: ms a call, float32, and how often {OURS} fits into it.", ""]
+    legend = f"milliseconds a call, float32; in brackets, times as long as {OURS}"
+    lines = [f"**{device}**, PyTorch {versions['torch']}: {legend}.", ""]
     for mode, title in ((TRAIN, "Value + gradient"), (INFERENCE, "Inference")):
         table, _ = tables.comparison(report, mode, "float32")
         if table.rows:
@@ -97,7 +98,7 @@ def facts(report: Report) -> list[str]:
     if overhead and not overhead["computation_included"]:
         lines.append(
             f"- Python: forward + backward of {readable(tuple(overhead['shape']))} keeps it busy for "
-            f"{overhead['fused_ssim_seconds'] * 1e6:.0f} µs, {overhead['ratio']:.2f} × a no-op `autograd.Function`."
+            f"{overhead['fused_ssim_seconds'] * 1e6:.0f} µs, {overhead['ratio']:.2f} times a no-op `autograd.Function`."
         )
     entries = [entry for entry in report["results"] if entry["library"] == OURS and entry.get("share_of_fma_rate")]
     if entries:

@@ -36,12 +36,13 @@
  * Rules that hold for every call
  * ------------------------------
  * - Everything is checked before anything is launched or written: a call that fails has changed nothing. (The one
- *   exception is FUSEDSSIM_CUDA_ERROR from the second of two launches.)
+ *   exception is FUSEDSSIM_CUDA_ERROR from a launch after the first.)
  * - On CUDA, work is enqueued on exec->stream of exec->device_id and the call returns at once. It can be captured into
  *   a CUDA graph. The library allocates no device memory and never synchronises; what it needs beyond the arguments is
  *   exec->workspace, whose size fusedssim_workspace_size() tells. On the CPU the call returns when the result is there.
  * - Any strides are accepted, in elements and without copies: channels-last, slices, transposes, zero strides of
- *   broadcast inputs. Outputs must not overlap themselves, each other or an input.
+ *   broadcast inputs. Outputs must not overlap themselves, each other, an input or the workspace. Of that, equal pointers
+ *   and strides that cannot be told to be free of overlap are refused; the rest is the caller's care.
  * - Arithmetic is float32 for float32, float16 and bfloat16, float64 for float64. Sums run in a fixed order: the same
  *   call gives the same bits.
  * - Any thread may call at any time.

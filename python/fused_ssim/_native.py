@@ -79,8 +79,8 @@ def settings(
     return _settings(
         padding,
         _integer("window_size", window_size),
-        _number("sigma", sigma),
-        _number("data_range", data_range),
+        number("sigma", sigma),
+        number("data_range", data_range),
         _pair("K", K),
         reduction,
     )
@@ -134,11 +134,11 @@ def _integer(name: str, value: object) -> int:
     raise TypeError(f"{name} = {value!r}; expected an integer")
 
 
-def _number(name: str, value: object) -> float:
+def number(name: str, value: object) -> float:
     if not isinstance(value, (bool, str)):
         try:
             return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             pass
     raise TypeError(f"{name} = {value!r}; expected a number")
 
@@ -148,7 +148,7 @@ def _pair(name: str, value: Any) -> tuple[float, float]:
         first, second = value
     except (TypeError, ValueError):
         raise TypeError(f"{name} = {value!r}; expected two numbers, such as (0.01, 0.03)") from None
-    return _number(f"{name}[0]", first), _number(f"{name}[1]", second)
+    return number(f"{name}[0]", first), number(f"{name}[1]", second)
 
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
@@ -472,7 +472,9 @@ def _grad_scale(settings: Settings, dtype: torch.dtype, map_shape: tuple[int, ..
         _core.REDUCTION_PER_IMAGE: map_shape[1:],
         _core.REDUCTION_PER_PLANE: map_shape[2:],
     }.get(settings.reduction, ())
-    exponent = round(math.log2(math.prod(averaged) * settings.data_range))
+    # The derivative by a pixel grows as 1 / K where the images are dark or flat: leave room for that below the usual K.
+    room = max(0.0, math.log2(0.01 / max(min(settings.k1, settings.k2), 1e-6)))
+    exponent = max(round(math.log2(math.prod(averaged) * settings.data_range) - room), 0)
     return math.ldexp(1.0, exponent), math.ldexp(1.0, -exponent)
 
 

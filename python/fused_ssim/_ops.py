@@ -71,9 +71,12 @@ class _SSIM(Function):
         plan: Plan
         eager: list[tuple[Tensor | None, Tensor | None]]
         plan, eager = ctx.state
-        if eager:
+        try:
             # The gradient that forward left, scaled in place: it leaves ctx, for its new owner may write to it.
             grad1, grad2 = eager.pop()
+        except IndexError:  # there is none, or another backward, perhaps of another thread, has it
+            grad1 = grad2 = None
+        if grad1 is not None or grad2 is not None:
             plan.scale(grad_out, grad1, grad2)
         else:
             img1, img2, *saved = ctx.saved_tensors

@@ -184,14 +184,18 @@ def value_and_grad(
 
     """
     settings = _native.settings(padding, window_size, sigma, data_range, K, reduction)
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
     if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
         raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
     grads = (_native.GRAD_1 if 0 in wanted else 0) | (_native.GRAD_2 if 1 in wanted else 0)
+    if isinstance(img1, Tensor) and img1.dim() not in (4, 5):
+        raise ValueError(
+            f"img1.shape = {tuple(img1.shape)} has {img1.dim()} axes; expected 4, [N, C, H, W], or 5, [N, C, D, H, W]"
+        )
     spatial_dims = 3 if isinstance(img1, Tensor) and img1.dim() == 5 else 2
     value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims, grads)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
-    return value, chosen[0] if isinstance(argnums, int) else chosen
+    return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
 
 
 class FusedSSIMMap:
@@ -235,7 +239,8 @@ class FusedSSIMMap:
         return _ops.ssim(img1, img2, settings, spatial_dims, train)
 
 
-def _root(name: str, value: float) -> float:
-    if not value >= 0:
+def _root(name: str, value: object) -> float:
+    constant = _native.number(name, value)
+    if not 0 <= constant < math.inf:
         raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
-    return math.sqrt(value)
+    return math.sqrt(constant)

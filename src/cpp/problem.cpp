@@ -17,7 +17,8 @@ constexpr int kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
 
 fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
     fusedssim_tensor t{};
-    read_struct(&t, sizeof t, tensor, name);
+    read_struct(&t, sizeof t, sizeof t, tensor, name);
+    if (t.reserved) fail(kInvalid, "%s.reserved = %d, expected 0", name, int(t.reserved));
     if (!dtype_name(t.dtype))
         fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = %d is not a fusedssim_dtype", name, int(t.dtype));
     if (t.ndim < 0 || t.ndim > FUSEDSSIM_MAX_NDIM)
@@ -89,7 +90,8 @@ View group_view(const fusedssim_tensor& t) {
 void fill_taps(Problem& p, const fusedssim_params& params) {
     double sum = 0;
     for (int k = 0; k <= p.radius; ++k) {
-        p.taps[k] = std::exp(-0.5 * k * k / (params.sigma * params.sigma));
+        const double z = k / params.sigma;
+        p.taps[k] = std::exp(-0.5 * z * z);
         sum += k ? 2 * p.taps[k] : p.taps[k];
     }
     for (int k = 0; k <= p.radius; ++k) p.taps[k] /= sum;
@@ -122,6 +124,16 @@ void require_axis_fits(const fusedssim_tensor& t, const char* name, int axis) {
              static_cast<long long>(kMost));
 }
 
+// C1 and C2 have to be normal numbers, or 0, in the type of the arithmetic.
+void check_constant(double constant, fusedssim_dtype dtype, const char* name, double k, double data_range) {
+    const bool is_double = arithmetic_dtype(dtype) == FUSEDSSIM_FLOAT64;
+    const double least = is_double ? std::numeric_limits<double>::min() : std::numeric_limits<float>::min();
+    const double most = is_double ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+    if (k > 0 && !(constant >= least && constant <= most))
+        fail(kInvalid, "params.data_range = %g: the square of data_range * %s (%g) is beyond the range of %s",
+             data_range, name, k, dtype_name(arithmetic_dtype(dtype)));
+}
+
 // Everything that follows from params and the shape of x.
 Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     check_params(params);
@@ -138,7 +150,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
         if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop))
             fail(kInvalid, "x.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
                  int(params.window_size));
-        if (x.shape[i] > (std::int64_t(1) << 60) / elements) fail(kInvalid, "x has too many elements");
+        if (x.shape[i] > (std::int64_t(1) << 56) / elements)
+            fail(kInvalid, "x.shape[%d] = %lld: x has more than 2^56 elements", i, static_cast<long long>(x.shape[i]));
         elements *= x.shape[i];
     }
     p.images = x.shape[0];
@@ -149,6 +162,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     fill_taps(p, params);
     const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
     p.c1x2 = 2 * c1 * c1;
+    check_constant(2 * c1 * c1, x.dtype, "k1", params.k1, params.data_range);
+    check_constant(2 * c2 * c2, x.dtype, "k2", params.k2, params.data_range);
     // A window of one tap has no variance: the contrast is 1 whatever C2 is. A large C2 keeps the derivatives by the
     // variances, which would cancel, from spoiling the gradient.
     p.c2x2 = p.radius ? 2 * c2 * c2 : 1e30;
@@ -162,9 +177,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
         p.groups = p.planes();
         p.planes_per_group = 1;
     }
-    const bool is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
-    p.value_factor = is_mean ? 1 / (double(p.planes_per_group) * double(p.counted())) : 1;
-    p.grad_factor = p.value_factor * params.grad_scale;
+    p.is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
+    p.grad_factor = params.grad_scale / p.value_divisor();
     p.upstream = kUpstreamOne;
     return p;
 }
@@ -217,7 +231,7 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
             fail(kInvalid, "saved = %p is not aligned to 16 bytes", a.saved);
         c.problem.saved = a.saved;
     } else if (a.saved_bytes) {
-        fail(kInvalid, "saved is NULL, saved_bytes = %zu", a.saved_bytes);
+        fail(kInvalid, "saved is NULL with saved_bytes = %zu, expected 0", a.saved_bytes);
     }
     return c;
 }
@@ -285,8 +299,10 @@ std::uint32_t read_struct_size(const void* from, std::size_t size, const char* n
     return given;
 }
 
-void read_struct(void* to, std::size_t size, const void* from, const char* name) {
+void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name) {
     const std::uint32_t given = read_struct_size(from, size, name);
+    if (given < least || given % 8)
+        fail(kInvalid, "%s.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
     const auto* bytes = static_cast<const unsigned char*>(from);
     for (std::size_t i = size; i < given; ++i)
         if (bytes[i])
@@ -297,13 +313,13 @@ void read_struct(void* to, std::size_t size, const void* from, const char* name)
 
 fusedssim_params read_params(const fusedssim_params* params) {
     fusedssim_params p = FUSEDSSIM_PARAMS_DEFAULT;
-    read_struct(&p, sizeof p, params, "params");
+    read_struct(&p, sizeof p, 2 * sizeof(double), params, "params");
     return p;
 }
 
 fusedssim_exec read_exec(const fusedssim_exec* exec) {
     fusedssim_exec e = FUSEDSSIM_EXEC_DEFAULT;
-    read_struct(&e, sizeof e, exec, "exec");
+    read_struct(&e, sizeof e, 2 * sizeof(double), exec, "exec");
     if (e.device != FUSEDSSIM_CPU && e.device != FUSEDSSIM_CUDA)
         fail(kInvalid, "exec.device = %d is not a fusedssim_device", int(e.device));
     if (e.device_id < 0) fail(kInvalid, "exec.device_id = %d, expected at least 0", int(e.device_id));

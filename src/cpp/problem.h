@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/ssim_math.h"
 #include "core/view.h"
 #include "fusedssim/fusedssim.h"
 
@@ -31,21 +32,26 @@ struct Problem {
     View grad_x, grad_y;  // where nothing is saved and only grad_y is wanted, x and y (and so these) are exchanged
     Upstream upstream;
 
-    // The value of a group of planes is its sum of SSIM times value_factor; a map element's derivative is multiplied by
-    // grad_factor (1 / its group's elements for a mean, and grad_scale).
+    // A group of planes has one value: the mean or the sum of SSIM. A map element's derivative is multiplied by grad_factor
+    // (1 / its group's elements for a mean, and grad_scale).
     std::int64_t groups, planes_per_group;
-    double value_factor, grad_factor;
+    bool is_mean;
+    double grad_factor;
 
     // Partial maps (to be) saved, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
     void* saved;
     int saved_grads;
 
-    std::int64_t planes() const { return images * channels; }
-    std::int64_t volume() const { return std::int64_t(depth) * height * width; }  // elements of a plane
-    std::int64_t counted() const {                                                // map elements of a plane
+    FUSEDSSIM_MATH std::int64_t planes() const { return images * channels; }
+    FUSEDSSIM_MATH std::int64_t volume() const { return std::int64_t(depth) * height * width; }  // elements of a plane
+    FUSEDSSIM_MATH std::int64_t counted() const {  // map elements of a plane
         return std::int64_t(is_3d ? depth - 2 * crop : 1) * (height - 2 * crop) * (width - 2 * crop);
     }
-    int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
+    // The value of a group: base - 2 * (its sum of DSSIM) / divisor. A division: 49 * (1 / 49.0) is not 1.
+    FUSEDSSIM_MATH double value_base() const { return is_mean ? 1 : group_elements(); }
+    FUSEDSSIM_MATH double value_divisor() const { return is_mean ? group_elements() : 1; }
+    FUSEDSSIM_MATH double group_elements() const { return double(planes_per_group) * double(counted()); }
+    FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
 
 // The arguments of the operations; what an operation does not have is NULL.
@@ -82,8 +88,9 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
 // The struct_size of a caller's structure, which this library knows to have `size` bytes.
 std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name);
 
-// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to.
-void read_struct(void* to, std::size_t size, const void* from, const char* name);
+// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to. `least` is
+// the size below which a structure is refused; larger ones end with a field of 8 bytes.
+void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name);
 
 // Fails unless exec has `bytes` of workspace.
 void require_workspace(const fusedssim_exec& exec, std::size_t bytes);

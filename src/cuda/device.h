@@ -19,9 +19,6 @@ using f64 = double;
 // float32, float16 or bfloat16, decided at run time.
 struct any;
 
-// Values of fusedssim_dtype.
-enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
-
 template <class T>
 struct Arithmetic {
     using type = float;
@@ -164,11 +161,52 @@ struct Cursor {
     }
 };
 
-// A barrier that warps of different roles reach at different places of the code.
+// Hands something over from one half of a block's threads to the other: arrive() by each thread of the first half, wait()
+// by each of the second. What was read and written before arrive() comes before what follows wait(). GPUs before sm_80
+// have named barriers for it; later ones have barriers in shared memory, at which those that arrive never wait for each
+// other, and which tell phases apart by a parity.
 template <int THREADS>
-__device__ __forceinline__ void meet() {
-    asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
-}
+struct Handover {
+    unsigned long long barrier;
+
+    __device__ __forceinline__ unsigned address() const {
+        unsigned long long shared;
+        asm("cvta.to.shared.u64 %0, %1;" : "=l"(shared) : "l"(&barrier));
+        return unsigned(shared);
+    }
+    // By one thread, before a __syncthreads().
+    __device__ __forceinline__ void init() {
+#if __CUDA_ARCH__ >= 800
+        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "n"(THREADS / 2) : "memory");
+#endif
+    }
+    __device__ __forceinline__ void arrive(int number) const {
+#if __CUDA_ARCH__ >= 800
+        asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(address()) : "memory");
+#else
+        asm volatile("bar.arrive %0, %1;" ::"r"(1 + number), "n"(THREADS) : "memory");
+#endif
+    }
+    __device__ __forceinline__ void wait(int number, unsigned parity) const {
+#if __CUDA_ARCH__ >= 800
+        unsigned done = 0;
+        while (!done)
+            asm volatile(
+                "{ .reg .pred p; "
+#if __CUDA_ARCH__ >= 900
+                "mbarrier.try_wait.parity.shared.b64 p, [%1], %2; "
+#else
+                "mbarrier.test_wait.parity.shared.b64 p, [%1], %2; "
+#endif
+                "selp.u32 %0, 1, 0, p; }"
+                : "=r"(done)
+                : "r"(address()), "r"(parity)
+                : "memory");
+#else
+        asm volatile("bar.sync %0, %1;" ::"r"(1 + number), "n"(THREADS) : "memory");
+#endif
+    }
+};
 
 // The sum of one value a thread, in a fixed order, written for the block by its first thread.
 template <int THREADS>

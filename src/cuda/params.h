@@ -22,12 +22,13 @@ struct Strip2d {
     static constexpr int threads = role_threads * (G ? 2 : 1);  // statistics, and gradients
     // Two columns a thread halve the shared-memory reads; doubles and wide windows have no registers for it.
     static constexpr int cols = small ? 2 : 1;
-    static constexpr int batch = small ? 4 : 2;                     // rows of partials that change hands at a time
-    static constexpr int halo = G ? 2 * R : R;                      // what is read on each side of an output
-    static constexpr int margin = (halo + cols - 1) / cols * cols;  // the same, in whole threads
-    static constexpr int out = role_threads * cols - 2 * margin;    // columns that a block writes
-    static constexpr int min_blocks = small ? (G ? 2 : 4) : 1;      // on a multiprocessor: 128 registers a thread
-    static_assert(out > 0, "the strip is all halo");
+    static constexpr int batch = small ? 4 : 2;     // rows of partials that change hands at a time
+    static constexpr int halo = G ? 2 * R : R;  // rows that are read above and below an output
+    // Columns at each end for which there are statistics, but no gradient, in whole threads.
+    static constexpr int margin = G ? (R + cols - 1) / cols * cols : 0;
+    static constexpr int out = role_threads * cols - 2 * margin;  // columns that a block writes
+    static constexpr int min_blocks = small ? (G ? 2 : 4) : 1;    // on a multiprocessor: 128 registers a thread
+    static_assert(out > 0, "the strip is all margin");
 };
 
 // ssim3d: a tile of columns along z.
@@ -43,6 +44,9 @@ struct Block3d {
 };
 
 constexpr int kThreadsReduce = 256;
+
+// Values of fusedssim_dtype, for the device code.
+enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
 
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
 template <class A>
@@ -69,13 +73,13 @@ struct SsimParams {
     A taps[kMaxRadius + 1];  // of the window from its centre outwards
 };
 
-// out[g] = (count - 2 * sum of a group's blocks) * factor.
+// out[g] = base - 2 * (the sum of a group's blocks) / divisor.
 struct ReduceParams {
     const double* sums;
     long long blocks_per_group, groups;
     View out;      // n and c strides
     int channels;  // groups are numbered n * channels + c
-    double count, factor;
+    double base, divisor;
 };
 
 // grad *= factor * scale.

@@ -6,7 +6,7 @@
 
 namespace fusedssim {
 
-// out = (count - 2 * sum) * factor for each group of blocks, added up in a fixed order.
+// out = base - 2 * sum / divisor for each group of blocks, added up in a fixed order.
 template <class A>
 __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
     __shared__ double result;
@@ -17,7 +17,7 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
         store_block_sum<kThreadsReduce>(sum, &result, 0);
         if (threadIdx.x == 0) {
             const long long n = group / p.channels, c = group - n * p.channels;
-            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A((p.count - 2 * result) * p.factor);
+            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A(p.base - 2 * result / p.divisor);
         }
         __syncthreads();
     }

@@ -8,12 +8,12 @@
 //
 //     statistics   load x, y --> s, d --shared--> horizontal taps of s, d, s^2, d^2 --> vertical taps --> moments of
 //                  row r - R --> DSSIM, its sum and the map; partials --shared--+
-//                                                                               |  (batches of rows, one batch later)
+//                                                                               |  (a ring of two batches of rows)
 //     gradient     horizontal taps <--------------------------------------------+
 //                  --> vertical taps --> gradient of row r - 2R
 //
-//     columns of a strip (G > 0)  |<- margin ->|<-------------- out ------------->|<- margin ->|
-//                                  halo: read   written by this block              halo: read
+//     columns of a strip (G > 0)  |<R>|<- margin ->|<-------------- out ------------->|<- margin ->|<R>|
+//                                  read  statistics    statistics and gradient          statistics  read
 //
 // A warp of the first role exchanges s and d only within itself, and loads the R columns on each side of its own as well:
 // that costs less than a barrier a row. The roles meet once a batch. The vertical filters are transposed FIRs in registers
@@ -75,6 +75,7 @@ struct Strip {
     struct Shared {
         ImageRow images[S::role_threads / 32][2];
         PartialRow partials[G ? 2 * S::batch : 1];
+        Handover<S::threads> full[2], free[2];
     };
 
     const SsimParams<A>& p;
@@ -100,7 +101,7 @@ struct Strip {
     __device__ __forceinline__ bool counted(int c) const {
         return first_column + c >= p.crop && first_column + c < p.width - p.crop;
     }
-    // Whether the whole warp lies beyond the image.
+    // Whether the whole warp lies beyond the image. Such warps keep step at the same barriers as the others.
     __device__ __forceinline__ bool warp_beyond() const { return first_column - lane * COLS >= p.width; }
 
     // This thread's first column in a row.
@@ -108,22 +109,37 @@ struct Strip {
     __device__ __forceinline__ Cursor<E> cursor(const View& v, int row, int column, int crop = 0) const {
         return Cursor<E>(v, p.dtype, tile, 0, row - crop, column - crop);
     }
-    // Whether a batch of rows ends with this one: the roles meet after it.
-    __device__ __forceinline__ bool ends_batch(int row) const {
-        return G && ((row + 1) % S::batch == 0 || row == row_last);
+    // Both roles walk in batches of rows. Partials of a row lie in a slot of a ring of two batches; a handover for each half
+    // of the ring says that it is full, another that it is free again. `is_active`: warps beside what their role writes
+    // only keep step.
+    __device__ __forceinline__ int slot(int row) const { return unsigned(row - row_first) % (2 * S::batch); }
+    __device__ __forceinline__ int last_of_batch(int first) const { return imin(first + S::batch - 1, row_last); }
+    template <class WalkRow>
+    __device__ __forceinline__ void put_batches(const Shared& shared, bool is_active, WalkRow walk_row) const {
+        unsigned batch = 0;
+        for (int first = row_first; first <= row_last; first += S::batch, ++batch) {
+            const unsigned half = batch % 2, round = batch / 2;
+            if (batch >= 2) shared.free[half].wait(2 + half, (round - 1) % 2);
+            if (is_active)
+                for (int row = first; row <= last_of_batch(first); ++row) walk_row(row);
+            shared.full[half].arrive(half);
+        }
     }
-    // Warps with nothing to do keep step.
-    __device__ __forceinline__ void idle() const {
-        for (int row = row_first; row <= row_last; ++row)
-            if (ends_batch(row)) meet<S::threads>();
+    template <class WalkRow>
+    __device__ __forceinline__ void take_batches(const Shared& shared, bool is_active, WalkRow walk_row) const {
+        unsigned batch = 0;
+        for (int first = row_first; first <= row_last; first += S::batch, ++batch) {
+            const unsigned half = batch % 2, round = batch / 2;
+            shared.full[half].wait(half, round % 2);
+            if (is_active)
+                for (int row = first; row <= last_of_batch(first); ++row) walk_row(row);
+            // Nobody waits for the last two.
+            if (first + 2 * S::batch <= row_last) shared.free[half].arrive(2 + half);
+        }
     }
 
     // The first role. Returns this thread's sum of DSSIM.
     __device__ __forceinline__ A statistics(Shared& shared) const {
-        if (warp_beyond()) {
-            idle();
-            return A(0);
-        }
         ImageRow(&images)[2] = shared.images[thread / 32];
         const Stability<A> stability = {p.c1x2, p.c2x2};
         TransposedFir<A, R> fir[COLS][4];
@@ -164,7 +180,7 @@ struct Strip {
             owned_columns |= unsigned(owned(c) && counted(c)) << c;
         }
         A sums[COLS] = {};
-        for (int row = row_first; row <= row_last; ++row) {
+        const auto walk_row = [&](int row) {
             ImageRow& image = images[row & 1];
 #pragma unroll
             for (int k = 0; k < LOADS; ++k) {
@@ -204,17 +220,22 @@ struct Strip {
                     Column<A, Q> maps;
                     here = dssim_and_partials(m, stability, u, partial);
                     pack_partials<G>(partial, maps.v);
-                    shared.partials[row % (2 * S::batch)].at(thread, c) = maps;
+                    // 0 / 0 where K is 0 and an image is black must not reach its neighbours.
+                    if (u == A(0)) maps = {};
+                    shared.partials[slot(row)].at(thread, c) = maps;
                 } else {
                     here = dssim(m, stability);
-                    if (p.map.data && row_owned && (owned_columns >> c & 1))
-                        map_at.store(0, c, ssim_from_dssim(here));
+                    if (p.map.data && row_owned && (owned_columns >> c & 1)) map_at.store(0, c, ssim_from_dssim(here));
                 }
                 if (row_owned) sums[c] += here;
             }
             if (G && p.upstream == kUpstreamMap) up_at.next_row();
             if (!G && p.map.data) map_at.next_row();
-            if (ends_batch(row)) meet<S::threads>();
+        };
+        if constexpr (G != 0) {
+            put_batches(shared, !warp_beyond(), walk_row);
+        } else if (!warp_beyond()) {
+            for (int row = row_first; row <= row_last; ++row) walk_row(row);
         }
         A sum = A(0);
 #pragma unroll
@@ -225,10 +246,7 @@ struct Strip {
     // The second role.
     __device__ __forceinline__ void gradient(Shared& shared) const {
         const int first = (thread - lane) * COLS;  // of the warp, in the strip
-        if (first >= S::margin + S::out || first + 32 * COLS <= S::margin || warp_beyond()) {
-            idle();
-            return;
-        }
+        const bool is_active = first < S::margin + S::out && first + 32 * COLS > S::margin && !warp_beyond();
         TransposedFir<A, R> fir[COLS][Q];
         A scale = p.scale;
         if (p.upstream == kUpstreamPlane) scale *= Cursor<A>(p.grad_out, 0, tile, 0, 0, 0).load(0, 0);
@@ -250,7 +268,7 @@ struct Strip {
                 y[c] = y_at.load(0, c, now >> c & 1);
             }
             A filtered[COLS][Q];
-            shared.partials[row % (2 * S::batch)].filter(
+            shared.partials[slot(row)].filter(
                 thread, p.taps,
                 [](const A(&in)[Q], A(&out)[Q]) {
 #pragma unroll
@@ -273,12 +291,7 @@ struct Strip {
             grad_x_at.next_row();
             if (G == 2) grad_y_at.next_row();
         };
-        // A batch behind the first role, with whose barriers this one keeps step.
-        for (int row = row_first; row <= row_last;) {
-            meet<S::threads>();
-            do walk_row(row);
-            while (!ends_batch(row++));
-        }
+        take_batches(shared, is_active, walk_row);
     }
 };
 
@@ -292,6 +305,11 @@ __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
     // What is read before it is put, or beside the image, is zero.
     for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float)); i += S::threads)
         reinterpret_cast<float*>(&shared)[i] = 0;
+    __syncthreads();
+    if (G && threadIdx.x < 2) {
+        shared.full[threadIdx.x].init();
+        shared.free[threadIdx.x].init();
+    }
     __syncthreads();
     typename P::A sum = 0;
     if (threadIdx.x < S::role_threads)

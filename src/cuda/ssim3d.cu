@@ -107,6 +107,8 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     constexpr int kWarps = B::threads / 32, kNear = B::staged ? (B::sy + kWarps - 1) / kWarps : 1;
     constexpr int kBeyond = B::sx - 32, kFar = B::staged ? (B::sy * kBeyond + B::threads - 1) / B::threads : 1;
     constexpr int kFarRows = B::threads / kBeyond, kFarColumns = B::threads % kBeyond;
+    static_assert(!B::staged || kFar == 1 || (kFar == 2 && B::sy * kBeyond - B::threads <= kBeyond - kFarColumns),
+                  "an element of the second round would lie in another row");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int far_row = threadIdx.x / kBeyond, far_column = 32 + threadIdx.x % kBeyond;
     Source near(p, tile, z, B::staged ? y0 + warp : y0, B::staged ? x0 + lane : x0);
@@ -130,8 +132,7 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
 #pragma unroll
         for (int i = 0; i < kNear; ++i) near_loaded[i] = near.fetch(i * kWarps, 0, now >> i & 1);
 #pragma unroll
-        for (int i = 0; i < kFar; ++i)
-            far_loaded[i] = far.fetch(i * kFarRows, i * kFarColumns, now >> (kNear + i) & 1);
+        for (int i = 0; i < kFar; ++i) far_loaded[i] = far.fetch(i * kFarRows, i * kFarColumns, now >> (kNear + i) & 1);
         if (near.is_weighted()) {
 #pragma unroll
             for (int i = 0; i < kNear; ++i)

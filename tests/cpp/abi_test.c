@@ -154,6 +154,17 @@ static void struct_size(void) {
     CHECK_FAILS(fusedssim_forward(&longer.known, &f.exec, &f.x, &f.y, &f.out, NULL, 0), FUSEDSSIM_INVALID_ARGUMENT,
                 "params");
 
+    /* a size within a field, or a tensor without its strides, is no structure of any version */
+    set_up(&f);
+    f.params.struct_size = offsetof(fusedssim_params, sigma) + 4;
+    CHECK_FAILS(forward(&f), FUSEDSSIM_INVALID_ARGUMENT, "params.struct_size");
+    set_up(&f);
+    f.x.struct_size = offsetof(fusedssim_tensor, stride);
+    CHECK_FAILS(forward(&f), FUSEDSSIM_INVALID_ARGUMENT, "x.struct_size");
+    set_up(&f);
+    f.x.reserved = 1;
+    CHECK_FAILS(forward(&f), FUSEDSSIM_INVALID_ARGUMENT, "x.reserved");
+
     /* a size of nothing is a structure that was never set */
     set_up(&f);
     f.params.struct_size = 0;

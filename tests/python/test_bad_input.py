@@ -49,6 +49,14 @@ CASES = {
         ValueError,
         ["expected 4"],
     ),
+    "rank-2-value-and-grad": (
+        lambda: value_and_grad(image((20, 24)), image((20, 24))),
+        ValueError,
+        ["img1.shape = (20, 24)", "4, [N, C, H, W], or 5"],
+    ),
+    # beyond the range of the arithmetic
+    "data-range-1e-30": (setting(data_range=1e-30), ValueError, ["data_range = 1e-30", "float32"]),
+    "data-range-1e30": (setting(data_range=1e30), ValueError, ["data_range = 1e+30", "float32"]),
     # shape
     "shape": (
         call(image(), image((2, 3, 20, 25))),

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import oracle
 import pytest
 import torch
@@ -211,3 +214,23 @@ def test_volume_of_more_than_two_to_the_31_elements():
     periodic = oracle.ssim(tile_x.repeat(1, 1, 3, 3, 3), tile_y.repeat(1, 1, 3, 3, 3), reduction="none")
     interior = float(periodic[..., 50:100, 50:100, 50:100].mean())
     assert abs(float(value) / x.numel() - interior) <= 6 * 5 / size
+
+
+COLD_CAPTURE = """
+import torch
+import fused_ssim
+
+x, y = (torch.rand(1, 3, 64, 80, device="cuda") for _ in range(2))
+torch.cuda.synchronize()
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    value, grad = fused_ssim.value_and_grad(x, y)
+graph.replay()
+expected, expected_grad = fused_ssim.value_and_grad(x, y)
+assert torch.equal(value, expected) and torch.equal(grad, expected_grad)
+"""
+
+
+def test_first_call_of_a_process_can_be_captured_in_a_graph():
+    # Loading the kernels must not disturb the capture.
+    subprocess.run([sys.executable, "-c", COLD_CAPTURE], check=True)

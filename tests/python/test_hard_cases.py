@@ -51,9 +51,26 @@ def test_ssim_never_exceeds_one_on_flat_images(device, level, noise):
         assert float(volume.max()) <= 1.0
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+def test_ssim_never_exceeds_one_on_opposite_images(device, scale):
+    x = scale * (1 + torch.rand((1, 2, 40, 70), generator=torch.Generator().manual_seed(0))).to(device)
+    assert float(fused_ssim.fused_ssim(x, -x, reduction="none").max()) <= 1.0
+    assert float(fused_ssim.fused_ssim(x, -x, reduction="none").min()) >= -1.0
+
+
+# K = 0 is the universal quality index; windows of 7 run in a kernel for 11 taps.
+@pytest.mark.parametrize("window_size", [7, 11, 13])
+def test_gradient_is_finite_without_stability_constants(device, window_size):
+    x, y = pair((1, 1, 40, 41), device=device)
+    _, grad = fused_ssim.value_and_grad(x, y, K=(0.0, 0.0), window_size=window_size)
+    _, expected, _ = oracle.ssim_and_grads(x, y, K=(0.0, 0.0), window_size=window_size)
+    assert relative_norm_error(grad, expected) <= 1e-5  # no C2 bounds 1 / variance
+
+
 @pytest.mark.parametrize("reduction", ["mean", "image", "channel", "none"])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("shape", [(2, 3, 31, 47), (1, 2, 13, 17, 19)], ids=readable)
+# 49 * (1 / 49.0) is not 1.
+@pytest.mark.parametrize("shape", [(2, 3, 31, 47), (1, 1, 14, 14), (1, 2, 13, 17, 19)], ids=readable)
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES, ids=readable)
 def test_identical_images_give_exactly_one(device, dtype, shape, padding, reduction):
     x, _ = pair(shape, dtype, device)

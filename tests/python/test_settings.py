@@ -131,3 +131,9 @@ def test_settings_follow_a_tensor_that_changes():
 def test_constants_accept_a_list():
     x, y = pair((1, 1, 20, 20))
     assert torch.equal(fused_ssim.fused_ssim(x, y, K=[0.02, 0.05]), fused_ssim.fused_ssim(x, y, K=(0.02, 0.05)))
+
+
+def test_tiny_sigma_is_a_window_of_one_tap(device):
+    x, y = pair((1, 2, 17, 19), device=device)
+    value = fused_ssim.fused_ssim(x, y, sigma=1e-200)
+    assert float(value) == pytest.approx(float(fused_ssim.fused_ssim(x, y, window_size=1)), abs=1e-6)

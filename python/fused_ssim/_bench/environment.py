@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -25,7 +26,7 @@ def describe(device: torch.device, libraries: list[Library], commit: str | None)
     build = {name: info[name] for name in ("cuda_built", "cuda_architectures", "cuda_compiler", "cpu_isa")}
     on_cuda = device.type == "cuda"
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit or _commit(),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
@@ -33,7 +34,11 @@ def describe(device: torch.device, libraries: list[Library], commit: str | None)
         "cuda": torch.version.cuda if on_cuda else None,
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
+        # Above the number of CPUs that were idle, others were at work, and times on the CPU mean little.
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "threads": torch.get_num_threads(),
+        # Convolutions, so pytorch-msssim, torchmetrics and MONAI: whether they may round their inputs to 10 bits.
+        "tf32": torch.backends.cudnn.allow_tf32 if on_cuda else None,
         "system": platform.platform(),
         "build": build,
         "versions": {
@@ -46,13 +51,7 @@ def describe(device: torch.device, libraries: list[Library], commit: str | None)
 
 
 def _versions(*names: str) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name)}
 
 
 def _commit() -> str | None:

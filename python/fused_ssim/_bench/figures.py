@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fused_ssim._bench.cases import MODES, TRAIN, elements, readable
 from fused_ssim._bench.libraries import OURS
-from fused_ssim._bench.tables import Report, images, libraries
+from fused_ssim._bench.tables import TIMES, Report, images, libraries
 from fused_ssim.cli.common import extra
 
 with extra("cli"):
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DPI = 160
 INK = "#333333"
+DOTS = (0, (2, 1.5))
 GRID = "#dddddd"
 # Colours by Okabe and Ito, which people with any colour vision can tell apart; each line has a marker of its own, too.
 LOOKS: dict[str, tuple[str, str]] = {
@@ -78,19 +80,16 @@ def _times(report: Report, mode: str) -> Figure:
         floor = _points(panel, OURS, "floor_seconds")
         axis.plot(*zip(*floor, strict=True), color="#888888", linestyle="--", linewidth=1.2, zorder=2)
         _time_axis(axis, panel, NAMES[number])
-    axes[0].set_ylabel("milliseconds a call")
+    # For tiny images the least possible time is next to nothing; what was measured should have the room.
+    shown = [entry[key] * 1e3 for entry in entries for key in ("seconds", "graph_seconds") if key in entry]
+    axes[0].set_ylim(min(shown) / 2.5, max(shown) * 2)
+    axes[0].set_ylabel("milliseconds a call", color=INK)
     handles = [_handle(name) for name in names]
     if any("graph_seconds" in entry for entry in entries):
-        handles.insert(1, _line(f"{OURS}, CUDA graph", LOOKS[OURS][0], (0, (2, 1.5)), 1.6))
-    handles.append(_line("least possible here", "#888888", "--", 1.2))
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(handles), 4),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-    )
+        handles.insert(1, _line(f"{OURS}, CUDA graph", LOOKS[OURS][0], DOTS, 1.6))
+    handles.append(_line("floor: least bytes and FMAs", "#888888", "--", 1.2))
+    columns = min(len(handles), 4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
     _title(figure, report, f"SSIM, {mode}: time of a call (float32)")
     return figure
 
@@ -104,10 +103,13 @@ def _time_axis(axis: Any, panel: list[Report], title: str) -> None:
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_title(title, fontsize=11, color=INK, loc="left")
-    # The sizes that were measured, by name, instead of powers of ten.
+    # The sizes that were measured, by name, instead of powers of ten; of neighbours that would overlap, the first.
     sizes = sorted({(elements(tuple(entry["shape"])), readable(tuple(entry["shape"]))) for entry in panel})
-    axis.set_xticks([size for size, _ in sizes], [name for _, name in sizes], rotation=25, ha="right", fontsize=8.5)
-    axis.xaxis.set_minor_locator(LogLocator(subs=()))
+    apart = (sizes[-1][0] / sizes[0][0]) ** 0.08
+    shown = sizes[:1]
+    shown += [size for before, size in pairwise(sizes) if size[0] > apart * before[0]]
+    axis.set_xticks([size for size, _ in shown], [name for _, name in shown], rotation=20, ha="right", fontsize=9)
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(which="major", color=GRID, linewidth=0.8)
@@ -139,11 +141,10 @@ def _memory(report: Report) -> Figure:
         names = [name for _, name in bars]
         values = [value for value, _ in bars]
         drawn = axis.barh(names, values, height=0.66, color=[LOOKS.get(name, ("#999999", "."))[0] for name in names])
-        axis.bar_label(drawn, labels=[f"{images(value)}×" for value in values], padding=4, fontsize=9.5, color=INK)
+        axis.bar_label(drawn, labels=[images(value) + TIMES for value in values], padding=4, fontsize=9.5, color=INK)
         axis.set_xlim(0, max(max(values) * 1.14, 1.0))
+        axis.set_xticks([])  # the bars carry their figures
         axis.set_title(f"{NAMES[number]}, {readable(shape)}", fontsize=11, color=INK, loc="left")
-        axis.grid(axis="x", color=GRID, linewidth=0.8)
-        axis.set_axisbelow(True)
         axis.tick_params(colors=INK, length=0)
         _no_frame(axis)
         for label in axis.get_yticklabels():
@@ -155,11 +156,9 @@ def _memory(report: Report) -> Figure:
 
 def _title(figure: Figure, report: Report, text: str) -> None:
     where = report["environment"]
-    device = where["device_name"] + ("" if where["device"] == "cuda" else f" CPU, {where['threads']} threads")
-    device = device.replace("CPU CPU", "CPU")
-    figure.suptitle(
-        f"{text}\n{device}, PyTorch {where['versions']['torch']}", fontsize=11.5, color=INK, x=0.01, ha="left"
-    )
+    device = where["device_name"] + ("" if where["device"] == "cuda" else f", {where['threads']} threads")
+    subtitle = f"{device}, PyTorch {where['versions']['torch']}"
+    figure.suptitle(f"{text}\n{subtitle}", fontsize=11.5, color=INK, x=0.01, ha="left")
 
 
 def _no_frame(axis: Any) -> None:

@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class Library:
     Attributes:
         name: for tables and plots.
         version: of the package.
-        padding: what it computes: "same", or "valid" (only windows inside the image, which is less work).
+        padding: what it computes: "same" (zeros around the image), "reflect", or "valid" (only windows inside the
+            image, which is less work).
         prepare: the function to call for a mode and a number of spatial axes; None if the package cannot do that.
         devices: where it runs.
         capturable: whether a CUDA graph of its calls is measured. Packages that copy their window from the host in
@@ -69,32 +70,36 @@ def without_gradient(value: Callable[[Tensor, Tensor], Tensor]) -> Call:
     return call
 
 
-def find(original: Path | None = None) -> tuple[list[Library], dict[str, str]]:
-    """The packages that are installed, and why each of the others is not measured."""
+def find(original: Path | None = None, names: Collection[str] | None = None) -> tuple[list[Library], dict[str, str]]:
+    """This package, those of `names` that are installed, and why each of the others is not measured."""
     found = [Library(OURS, fused_ssim.__version__, "same", ours, capturable=True)]
     missing: dict[str, str] = {}
-    builders: dict[str, Callable[[], Library]] = {
-        "pytorch-msssim": _pytorch_msssim,
-        "torchmetrics": _torchmetrics,
-        "MONAI": _monai,
-        "fussim": _fussim,
-        "scikit-image": _scikit_image,
-    }
-    for name, builder in builders.items():
-        try:
-            found.append(builder())
-        except ModuleNotFoundError as error:
-            missing[name] = f"not installed ({error.name})"
-        except Exception as error:  # a package that is broken here must not stop the others
-            missing[name] = f"cannot be imported: {_first_line(error)}"
-    if original is None:
+    for name, builder in _BUILDERS.items():
+        if names is None or name in names:
+            library, reason = _try(builder)
+            if library is None:
+                missing[name] = reason
+            else:
+                found.append(library)
+    if original is not None:
+        library, reason = _try(lambda: _original(original))
+        if library is None:
+            missing[ORIGINAL] = reason
+        else:
+            found.append(library)
+    elif names is None or ORIGINAL in names:
         missing[ORIGINAL] = ORIGINAL_NOTE
-    else:
-        try:
-            found.append(_original(original))
-        except Exception as error:
-            missing[ORIGINAL] = f"cannot be imported from {original}: {_first_line(error)}"
     return found, missing
+
+
+def _try(builder: Callable[[], Library]) -> tuple[Library | None, str]:
+    """A package, or why there is none: one that is broken here must not stop the others."""
+    try:
+        return builder(), ""
+    except ModuleNotFoundError as error:
+        return None, f"not installed ({error.name or error})"
+    except Exception as error:
+        return None, f"cannot be imported: {_first_line(error)}"
 
 
 def ours(mode: str, dims: int) -> Call:
@@ -126,7 +131,7 @@ def _torchmetrics() -> Library:
         ssim = module.structural_similarity_index_measure
         return _either(lambda x, y: ssim(x, y, gaussian_kernel=True, sigma=SIGMA, data_range=1.0), mode)
 
-    return Library("torchmetrics", importlib.metadata.version("torchmetrics"), "valid", prepare)
+    return Library("torchmetrics", importlib.metadata.version("torchmetrics"), "reflect", prepare)
 
 
 def _monai() -> Library:
@@ -188,6 +193,16 @@ def _original(folder: Path) -> Library:
 
     versions = [found.version for found in importlib.metadata.distributions(path=[str(folder)])]
     return Library(ORIGINAL, versions[0] if versions else "unknown", "same", prepare, devices=("cuda",))
+
+
+_BUILDERS: dict[str, Callable[[], Library]] = {
+    "pytorch-msssim": _pytorch_msssim,
+    "torchmetrics": _torchmetrics,
+    "MONAI": _monai,
+    "fussim": _fussim,
+    "scikit-image": _scikit_image,
+}
+KNOWN = [OURS, *_BUILDERS, ORIGINAL]
 
 
 def _first_line(error: Exception) -> str:

@@ -57,7 +57,7 @@ def _failed(shapes: list[Shape], reason: str) -> list[dict[str, Any]]:
 
 def _child(task: dict[str, Any]) -> list[dict[str, Any]]:
     torch.set_num_threads(task["threads"])
-    library = next(found for found in find()[0] if found.name == task["library"])
+    library = next(found for found in find(names=[task["library"]])[0] if found.name == task["library"])
     entries = []
     for shape in map(tuple, task["shapes"]):
         small = (*shape[:2], *(min(size, 24) for size in shape[2:]))

@@ -10,7 +10,8 @@ from fused_ssim._bench.cases import TRAIN, readable
 from fused_ssim._bench.libraries import OURS
 
 Report = dict[str, Any]
-NOTHING = "–"
+NOTHING = "-"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,16 @@ class Table:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Three digits that count, in ms."""
+    """In ms, three digits or so."""
     if seconds is None:
         return NOTHING
     value = seconds * 1e3
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.3f}"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3 if value >= 0.01 else 4}f}"
 
 
 def factor(value: float) -> str:
-    """`3.4×`, `120×`."""
-    return f"{value:,.0f}×" if value >= 9.95 else f"{value:.1f}×"
+    """A ratio with the multiplication sign: 3.4, 120."""
+    return (f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}") + TIMES
 
 
 def percent(share: float | None) -> str:
@@ -102,7 +103,7 @@ def memory(report: Report, mode: str = TRAIN, dtype: str = "float32") -> Table |
             known = entry is not None and entry["images"] is not None
             row.append(images(entry["images"]) if entry is not None and known else NOTHING)
         rows.append(row)
-    return Table(f"Peak extra memory, {mode}, {dtype}: × one image", ["shape", *names], rows)
+    return Table(f"Peak extra memory, {mode}, {dtype}: in images", ["shape", *names], rows)
 
 
 def images(value: float) -> str:
@@ -144,9 +145,8 @@ def growth(report: Report) -> Table | None:
         ]
         for entry in report["growth"]
     ]
-    return Table(
-        f"{OURS}, ns an element as the size grows", ["from", "mode", "1×", "2×", "4×", "8×", "deviation"], rows
-    )
+    columns = ["from", "mode", *(f"{size}{TIMES}" for size in (1, 2, 4, 8)), "deviation"]
+    return Table(f"{OURS}, ns an element as the size grows", columns, rows)
 
 
 def overhead(report: Report) -> str:
@@ -194,10 +194,14 @@ def everything(report: Report) -> tuple[list[str], list[Table], list[str]]:
             tables.append(table)
             notes += more
     notes += [f"{name}: {reason}" for name, reason in report["missing"].items()]
-    # "same" computes more than "valid", and the reader should know who computes what.
-    cropped = [
-        name for name in libraries(report) if (find(report["results"], library=name) or {})["padding"] == "valid"
-    ]
-    if cropped:
-        notes.append(f"padding: {', '.join(cropped)} leave out windows that cross the border; the others compute all")
+    # Who computes what: leaving the border out is less work.
+    paddings: dict[str, list[str]] = {}
+    for entry in report["results"]:
+        names = paddings.setdefault(entry["padding"], [])
+        if entry["library"] not in names:
+            names.append(entry["library"])
+    notes.append("padding: " + "; ".join(f"{padding}: {', '.join(names)}" for padding, names in paddings.items()))
+    where = report["environment"]
+    if where["device"] == "cpu" and (where["load_before"] or 0) > 0.3:
+        notes.append(f"the CPU was not idle (load {where['load_before']:.1f}): packages whose threads spin suffer most")
     return heading(report), tables, [*([overhead(report)] if report["overhead"] else []), *notes]

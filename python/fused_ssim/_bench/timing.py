@@ -85,7 +85,8 @@ def measure(call: Call, inputs: Inputs, device: torch.device, plan: Plan) -> Tim
 
 def measure_graph(call: Call, inputs: Inputs, device: torch.device, plan: Plan) -> Timing:
     """Time of one call when a CUDA graph of calls, one for each pair of inputs, is replayed."""
-    stream = torch.cuda.Stream(device)
+    new_stream: Any = torch.cuda.Stream  # has no type hints
+    stream = new_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         inputs.rotate(call, 3)
@@ -97,10 +98,15 @@ def measure_graph(call: Call, inputs: Inputs, device: torch.device, plan: Plan) 
     with torch.cuda.graph(graph, stream=stream):
         inputs.rotate(call, calls)
     try:
-        return _loops(lambda times: [graph.replay() for _ in range(times // calls)], device, plan, multiple=calls)
+        return _loops(lambda times: _repeat(graph.replay, times // calls), device, plan, multiple=calls)
     finally:
         synchronize(device)
         graph.reset()
+
+
+def _repeat(run: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        run()
 
 
 def _loops(run: Callable[[int], object], device: torch.device, plan: Plan, multiple: int) -> Timing:
@@ -113,19 +119,19 @@ def _loops(run: Callable[[int], object], device: torch.device, plan: Plan, multi
         probe = max(round(plan.loop_seconds / 4 / once / multiple), 1) * multiple
         once = wall(lambda: run(probe), device) / probe
     calls = max(round(plan.loop_seconds / once / multiple), 1) * multiple
-    loop: Callable[[], float] = lambda: _loop(run, calls, device)
-    loop()  # once more for warm-up: clocks and caches
+    _loop(run, calls, device)  # once more for warm-up: clocks and caches
     begin = time.perf_counter()
     times: list[float] = []
     while len(times) < plan.repeats and (len(times) < 3 or time.perf_counter() - begin < plan.case_seconds):
-        times.append(loop() / calls)
+        times.append(_loop(run, calls, device) / calls)
     return Timing(statistics.median(times), min(times), max(times), calls, len(times))
 
 
 def _loop(run: Callable[[int], object], calls: int, device: torch.device) -> float:
     if device.type != "cuda":
         return wall(lambda: run(calls), device)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    event: Any = torch.cuda.Event  # has no type hints
+    start, end = event(enable_timing=True), event(enable_timing=True)
     torch.cuda.synchronize(device)
     start.record()
     run(calls)
@@ -144,14 +150,13 @@ def ceilings(device: torch.device, plan: Plan) -> Ceilings:
         size = min(2 << 30, torch.cuda.mem_get_info(device)[0] // 8)
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    copies = _loops(lambda times: [target.copy_(source) for _ in range(times)], device, plan, multiple=1)
+    copies = _loops(lambda times: _repeat(lambda: target.copy_(source), times), device, plan, multiple=1)
     bandwidth = 2 * target.nbytes / copies.median
     bytes_source = f"measured: a copy of {size / 2**20:.0f} MiB, bytes read plus bytes written"
-    del source, target
     if device.type == "cuda":
         return Ceilings(bandwidth, bytes_source, *_cuda_fmas(device))
     a = torch.rand(1024, 1024)
-    products = _loops(lambda times: [a @ a for _ in range(times)], device, plan, multiple=1)
+    products = _loops(lambda times: _repeat(lambda: a @ a, times), device, plan, multiple=1)
     return Ceilings(
         bandwidth, bytes_source, 1024**3 / products.median, "measured: a float32 matrix product, 1024 x 1024 x 1024"
     )

@@ -22,7 +22,7 @@ WIDTH = 150  # of tables that go to a file or a pipe
 def _shape(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[int, ...]]:
     shapes = []
     for value in values:
-        sizes = value.lower().replace("×", "x").split("x")
+        sizes = value.lower().split("x")
         if len(sizes) not in (4, 5) or not all(size.isdecimal() and int(size) > 0 for size in sizes):
             raise click.BadParameter(f"'{value}' is not a shape such as 1x3x1080x1920 or 1x1x96x96x96.")
         shape = tuple(map(int, sizes))
@@ -125,7 +125,7 @@ def _measure(
     commit: str | None,
 ) -> dict[str, Any]:
     from fused_ssim._bench.cases import default_plan
-    from fused_ssim._bench.libraries import OURS, find
+    from fused_ssim._bench.libraries import KNOWN, find
     from fused_ssim._bench.run import run
 
     where = pick_device(device)
@@ -136,14 +136,10 @@ def _measure(
         plan = dataclasses.replace(plan, limit=limit)
     if budget is not None:
         plan = dataclasses.replace(plan, budget=budget)
-    libraries, missing = find(original)
-    if names:
-        known = [library.name for library in libraries] + list(missing)
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise Failure(f"no package '{unknown[0]}'; known are {', '.join(known)}")
-        libraries = [library for library in libraries if library.name == OURS or library.name in names]
-        missing = {name: reason for name, reason in missing.items() if name in names}
+    unknown = [name for name in names if name not in KNOWN]
+    if unknown:
+        raise Failure(f"no package '{unknown[0]}'; known are {', '.join(KNOWN)}")
+    libraries, missing = find(original, names or KNOWN)
     click.echo(f"measuring on {describe_device(where)}", err=True)
     try:
         return run(

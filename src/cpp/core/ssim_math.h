@@ -16,7 +16,7 @@
 #else
 // Always inlined: the CPU kernels are compiled once per instruction set, and the linker must find no copy to merge.
 #define FUSEDSSIM_MATH inline __attribute__((always_inline))
-#define FUSEDSSIM_CONSTEXPR constexpr
+#define FUSEDSSIM_CONSTEXPR constexpr __attribute__((always_inline))
 #endif
 
 namespace fusedssim {
@@ -49,8 +49,8 @@ struct Moments {
     A mu_s, mu_d, sq_s, sq_d;
 };
 
-// The derivatives of SSIM by the filtered statistics at one position: by mu_s and mu_d a quarter of them, by var_s and
-// var_d a half. That spares constants everywhere; kGradientFactor puts them back.
+// The derivatives of SSIM by the filtered quantities at one position: by mu_s and mu_d (at fixed sq) a quarter of them, by
+// var_s and var_d a half. That spares constants everywhere; kGradientFactor puts them back.
 template <class A>
 struct Partials {
     A mu_s, mu_d, var_s, var_d;
@@ -72,8 +72,10 @@ struct Terms {
         inv2 = reciprocal(var_s + var_d + c.c2x2);
         a = m.mu_d * reciprocal(m.mu_s * m.mu_s + (m.mu_d * m.mu_d + c.c1x2));
         t = m.mu_d * a;
-        b = var_d * inv2;
-        lum = A(1) - A(2) * t;
+        // At most 1 and at least -1 but for rounding, which would let SSIM exceed 1 where x is -y.
+        const A raw_b = var_d * inv2, raw_lum = A(1) - A(2) * t;
+        b = raw_b < A(1) ? raw_b : A(1);
+        lum = raw_lum > A(-1) ? raw_lum : A(-1);
     }
     FUSEDSSIM_MATH A dssim() const { return t + b * lum; }
 };

@@ -9,7 +9,6 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -70,8 +69,8 @@ void on_threads(int threads, Work&& work) {
     for (int i = 1; i < threads; ++i) {
         try {
             others.emplace_back(guarded);
-        } catch (const std::system_error&) {
-            break;  // the system has no more threads: the ones there are do the work
+        } catch (...) {
+            break;  // the system has no more threads, or no memory for one: those that there are do the work
         }
     }
     guarded();
@@ -88,26 +87,38 @@ int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// Equal tiles of at most `most` elements.
-int even_tile(int extent, int most) { return ceil_div(extent, ceil_div(extent, most)); }
+// Equal tiles of at most `most` elements, and whole cache lines of float32 if there are several.
+int even_tile(int extent, int most, int multiple) {
+    const int tile = ceil_div(extent, ceil_div(extent, most));
+    return std::min(extent, ceil_div(tile, multiple) * multiple);
+}
 
-Tiling make_tiling(const Problem& p, int threads) {
+Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     Tiling t{};
     t.length = p.is_3d ? p.depth : p.height;
     t.rows = p.is_3d ? p.height : 1;
     t.columns = p.width;
-    // Tiles whose rings stay in the second-level cache: wide enough that the halo is small, narrow enough that 2r + 1
-    // slices of all quantities fit.
-    t.tile_columns = even_tile(t.columns, p.is_3d ? 128 : 512);
-    t.tile_rows = even_tile(t.rows, 32);
+    t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
     t.tiles_x = ceil_div(t.columns, t.tile_columns);
+    // The fewest tiles, and so the least halo, whose rings stay in the second-level cache.
+    const std::size_t cache = 1024 * 1024;
+    do {
+        ++t.tiles_y;
+        t.tile_rows = ceil_div(t.rows, t.tiles_y);
+    } while (t.tile_rows > 16 && k.scratch_bytes(p, t) > cache);
     t.tiles_y = ceil_div(t.rows, t.tile_rows);
     // Chunks, if there are too few tiles for the threads; each pays for its halo.
     const std::int64_t tiles = p.planes() * t.tiles_y * t.tiles_x;
-    const int shortest = std::max(16, 8 * p.radius);
-    const std::int64_t wanted = (4 * std::int64_t(threads) + tiles - 1) / tiles;
-    t.chunks = threads == 1 ? 1 : int(std::max<std::int64_t>(1, std::min<std::int64_t>(wanted, t.length / shortest)));
-    t.chunk = ceil_div(t.length, t.chunks);
+    const int halo = p.grads() ? 2 * p.radius : p.radius;
+    std::int64_t least = 0;
+    for (int chunks = 1; chunks <= std::max(1, std::min(4 * threads, t.length / 8)); ++chunks) {
+        const int chunk = ceil_div(t.length, chunks);
+        const std::int64_t rounds = (tiles * ceil_div(t.length, chunk) + threads - 1) / threads;
+        const std::int64_t time = rounds * (chunk + halo);
+        if (chunks > 1 && time > least - least / 20) continue;
+        least = time;
+        t.chunk = chunk;
+    }
     t.chunks = ceil_div(t.length, t.chunk);
     t.tasks = tiles * t.chunks;
     return t;
@@ -119,11 +130,10 @@ struct AlignedDelete {
 
 void write_values(const Problem& p, const Tiling& t, const std::vector<double>& sums) {
     const std::int64_t per_group = p.planes_per_group * t.tiles_y * t.tiles_x * t.length;
-    const double count = double(p.planes_per_group) * double(p.counted());
     for (std::int64_t group = 0; group < p.groups; ++group) {
         double dssim = 0;
         for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) dssim += sums[std::size_t(i)];
-        const double value = (count - 2 * dssim) * p.value_factor;
+        const double value = p.value_base() - 2 * dssim / p.value_divisor();
         // A group is everything, an image, or a plane: its first plane tells where its value goes.
         const std::int64_t plane = group * p.planes_per_group;
         const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;
@@ -144,13 +154,19 @@ void run(const Problem& p, int threads) {
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
     const int available = thread_count(threads, p.planes() * p.volume(), elements);
-    const Tiling t = make_tiling(p, available);
+    const Tiling t = make_tiling(p, k, available);
     std::vector<double> sums(std::size_t(p.planes() * t.tiles_y * t.tiles_x * t.length), 0.0);
     const std::size_t bytes = k.scratch_bytes(p, t);
+    // All memory comes before the first result: a call that fails has written nothing.
+    const int workers = thread_count(available, t.tasks, elements);
+    const std::size_t stride = (bytes + 63) / 64 * 64;
+    const std::unique_ptr<char, AlignedDelete> all_scratch(
+        static_cast<char*>(::operator new(std::size_t(workers) * stride, std::align_val_t(64))));
+    std::atomic<int> next_worker{0};
     std::atomic<std::int64_t> next{0};
-    on_threads(thread_count(available, t.tasks, elements), [&] {
-        const std::unique_ptr<void, AlignedDelete> scratch(::operator new(bytes, std::align_val_t(64)));
-        std::memset(scratch.get(), 0, bytes);
+    on_threads(workers, [&] {
+        char* const scratch = all_scratch.get() + std::size_t(next_worker.fetch_add(1)) * stride;
+        std::memset(scratch, 0, bytes);
         for (std::int64_t i; (i = next.fetch_add(1)) < t.tasks;) {
             Task task{};
             std::int64_t rest = i;
@@ -160,7 +176,7 @@ void run(const Problem& p, int threads) {
             rest /= t.tiles_x;
             task.tile_y = int(rest % t.tiles_y);
             task.plane = rest / t.tiles_y;
-            k.run(p, t, task, scratch.get(), sums.data());
+            k.run(p, t, task, scratch, sums.data());
         }
     });
     if (p.value.data) write_values(p, t, sums);

@@ -15,8 +15,9 @@
 //     extent of a tile, along x and along y: the gradient's own [0, n), the statistics' [-r, n + r), the input's
 //     [-2r, n + 2r); without a gradient the statistics have n and the input has 2r more.
 //
-// All filters are one function: a weighted sum of 2r + 1 rows of memory, which are shifted copies (along x), neighbouring
-// rows (along y) or slices of the ring.
+// Work goes row by row, so that what one stage writes is in the first-level cache when the next one reads it. Row buffers
+// are planar: each quantity has a row of its own. Slices are interleaved: a vector of each quantity in turn, so that a
+// filter over 2r + 1 slices reads 2r + 1 streams of memory at constant offsets, which leaves it enough registers.
 #include "cpu/kernels.h"
 
 #include "core/dtype.h"
@@ -40,15 +41,13 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-// Rows start at multiples of the longest vector, and may be read and written up to one block beyond their end.
-constexpr int kAlign = 64;
+constexpr int kCacheLine = 64;
+constexpr int kMaxTaps = 2 * kMaxRadius + 1;
 
 template <class A>
 struct Simd {
     typedef A Vec __attribute__((vector_size(kVectorBytes)));
     static constexpr int lanes = kVectorBytes / sizeof(A);
-    static constexpr int unroll = 4;
-    static constexpr int block = lanes * unroll;
 
     static FUSEDSSIM_MATH Vec load(const A* p) {
         Vec v;
@@ -56,23 +55,96 @@ struct Simd {
         return v;
     }
     static FUSEDSSIM_MATH void store(A* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+    static FUSEDSSIM_MATH int round_up(int n) { return (n + lanes - 1) / lanes * lanes; }
 };
 
-constexpr int kMaxTaps = 2 * kMaxRadius + 1;
+// The length of a planar row: the widest tile, the halos of two filters, and the rounding up of both to vectors.
+constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
 
-// out[i] = sum over k of taps[k] * rows[k][i], for i in [0, n) and up to a block more.
+// Where vector i / lanes of quantity q stands in a planar and in an interleaved row of Q quantities.
 template <class A>
-void weighted_sum(const A* const* rows, const A* taps, int count, A* out, int n) {
+constexpr std::int64_t planar(int q, std::int64_t i) {
+    return q * std::int64_t(kRowPitch) + i;
+}
+template <int Q, class A>
+constexpr std::int64_t interleaved(int q, std::int64_t i) {
+    return i * Q + q * Simd<A>::lanes;
+}
+
+// The filters below compute whole vectors: n elements, and what is up to the next multiple of a vector's length. With
+// R > 0 the radius is known to the compiler, which unrolls all of it and keeps the taps in registers.
+//
+// All sum from the outermost pair of taps inwards, small terms first: half the rounding error of the other order, which
+// shows in the variance of flat images. To add a pair before its tap multiplies it costs nothing with fused
+// multiply-add, and saves an instruction without.
+template <int R, class A>
+struct Taps {
     using S = Simd<A>;
-    for (int i = 0; i < n; i += S::block) {
-        typename S::Vec sum[S::unroll];
-        for (int u = 0; u < S::unroll; ++u) sum[u] = taps[0] * S::load(rows[0] + i + u * S::lanes);
-        for (int k = 1; k < count; ++k) {
-            const A tap = taps[k];
-            const A* row = rows[k] + i;
-            for (int u = 0; u < S::unroll; ++u) sum[u] += tap * S::load(row + u * S::lanes);
+    typename S::Vec at[(R ? R : kMaxRadius) + 1];  // from the centre outwards
+    int radius;
+    FUSEDSSIM_MATH Taps(const A* taps, int runtime_radius) {
+        radius = R ? R : runtime_radius;
+        for (int k = 0; k <= (R ? R : runtime_radius); ++k) at[k] = typename S::Vec{} + taps[k];
+    }
+};
+
+// From planar s and d, filters s, d, s^2 and d^2 along x into one interleaved row.
+template <int R, class A>
+__attribute__((noinline)) void filter_input_row(const A* in, const A* taps, int runtime_radius, A* out, int n) {
+    using S = Simd<A>;
+    using Vec = typename S::Vec;
+    const Taps<R, A> tap(taps, runtime_radius);
+    const int r = R ? R : runtime_radius;
+    for (std::int64_t i = 0; i < n; i += S::lanes)
+        for (int q = 0; q < 2; ++q) {
+            const A* centre = in + planar<A>(q, i + r);
+            Vec mean = {}, square = {};
+            for (int k = r; k > 0; --k) {
+                const Vec a = S::load(centre - k), b = S::load(centre + k);
+                mean += tap.at[k] * (a + b);
+                square += tap.at[k] * (a * a + b * b);
+            }
+            const Vec c = S::load(centre);
+            S::store(out + interleaved<4, A>(q, i), mean + tap.at[0] * c);
+            S::store(out + interleaved<4, A>(2 + q, i), square + tap.at[0] * (c * c));
         }
-        for (int u = 0; u < S::unroll; ++u) S::store(out + i + u * S::lanes, sum[u]);
+}
+
+// Filters Q planar rows along x into one interleaved row.
+template <int R, int Q, class A>
+__attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int runtime_radius, A* out, int n) {
+    using S = Simd<A>;
+    const Taps<R, A> tap(taps, runtime_radius);
+    const int r = R ? R : runtime_radius;
+    for (std::int64_t i = 0; i < n; i += S::lanes)
+        for (int q = 0; q < Q; ++q) {
+            const A* centre = in + planar<A>(q, i + r);
+            typename S::Vec sum = {};
+            for (int k = r; k > 0; --k) sum += tap.at[k] * (S::load(centre - k) + S::load(centre + k));
+            S::store(out + interleaved<Q, A>(q, i), sum + tap.at[0] * S::load(centre));
+        }
+}
+
+// Filters across 2r + 1 interleaved rows of Q quantities, into a row that is planar or interleaved.
+template <int R, int Q, bool Planar, class A>
+__attribute__((noinline)) void filter_across_rows(const A* const* rows, const A* taps, int runtime_radius, A* out,
+                                                  int n) {
+    using S = Simd<A>;
+    const Taps<R, A> tap(taps, runtime_radius);
+    const int r = R ? R : runtime_radius;
+    const A* row[R ? 2 * R + 1 : kMaxTaps];
+    for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
+    for (std::int64_t i = 0; i < n; i += S::lanes) {
+        typename S::Vec sum[Q] = {};
+        for (int k = r; k > 0; --k)
+            for (int q = 0; q < Q; ++q) {
+                const std::int64_t at = interleaved<Q, A>(q, i);
+                sum[q] += tap.at[k] * (S::load(row[r - k] + at) + S::load(row[r + k] + at));
+            }
+        for (int q = 0; q < Q; ++q) {
+            sum[q] += tap.at[0] * S::load(row[r] + interleaved<Q, A>(q, i));
+            S::store(out + (Planar ? planar<A>(q, i) : interleaved<Q, A>(q, i)), sum[q]);
+        }
     }
 }
 
@@ -89,22 +161,69 @@ double ordered_sum(const A* v, int n) {
     return sum;
 }
 
+// The loops below are over plain arrays, which compilers vectorise.
+
+// s = x + y and d = x - y, n of each, planar. x_next and y_next, if any, is where the walk will read next: the rows of a
+// tile are too short and too far apart for a processor to foresee that.
 template <class T, class A>
-void load_row(const void* data, std::int64_t offset, std::int64_t stride, int n, A* __restrict out) {
-    const T* in = static_cast<const T*>(data) + offset;
-    if (stride == 1)
-        for (int i = 0; i < n; ++i) out[i] = to_float(in[i]);
-    else
-        for (int i = 0; i < n; ++i) out[i] = to_float(in[i * stride]);
+void load_input(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, const T* x_next,
+                const T* y_next, int n, A* __restrict s) {
+    A* __restrict d = s + planar<A>(1, 0);
+    auto put = [&](int i, A a, A b) {
+        s[i] = a + b;
+        d[i] = a - b;
+    };
+    if (x_step == 1 && y_step == 1) {
+        for (int i = 0; x_next && i < n; i += kCacheLine / int(sizeof(T))) {
+            __builtin_prefetch(x_next + i);
+            __builtin_prefetch(y_next + i);
+        }
+        for (int i = 0; i < n; ++i) put(i, to_float(x[i]), to_float(y[i]));
+    } else {
+        for (int i = 0; i < n; ++i) put(i, to_float(x[i * x_step]), to_float(y[i * y_step]));
+    }
 }
 
-template <class T, class A>
-void store_row(const A* __restrict in, int n, void* data, std::int64_t offset, std::int64_t stride) {
-    T* out = static_cast<T*>(data) + offset;
-    if (stride == 1)
-        for (int i = 0; i < n; ++i) from_float(in[i], out[i]);
+// DSSIM, and the partials in the order in which they are filtered, from planar moments.
+template <int G, class A>
+__attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<A> c, int n, A* __restrict dssim,
+                                         A* __restrict partials) {
+    for (int i = 0; i < n; ++i) {
+        const Moments<A> m = {moments[planar<A>(0, i)], moments[planar<A>(1, i)], moments[planar<A>(2, i)],
+                              moments[planar<A>(3, i)]};
+        if constexpr (G == 0) {
+            dssim[i] = fusedssim::dssim<A>(m, c);
+        } else {
+            Partials<A> partial;
+            A maps[4];
+            dssim[i] = dssim_and_partials<A>(m, c, A(1), partial);
+            pack_partials<G>(partial, maps);
+            partials[planar<A>(0, i)] = maps[0];
+            partials[planar<A>(1, i)] = maps[1];
+            partials[planar<A>(2, i)] = maps[2];
+            if (G == 2) partials[planar<A>(3, i)] = maps[3];
+        }
+    }
+}
+
+// One row of the gradients, from planar filtered partials and the images.
+template <int G, class T, class A>
+void gradient_row(const A* __restrict filtered, const T* __restrict x, std::int64_t x_step, const T* __restrict y,
+                  std::int64_t y_step, A factor, int n, T* __restrict grad_x, std::int64_t grad_x_step,
+                  T* __restrict grad_y, std::int64_t grad_y_step) {
+    auto put = [&](int i, T at_x, T at_y, T& to_x, T* to_y) {
+        A maps[4];
+        for (int q = 0; q < filtered_maps(G); ++q) maps[q] = filtered[planar<A>(q, i)];
+        A a, b = A(0);
+        unpack_gradient<G>(maps, A(to_float(at_x)), A(to_float(at_y)), a, b);
+        from_float(factor * a, to_x);
+        if (G == 2) from_float(factor * b, *to_y);
+    };
+    if (x_step == 1 && y_step == 1 && grad_x_step == 1 && (G == 1 || grad_y_step == 1))
+        for (int i = 0; i < n; ++i) put(i, x[i], y[i], grad_x[i], grad_y + i);
     else
-        for (int i = 0; i < n; ++i) from_float(in[i], out[i * stride]);
+        for (int i = 0; i < n; ++i)
+            put(i, x[i * x_step], y[i * y_step], grad_x[i * grad_x_step], grad_y + i * grad_y_step);
 }
 
 template <class A>
@@ -121,65 +240,60 @@ struct Range {
         if (last < first) last = first;
     }
     int size() const { return last - first; }
+    bool has(int i) const { return i >= first && i < last; }
 };
 
 // Sizes of a tile's stages and their places in the scratch memory. `outer` is the input, `middle` the statistics and the
-// partials, `inner` the gradient (or, without one, the statistics again).
+// partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
 template <class A>
 struct Scratch {
     int taps, maps;  // 2r + 1; filtered_maps
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
-    int outer_pitch, middle_pitch, inner_pitch;
-    std::int64_t middle_slice, inner_slice;  // elements of one quantity of a slice
-    A* input;                                // [4][outer_pitch]: s, d, s^2, d^2 of one row
-    A* along_x;                              // [4][outer_rows][middle_pitch]
-    A* ring;                                 // [taps][4][middle_slice]
-    A* moments;                              // [4][middle_slice]
-    A* dssim;                                // [middle_pitch]
-    A* partials;                             // [maps][middle_slice]
-    A* partials_x;                           // [maps][middle_rows][inner_pitch]
-    A* partials_ring;                        // [taps][maps][inner_slice]
-    A* filtered;                             // [maps][inner_slice]
-    A* rows;                                 // [4][inner_pitch]: x, y, grad_x, grad_y of one row
+    std::int64_t middle_row, middle_slice;  // elements of an interleaved row and slice of the moments
+    std::int64_t inner_row, inner_slice;    // and of the partials
+    A* input;                               // planar [2]: s, d of one row
+    A* moments;                             // planar [4]
+    A* partials;                            // planar [4]
+    A* filtered;                            // planar [4]
+    A* dssim;                               // planar [1]
+    A* ring;                                // [taps][middle_rows][middle_row]
+    A* along_x;                             // [outer_rows][middle_row], volumes only
+    A* partials_ring;                       // [taps][inner_rows][inner_row]
+    A* partials_x;                          // [middle_rows][inner_row], volumes only
     std::size_t bytes;
 
-    static int pitch(int columns) { return (columns + kAlign - 1) / kAlign * kAlign; }
-
     Scratch(const Problem& p, const Tiling& t, void* memory) {
+        using S = Simd<A>;
         const int r = p.radius, grads = p.grads(), halo_y = p.is_3d ? r : 0;
         taps = 2 * r + 1;
         maps = filtered_maps(grads);
         inner_rows = t.tile_rows;
-        inner_columns = t.tile_columns;
         middle_rows = inner_rows + (grads ? 2 * halo_y : 0);
-        middle_columns = inner_columns + (grads ? 2 * r : 0);
         outer_rows = middle_rows + 2 * halo_y;
-        outer_columns = middle_columns + 2 * r;
-        outer_pitch = pitch(outer_columns);
-        middle_pitch = pitch(middle_columns);
-        inner_pitch = pitch(inner_columns);
-        middle_slice = std::int64_t(middle_rows) * middle_pitch;
-        inner_slice = std::int64_t(inner_rows) * inner_pitch;
+        inner_columns = S::round_up(t.tile_columns);
+        middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
+        outer_columns = S::round_up(middle_columns + 2 * r);
+        middle_row = std::int64_t(4) * middle_columns;
+        middle_slice = middle_rows * middle_row;
+        inner_row = std::int64_t(maps) * inner_columns;
+        inner_slice = inner_rows * inner_row;
 
         bytes = 0;
         auto take = [&](std::int64_t elements) {
             A* at = memory ? reinterpret_cast<A*>(static_cast<char*>(memory) + bytes) : nullptr;
-            // What a filter along x reads beyond a row, and a block beyond.
-            bytes += (std::size_t(elements) + kMaxTaps + 2 * Simd<A>::block) * sizeof(A);
-            bytes = (bytes + kAlign - 1) / kAlign * kAlign;
+            bytes += (std::size_t(elements) * sizeof(A) + kCacheLine - 1) / kCacheLine * kCacheLine;
             return at;
         };
-        input = take(4 * outer_pitch);
-        along_x = take(4 * std::int64_t(outer_rows) * middle_pitch);
-        ring = take(taps * 4 * middle_slice);
-        moments = take(4 * middle_slice);
-        dssim = take(middle_pitch);
-        partials = take(maps * middle_slice);
-        partials_x = take(maps * std::int64_t(middle_rows) * inner_pitch);
-        partials_ring = take(taps * maps * inner_slice);
-        filtered = take(maps * inner_slice);
-        rows = take(4 * inner_pitch);
+        input = take(2 * kRowPitch);
+        moments = take(4 * kRowPitch);
+        partials = take(4 * kRowPitch);
+        filtered = take(4 * kRowPitch);
+        dssim = take(kRowPitch);
+        ring = take(taps * middle_slice);
+        along_x = take(p.is_3d ? outer_rows * middle_row : 0);
+        partials_ring = take(taps * inner_slice);
+        partials_x = take(p.is_3d ? middle_rows * inner_row : 0);
     }
 };
 
@@ -190,8 +304,9 @@ struct Walk {
     Walk(const Problem& p, const View& v, std::int64_t plane)
         : data(v.data), slice(p.is_3d ? v.d : v.h), row(p.is_3d ? v.h : 0), column(v.w),
           base(plane / p.channels * v.n + plane % p.channels * v.c) {}
-    std::int64_t offset(std::int64_t l, std::int64_t y, std::int64_t x) const {
-        return base + l * slice + y * row + x * column;
+    template <class T>
+    T* at(std::int64_t l, std::int64_t y, std::int64_t x) const {
+        return static_cast<T*>(data) + base + l * slice + y * row + x * column;
     }
 
 private:
@@ -201,13 +316,20 @@ private:
 template <class T, int G>
 class Walker {
     using A = arithmetic_t<T>;
+    static constexpr int kMaps = filtered_maps(G);
 
 public:
     Walker(const Problem& problem, const Tiling& tiling, const Task& task, void* memory)
         : p(problem), t(tiling), s(problem, tiling, memory), x(p, p.x, task.plane), y(p, p.y, task.plane),
           map(p, p.map, task.plane), grad_out(p, p.grad_out, task.plane), grad_x(p, p.grad_x, task.plane),
           grad_y(p, p.grad_y, task.plane), stability{A(p.c1x2), A(p.c2x2)} {
-        for (int k = 0; k < s.taps; ++k) taps[k] = A(p.taps[k < p.radius ? p.radius - k : k - p.radius]);
+        // The central tap makes up for the rounding of the others: taps whose sum is not 1 show in the variance.
+        double centre = 1;
+        for (int k = 1; k <= p.radius; ++k) {
+            taps[k] = A(p.taps[k]);
+            centre -= 2 * double(taps[k]);
+        }
+        taps[0] = A(centre);
         crop_y = p.is_3d ? p.crop : 0;
         inner_y = task.tile_y * t.tile_rows;
         inner_x = task.tile_x * t.tile_columns;
@@ -217,15 +339,15 @@ public:
         outer_y = middle_y - halo_y;
         outer_x = middle_x - p.radius;
         scale = A(p.grad_factor * kGradientFactor);
-        if (G && p.upstream == kUpstreamPlane) scale *= static_cast<const A*>(grad_out.data)[grad_out.offset(0, 0, 0)];
+        if (G && p.upstream == kUpstreamPlane) scale *= *grad_out.template at<const A>(0, 0, 0);
     }
 
     void walk(int begin, int end, double* sums) {
         const int r = p.radius, last = end + (G ? 2 * r : r);
         for (int l = begin - (G ? 2 * r : r); l < last; ++l) {
-            if (l >= 0 && l < t.length) filter_input(l);
+            filter_input(l);
             const int at = l - r;  // the slice whose statistics are complete now
-            if (at >= 0 && at < t.length && at >= begin - (G ? r : 0)) {
+            if (at >= begin - (G ? r : 0)) {
                 const bool own = at >= begin && at < end;
                 const double sum = statistics(at, own);
                 if (own) sums[at] = sum;
@@ -235,188 +357,149 @@ public:
     }
 
 private:
-    // Slice l of the input, filtered within the slice, into the ring.
+    A* ring_slot(int l) const { return s.ring + (l + s.taps) % s.taps * s.middle_slice; }
+    A* partials_slot(int l) const { return s.partials_ring + (l + s.taps) % s.taps * s.inner_slice; }
+
+    template <int Q, bool Planar>
+    void filter_rows(const A* const* rows, A* out, int n) const {
+        if (p.radius == 5)
+            filter_across_rows<5, Q, Planar>(rows, taps, 5, out, n);
+        else
+            filter_across_rows<0, Q, Planar>(rows, taps, p.radius, out, n);
+    }
+
+    // The filter along y: row `row` of `out` from the rows [row, row + 2r] of `in`.
+    template <int Q>
+    void filter_along_y(const A* in, std::int64_t pitch, int row, A* out, int n) const {
+        const A* rows[kMaxTaps];
+        for (int k = 0; k <= 2 * p.radius; ++k) rows[k] = in + (row + k) * pitch;
+        filter_rows<Q, false>(rows, out + row * pitch, n);
+    }
+
+    // The filter along the walk, at slice l: one row, which begins at `offset` in each slice of the ring.
+    template <int Q>
+    void filter_along_walk(const A* ring, std::int64_t slice, std::int64_t offset, int l, A* out, int n) const {
+        const A* rows[kMaxTaps];
+        int slot = (l - p.radius + s.taps) % s.taps;
+        for (int k = 0; k <= 2 * p.radius; ++k) {
+            rows[k] = ring + slot * slice + offset;
+            slot = slot + 1 < s.taps ? slot + 1 : 0;
+        }
+        filter_rows<Q, true>(rows, out, n);
+    }
+
+    // Slice l of the input, filtered within the slice, into the ring. Slices and rows outside the image are zero.
     void filter_input(int l) {
+        A* const slot = ring_slot(l);
+        if (l < 0 || l >= t.length) return clear(slot, s.middle_slice);
         const Range columns(outer_x, outer_x + s.outer_columns, 0, t.columns);
-        const Range rows(outer_y, outer_y + s.outer_rows, 0, t.rows);
-        A* const input_s = s.input;
-        A* const input_d = s.input + s.outer_pitch;
-        A* const input_ss = s.input + 2 * s.outer_pitch;
-        A* const input_dd = s.input + 3 * s.outer_pitch;
-        A* const slot = s.ring + (l % s.taps) * 4 * s.middle_slice;
-        // Images have nothing to filter along y: their one row goes straight into the ring.
+        const Range rows(outer_y, outer_y + s.outer_rows, 0, t.rows), counted = counted_rows();
+        if (columns.size() < s.outer_columns) clear(s.input, 2 * kRowPitch);
         A* const target = p.is_3d ? s.along_x : slot;
-        const std::int64_t target_map = std::int64_t(s.outer_rows) * s.middle_pitch;
-        clear(s.input, 4 * s.outer_pitch);
         for (int row = 0; row < s.outer_rows; ++row) {
-            if (row < rows.first || row >= rows.last) {
-                for (int q = 0; q < 4; ++q)
-                    clear(target + q * target_map + std::int64_t(row) * s.middle_pitch, s.middle_pitch);
-                continue;
+            A* const out = target + row * s.middle_row;
+            if (rows.has(row)) {
+                const T* const from_x = x.template at<const T>(l, outer_y + row, outer_x + columns.first);
+                const T* const from_y = y.template at<const T>(l, outer_y + row, outer_x + columns.first);
+                const bool more = l + 1 < t.length;
+                load_input(from_x, x.column, from_y, y.column, more ? from_x + x.slice : nullptr,
+                           more ? from_y + y.slice : nullptr, columns.size(), s.input + columns.first);
+                if (p.radius == 5)
+                    filter_input_row<5>(s.input, taps, 5, out, s.middle_columns);
+                else
+                    filter_input_row<0>(s.input, taps, p.radius, out, s.middle_columns);
+            } else {
+                clear(out, s.middle_row);
             }
-            const int first = columns.first, n = columns.size();
-            load_row<T>(x.data, x.offset(l, outer_y + row, outer_x + first), x.column, n, input_ss + first);
-            load_row<T>(y.data, y.offset(l, outer_y + row, outer_x + first), y.column, n, input_dd + first);
-            combine(input_ss + first, input_dd + first, input_s + first, input_d + first, n);
-            for (int q = 0; q < 4; ++q)
-                filter_row(s.input + q * s.outer_pitch, 1, target + q * target_map + std::int64_t(row) * s.middle_pitch,
-                           s.middle_columns);
-        }
-        if (p.is_3d)
-            for (int q = 0; q < 4; ++q)
-                filter_row(s.along_x + q * target_map, s.middle_pitch, slot + q * s.middle_slice, int(s.middle_slice));
-    }
-
-    // In: x and y. Out: s, d, and in place of x and y their squares.
-    static void combine(A* __restrict xs, A* __restrict ys, A* __restrict sum, A* __restrict difference, int n) {
-        for (int i = 0; i < n; ++i) {
-            const A a = xs[i] + ys[i], b = xs[i] - ys[i];
-            sum[i] = a;
-            difference[i] = b;
-            xs[i] = a * a;
-            ys[i] = b * b;
+            // Rows that are not counted are never looked at.
+            const int done = row - 2 * p.radius;
+            if (p.is_3d && done >= 0 && counted.has(done))
+                filter_along_y<4>(s.along_x, s.middle_row, done, slot, s.middle_columns);
         }
     }
 
-    // out[i] = sum of taps[k] * in[i + k * step].
-    void filter_row(const A* in, std::int64_t step, A* out, int n) const {
-        const A* rows[kMaxTaps];
-        for (int k = 0; k < s.taps; ++k) rows[k] = in + k * step;
-        weighted_sum(rows, taps, s.taps, out, n);
-    }
-
-    // The filter along the walk at slice l, over a ring of slices of `size` elements. Slices outside the image are zero.
-    void filter_ring(const A* ring, std::int64_t size, int l, A* out) const {
-        const A* rows[kMaxTaps];
-        int first = 0, count = 0;
-        for (int k = 0; k < s.taps; ++k) {
-            const int at = l - p.radius + k;
-            if (at < 0 || at >= t.length) continue;
-            if (!count) first = k;
-            rows[count++] = ring + (at % s.taps) * size;
-        }
-        weighted_sum(rows, taps + first, count, out, int(size));
-    }
+    Range counted_rows() const { return Range(middle_y, middle_y + s.middle_rows, crop_y, t.rows - crop_y); }
 
     // Statistics of slice l; with gradients, its partials, filtered within the slice, into the second ring. Returns the
-    // sum of DSSIM over the tile's own part.
+    // sum of DSSIM over the tile's own part. What is not counted has partials of zero.
     double statistics(int l, bool own) {
-        filter_ring(s.ring, 4 * s.middle_slice, l, s.moments);
-        const bool slice_counted = l >= p.crop && l < t.length - p.crop;
+        A* const slot = partials_slot(l);
+        if (l < p.crop || l >= t.length - p.crop) {
+            if (G) clear(slot, s.inner_slice);
+            return 0;
+        }
         const Range columns(middle_x, middle_x + s.middle_columns, p.crop, t.columns - p.crop);
-        const Range rows(middle_y, middle_y + s.middle_rows, crop_y, t.rows - crop_y);
-        const int own_first_column = inner_x - middle_x, own_first_row = inner_y - middle_y;
+        const Range rows = counted_rows();
+        const int own_column = inner_x - middle_x, own_row = inner_y - middle_y;
+        const Range own_rows(0, s.middle_rows, own_row, own_row + s.inner_rows);
+        const Range mine(own_column, own_column + t.tile_columns, columns.first, columns.last);
+        A* const target = p.is_3d ? s.partials_x : slot;
         double sum = 0;
         for (int row = 0; row < s.middle_rows; ++row) {
-            const bool counted = slice_counted && row >= rows.first && row < rows.last;
-            if (G && (!counted || columns.size() < s.middle_columns)) clear_partials(row);
-            if (!counted || !columns.size()) continue;
-            const std::int64_t at = std::int64_t(row) * s.middle_pitch + columns.first;
-            pointwise(at, columns.size(), s.dssim + columns.first);
-            if (G && p.upstream == kUpstreamMap) weight_partials(l, middle_y + row, columns, at);
-            const int own_row = row - own_first_row;
-            if (!own || own_row < 0 || own_row >= s.inner_rows) continue;
-            const Range mine(own_first_column, own_first_column + s.inner_columns, columns.first, columns.last);
-            const A* dssim = s.dssim + own_first_column + mine.first;
-            sum += ordered_sum(dssim, mine.size());
-            if (map.data) store_map(l, own_row, mine, dssim);
+            if (rows.has(row)) {
+                filter_along_walk<4>(s.ring, s.middle_slice, row * s.middle_row, l, s.moments, s.middle_columns);
+                pointwise<G>(s.moments, stability, s.middle_columns, s.dssim, s.partials);
+                if (own && own_rows.has(row)) {
+                    const A* dssim = s.dssim + own_column + mine.first;
+                    sum += ordered_sum(dssim, mine.size());
+                    if (map.data) store_map(l, middle_y + row, mine, dssim);
+                }
+            }
+            if constexpr (G > 0) {
+                A* const out = target + row * s.inner_row;
+                if (rows.has(row)) {
+                    mask_partials(columns);
+                    if (p.upstream == kUpstreamMap) weight_partials(l, middle_y + row, columns);
+                    if (p.radius == 5)
+                        filter_along_row<5, kMaps>(s.partials, taps, 5, out, s.inner_columns);
+                    else
+                        filter_along_row<0, kMaps>(s.partials, taps, p.radius, out, s.inner_columns);
+                } else {
+                    clear(out, s.inner_row);
+                }
+                const int done = row - 2 * p.radius;
+                if (p.is_3d && done >= 0) filter_along_y<kMaps>(s.partials_x, s.inner_row, done, slot, s.inner_columns);
+            }
         }
-        if (G) filter_partials(l);
         return sum;
     }
 
-    // DSSIM and the partials of n neighbouring positions. One loop over plain arrays, which compilers vectorise.
-    void pointwise(std::int64_t at, int n, A* __restrict dssim) {
-        const A* __restrict mu_s = s.moments + at;
-        const A* __restrict mu_d = s.moments + s.middle_slice + at;
-        const A* __restrict sq_s = s.moments + 2 * s.middle_slice + at;
-        const A* __restrict sq_d = s.moments + 3 * s.middle_slice + at;
-        const Stability<A> c = stability;
-        if constexpr (G == 0) {
-            for (int i = 0; i < n; ++i) dssim[i] = fusedssim::dssim<A>({mu_s[i], mu_d[i], sq_s[i], sq_d[i]}, c);
-        } else {
-            A* __restrict p0 = s.partials + at;
-            A* __restrict p1 = s.partials + s.middle_slice + at;
-            A* __restrict p2 = s.partials + 2 * s.middle_slice + at;
-            A* __restrict p3 = s.partials + (G == 2 ? 3 : 2) * s.middle_slice + at;
-            for (int i = 0; i < n; ++i) {
-                Partials<A> partial;
-                A maps[4];
-                dssim[i] = dssim_and_partials<A>({mu_s[i], mu_d[i], sq_s[i], sq_d[i]}, c, A(1), partial);
-                pack_partials<G>(partial, maps);
-                p0[i] = maps[0];
-                p1[i] = maps[1];
-                p2[i] = maps[2];
-                if (G == 2) p3[i] = maps[3];
-            }
+    void mask_partials(const Range& columns) {
+        if (columns.size() == s.middle_columns) return;
+        for (int q = 0; q < kMaps; ++q) {
+            A* const row = s.partials + planar<A>(q, 0);
+            clear(row, columns.first);
+            clear(row + columns.last, s.middle_columns - columns.last);
         }
     }
 
-    void clear_partials(int row) {
-        for (int q = 0; q < s.maps; ++q)
-            clear(s.partials + q * s.middle_slice + std::int64_t(row) * s.middle_pitch, s.middle_pitch);
-    }
-
-    void weight_partials(int l, int y_at, const Range& columns, std::int64_t at) {
-        const A* u = static_cast<const A*>(grad_out.data) +
-                     grad_out.offset(l - p.crop, y_at - crop_y, middle_x + columns.first - p.crop);
-        const std::int64_t stride = grad_out.column;
-        for (int q = 0; q < s.maps; ++q) {
-            A* __restrict partial = s.partials + q * s.middle_slice + at;
-            for (int i = 0; i < columns.size(); ++i) partial[i] *= u[i * stride];
+    void weight_partials(int l, int y_at, const Range& columns) {
+        const A* u = grad_out.template at<const A>(l - p.crop, y_at - crop_y, middle_x + columns.first - p.crop);
+        const std::int64_t step = grad_out.column;
+        for (int q = 0; q < kMaps; ++q) {
+            A* __restrict partial = s.partials + planar<A>(q, columns.first);
+            for (int i = 0; i < columns.size(); ++i) partial[i] *= u[i * step];
         }
     }
 
-    void store_map(int l, int own_row, const Range& mine, const A* dssim) {
-        A* out = static_cast<A*>(map.data) +
-                 map.offset(l - p.crop, inner_y + own_row - crop_y, inner_x + mine.first - p.crop);
+    void store_map(int l, int y_at, const Range& mine, const A* dssim) {
+        A* out = map.template at<A>(l - p.crop, y_at - crop_y, inner_x + mine.first - p.crop);
         for (int i = 0; i < mine.size(); ++i) out[i * map.column] = ssim_from_dssim(dssim[i]);
     }
 
-    void filter_partials(int l) {
-        A* const slot = s.partials_ring + (l % s.taps) * s.maps * s.inner_slice;
-        A* const target = p.is_3d ? s.partials_x : slot;
-        const std::int64_t target_map = std::int64_t(s.middle_rows) * s.inner_pitch;
-        for (int q = 0; q < s.maps; ++q) {
-            for (int row = 0; row < s.middle_rows; ++row)
-                filter_row(s.partials + q * s.middle_slice + std::int64_t(row) * s.middle_pitch, 1,
-                           target + q * target_map + std::int64_t(row) * s.inner_pitch, s.inner_columns);
-            if (p.is_3d)
-                filter_row(s.partials_x + q * target_map, s.inner_pitch, slot + q * s.inner_slice, int(s.inner_slice));
-        }
-    }
-
     void gradient(int l) {
-        filter_ring(s.partials_ring, s.maps * s.inner_slice, l, s.filtered);
-        const Range columns(inner_x, inner_x + s.inner_columns, 0, t.columns);
-        const Range rows(inner_y, inner_y + s.inner_rows, 0, t.rows);
-        A* const xs = s.rows;
-        A* const ys = s.rows + s.inner_pitch;
-        A* const gx = s.rows + 2 * s.inner_pitch;
-        A* const gy = s.rows + 3 * s.inner_pitch;
-        const int n = columns.size();
-        for (int row = rows.first; row < rows.last; ++row) {
-            load_row<T>(x.data, x.offset(l, inner_y + row, inner_x), x.column, n, xs);
-            load_row<T>(y.data, y.offset(l, inner_y + row, inner_x), y.column, n, ys);
-            combine_gradient(std::int64_t(row) * s.inner_pitch, n, xs, ys, gx, gy);
-            store_row<T>(gx, n, grad_x.data, grad_x.offset(l, inner_y + row, inner_x), grad_x.column);
-            if (G == 2) store_row<T>(gy, n, grad_y.data, grad_y.offset(l, inner_y + row, inner_x), grad_y.column);
-        }
-    }
-
-    void combine_gradient(std::int64_t at, int n, const A* __restrict xs, const A* __restrict ys, A* __restrict gx,
-                          A* __restrict gy) const {
-        const A* __restrict f0 = s.filtered + at;
-        const A* __restrict f1 = s.filtered + s.inner_slice + at;
-        const A* __restrict f2 = s.filtered + 2 * s.inner_slice + at;
-        const A* __restrict f3 = s.filtered + (G == 2 ? 3 : 2) * s.inner_slice + at;
-        const A factor = scale;
-        for (int i = 0; i < n; ++i) {
-            const A maps[4] = {f0[i], f1[i], f2[i], f3[i]};
-            A a, b = A(0);
-            unpack_gradient<G>(maps, xs[i], ys[i], a, b);
-            gx[i] = factor * a;
-            if (G == 2) gy[i] = factor * b;
+        if constexpr (G > 0) {
+            const Range columns(inner_x, inner_x + t.tile_columns, 0, t.columns);
+            const Range rows(inner_y, inner_y + s.inner_rows, 0, t.rows);
+            const int n = columns.size();
+            for (int row = rows.first; row < rows.last; ++row) {
+                const int y_at = inner_y + row;
+                filter_along_walk<kMaps>(s.partials_ring, s.inner_slice, row * s.inner_row, l, s.filtered, n);
+                gradient_row<G>(s.filtered, x.template at<const T>(l, y_at, inner_x), x.column,
+                                y.template at<const T>(l, y_at, inner_x), y.column, scale, n,
+                                grad_x.template at<T>(l, y_at, inner_x), grad_x.column,
+                                G == 2 ? grad_y.template at<T>(l, y_at, inner_x) : nullptr, grad_y.column);
+            }
         }
     }
 
@@ -425,7 +508,7 @@ private:
     Scratch<A> s;
     Walk x, y, map, grad_out, grad_x, grad_y;
     Stability<A> stability;
-    A taps[kMaxTaps];
+    A taps[kMaxRadius + 1];  // from the centre outwards
     A scale;
     int crop_y;
     // Where the tile's stages begin in the plane.

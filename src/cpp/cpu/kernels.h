@@ -10,6 +10,10 @@
 
 namespace fusedssim::cpu {
 
+// Wide enough that the halo is small and memory is read in long runs, narrow enough that a tile's window of rows of an
+// image stays in a second-level cache of any size.
+constexpr int kMaxTileColumns = 256;
+
 // How a plane is cut into tiles. A tile is a box of rows and columns of the slices of one plane (of an image, whose
 // "slices" are its rows, a range of columns), walked along the first spatial axis: z of a volume, y of an image.
 struct Tiling {

@@ -15,11 +15,14 @@
 
 namespace fusedssim::cuda {
 
+static_assert(int(kFloat32) == FUSEDSSIM_FLOAT32 && int(kFloat64) == FUSEDSSIM_FLOAT64 &&
+              int(kFloat16) == FUSEDSSIM_FLOAT16 && int(kBfloat16) == FUSEDSSIM_BFLOAT16);
+
 namespace {
 
-// Blocks that the planner assumes to run side by side: two on each of an H200's 132 multiprocessors. A constant, so that
-// sums, and the size of the workspace, do not depend on the device.
-constexpr int kSlots = 264;
+// The multiprocessors that the planner assumes: those of an H200. A constant, so that sums, and the size of the workspace,
+// do not depend on the device.
+constexpr int kMultiprocessors = 132;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
@@ -58,20 +61,20 @@ struct Blocks {
 };
 
 // Blocks walk along an axis of `length`, each through a chunk, and pay for `halo` more steps. Fewer chunks waste less on
-// halos, more fill the device better: this takes the number that finishes first if kSlots blocks run at a time.
-Blocks cut(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo) {
+// halos, more fill the device better: this takes the number that finishes first if `slots` blocks run at a time.
+Blocks cut(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo, int slots) {
     constexpr int kShortest = 8, kMost = 512;
     const std::int64_t columns = planes * tiles_x * tiles_y;
     std::int64_t best_chunk = length, best_cost = INT64_MAX;
     const int most = int(std::min<std::int64_t>(std::max(1, length / kShortest), kMost));
     for (int chunks = 1; chunks <= most; ++chunks) {
         const std::int64_t chunk = ceil_div(length, chunks);
-        const std::int64_t cost = ceil_div(columns * ceil_div(length, chunk), kSlots) * (chunk + halo);
+        const std::int64_t cost = ceil_div(columns * ceil_div(length, chunk), slots) * (chunk + halo);
         if (cost < best_cost) {
             best_cost = cost;
             best_chunk = chunk;
         }
-        if (columns * chunks > 16 * kSlots) break;  // the device is full, and will stay so
+        if (columns * chunks > 16 * slots) break;  // the device is full, and will stay so
     }
     Blocks b{tiles_x, tiles_y, int(best_chunk), int(ceil_div(length, best_chunk)), 0};
     b.total = columns * b.chunks;
@@ -83,12 +86,17 @@ Blocks cut_blocks(const Problem& p, int grads) {
         using A = decltype(zero);
         if (p.is_3d) {
             using B = Block3d<A, radius>;
-            return cut(p.planes(), int(ceil_div(p.width, B::tx)), int(ceil_div(p.height, B::ty)), p.depth, 2 * radius);
+            return cut(p.planes(), int(ceil_div(p.width, B::tx)), int(ceil_div(p.height, B::ty)), p.depth, 2 * radius,
+                       kMultiprocessors * B::min_blocks);
         }
         using S = Strip2d<A, radius, gradients>;
-        return cut(p.planes(), int(ceil_div(p.width, S::out)), 1, p.height, 2 * S::halo);
+        return cut(p.planes(), int(ceil_div(p.width, S::out)), 1, p.height, 2 * S::halo,
+                   kMultiprocessors * S::min_blocks);
     });
 }
+
+// The gradients that the kernels are compiled for: maps that were saved for both serve one as well.
+int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
 
 // The workspace: block sums, then partial maps.
 struct Workspace {
@@ -96,12 +104,12 @@ struct Workspace {
 };
 
 Workspace plan_workspace(const Problem& p) {
-    const int grads = p.grads();
+    const int grads = kernel_grads(p);
     const Blocks blocks = cut_blocks(p, grads);
     Workspace w{};
     if (p.value.data) w.sums_bytes = std::size_t(round_up(blocks.total * std::int64_t(sizeof(double)), 16));
     w.total_bytes = w.sums_bytes;
-    if (p.is_3d && grads && !p.saved)
+    if (p.is_3d && p.grads() && !p.saved)
         w.total_bytes += std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(p.volume()) *
                          dtype_size(arithmetic_dtype(p.dtype));
     return w;
@@ -157,8 +165,8 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, std::int64
     k.out = p.value;
     // Groups are planes, or images, or one: only planes have a channel.
     k.channels = p.planes_per_group == 1 ? int(p.channels) : 1;
-    k.count = double(p.planes_per_group) * double(p.counted());
-    k.factor = p.value_factor;
+    k.base = p.value_base();
+    k.divisor = p.value_divisor();
     return k;
 }
 
@@ -173,9 +181,13 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const ContextScope context(driver, exec.device_id);
     auto* const memory = static_cast<unsigned char*>(exec.workspace);
     auto* const sums = p.value.data ? reinterpret_cast<double*>(memory) : nullptr;
-    const int grads = p.saved_grads ? p.saved_grads : p.grads();
+    const int grads = kernel_grads(p);
     const Blocks blocks = cut_blocks(p, grads);
 
+    // Whatever can fail comes first: kernels are found before any is launched.
+    const fusedssim_dtype out_dtype = arithmetic_dtype(p.dtype);
+    const CUfunction reduce =
+        sums ? find_kernel(driver, exec.device_id, Family::reduce_sums, element_of(out_dtype), 0, 0) : nullptr;
     with_constants(p, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
         const auto kernel = [&](Family family) {
@@ -187,28 +199,30 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         k.sums = sums;
         if (p.is_3d) {
             using B = Block3d<A, radius>;
+            // A backward with saved maps needs no forward: its maps are there.
+            const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
+            const CUfunction forward = has_forward ? kernel(Family::ssim3d_forward) : nullptr;
+            const CUfunction backward = has_backward ? kernel(Family::ssim3d_backward) : nullptr;
             const std::int64_t row = p.width, slice = row * p.height;
             k.maps = {
                 p.saved ? p.saved : memory + workspace.sums_bytes, p.channels * p.volume(), p.volume(), slice, row, 1};
             k.maps_stride = p.planes() * p.volume();
-            // A backward with saved maps needs no forward: its maps are there.
-            if (!p.saved || !p.grads())
-                launch(driver, exec, kernel(Family::ssim3d_forward), blocks.total, B::threads, k);
-            if (p.grads()) launch(driver, exec, kernel(Family::ssim3d_backward), blocks.total, B::threads, k);
+            if (has_forward) launch(driver, exec, forward, blocks.total, B::threads, k);
+            if (has_backward) launch(driver, exec, backward, blocks.total, B::threads, k);
         } else {
+            const CUfunction ssim2d = kernel(Family::ssim2d);
             if (p.grads() && p.map.data) {
                 // The gradient's kernel has no registers for the map: the forward kernel writes it.
-                Problem forward = p;
-                forward.grad_x.data = forward.grad_y.data = nullptr;
-                run(forward, exec);
+                Problem map_only = p;
+                map_only.grad_x.data = map_only.grad_y.data = nullptr;
+                run(map_only, exec);
             }
-            launch(driver, exec, kernel(Family::ssim2d), blocks.total, Strip2d<A, radius, gradients>::threads, k);
+            launch(driver, exec, ssim2d, blocks.total, Strip2d<A, radius, gradients>::threads, k);
         }
     });
     if (sums)
-        launch(driver, exec,
-               find_kernel(driver, exec.device_id, Family::reduce_sums, element_of(arithmetic_dtype(p.dtype)), 0, 0),
-               std::min<std::int64_t>(p.groups, 65536), kThreadsReduce, make_reduce_params(p, sums, blocks.total));
+        launch(driver, exec, reduce, std::min<std::int64_t>(p.groups, 65536), kThreadsReduce,
+               make_reduce_params(p, sums, blocks.total));
 }
 
 void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
@@ -226,7 +240,7 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     k.factor = p.factor;
     const CUfunction kernel = find_kernel(driver, exec.device_id, Family::scale, element_of(p.dtype), 0, 0);
     // Few blocks that take many rows: where nothing is to be done, little is launched.
-    launch(driver, exec, kernel, std::min<std::int64_t>(k.rows, 8 * kSlots), kThreadsReduce, k);
+    launch(driver, exec, kernel, std::min<std::int64_t>(k.rows, 16 * kMultiprocessors), kThreadsReduce, k);
 }
 
 void fill_info(fusedssim_info& info) {

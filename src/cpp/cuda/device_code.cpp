@@ -140,7 +140,7 @@ CUfunction find_kernel(const Driver& driver, int device_id, Family family, Eleme
 }
 
 const char* architectures() {
-    static const std::string text = [] {
+    static const std::string& text = *new std::string([] {
         std::string names;
         for (const ImageEntry& image : kImages) {
             if (std::strcmp(image.unit, kImages[0].unit)) continue;
@@ -148,7 +148,7 @@ const char* architectures() {
             names += (image.ptx ? "compute_" : "sm_") + std::to_string(image.cc);
         }
         return names;
-    }();
+    }());
     return text.c_str();
 }
 

@@ -59,7 +59,11 @@ struct LoadedDriver : Driver {
         find(cuLibraryGetKernel, "cuLibraryGetKernel");
         find(cuLaunchKernel, "cuLaunchKernel");
         if (cuDriverGetVersion) cuDriverGetVersion(&version);
-        if (!missing.empty() || version < kOldestDriver) {
+        if (!missing.empty() && version >= kOldestDriver) {
+            text = "the NVIDIA driver has no " + missing + ": install driver 525 or later";
+            return;
+        }
+        if (version < kOldestDriver) {
             text = "the NVIDIA driver supports CUDA " + std::to_string(version / 1000) + "." +
                    std::to_string(version % 1000 / 10) + ", and 12.0 is needed: install driver 525 or later";
             return;
@@ -78,14 +82,14 @@ struct LoadedDriver : Driver {
 };
 
 const Driver& loaded() {
-    static const LoadedDriver driver;
-    return driver;
+    static const LoadedDriver* const driver = new LoadedDriver;  // not destroyed: see device_code.cpp
+    return *driver;
 }
 
 // The primary context of a device, retained once for the life of the process.
 CUcontext primary_context(const Driver& driver, int device_id) {
     static std::mutex mutex;
-    static std::vector<CUcontext> contexts;
+    static auto& contexts = *new std::vector<CUcontext>;
     const std::lock_guard<std::mutex> lock(mutex);
     if (contexts.empty()) contexts.resize(std::size_t(driver.device_count));
     CUcontext& context = contexts[std::size_t(device_id)];

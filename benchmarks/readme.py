@@ -58,10 +58,11 @@ def section(stem: str, report: Report) -> list[str]:
     """One device."""
     where = report["environment"]
     versions = where["versions"]
-    others = [name for name in tables.libraries(report) if name != OURS]
+    measured_names = {entry["library"] for entry in report["results"] if "seconds" in entry}
+    others = [name for name in tables.libraries(report) if name != OURS and name in measured_names]
+    legend = f"milliseconds a call, float32{f'; in brackets, times as long as {OURS}' if others else ''}"
     device = where["device_name"]
     device += f" (driver {where['driver']})" if where["device"] == "cuda" else f", {where['threads']} threads"
-    legend = f"milliseconds a call, float32; in brackets, times as long as {OURS}"
     lines = [f"**{device}**, PyTorch {versions['torch']}: {legend}.", ""]
     for mode, title in ((TRAIN, "Value + gradient"), (INFERENCE, "Inference")):
         table, _ = tables.comparison(report, mode, "float32")
@@ -111,11 +112,12 @@ def facts(report: Report) -> list[str]:
 
 
 def markdown(table: tables.Table, title: str) -> list[str]:
-    """A Markdown table; this package's column in bold."""
-    rows = [[row[0], f"**{row[1]}**", *row[2:]] for row in table.rows]
+    """A Markdown table; this package's column in bold. Columns without a figure, of skipped packages, are left out."""
+    kept = [i for i in range(1, len(table.columns)) if any(row[i][:1].isdigit() for row in table.rows)]
+    rows = [[row[0], *(f"**{row[i]}**" if i == 1 else row[i] for i in kept)] for row in table.rows]
     return [
-        f"| {title} | {' | '.join(table.columns[1:])} |",
-        "|---" + "|---:" * (len(table.columns) - 1) + "|",
+        f"| {title} | {' | '.join(table.columns[i] for i in kept)} |",
+        "|---" + "|---:" * len(kept) + "|",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
 

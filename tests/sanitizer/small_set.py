@@ -5,8 +5,8 @@
         compute-sanitizer --tool $tool --error-exitcode 1 python tests/sanitizer/small_set.py
     done
 
-racecheck is slow: `small_set.py --few` makes fewer calls. The sizes are odd and cross the borders of blocks; buffers are
-exact, so that memcheck sees a step beyond them.
+racecheck is slow: `small_set.py --few` makes fewer calls. The sizes are odd and cross the borders of blocks; buffers
+are exact, so that memcheck sees a step beyond them.
 """
 
 from __future__ import annotations

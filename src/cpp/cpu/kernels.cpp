@@ -132,6 +132,7 @@ __attribute__((noinline)) void filter_across_rows(const A* const* rows, const A*
     using S = Simd<A>;
     const Taps<R, A> tap(taps, runtime_radius);
     const int r = R ? R : runtime_radius;
+    if (r < 0) __builtin_unreachable();  // which the static analyzer does not know
     const A* row[R ? 2 * R + 1 : kMaxTaps];
     for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
     for (std::int64_t i = 0; i < n; i += S::lanes) {

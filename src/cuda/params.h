@@ -22,8 +22,8 @@ struct Strip2d {
     static constexpr int threads = role_threads * (G ? 2 : 1);  // statistics, and gradients
     // Two columns a thread halve the shared-memory reads; doubles and wide windows have no registers for it.
     static constexpr int cols = small ? 2 : 1;
-    static constexpr int batch = small ? 4 : 2;     // rows of partials that change hands at a time
-    static constexpr int halo = G ? 2 * R : R;  // rows that are read above and below an output
+    static constexpr int batch = small ? 4 : 2;  // rows of partials that change hands at a time
+    static constexpr int halo = G ? 2 * R : R;   // rows that are read above and below an output
     // Columns at each end for which there are statistics, but no gradient, in whole threads.
     static constexpr int margin = G ? (R + cols - 1) / cols * cols : 0;
     static constexpr int out = role_threads * cols - 2 * margin;  // columns that a block writes

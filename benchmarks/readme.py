@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -155,7 +157,10 @@ def main(check: bool, root: Path) -> None:
             if not check:
                 from fused_ssim._bench.figures import draw_all
 
-                draw_all(report, root / PICTURES, f"benchmark-{path.stem}-", {"Source": digest})
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                with TemporaryDirectory() as folder:
+                    draw_all(report, Path(folder), f"benchmark-{path.stem}-", {"Source": digest})
+                    shutil.copy(Path(folder) / picture.name, picture)
     if check:
         if stale:
             raise OutOfDateError(f"out of date: {', '.join(stale)}; run benchmarks/readme.py")

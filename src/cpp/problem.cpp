@@ -162,11 +162,12 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     fill_taps(p, params);
     const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
     p.c1x2 = 2 * c1 * c1;
-    check_constant(2 * c1 * c1, x.dtype, "k1", params.k1, params.data_range);
-    check_constant(2 * c2 * c2, x.dtype, "k2", params.k2, params.data_range);
+    p.c2x2 = 2 * c2 * c2;
+    check_constant(p.c1x2, x.dtype, "k1", params.k1, params.data_range);
+    check_constant(p.c2x2, x.dtype, "k2", params.k2, params.data_range);
     // A window of one tap has no variance: the contrast is 1 whatever C2 is. A large C2 keeps the derivatives by the
     // variances, which would cancel, from spoiling the gradient.
-    p.c2x2 = p.radius ? 2 * c2 * c2 : 1e30;
+    if (p.radius == 0) p.c2x2 = 1e30;
 
     p.groups = 1;
     p.planes_per_group = p.planes();

@@ -21,7 +21,6 @@ namespace fusedssim::cpu {
 namespace {
 
 const Kernels& choose_kernels() {
-    const Kernels* best = &kernels_baseline;
     const char* wanted = std::getenv("FUSEDSSIM_CPU_ISA");
     std::vector<const Kernels*> usable = {&kernels_baseline};
 #if defined(FUSEDSSIM_HAVE_X86_ISAS)
@@ -31,7 +30,7 @@ const Kernels& choose_kernels() {
         __builtin_cpu_supports("avx512vl"))
         usable.push_back(&kernels_avx512);
 #endif
-    best = usable.back();
+    const Kernels* best = usable.back();
     if (wanted && *wanted) {
         const auto named = [&](const Kernels* k) { return !std::strcmp(k->name, wanted); };
         const auto found = std::find_if(usable.begin(), usable.end(), named);
@@ -50,7 +49,7 @@ const Kernels& kernels() {
     return chosen;
 }
 
-// Runs work(first_task_source) on up to `threads` threads, the calling one included. Threads live for one call: nothing
+// Runs work() on up to `threads` threads, the calling one included. Threads live for one call: nothing
 // is left behind that a fork could break, and a start costs some ten microseconds, which `threads` accounts for.
 template <class Work>
 void on_threads(int threads, Work&& work) {
@@ -153,7 +152,7 @@ int default_threads() { return std::max(1, int(std::thread::hardware_concurrency
 void run(const Problem& p, int threads) {
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
-    const int available = thread_count(threads, p.planes() * p.volume(), elements);
+    const int available = thread_count(threads, elements, elements);
     const Tiling t = make_tiling(p, k, available);
     std::vector<double> sums(std::size_t(p.planes() * t.tiles_y * t.tiles_x * t.length), 0.0);
     const std::size_t bytes = k.scratch_bytes(p, t);

@@ -256,8 +256,9 @@ private:
     A* along_walk_row(int row) const { return s.along_walk + row % s.taps * planar<A>(M, 0); }
     A* partials_x_row(int row) const { return s.partials_x + row % s.taps * s.inner_row; }
 
-    // The moments of row `row` of the statistics. `next` is the first row of the input that is not filtered yet.
-    void moments(int l, int row, int& next) {
+    // Row `row` of the statistics: moments, DSSIM, partials, of the columns that are counted and some more that make whole
+    // vectors. `next` is the first row of the input that is not filtered yet.
+    void statistics_row(int l, int row, int& next) {
         if (p.is_3d) {
             const int last = row + 2 * p.radius;
             for (; next <= last; ++next)
@@ -265,14 +266,16 @@ private:
             const A* rows[kMaxTaps];
             for (int k = 0; k < s.taps; ++k) {
                 const int at = outer_y + row + k;
-                rows[k] = at >= 0 && at < t.rows ? along_walk_row(row + k) : s.zero;
+                rows[k] = at >= 0 && at < t.rows ? along_walk_row(row + k) + columns.first : s.zero;
             }
-            filter_rows<M, kPlanar, kPlanar>(rows, s.across, s.middle_columns + 2 * p.radius);
+            filter_rows<M, kPlanar, kPlanar>(rows, s.across + columns.first, columns.size());
         } else {
             filter_input_row(l, 0, s.across);
         }
-        filter_row<M, kPlanar>(s.across, s.moments, s.middle_columns);
-        if (M == 5) normalize(s.moments, s.middle_columns);
+        const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
+        filter_row<M, kPlanar>(s.across + first, s.moments + first, n);
+        if (M == 5) normalize(s.moments + first, n);
+        pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }
 
     // Statistics of slice l; with gradients, its partials, filtered within the slice, into the ring. Returns the sum of
@@ -290,8 +293,7 @@ private:
         for (int row = 0; row < s.middle_rows; ++row) {
             const bool counted = counted_rows.has(row);
             if (counted) {
-                moments(l, row, next);
-                pointwise<G>(s.moments, stability, s.middle_columns, s.dssim, s.partials);
+                statistics_row(l, row, next);
                 const bool has_weights = weigh(l, middle_y + row);
                 if (own && row >= own_row && row < own_row + s.inner_rows) {
                     A* const dssim = s.dssim + own_column + mine.first;

@@ -88,7 +88,7 @@ int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
 // What a tile's windows may take of the second-level cache.
 constexpr std::size_t kCacheBytes = 1280 * 1024;
 // Scratch memory of a thread that is small at any rate.
-constexpr std::size_t kLeastScratchBytes = 320 * 1024;
+constexpr std::size_t kLeastScratchBytes = 336 * 1024;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 

@@ -112,8 +112,9 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     const std::size_t share = std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
     const auto is_too_large = [&] {
         const std::size_t scratch = k.scratch_bytes(p, t);
-        const std::size_t window = std::size_t(2 * p.radius + 1) * std::size_t(t.tile_rows + 4 * p.radius) *
-                                   std::size_t(t.tile_columns + 4 * p.radius) * 2 * element;
+        const int halo = (p.grads() ? 4 : 2) * p.radius;
+        const std::size_t window = std::size_t(2 * p.radius + 2) * std::size_t(t.tile_rows + halo) *
+                                   std::size_t(t.tile_columns + halo) * 2 * element;
         return (t.tile_rows > 16 && scratch + window > kCacheBytes) || (t.tile_rows > 12 && scratch > share);
     };
     do {

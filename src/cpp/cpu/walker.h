@@ -76,7 +76,7 @@ struct Scratch {
         outer_rows = middle_rows + 2 * halo_y;
         inner_columns = S::round_up(t.tile_columns);
         middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
-        outer_columns = S::round_up(middle_columns + 2 * r);
+        outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
         inner_row = std::int64_t(maps) * inner_columns;
         inner_slice = inner_rows * inner_row;
         image_row = outer_columns + S::lanes;
@@ -134,8 +134,8 @@ public:
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
           inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
           middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
-          outer_y(middle_y - (p.is_3d ? p.radius : 0)), outer_x(middle_x - p.radius), crop_y(p.is_3d ? p.crop : 0),
-          columns(outer_x, outer_x + s.outer_columns, 0, t.columns),
+          outer_y(middle_y - (p.is_3d ? p.radius : 0)), outer_x(round_down(middle_x - p.radius)),
+          crop_y(p.is_3d ? p.crop : 0), columns(outer_x, middle_x + s.middle_columns + p.radius, 0, t.columns),
           counted_columns(middle_x, middle_x + s.middle_columns, p.crop, t.columns - p.crop),
           counted_rows(middle_y, middle_y + s.middle_rows, crop_y, t.rows - crop_y) {
         // The central tap makes up for the rounding of the others, which would show in the variance.
@@ -186,6 +186,8 @@ public:
     }
 
 private:
+    // Rows of the input begin where a vector of an aligned image does.
+    static FUSEDSSIM_MATH int round_down(int x) { return x - (x % Simd<A>::lanes + Simd<A>::lanes) % Simd<A>::lanes; }
     A* partials_slot(int l) const { return s.partials_ring + (l + s.taps + 1) % (s.taps + 1) * s.inner_slice; }
     A* image_slot(int l) const { return s.images + (l + s.taps + 1) % (s.taps + 1) * s.image_slice; }
 
@@ -287,7 +289,7 @@ private:
             filter_rows<M, kPlanar, kPlanar>(rows, across + columns.first, columns.size());
         }
         const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
-        filter_row<M, kPlanar>(across + first, s.moments + first, n);
+        filter_row<M, kPlanar>(across + (middle_x - p.radius - outer_x) + first, s.moments + first, n);
         if (M == 5) normalize(s.moments + first, n);
         pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }

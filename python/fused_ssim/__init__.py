@@ -11,6 +11,8 @@ from .functional import (
     fused_ssim,
     fused_ssim2d,
     fused_ssim3d,
+    photometric_loss,
+    ssim_map,
     value_and_grad,
 )
 
@@ -25,5 +27,7 @@ __all__ = [
     "fused_ssim2d",
     "fused_ssim3d",
     "info",
+    "photometric_loss",
+    "ssim_map",
     "value_and_grad",
 ]

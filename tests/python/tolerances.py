@@ -45,6 +45,9 @@ GRADIENT_SCALED = {
     torch.float64: 1e-12,
 }
 
+# max |second derivative - oracle| / max |oracle|: from plain operations, and from the moments of both passes.
+SECOND_DERIVATIVE = {torch.float32: 3e-5, torch.float64: 1e-11}
+
 # Hard cases in float32, 256 x 256, as measured for the sum/difference form in float32 by an independent program: error
 # of the mean, worst map element, and ||gradient - oracle|| / ||oracle||. Our figures may be this much larger:
 HARD_CASE_MARGIN = 1.5  # noise has another seed, sums another order

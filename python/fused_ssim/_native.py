@@ -43,6 +43,9 @@ _DTYPES: dict[torch.dtype, int] = {
 
 _DEVICES: dict[str, int] = {"cpu": _core.CPU, "cuda": _core.CUDA}
 
+MAX_WINDOW_SIZE: int = _core.MAX_WINDOW_SIZE
+MAX_LEVELS: int = _core.MAX_LEVELS
+
 version = _core.version
 info = _core.info
 

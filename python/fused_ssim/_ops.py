@@ -38,7 +38,7 @@ def ssim(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, train: bool = True, mask: Tensor | None = None
 ) -> Tensor:
     """SSIM of two images, or what else ``settings`` says; differentiable in both."""
-    if _is_watched():
+    if is_watched():
         return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
     if not (type(img1) is Tensor or type(img1) is Parameter) or img1.layout is not _strided or img1.is_neg():
         if _is_opaque(img1):
@@ -65,7 +65,7 @@ def value_and_grad(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The value and the gradients of its sum, without autograd."""
-    if _is_watched() or _is_opaque(img1) or _is_opaque(img2):
+    if is_watched() or _is_opaque(img1) or _is_opaque(img2):
         return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask)
     img1, img2 = _native.plain(settings.names[0], img1), _native.plain(settings.names[1], img2)
     if mask is not None:
@@ -156,7 +156,7 @@ class _Differentiable(Function):
         return *derivatives, None, None, None, None
 
 
-# Function.apply prepares for functorch in Python, at the price of a third of a call on a small image; _is_watched() has
+# Function.apply prepares for functorch in Python, at the price of a third of a call on a small image; is_watched() has
 # already turned functorch away, so this goes to the C++ method below it.
 _apply: Callable[[Tensor, Tensor, Tensor | None, Plan, bool], Tensor] = torch._C._FunctionBase.__dict__[
     "apply"
@@ -166,7 +166,7 @@ _apply: Callable[[Tensor, Tensor, Tensor | None, Plan, bool], Tensor] = torch._C
 # ---- Calls that torch watches ----------------------------------------------------------------------------------------
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether torch compiles, traces or transforms what runs now. A dual level has the number 0 or more."""
     return (
         _is_compiling()

@@ -10,6 +10,7 @@ left unfiltered with a warning.
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -294,8 +295,7 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
         win_sigma = number("win_sigma", win_sigma)
         if not 0 < win_sigma < math.inf:
             raise ValueError(f"win_sigma = {win_sigma}; expected a positive number")
-        # Compiled code has the Gaussian itself.
-        return _Window(win_size, win_sigma, None if _ops.is_watched() else _gaussian(win_size, win_sigma))
+        return _Window(win_size, win_sigma, _gaussian(win_size, win_sigma))
     _native.check_tensor("win", win)
     ones = [1] * (X.dim() - 2)
     if win.dim() != X.dim() or list(win.shape[:-1]) != [X.shape[1], *ones]:
@@ -308,12 +308,28 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
     return _Window(win.shape[-1], 1.0, taps, win.reshape(win.shape[0], -1) if taps is None else None)
 
 
-@lru_cache(maxsize=64)
 def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
     """The Gaussian as pytorch-msssim rounds it to float32: a gradient of MS-SSIM shows the difference of 1e-8."""
-    offsets = torch.arange(size, dtype=torch.float32, device="cpu") - size // 2
-    taps = torch.exp(-(offsets**2) / (2 * sigma**2))
-    return tuple((taps / taps.sum()).tolist())
+    return _rounded_gaussian(size, sigma)
+
+
+# What torch.compiler.assume_constant_result does, without loading the compiler.
+_gaussian._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=64)
+def _rounded_gaussian(size: int, sigma: float) -> tuple[float, ...]:
+    def compute() -> None:
+        offsets = torch.arange(size, dtype=torch.float32, device="cpu") - size // 2
+        taps = torch.exp(-(offsets**2) / (2 * sigma**2))
+        result.extend((taps / taps.sum()).tolist())
+
+    # In a thread of its own no mode of torch is active that would have operations looked at instead of done.
+    result: list[float] = []
+    thread = threading.Thread(target=compute)
+    thread.start()
+    thread.join()
+    return tuple(result)
 
 
 # The taps of windows that were given before, with the version of the tensor: to read them waits for a GPU.

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -59,8 +61,9 @@ def settings(
     names: tuple[str, str] = ("img1", "img2"),
 ) -> Settings:
     """The settings of a call, from the cache if there was one like it."""
+    make = _settings.__wrapped__ if _is_compiling() else _settings  # the compiler does not look into a cache
     try:
-        return _settings(
+        return make(
             padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim, taps, weights, names
         )
     except _NotPlainError:
@@ -71,7 +74,7 @@ def settings(
     _choice("padding", padding, PADDINGS)
     _choice("reduction", reduction, REDUCTIONS)
     _choice("mask_mode", mask_mode, MASK_MODES)
-    return _settings(
+    return make(
         padding,
         _integer("window_size", window_size),
         number("sigma", sigma),
@@ -84,6 +87,9 @@ def settings(
         None if weights is None else numbers("weights", weights),
         names,
     )
+
+
+_is_compiling = torch.compiler.is_dynamo_compiling
 
 
 class _NotPlainError(Exception):

@@ -143,8 +143,8 @@ def _sharded(
         img1, img2, mask, dim, group = _local(img1, img2, mask, settings.names)
         if dim is None:  # each process has everything
             return _ops.ssim(img1, img2, settings, spatial_dims_of(settings.names[0], img1), True, mask)
-    lengths, dim, mask = _agree(img1, img2, mask, dim, group, settings)
-    part = _Part(lengths, dist.get_rank(group), dim, settings)
+    lengths, dim, mask, is_spread = _agree(img1, img2, mask, dim, group, settings)
+    part = _Part(lengths, dist.get_rank(group), dim, is_spread, settings)
     terms = _terms(img1, img2, mask, part, group, settings)
     if dim == 0 and settings.reduction in ("image", "channel"):
         sums = torch.stack([torch.stack(term[1:]) for term in terms])
@@ -161,8 +161,9 @@ def _sharded(
 class _Part:
     """Where the layers of this process lie in the whole, and those that their windows reach."""
 
-    def __init__(self, lengths: list[int], rank: int, dim: int, settings: Settings) -> None:
+    def __init__(self, lengths: list[int], rank: int, dim: int, mask_is_spread: bool, settings: Settings) -> None:
         self.dim = dim
+        self.mask_is_spread = mask_is_spread
         self.radius = settings.window_size // 2 if dim >= 2 else 0
         self.crop = self.radius if settings.padding == "valid" else 0
         whole = sum(lengths)
@@ -176,7 +177,7 @@ class _Part:
         self.first = self.begin - self.reach[rank][0]
         self.extended = self.reach[rank][1] - self.reach[rank][0]
         #: The layers of the map that are this process's own.
-        self.map_begin = max(self.begin, self.crop)
+        self.map_begin = min(max(self.begin, self.crop), self.end)
         self.map_length = max(min(self.end, whole - self.crop) - self.map_begin, 0)
 
 
@@ -208,7 +209,7 @@ def _structural_sum(
     masked_statistics = mask is not None and settings.normalized
     if part.radius:
         img1, img2 = _WithNeighbours.apply(part, group, img1, img2)
-        if mask is not None and mask.shape[dim] != 1:
+        if mask is not None and part.mask_is_spread:
             (mask,) = _WithNeighbours.apply(part, group, mask)
     if part.map_length == 0 or img1.numel() == 0:  # nothing, but neighbours may wait for the gradient of what was lent
         return _sum(img1[:, :, :0].to(_arithmetic(img1)) + img2[:, :, :0].to(_arithmetic(img1)), settings.reduction)
@@ -257,8 +258,11 @@ def _arithmetic(image: Tensor) -> torch.dtype:
 
 def _agree(
     img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int | None, group: ProcessGroup | None, settings: Settings
-) -> tuple[list[int], int, Tensor | None]:
-    """The lengths of all parts, the axis, and the mask in as many axes as the images; or an error in every process."""
+) -> tuple[list[int], int, Tensor | None, bool]:
+    """The lengths of all parts, the axis, the mask in as many axes as the images, and whether it is spread like them.
+
+    Or an error in every process.
+    """
     problem: Exception | None = None
     facts: dict[str, int] = {}
     try:
@@ -278,19 +282,21 @@ def _agree(
         if not other[0]:
             raise ValueError(f"the arguments of rank {rank} of the group are in error: it says how")
         for name, value, other_value in zip(facts, ours[1:], other[1:], strict=False):
-            if value != other_value and name != "length":
+            unknown = name == _MASK_FORM and 0 in (value, other_value)
+            if value != other_value and name != "length" and not unknown:
                 raise ValueError(
                     f"{name} differs between the processes: {value} here, on rank {dist.get_rank(group)} of the group, "
-                    f"but {other_value} on rank {rank}; expected the same (all codes are numbers here)"
+                    f"but {other_value} on rank {rank}; expected the same (dtypes, masks and settings have numbers here)"
                 )
-    position = 1 + list(facts).index("length")
-    lengths = [other[position] for other in rows]
+    columns = {name: [other[1 + index] for other in rows] for index, name in enumerate(facts)}
     assert dim is not None
-    _check_whole(sum(lengths), dim, settings)
-    return lengths, dim, mask
+    _check_whole(sum(columns["length"]), dim, settings)
+    is_spread = mask is not None and 1 not in columns[_MASK_FORM]
+    return columns["length"], dim, mask, is_spread
 
 
 _FACTS = 32
+_MASK_FORM = "what the mask is along dim: 1 for one layer that stands for all, 2 for as many as the images"
 
 
 def _check(
@@ -321,6 +327,8 @@ def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: 
     """What must be the same in every process, but for the length."""
     names = settings.names
     recorded = torch.is_grad_enabled()
+    # Where there is one layer, both forms look the same.
+    form = 0 if mask is None or img1.shape[dim] == 1 else 1 if mask.shape[dim] == 1 else 2
     shape = [0 if axis == dim else size for axis, size in enumerate(img1.shape)]
     described = repr([getattr(settings, field) for field in settings.__dataclass_fields__])
     return {
@@ -332,7 +340,7 @@ def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: 
         f"{names[0]}.requires_grad": int(recorded and img1.requires_grad),
         f"{names[1]}.requires_grad": int(recorded and img2.requires_grad),
         "mask": 0 if mask is None else 1 + _DTYPES.index(mask.dtype),
-        f"mask.shape[{dim}] == 1": int(mask is not None and img1.shape[dim] > 1 and mask.shape[dim] == 1),
+        _MASK_FORM: form,
         "settings": zlib.crc32(described.encode()),
     }
 

@@ -45,6 +45,9 @@ GRADIENT_SCALED = {
     torch.float64: 1e-12,
 }
 
+# Normalised windows divide by a mass that may be small.
+MASKED_GRADIENT = {dtype: 3 * tolerance for dtype, tolerance in GRADIENT_SCALED.items()}
+
 # max |second derivative - oracle| / max |oracle|: from plain operations, and from the moments of both passes.
 SECOND_DERIVATIVE = {torch.float32: 3e-5, torch.float64: 1e-11}
 

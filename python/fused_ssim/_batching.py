@@ -46,13 +46,14 @@ def gradients(
 
     Those that are not ``wanted`` are empty and have no axis of the batch.
     """
-    grad_out, *images = tensors
+    grad_out = tensors[0]
+    grads: Sequence[Tensor]
     folded = _folded(settings)
     if folded is None:
         one = lambda g, x, y, m: _composite.gradients(g, x, y, m, settings)  # noqa: E731
         grads = torch.func.vmap(one, in_dims=tuple(in_dims))(*tensors)
     else:
-        batch = _Batch(size, in_dims[1:], (images[0], images[1], images[2]), settings, folded)
+        batch = _Batch(size, in_dims[1:], tensors[1:], settings, folded)
         one_call = call(batch.fold_upstream(grad_out, in_dims[0]), *batch.images(), folded)
         grads = tuple(batch.unfold_image(grad) if grad.dim() > 1 else grad for grad in one_call)
     has = [bool(wanted & _native.GRAD_1), bool(wanted & _native.GRAD_2)]

@@ -174,9 +174,7 @@ def _(img1: Tensor, img2: Tensor, mask: Tensor | None, _train: bool, *packed: An
 
 
 @_ssim_value_and_grad.register_fake
-def _(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _fake_value(img1, img2, mask, unpack(packed)), *_fake_gradients(img1, img2, wanted)
 
 
@@ -190,7 +188,7 @@ def _(
 # ---- Derivatives -----------------------------------------------------------------------------------------------------
 
 
-def _save_images(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save_images(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - given by name
     img1, img2, mask, ctx.train, *packed = inputs
     ctx.settings = unpack(packed)
     ctx.save_for_backward(img1, img2, mask)
@@ -225,7 +223,7 @@ def _scaled_gradients(ctx: Any, grad_out: Tensor, *_none: Any) -> tuple[Any, ...
     return *none_if_unwanted(ctx.wanted, *grads), *(None for _ in ctx.needs_input_grad[2:])
 
 
-def _save_all(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save_all(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - given by name
     grad_out, img1, img2, mask, ctx.wanted, *packed = inputs
     ctx.settings = unpack(packed)
     ctx.save_for_backward(grad_out, img1, img2, mask)
@@ -251,9 +249,7 @@ def wanted_gradients(first: bool, second: bool) -> int:
     return (_native.GRAD_1 if first else 0) | (_native.GRAD_2 if second else 0)
 
 
-def none_if_unwanted(
-    wanted: int, grad1: Tensor | None, grad2: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
+def none_if_unwanted(wanted: int, grad1: Tensor | None, grad2: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return grad1 if wanted & _native.GRAD_1 else None, grad2 if wanted & _native.GRAD_2 else None
 
 

@@ -130,8 +130,8 @@ class MSSSIMLoss(_Loss):
     Images ``[N, C, H, W]`` and volumes ``[N, C, D, H, W]`` may alternate.
 
     Args:
-        padding: ``"valid"``, as in :func:`ms_ssim`: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``;
-            or ``"same"``, which pads each scale with zeros and takes images of any size.
+        padding: ``"valid"``, as in :func:`ms_ssim`: each side must be larger than ``(window_size - 1) * 2**(scales -
+            1)``; or ``"same"``, which pads each scale with zeros and takes images of any size.
         window_size: as for :func:`fused_ssim`; the same at every scale.
         sigma: as for :func:`fused_ssim`.
         data_range: as for :func:`fused_ssim`.
@@ -162,7 +162,7 @@ class MSSSIMLoss(_Loss):
             padding, window_size, sigma, data_range, K, reduction, weights=scales, names=("pred", "target")
         )
         if reduction == "none":
-            raise ValueError("reduction = 'none'; expected \"mean\", \"sum\", \"image\" or \"channel\": MS-SSIM has no map")
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
         super().__init__(
             padding=padding,
             window_size=window_size,

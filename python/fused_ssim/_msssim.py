@@ -2,7 +2,8 @@
 """SSIM and MS-SSIM under the names and with the arguments of pytorch-msssim, images and volumes.
 
 A Gaussian window, or a ``win`` that is symmetric, not negative, of sum 1 and the same for all channels, runs the native
-library. Plain torch operations, tens of times slower, serve what it has not: other windows (any ``win`` in compiled code,
+library. Plain torch operations, tens of times slower, serve what it has not: other windows (any ``win`` in compiled
+code,
 which cannot look into it), those of more than 33 taps, more than 8 scales, and axes shorter than the window, which are
 left unfiltered with a warning.
 """
@@ -42,16 +43,16 @@ def ssim(
     """The structural similarity (Wang et al. 2004) as pytorch-msssim defines it, differentiable in both images.
 
     Args:
-        X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16 or bfloat16. Spatial axes of
-            length 1 are dropped; four axes have to remain.
+        X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16 or bfloat16. Spatial axes
+            of length 1 are dropped; four axes have to remain.
         Y: as ``X``, with the same shape, dtype and device.
         data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
         size_average: the mean of all images, a 0-d tensor; ``False``: one value for each image, ``[N]``.
         win_size: taps of the Gaussian window along each axis, odd. An axis shorter than that is not filtered, and a
             warning names it.
         win_sigma: standard deviation of the window, in pixels.
-        win: a window for each channel instead, ``[C, 1, ..., 1, win_size]`` with as many axes as the images (after those
-            of length 1 are dropped).
+        win: a window for each channel instead, ``[C, 1, ..., 1, win_size]`` with as many axes as the images (after
+            those of length 1 are dropped).
         K: the two constants of SSIM.
         nonnegative_ssim: negative means of channels become 0.
 
@@ -86,10 +87,11 @@ def ms_ssim(
 ) -> Tensor:
     """Multi-scale structural similarity as pytorch-msssim defines it, differentiable in both images.
 
-    Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image quality assessment", Asilomar
+    Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image quality assessment",
+    Asilomar
     Conference on Signals, Systems and Computers (2003): the product over the scales of the means of contrast and
     structure, each to the power of its weight, and of the mean of SSIM at the last scale; negative means count as 0.
-    Each scale halves the images by averages of two pixels along each axis; an axis of odd size gets a zero at each end.
+    Each scale halves the images by averages of two pixels along each axis; an axis of odd size gets a zero in front.
 
     Args:
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`ssim`. H and W must be larger than
@@ -302,7 +304,9 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
         expected = ", ".join(map(str, [X.shape[1], *ones]))
         raise ValueError(f"win.shape = {tuple(win.shape)}; expected ({expected}, win_size) for these images")
     if win.requires_grad:
-        raise ValueError("win.requires_grad = True; expected a constant: SSIM has no gradient by its window, detach() it")
+        raise ValueError(
+            "win.requires_grad = True; expected a constant: SSIM has no gradient by its window, detach() it"
+        )
     _check_window_size(win.shape[-1])
     taps = None if _ops.is_watched() else _taps_of(win)
     return _Window(win.shape[-1], 1.0, taps, win.reshape(win.shape[0], -1) if taps is None else None)

@@ -19,7 +19,7 @@ from . import _composite, _library, _native, _transforms
 from ._native import GRAD_1, GRAD_2, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ._settings import Settings
 
@@ -112,7 +112,7 @@ class _SSIM(Function):
         plan, eager = ctx.state
         if type(grad_out) is not Tensor or _transforms_active() or _is_batched(grad_out):
             img1, img2, mask, *_ = ctx.saved_tensors
-            grads = _transforms.Gradient.apply(grad_out, img1, img2, mask, plan.grads, plan.settings)
+            grads = _transforms.gradients(grad_out, img1, img2, mask, plan.settings, plan.grads)
             return *_library.none_if_unwanted(plan.grads, *grads), None, None, None
         try:
             # The gradient that forward left, scaled in place: it leaves ctx, for its new owner may write to it.
@@ -128,7 +128,7 @@ class _SSIM(Function):
             grad1, grad2 = plan.gradients(img1, img2, mask, saved[0] if saved else None, grad_out)
         if torch.is_grad_enabled():  # only under create_graph=True
             img1, img2, mask, *_ = ctx.saved_tensors
-            grad1, grad2 = _Differentiable.apply(grad_out, img1, img2, mask, plan.settings, grad1, grad2)
+            grad1, grad2 = _differentiable(grad_out, img1, img2, mask, plan.settings, grad1, grad2)
         return grad1, grad2, None, None, None
 
 
@@ -155,6 +155,8 @@ class _Differentiable(Function):
         derivatives = _composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_outputs)
         return *derivatives, None, None, None, None
 
+
+_differentiable: Callable[..., tuple[Tensor | None, Tensor | None]] = _Differentiable.apply
 
 # Function.apply prepares for functorch in Python, at the price of a third of a call on a small image; is_watched() has
 # already turned functorch away, so this goes to the C++ method below it.
@@ -198,7 +200,7 @@ def _watched_value_and_grad(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
-    both: tuple[Tensor, Tensor]
+    both: Sequence[Tensor]
     if _has_tangent(img1) or _has_tangent(img2) or (_transforms_active() and _is_compiling()):
         value = _composite.ssim(img1, img2, mask, settings)
         both = _composite.gradients(torch.ones_like(value), img1, img2, mask, settings)
@@ -207,7 +209,8 @@ def _watched_value_and_grad(
         both = _transforms.gradients(torch.ones_like(value), img1, img2, mask, settings, grads)
     else:
         value, *both = _library.value_and_grad(img1.detach(), img2.detach(), mask, settings, grads)
-    return value, *_library.none_if_unwanted(grads, *both)
+    grad1, grad2 = both
+    return value, *_library.none_if_unwanted(grads, grad1, grad2)
 
 
 def _checked(
@@ -220,9 +223,7 @@ def _checked(
     if img1.dtype != img2.dtype and _native.is_promoted(img1.device, img1.dtype, img2.dtype):
         dtype = torch.promote_types(img1.dtype, img2.dtype)
         img1, img2 = img1.to(dtype), img2.to(dtype)
-    _native.check_images(
-        names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape
-    )
+    _native.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
     return img1, img2, None if mask is None else _native.view_mask(mask, img1)
 
 

@@ -19,7 +19,7 @@ def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, tr
     """The value, under whatever is active; differentiable any number of times."""
     if is_forward_mode():
         return _composite.ssim(img1, img2, mask, settings)
-    value: Tensor = Value.apply(img1, img2, mask, train, settings)
+    value: Tensor = Value.apply(img1, img2, mask, train, settings)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -29,7 +29,7 @@ def gradients(
     """The gradients for an upstream gradient, under whatever is active; those not wanted may be empty."""
     if is_forward_mode():
         return _composite.gradients(grad_out, img1, img2, mask, settings)
-    grads: tuple[Tensor, Tensor] = Gradient.apply(grad_out, img1, img2, mask, wanted, settings)
+    grads: tuple[Tensor, Tensor] = Gradient.apply(grad_out, img1, img2, mask, wanted, settings)  # type: ignore[no-untyped-call]
     return grads
 
 
@@ -48,7 +48,7 @@ class Value(Function):
         return value
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
         img1, img2, mask, ctx.train, ctx.settings = inputs
         ctx.save_for_backward(img1, img2, mask)
 
@@ -58,16 +58,15 @@ class Value(Function):
             raise RuntimeError(_library.NO_BACKWARD)
         img1, img2, mask = ctx.saved_tensors
         wanted = _library.wanted_gradients(*ctx.needs_input_grad[:2])
-        grads = Gradient.apply(grad_outputs[0], img1, img2, mask, wanted, ctx.settings)
+        grads = Gradient.apply(grad_outputs[0], img1, img2, mask, wanted, ctx.settings)  # type: ignore[no-untyped-call]
         return *_library.none_if_unwanted(wanted, *grads), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         img1, img2, mask, train, settings = inputs
 
-
         def call(x: Tensor, y: Tensor, m: Tensor | None, folded: Settings) -> Tensor:
-            value: Tensor = Value.apply(x, y, m, train, folded)
+            value: Tensor = Value.apply(x, y, m, train, folded)  # type: ignore[no-untyped-call]
             return value
 
         return _batching.value(info.batch_size, in_dims[:3], (img1, img2, mask), settings, call)
@@ -83,7 +82,7 @@ class Gradient(Function):
         return _library.backward(grad_out, img1, img2, mask, settings, wanted)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: tuple[Tensor, Tensor]) -> None:
         grad_out, img1, img2, mask, ctx.wanted, ctx.settings = inputs
         ctx.save_for_backward(grad_out, img1, img2, mask)
 
@@ -101,7 +100,7 @@ class Gradient(Function):
         grad_out, img1, img2, mask, wanted, settings = inputs
 
         def call(g: Tensor, x: Tensor, y: Tensor, m: Tensor | None, folded: Settings) -> tuple[Tensor, Tensor]:
-            grads: tuple[Tensor, Tensor] = Gradient.apply(g, x, y, m, wanted, folded)
+            grads: tuple[Tensor, Tensor] = Gradient.apply(g, x, y, m, wanted, folded)  # type: ignore[no-untyped-call]
             return grads
 
         tensors = (grad_out, img1, img2, mask)

@@ -30,6 +30,8 @@ from ._settings import settings as make_settings
 from .functional import spatial_dims_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.distributed import ProcessGroup
 
     from ._settings import Settings
@@ -67,10 +69,10 @@ def sharded_ssim(
         sigma: as for :func:`fused_ssim.fused_ssim`.
         data_range: as for :func:`fused_ssim.fused_ssim`.
         K: as for :func:`fused_ssim.fused_ssim`.
-        reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, of the images of all processes if
-            ``dim`` is spatial, of this process's images if it is the batch.
-        mask: this process's part of a mask, as for :func:`fused_ssim.fused_ssim`, of as many axes as the images. An axis
-            of length 1 stands for all; along a spatial ``dim`` that must be so for all processes or for none.
+        reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, of the images of all processes
+            if ``dim`` is spatial, of this process's images if it is the batch.
+        mask: this process's part of a mask, as for :func:`fused_ssim.fused_ssim`, of as many axes as the images. An
+            axis of length 1 stands for all; along a spatial ``dim`` that must be so for all processes or for none.
         mask_mode: as for :func:`fused_ssim.fused_ssim`.
 
     Returns:
@@ -149,7 +151,7 @@ def _sharded(
     if dim == 0 and settings.reduction in ("image", "channel"):
         sums = torch.stack([torch.stack(term[1:]) for term in terms])
     else:
-        sums = _SumOverProcesses.apply(group, torch.stack([torch.stack(term[1:]) for term in terms]))
+        sums = _sum_over_processes(group, torch.stack([torch.stack(term[1:]) for term in terms]))
     value = sum(
         share * (total if settings.reduction == "sum" else total / weight)
         for (share, *_), (total, weight) in zip(terms, sums, strict=True)
@@ -192,12 +194,16 @@ def _terms(
     structural = _crop_other_axes(weight, part, settings).narrow(part.dim, part.map_begin - part.begin, part.map_length)
     # With padding "valid" the two terms of a loss are means of different numbers of elements.
     apart = settings.lambda_dssim is not None and settings.padding == "valid"
-    total = _structural_sum(img1, img2, mask, part, group, _variant(settings, settings.reduction, 1.0) if apart else settings)
+    total = _structural_sum(
+        img1, img2, mask, part, group, _variant(settings, settings.reduction, 1.0) if apart else settings
+    )
     terms = [(settings.lambda_dssim or 0.0 if apart else 1.0, total, _sum(structural, settings.reduction))]
     if apart:
         assert settings.lambda_dssim is not None
         difference = (img1.to(weight.dtype) - img2.to(weight.dtype)).abs() * weight
-        terms.append((1 - settings.lambda_dssim, _sum(difference, settings.reduction), _sum(weight, settings.reduction)))
+        terms.append(
+            (1 - settings.lambda_dssim, _sum(difference, settings.reduction), _sum(weight, settings.reduction))
+        )
     return terms
 
 
@@ -208,9 +214,9 @@ def _structural_sum(
     dim, spatial_dims = part.dim, img1.dim() - 2
     masked_statistics = mask is not None and settings.normalized
     if part.radius:
-        img1, img2 = _WithNeighbours.apply(part, group, img1, img2)
+        img1, img2 = _with_neighbours(part, group, img1, img2)
         if mask is not None and part.mask_is_spread:
-            (mask,) = _WithNeighbours.apply(part, group, mask)
+            (mask,) = _with_neighbours(part, group, mask)
     if part.map_length == 0 or img1.numel() == 0:  # nothing, but neighbours may wait for the gradient of what was lent
         return _sum(img1[:, :, :0].to(_arithmetic(img1)) + img2[:, :, :0].to(_arithmetic(img1)), settings.reduction)
     if settings.reduction in ("mean", "sum") and not masked_statistics:
@@ -220,9 +226,13 @@ def _structural_sum(
             own[part.first : part.first + part.map_length] = 1
             own = own.reshape([-1 if axis == dim else 1 for axis in range(img1.dim())])
             mask = own if mask is None else own * mask
-        return _ops.ssim(img1, img2, _variant(settings, "sum", settings.lambda_dssim), spatial_dims, True, mask).double()
+        return _ops.ssim(
+            img1, img2, _variant(settings, "sum", settings.lambda_dssim), spatial_dims, True, mask
+        ).double()
     values = _ops.ssim(img1, img2, _variant(settings, "none", settings.lambda_dssim), spatial_dims, True, mask)
-    return _sum(values.narrow(dim, part.first if settings.padding == "same" else 0, part.map_length), settings.reduction)
+    return _sum(
+        values.narrow(dim, part.first if settings.padding == "same" else 0, part.map_length), settings.reduction
+    )
 
 
 @lru_cache(maxsize=256)
@@ -286,8 +296,8 @@ def _agree(
             if value != other_value and name != "length" and not unknown:
                 raise ValueError(
                     f"{name} differs between the processes: {value} here, on rank {dist.get_rank(group)} of the group, "
-                    f"but {other_value} on rank {rank}; expected the same (dtypes, masks and settings have numbers here)"
-                )
+                    f"but {other_value} on rank {rank}; expected the same (dtypes, masks and settings have numbers
+                here)" )
     columns = {name: [other[1 + index] for other in rows] for index, name in enumerate(facts)}
     assert dim is not None
     _check_whole(sum(columns["length"]), dim, settings)
@@ -306,9 +316,7 @@ def _check(
     for name, image in zip(names, (img1, img2), strict=True):
         _native.check_tensor(name, image)
     spatial_dims = spatial_dims_of(names[0], img1)
-    _native.check_images(
-        names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape
-    )
+    _native.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
     if isinstance(dim, bool) or not isinstance(dim, int):
         raise TypeError(f"dim = {dim!r}; expected an integer, the axis that is spread over the processes")
     axis = dim + img1.dim() if dim < 0 else dim
@@ -378,7 +386,7 @@ class _SumOverProcesses(Function):
         return values
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(_ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
         return None, grad_outputs[0]
 
@@ -397,14 +405,14 @@ class _WithNeighbours(Function):
             wide[-1].narrow(part.dim, part.first, image.shape[part.dim]).copy_(image)
         lent = [[image.narrow(part.dim, offset, n) for image in images] for _, offset, n in _lent(part)]
         borrowed = [[image.narrow(part.dim, offset, n) for image in wide] for _, offset, n in _borrowed(part)]
-        received = _exchange(part, group, _lent(part), lent, _borrowed(part), borrowed)
+        received = _exchange(group, _lent(part), lent, _borrowed(part), borrowed)
         for places, values in zip(borrowed, received, strict=True):
             for place, value in zip(places, values, strict=True):
                 place.copy_(value)
         return tuple(wide)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         part: _Part = ctx.part
         needed = ctx.needs_input_grad[2:]
@@ -412,13 +420,17 @@ class _WithNeighbours(Function):
         own = [grad.narrow(part.dim, part.first, part.end - part.begin).clone() for grad in grads]
         borrowed = [[grad.narrow(part.dim, offset, n) for grad in grads] for _, offset, n in _borrowed(part)]
         lent = [[grad.narrow(part.dim, offset, n) for grad in own] for _, offset, n in _lent(part)]
-        received = _exchange(part, ctx.group, _borrowed(part), borrowed, _lent(part), lent)
+        received = _exchange(ctx.group, _borrowed(part), borrowed, _lent(part), lent)
         for places, values in zip(lent, received, strict=True):
             for place, value in zip(places, values, strict=True):
                 place.add_(value)
         results = iter(own)
         return None, None, *(next(results) if need else None for need in needed)
 
+
+# Function.apply has no types.
+_sum_over_processes: Callable[[ProcessGroup | None, Tensor], Tensor] = _SumOverProcesses.apply
+_with_neighbours: Callable[..., tuple[Tensor, ...]] = _WithNeighbours.apply
 
 # A rank of the group, the first layer as counted in the tensor at hand, how many.
 _Segment = tuple[int, int, int]
@@ -446,7 +458,6 @@ def _borrowed(part: _Part) -> list[_Segment]:
 
 
 def _exchange(
-    part: _Part,
     group: ProcessGroup | None,
     to: list[_Segment],
     sent: list[list[Tensor]],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["MSSSIMMetric", "SSIMMetric"]
 
 
-class _ImageMetric(Metric):  # type: ignore[misc] # torchmetrics may be absent where types are checked
+class _ImageMetric(Metric):
     """A value for each image: their mean, or all of them."""
 
     is_differentiable = False
@@ -38,6 +38,10 @@ class _ImageMetric(Metric):  # type: ignore[misc] # torchmetrics may be absent w
     full_state_update = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+
+    total: Tensor
+    count: Tensor
+    values: list[Tensor]
 
     def __init__(self, settings: Settings, reduction: str, shown: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -131,8 +135,8 @@ class SSIMMetric(_ImageMetric):
         super().__init__(settings, reduction, shown, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; dtypes and masks as for fused_ssim."""
-        self._update(preds, target, mask)
+        """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; dtypes and masks as for
+        fused_ssim.""" self._update(preds, target, mask)
 
 
 class MSSSIMMetric(_ImageMetric):

@@ -189,11 +189,11 @@ def ms_ssim(x: Tensor, y: Tensor, padding: str, weights: Sequence[float], **sett
 
 
 def _halved(image: Tensor) -> Tensor:
-    """Averages of two elements along each spatial axis; one of odd size gets a zero at each end."""
+    """Averages of two elements along each spatial axis; one of odd size begins with a zero."""
     for axis in range(2, image.dim()):
         if image.shape[axis] % 2:
             zero = torch.zeros_like(image.narrow(axis, 0, 1))
-            image = torch.cat([zero, image, zero], axis)
+            image = torch.cat([zero, image], axis)
         image = image.unflatten(axis, (-1, 2)).mean(axis + 1)
     return image
 

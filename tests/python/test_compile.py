@@ -90,7 +90,11 @@ def test_compiled_call_without_gradients_gives_the_value(device, call):
     agree([compiled(call)(*inputs)], [call(*inputs)])
 
 
-@pytest.mark.parametrize("call", [CALLS["mean"], CALLS["map"], CALLS["loss-masked"], CALLS["ms_ssim"]], ids=["mean", "map", "loss-masked", "ms_ssim"])
+@pytest.mark.parametrize(
+    "call",
+    [CALLS["mean"], CALLS["map"], CALLS["loss-masked"], CALLS["ms_ssim"]],
+    ids=["mean", "map", "loss-masked", "ms_ssim"],
+)
 def test_compiled_call_serves_all_shapes_at_once(device, call):
     counter = testing.CompileCounterWithBackend("aot_eager")
     function = torch.compile(call, fullgraph=True, backend=counter, dynamic=True)
@@ -137,7 +141,7 @@ def test_compiled_pytorch_msssim_interface_is_right(device):
 def test_compiled_modules_are_right(device):
     x, y, mask = images((1, 3, 32, 40), device)
     for module in (fused_ssim.SSIMLoss(), fused_ssim.PhotometricLoss(0.3), fused_ssim.SSIM(data_range=1)):
-        call = lambda x, y, _m, module=module: module(x, y)
+        call = lambda x, y, _m, module=module: module(x, y)  # noqa: E731
         agree(value_and_grads(compiled(call), x, y, mask), value_and_grads(call, x, y, mask))
 
 

@@ -133,7 +133,10 @@ def test_ssim_follows_a_window_that_changes():
     first = fused_ssim.ssim(x, y, data_range=1, win=win)
     win.copy_(window([0.3, 0.4, 0.3], 3, 4))
     second = fused_ssim.ssim(x, y, data_range=1, win=win)
-    assert absolute_error(first, pytorch_msssim.ssim(x, y, data_range=1, win=window([0.2, 0.6, 0.2], 3, 4))) <= PYTORCH_MSSIM_SAME_WINDOW
+    assert (
+        absolute_error(first, pytorch_msssim.ssim(x, y, data_range=1, win=window([0.2, 0.6, 0.2], 3, 4)))
+        <= PYTORCH_MSSIM_SAME_WINDOW
+    )
     assert absolute_error(second, pytorch_msssim.ssim(x, y, data_range=1, win=win)) <= PYTORCH_MSSIM_SAME_WINDOW
 
 
@@ -262,7 +265,11 @@ def image(*shape, dtype=torch.float32):
 
 
 ERRORS = {
-    "shapes": (lambda f: f(image(1, 1, 40, 40), image(1, 1, 40, 41)), ValueError, ["X.shape = (1, 1, 40, 40)", "Y.shape"]),
+    "shapes": (
+        lambda f: f(image(1, 1, 40, 40), image(1, 1, 40, 41)),
+        ValueError,
+        ["X.shape = (1, 1, 40, 40)", "Y.shape"],
+    ),
     "rank-3": (lambda f: f(image(3, 40, 40), image(3, 40, 40)), ValueError, ["X.shape = (3, 40, 40)", "4"]),
     "even": (lambda f: f(image(1, 1, 40, 40), image(1, 1, 40, 40), win_size=10), ValueError, ["win_size = 10", "odd"]),
     "even-win": (

@@ -39,7 +39,7 @@ def loss(reduction="mean", padding="same", **settings):
 
 def ms_ssim(reduction="mean"):
     module = fused_ssim.MSSSIMLoss(window_size=5, weights=[0.5, 0.5], padding="same", reduction=reduction)
-    return lambda x, y, mask=None: module(x, y)
+    return lambda x, y, _mask=None: module(x, y)
 
 
 CALLS = {f"ssim-{reduction}": ssim(reduction) for reduction in REDUCTIONS}
@@ -127,12 +127,20 @@ def test_backward_through_vmap_is_the_gradient_of_the_batch(device):
 def test_vmap_within_vmap_is_a_loop_within_a_loop(device):
     x, y = pair((2, 3, 1, 2, 13, 17), F64, device)
     batched = torch.func.vmap(torch.func.vmap(ssim()))(x, y)
-    expected = torch.stack([torch.stack([ssim()(a, b) for a, b in zip(p, q, strict=True)]) for p, q in zip(x, y)])
+    expected = torch.stack(
+        [torch.stack([ssim()(a, b) for a, b in zip(p, q, strict=True)]) for p, q in zip(x, y, strict=True)]
+    )
     assert close(batched, expected, VALUE[F64])
 
 
-MASKS = {"ssim-mean": ssim(), "normalized": ssim(mask_mode="normalized"), "sum": ssim("sum"), "image": ssim("image"),
-         "loss-mean": loss(), "loss-sum-valid": loss("sum", "valid")}
+MASKS = {
+    "ssim-mean": ssim(),
+    "normalized": ssim(mask_mode="normalized"),
+    "sum": ssim("sum"),
+    "image": ssim("image"),
+    "loss-mean": loss(),
+    "loss-sum-valid": loss("sum", "valid"),
+}
 
 
 @pytest.mark.parametrize("call", MASKS.values(), ids=MASKS)
@@ -158,7 +166,7 @@ def test_vmap_of_16_bit_images_gives_float32(device, dtype):
     assert absolute_error(batched, expected) <= VALUE[dtype]
 
 
-# ---- Jacobians and forward mode ----------------------------------------------------------------------------------------
+# ---- Jacobians and forward mode --------------------------------------------------------------------------------------
 
 
 def test_jacrev_is_a_jacobian(device):

@@ -3,9 +3,8 @@
 
 A Gaussian window, or a ``win`` that is symmetric, not negative, of sum 1 and the same for all channels, runs the native
 library. Plain torch operations, tens of times slower, serve what it has not: other windows (any ``win`` in compiled
-code,
-which cannot look into it), those of more than 33 taps, more than 8 scales, and axes shorter than the window, which are
-left unfiltered with a warning.
+code, which cannot look into it), those of more than 33 taps, more than 8 scales, and axes shorter than the window,
+which are left unfiltered with a warning.
 """
 
 from __future__ import annotations
@@ -88,8 +87,8 @@ def ms_ssim(
     """Multi-scale structural similarity as pytorch-msssim defines it, differentiable in both images.
 
     Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image quality assessment",
-    Asilomar
-    Conference on Signals, Systems and Computers (2003): the product over the scales of the means of contrast and
+    Asilomar Conference on Signals, Systems and Computers (2003): the
+    product over the scales of the means of contrast and
     structure, each to the power of its weight, and of the mean of SSIM at the last scale; negative means count as 0.
     Each scale halves the images by averages of two pixels along each axis; an axis of odd size gets a zero in front.
 

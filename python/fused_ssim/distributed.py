@@ -296,8 +296,8 @@ def _agree(
             if value != other_value and name != "length" and not unknown:
                 raise ValueError(
                     f"{name} differs between the processes: {value} here, on rank {dist.get_rank(group)} of the group, "
-                    f"but {other_value} on rank {rank}; expected the same (dtypes, masks and settings have numbers
-                here)" )
+                    f"but {other_value} on rank {rank}; expected the same (settings have numbers)"
+                )
     columns = {name: [other[1 + index] for other in rows] for index, name in enumerate(facts)}
     assert dim is not None
     _check_whole(sum(columns["length"]), dim, settings)

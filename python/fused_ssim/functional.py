@@ -277,9 +277,8 @@ def photometric_loss(
     """The loss ``(1 - lambda_dssim) * mean|pred - target| + lambda_dssim * (1 - SSIM)``, in one pass over memory.
 
     The loss of photometric reconstruction, as in 3D Gaussian splatting; H. Zhao, O. Gallo, I. Frosio and J. Kautz,
-    "Loss
-    functions for image restoration with neural networks", IEEE Transactions on Computational Imaging 3 (2017). Where
-    the images nearly agree, it keeps the digits that ``1 - fused_ssim(...)`` loses.
+    "Loss functions for image restoration with neural networks", IEEE Transactions on Computational Imaging 3 (2017).
+    Where the images nearly agree, it keeps the digits that ``1 - fused_ssim(...)`` loses.
 
     Args:
         pred: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
@@ -321,8 +320,9 @@ def spatial_dims_of(name: str, image: object) -> int:
         return 2
     if image.dim() not in (4, 5):
         raise ValueError(
-            f"{name}.shape = {tuple(image.shape)} has {image.dim()} axes; expected 4, [N, C, H, W], or 5, [N, C, D, H,
-        W]" )
+            f"{name}.shape = {tuple(image.shape)} has {image.dim()} axes; expected 4, [N, C, H, W], or 5, "
+            "[N, C, D, H, W]"
+        )
     return image.dim() - 2
 
 

@@ -135,8 +135,8 @@ class SSIMMetric(_ImageMetric):
         super().__init__(settings, reduction, shown, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; dtypes and masks as for
-        fused_ssim.""" self._update(preds, target, mask)
+        """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; masks as for fused_ssim."""
+        self._update(preds, target, mask)
 
 
 class MSSSIMMetric(_ImageMetric):

@@ -25,15 +25,14 @@ def _work(rank: int, world: int, store: str, backend: str, orders: Connection) -
         torch.cuda.set_device(rank)
     device = f"cuda:{rank}" if backend == "nccl" else "cpu"
     dist.init_process_group(backend, store=dist.FileStore(store, world), rank=rank, world_size=world, timeout=LIMIT)
-    while (order := orders.recv()) is not None:
-        task, arguments = order
+    while True:
+        task, arguments = orders.recv()
         try:
             task(device, *arguments)
         except BaseException:
             orders.send(traceback.format_exc())
         else:
             orders.send("")
-    dist.destroy_process_group()
 
 
 class Processes:
@@ -63,9 +62,7 @@ class Processes:
         assert not failures, "\n".join(failures)
 
     def close(self) -> None:
-        for orders in self._orders:
-            orders.send(None)
         for process in self._processes:
-            process.join(10)
-            if process.is_alive():
-                process.terminate()
+            process.terminate()
+        for process in self._processes:
+            process.join()

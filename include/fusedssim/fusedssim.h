@@ -105,7 +105,8 @@ enum {
     FUSEDSSIM_FLOAT32 = 0,
     FUSEDSSIM_FLOAT64 = 1,
     FUSEDSSIM_FLOAT16 = 2, /* IEEE binary16 */
-    FUSEDSSIM_BFLOAT16 = 3
+    FUSEDSSIM_BFLOAT16 = 3,
+    FUSEDSSIM_BOOL = 4 /* one byte, any value but 0 is true; for masks only */
 };
 
 #define FUSEDSSIM_MAX_NDIM 5
@@ -154,6 +155,31 @@ enum {
     FUSEDSSIM_REDUCTION_NONE = 4       /* the map itself; out is [N, C, (D,) H, W], smaller for padding VALID */
 };
 
+/* What is reduced.
+ *
+ * SSIM: the map.
+ * LOSS: (1 - lambda_dssim) |x - y| + lambda_dssim (1 - SSIM), the loss of photometric reconstruction (H. Zhao, O. Gallo,
+ * I. Frosio and J. Kautz, "Loss functions for image restoration with neural networks", 2017), in the same pass over
+ * memory. |x - y| is averaged (or summed) over all elements, 1 - SSIM over the map, which is smaller for padding VALID:
+ * there REDUCTION_NONE wants lambda_dssim = 1. The value keeps its precision near 0, which 1 - SSIM computed from an SSIM
+ * near 1 does not. Where x = y, |x - y| has the derivative 0. */
+typedef int32_t fusedssim_objective;
+enum { FUSEDSSIM_OBJECTIVE_SSIM = 0, FUSEDSSIM_OBJECTIVE_LOSS = 1 };
+
+/* What a mask m means; m is what it holds where an image element is.
+ *
+ * WEIGHT: a weight of each map element (and of |x - y|): a mean is sum(m SSIM) / sum(m), a sum is sum(m SSIM), and
+ * REDUCTION_NONE gives m SSIM. The sums are those of a group of the reduction, over the positions that the padding keeps.
+ * Windows still see what the mask excludes.
+ * NORMALIZED: the same, of an SSIM whose statistics see nothing that the mask excludes (normalised convolution): with the
+ * mass of a window W = G*m, mu_s = G*(m s) / W, var_s = G*(m s^2) / W - mu_s^2, and so on. What lies beyond the border
+ * counts as excluded: a mask of ones changes nothing for padding VALID, and for SAME it makes windows at the border
+ * statistics of what they contain, instead of zeros.
+ *
+ * Masks are finite and not negative. A mean over a mask of zeros is NaN. No gradient reaches a mask. */
+typedef int32_t fusedssim_mask_mode;
+enum { FUSEDSSIM_MASK_WEIGHT = 0, FUSEDSSIM_MASK_NORMALIZED = 1 };
+
 #define FUSEDSSIM_MAX_WINDOW_SIZE 33
 
 /* What to compute. */
@@ -162,15 +188,35 @@ typedef struct fusedssim_params {
     fusedssim_padding padding;
     fusedssim_reduction reduction;
     int32_t window_size; /* taps per axis: odd, 1 to FUSEDSSIM_MAX_WINDOW_SIZE */
-    double sigma;        /* of the Gaussian, in elements: > 0 */
+    double sigma;        /* of the Gaussian, in elements: > 0; not used if there are taps */
     double k1, k2;       /* of C1 and C2: >= 0 */
     double data_range;   /* L, the largest value minus the smallest that an image can have: > 0 */
     double grad_scale;   /* multiplies every gradient that is written; a loss scale for float16, whose gradients of a
                             mean would underflow. Finite. */
+    fusedssim_objective objective;
+    fusedssim_mask_mode mask_mode;
+    double lambda_dssim;                 /* of OBJECTIVE_LOSS: 0 to 1 */
+    const struct fusedssim_tensor* mask; /* NULL: none. As many axes as x, each as long as that of x or 1, which stands
+                                            for all; FUSEDSSIM_BOOL, or the dtype of the arithmetic */
+    const double* taps;                  /* NULL: a Gaussian. Otherwise window_size taps, the same along each axis: not
+                                            negative, symmetric, and with a sum of 1 (within 1e-4; used as they are) */
 } fusedssim_params;
 
 #define FUSEDSSIM_PARAMS_DEFAULT \
-    {sizeof(fusedssim_params), FUSEDSSIM_PADDING_SAME, FUSEDSSIM_REDUCTION_MEAN, 11, 1.5, 0.01, 0.03, 1.0, 1.0}
+    {sizeof(fusedssim_params),   \
+     FUSEDSSIM_PADDING_SAME,     \
+     FUSEDSSIM_REDUCTION_MEAN,   \
+     11,                         \
+     1.5,                        \
+     0.01,                       \
+     0.03,                       \
+     1.0,                        \
+     1.0,                        \
+     FUSEDSSIM_OBJECTIVE_SSIM,   \
+     FUSEDSSIM_MASK_WEIGHT,      \
+     0.2,                        \
+     NULL,                       \
+     NULL}
 
 typedef int32_t fusedssim_device;
 enum { FUSEDSSIM_CPU = 0, FUSEDSSIM_CUDA = 1 };
@@ -189,7 +235,7 @@ typedef struct fusedssim_exec {
 
 #define FUSEDSSIM_EXEC_DEFAULT {sizeof(fusedssim_exec), FUSEDSSIM_CPU, 0, 0, NULL, NULL, 0}
 
-/* ---- The three operations ---------------------------------------------------------------------------------------- */
+/* ---- SSIM: the three operations ---------------------------------------------------------------------------------------- */
 
 /* x and y must agree in dtype and shape. `out` and `grad_out` have the dtype of the arithmetic (float32, or float64 for
  * float64 images), `grad_x` and `grad_y` the dtype and shape of x. */
@@ -198,7 +244,7 @@ typedef struct fusedssim_exec {
 typedef uint32_t fusedssim_grads;
 enum { FUSEDSSIM_GRAD_NONE = 0, FUSEDSSIM_GRAD_X = 1, FUSEDSSIM_GRAD_Y = 2 };
 
-/* out = SSIM of x and y, reduced as params says.
+/* out = SSIM of x and y (or the loss), reduced as params says.
  *
  * saved: NULL, or memory of exactly fusedssim_saved_size() bytes (on the device of x, aligned to 16 bytes), filled for a
  * later fusedssim_backward(): it spares that call to compute the statistics again. Where that size is 0, saving does not
@@ -231,6 +277,37 @@ FUSEDSSIM_API fusedssim_status fusedssim_backward(const fusedssim_params* params
 FUSEDSSIM_API fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, const fusedssim_tensor* scale,
                                                const fusedssim_tensor* grad);
 
+/* ---- MS-SSIM ------------------------------------------------------------------------------------------------------ */
+
+#define FUSEDSSIM_MAX_LEVELS 8
+
+/* The levels of multi-scale SSIM: Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image
+ * quality assessment" (2003). Per plane, with cs = 1 - 2 var_d / (var_s + var_d + 2 C2), the contrast and structure,
+ *
+ *     MS-SSIM = prod over the levels i, but the last, of max(mean cs_i, 0)^weights[i], times max(mean SSIM_last, 0)^weights[last]
+ *
+ * Level i + 1 has the images of level i, averaged over blocks of 2 elements along each spatial axis; an axis of odd size
+ * gets a zero at each end first. */
+typedef struct fusedssim_ms_params {
+    uint32_t struct_size;
+    int32_t levels; /* 1 to FUSEDSSIM_MAX_LEVELS */
+    double weights[FUSEDSSIM_MAX_LEVELS];
+} fusedssim_ms_params;
+
+#define FUSEDSSIM_MS_PARAMS_DEFAULT {sizeof(fusedssim_ms_params), 5, {0.0448, 0.2856, 0.3001, 0.2363, 0.1333, 0, 0, 0}}
+
+/* MS-SSIM and its gradients, as fusedssim_forward() and fusedssim_value_and_grad(); MEAN and SUM are over all planes, PER_IMAGE
+ * is the mean over C. params: no mask, OBJECTIVE_SSIM, another reduction than NONE. For padding VALID each spatial axis of x has
+ * more than (window_size - 1) 2^(levels - 1) elements. Where max(., 0) makes a level 0, so are the plane's value and gradient. */
+FUSEDSSIM_API fusedssim_status fusedssim_ms_forward(const fusedssim_params* params, const fusedssim_ms_params* ms,
+                                                    const fusedssim_exec* exec, const fusedssim_tensor* x,
+                                                    const fusedssim_tensor* y, const fusedssim_tensor* out);
+FUSEDSSIM_API fusedssim_status fusedssim_ms_value_and_grad(const fusedssim_params* params,
+                                                           const fusedssim_ms_params* ms, const fusedssim_exec* exec,
+                                                           const fusedssim_tensor* x, const fusedssim_tensor* y,
+                                                           const fusedssim_tensor* out, const fusedssim_tensor* grad_x,
+                                                           const fusedssim_tensor* grad_y);
+
 /* ---- Sizes ------------------------------------------------------------------------------------------------------- */
 
 typedef int32_t fusedssim_op;
@@ -246,6 +323,12 @@ enum {
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         fusedssim_op op, fusedssim_grads grads,
                                                         const fusedssim_tensor* x, size_t* bytes);
+
+/* The same for fusedssim_ms_forward() (grads: FUSEDSSIM_GRAD_NONE) and fusedssim_ms_value_and_grad(). */
+FUSEDSSIM_API fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params,
+                                                           const fusedssim_ms_params* ms, const fusedssim_exec* exec,
+                                                           fusedssim_grads grads, const fusedssim_tensor* x,
+                                                           size_t* bytes);
 
 /* Bytes that fusedssim_forward() saves for a backward that will write `grads`; 0 where saving does not pay. */
 FUSEDSSIM_API fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec,

@@ -9,6 +9,7 @@
 #include "cuda/backend.h"
 #include "error.h"
 #include "fusedssim/fusedssim.h"
+#include "ms_ssim.h"
 #include "problem.h"
 
 #define FUSEDSSIM_STRING_(x) #x
@@ -113,6 +114,28 @@ fusedssim_status fusedssim_backward(const fusedssim_params* params, const fuseds
     });
 }
 
+fusedssim_status fusedssim_ms_forward(const fusedssim_params* params, const fusedssim_ms_params* ms,
+                                      const fusedssim_exec* exec, const fusedssim_tensor* x, const fusedssim_tensor* y,
+                                      const fusedssim_tensor* out) {
+    return guarded([&] {
+        const fusedssim_exec e = read_exec(exec);
+        const Arguments a = {x, y, out, nullptr, nullptr, nullptr, nullptr, 0};
+        run(make_ms(read_params(params), read_ms_params(ms), e, a), e);
+    });
+}
+
+fusedssim_status fusedssim_ms_value_and_grad(const fusedssim_params* params, const fusedssim_ms_params* ms,
+                                             const fusedssim_exec* exec, const fusedssim_tensor* x,
+                                             const fusedssim_tensor* y, const fusedssim_tensor* out,
+                                             const fusedssim_tensor* grad_x, const fusedssim_tensor* grad_y) {
+    return guarded([&] {
+        const fusedssim_exec e = read_exec(exec);
+        if (!grad_x && !grad_y)
+            fail(FUSEDSSIM_INVALID_ARGUMENT, "grad_x and grad_y are both NULL, expected at least one");
+        run(make_ms(read_params(params), read_ms_params(ms), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
+    });
+}
+
 fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, const fusedssim_tensor* scale,
                                  const fusedssim_tensor* grad) {
     return guarded([&] {
@@ -132,6 +155,17 @@ fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const 
         const fusedssim_exec e = read_exec(exec);
         const Problem p = make_sizes(read_params(params), op, grads, x);
         *bytes = e.device == FUSEDSSIM_CUDA ? cuda::workspace_bytes(p) : 0;
+    });
+}
+
+fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, const fusedssim_ms_params* ms,
+                                             const fusedssim_exec* exec, fusedssim_grads grads,
+                                             const fusedssim_tensor* x, size_t* bytes) {
+    return guarded([&] {
+        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
+        const fusedssim_exec e = read_exec(exec);
+        const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x);
+        *bytes = e.device == FUSEDSSIM_CUDA ? ms_workspace_bytes(m, e.device) : 0;
     });
 }
 

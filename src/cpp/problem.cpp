@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
 
-fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
+fusedssim_tensor read_any_tensor(const fusedssim_tensor* tensor, const char* name) {
     fusedssim_tensor t{};
     read_struct(&t, sizeof t, sizeof t, tensor, name);
     if (t.reserved) fail(kInvalid, "%s.reserved = %d, expected 0", name, int(t.reserved));
@@ -26,6 +26,13 @@ fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
     for (int i = 0; i < t.ndim; ++i)
         if (t.shape[i] < 1)
             fail(kInvalid, "%s.shape[%d] = %lld, expected at least 1", name, i, static_cast<long long>(t.shape[i]));
+    return t;
+}
+
+fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
+    const fusedssim_tensor t = read_any_tensor(tensor, name);
+    if (t.dtype == FUSEDSSIM_BOOL)
+        fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = bool, expected float32, float64, float16 or bfloat16", name);
     return t;
 }
 
@@ -86,9 +93,23 @@ View group_view(const fusedssim_tensor& t) {
     return View{t.data, t.ndim > 0 ? t.stride[0] : 0, t.ndim > 1 ? t.stride[1] : 0, 0, 0, 0};
 }
 
-// Taps are computed in double, and sum to 1.
+// Those that are given, or a Gaussian, computed in double, that sums to 1.
 void fill_taps(Problem& p, const fusedssim_params& params) {
     double sum = 0;
+    if (params.taps) {
+        for (int i = 0; i < params.window_size; ++i) {
+            const double tap = params.taps[i], mirrored = params.taps[params.window_size - 1 - i];
+            if (!(tap >= 0) || !std::isfinite(tap))
+                fail(kInvalid, "params.taps[%d] = %g, expected a number >= 0", i, tap);
+            if (tap != mirrored)
+                fail(kInvalid, "params.taps[%d] = %g but params.taps[%d] = %g, expected a symmetric window", i, tap,
+                     params.window_size - 1 - i, mirrored);
+            sum += tap;
+        }
+        if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of params.taps is %g, expected 1", sum);
+        for (int k = 0; k <= p.radius; ++k) p.taps[k] = params.taps[p.radius + k];
+        return;
+    }
     for (int k = 0; k <= p.radius; ++k) {
         const double z = k / params.sigma;
         p.taps[k] = std::exp(-0.5 * z * z);
@@ -109,11 +130,51 @@ void check_params(const fusedssim_params& params) {
     if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
         fail(kInvalid, "params.window_size = %d, expected an odd number from 1 to %d", int(params.window_size),
              FUSEDSSIM_MAX_WINDOW_SIZE);
-    check_positive(params.sigma, "params.sigma");
+    if (!params.taps) check_positive(params.sigma, "params.sigma");
     check_positive(params.data_range, "params.data_range");
     for (const auto& [value, name] : {std::pair{params.k1, "params.k1"}, std::pair{params.k2, "params.k2"}})
         if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "%s = %g, expected a number >= 0", name, value);
     if (!std::isfinite(params.grad_scale)) fail(kInvalid, "params.grad_scale = %g is not finite", params.grad_scale);
+    if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM && params.objective != FUSEDSSIM_OBJECTIVE_LOSS)
+        fail(kInvalid, "params.objective = %d is not a fusedssim_objective", int(params.objective));
+    if (params.mask_mode != FUSEDSSIM_MASK_WEIGHT && params.mask_mode != FUSEDSSIM_MASK_NORMALIZED)
+        fail(kInvalid, "params.mask_mode = %d is not a fusedssim_mask_mode", int(params.mask_mode));
+    if (params.objective == FUSEDSSIM_OBJECTIVE_LOSS) {
+        if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
+            fail(kInvalid, "params.lambda_dssim = %g, expected a number from 0 to 1", params.lambda_dssim);
+        if (params.reduction == FUSEDSSIM_REDUCTION_NONE && params.padding == FUSEDSSIM_PADDING_VALID &&
+            params.lambda_dssim < 1)
+            fail(
+                kInvalid,
+                "params.reduction = NONE with padding VALID and params.lambda_dssim = %g, expected 1: |x - y| has more "
+                "elements than the map",
+                params.lambda_dssim);
+    }
+}
+
+// A mask for images like x; its data may be NULL if only sizes are asked for.
+void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor& x, bool needs_data) {
+    if (!params.mask) return;
+    const fusedssim_tensor t = read_any_tensor(params.mask, "params.mask");
+    const fusedssim_dtype arithmetic = arithmetic_dtype(x.dtype);
+    if (t.dtype != FUSEDSSIM_BOOL && t.dtype != arithmetic)
+        fail(FUSEDSSIM_INVALID_DTYPE, "params.mask.dtype = %s, expected bool or %s (the type of the arithmetic)",
+             dtype_name(t.dtype), dtype_name(arithmetic));
+    if (t.ndim != x.ndim)
+        fail(kInvalid, "params.mask.ndim = %d, expected %d (the axes of x)", int(t.ndim), int(x.ndim));
+    fusedssim_tensor broadcast = t;
+    for (int i = 0; i < t.ndim; ++i) {
+        if (t.shape[i] != 1 && t.shape[i] != x.shape[i])
+            fail(kInvalid, "params.mask.shape[%d] = %lld, expected %lld (the shape of x) or 1", i,
+                 static_cast<long long>(t.shape[i]), static_cast<long long>(x.shape[i]));
+        if (t.shape[i] == 1) broadcast.stride[i] = 0;
+    }
+    if (needs_data) require_data(t, "params.mask");
+    static char anything;
+    p.mask = spatial_view(broadcast);
+    if (!needs_data) p.mask.data = &anything;
+    p.mask_is_bool = t.dtype == FUSEDSSIM_BOOL;
+    p.is_normalized = params.mask_mode == FUSEDSSIM_MASK_NORMALIZED;
 }
 
 // All axes but the first are int in the kernels, with room for what they add to them.
@@ -178,8 +239,11 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
         p.groups = p.planes();
         p.planes_per_group = 1;
     }
-    p.is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
-    p.grad_factor = params.grad_scale / p.value_divisor();
+    p.reduction.is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
+    p.reduction.is_loss = params.objective == FUSEDSSIM_OBJECTIVE_LOSS;
+    p.reduction.ssim_weight = p.reduction.is_loss ? -params.lambda_dssim : 1;
+    p.reduction.l1_weight = p.reduction.is_loss ? 1 - params.lambda_dssim : 0;
+    p.grad_scale = params.grad_scale;
     p.upstream = kUpstreamOne;
     return p;
 }
@@ -215,6 +279,7 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
     require_dtype(c.y, "y", c.x.dtype, "the dtype of x");
     require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of x");
     c.problem = make_base(params, c.x);
+    set_mask(c.problem, params, c.x, true);
     require_data(c.x, "x");
     require_data(c.y, "y");
     c.problem.x = spatial_view(c.x);
@@ -253,6 +318,7 @@ void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor*
     require_no_self_overlap(t, "out");
     require_distinct(t, "out", c.x, "x");
     require_distinct(t, "out", c.y, "y");
+    if (t.data == c.problem.mask.data) fail(kInvalid, "out.data is also the data of params.mask");
     (params.reduction == FUSEDSSIM_REDUCTION_NONE ? c.problem.map : c.problem.value) = view;
 }
 
@@ -272,9 +338,9 @@ void set_grads(Checked& c, const Arguments& a) {
     Problem& p = c.problem;
     if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x");
     if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y");
-    void* const others[] = {p.grad_y.data, p.map.data, p.value.data, const_cast<void*>(p.grad_out.data), p.saved};
-    const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved"};
-    for (int i = 0; i < 5; ++i) {
+    void* const others[] = {p.grad_y.data, p.map.data, p.value.data, p.grad_out.data, p.saved, p.mask.data};
+    const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved", "params.mask"};
+    for (int i = 0; i < 6; ++i) {
         if (p.grad_x.data && p.grad_x.data == others[i]) fail(kInvalid, "grad_x.data is also the data of %s", names[i]);
         if (i && p.grad_y.data && p.grad_y.data == others[i])
             fail(kInvalid, "grad_y.data is also the data of %s", names[i]);
@@ -352,6 +418,7 @@ Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec
 Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x) {
     const fusedssim_tensor t = read_tensor(x, "x");
     Problem p = make_base(params, t);
+    set_mask(p, params, t, false);
     if (op < FUSEDSSIM_OP_FORWARD || op > FUSEDSSIM_OP_BACKWARD_SAVED)
         fail(kInvalid, "op = %d is not a fusedssim_op", int(op));
     if (grads & ~std::uint32_t(FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y))
@@ -367,6 +434,54 @@ Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_gr
         p.saved_grads = 2;
     }
     return p;
+}
+
+fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms) {
+    fusedssim_ms_params m = FUSEDSSIM_MS_PARAMS_DEFAULT;
+    read_struct(&m, sizeof m, 2 * sizeof(double), ms, "ms");
+    return m;
+}
+
+namespace {
+
+MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_tensor& x) {
+    if (ms.levels < 1 || ms.levels > FUSEDSSIM_MAX_LEVELS)
+        fail(kInvalid, "ms.levels = %d, expected 1 to %d", int(ms.levels), FUSEDSSIM_MAX_LEVELS);
+    MsProblem m{};
+    m.levels = ms.levels;
+    for (int i = 0; i < ms.levels; ++i) {
+        if (!(ms.weights[i] >= 0) || !std::isfinite(ms.weights[i]))
+            fail(kInvalid, "ms.weights[%d] = %g, expected a number >= 0", i, ms.weights[i]);
+        m.weights[i] = ms.weights[i];
+    }
+    if (params.reduction == FUSEDSSIM_REDUCTION_NONE)
+        fail(kInvalid, "params.reduction = NONE, expected another: MS-SSIM has no map");
+    if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
+        fail(kInvalid, "params.objective = LOSS, expected SSIM: MS-SSIM has no other");
+    if (params.mask) fail(kInvalid, "params.mask is given, expected NULL: MS-SSIM takes no mask");
+    const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
+    for (int i = 2; i < x.ndim && params.padding == FUSEDSSIM_PADDING_VALID; ++i)
+        if (x.shape[i] <= least)
+            fail(kInvalid,
+                 "x.shape[%d] = %lld, expected more than %lld: (window_size - 1) * 2^(levels - 1), padding valid", i,
+                 static_cast<long long>(x.shape[i]), static_cast<long long>(least));
+    return m;
+}
+
+}  // namespace
+
+MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
+                  const Arguments& a) {
+    MsProblem m = make_ms_base(params, ms, read_tensor(a.x, "x"));
+    m.first = a.grad_x || a.grad_y ? make_value_and_grad(params, exec, a) : make_forward(params, exec, a);
+    return m;
+}
+
+MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
+                        const fusedssim_tensor* x) {
+    MsProblem m = make_ms_base(params, ms, read_tensor(x, "x"));
+    m.first = make_sizes(params, grads ? FUSEDSSIM_OP_VALUE_AND_GRAD : FUSEDSSIM_OP_FORWARD, grads, x);
+    return m;
 }
 
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad) {

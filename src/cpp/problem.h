@@ -32,11 +32,20 @@ struct Problem {
     View grad_x, grad_y;  // where nothing is saved and only grad_y is wanted, x and y (and so these) are exchanged
     Upstream upstream;
 
-    // A group of planes has one value: the mean or the sum of SSIM. A map element's derivative is multiplied by grad_factor
-    // (1 / its group's elements for a mean, and grad_scale).
+    // A group of planes has one value, which `reduction` makes of its sums. With grad_scale, a map element's derivative is
+    // multiplied by ssim_factor(), that of |x - y| at an element by l1_factor(); with a mask and a mean both are then still
+    // to be divided by the sum of the group's mask, over the map or over all elements.
     std::int64_t groups, planes_per_group;
-    bool is_mean;
-    double grad_factor;
+    Reduction reduction;
+    double grad_scale;
+
+    View mask;           // data NULL: none; strides are 0 where it is broadcast
+    bool mask_is_bool;   // bytes; otherwise of the type of the arithmetic
+    bool is_normalized;  // windows see nothing that the mask excludes
+
+    // Gradients of the pooled images, contiguous and of the type of the arithmetic, to be handed down: element p gets that of
+    // pooled element (p + size % 2) / 2, over pooled_elements(). NULL: none.
+    View coarse_x, coarse_y;
 
     // Partial maps (to be) saved, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
     void* saved;
@@ -47,10 +56,16 @@ struct Problem {
     FUSEDSSIM_MATH std::int64_t counted() const {  // map elements of a plane
         return std::int64_t(is_3d ? depth - 2 * crop : 1) * (height - 2 * crop) * (width - 2 * crop);
     }
-    // The value of a group: base - 2 * (its sum of DSSIM) / divisor. A division: 49 * (1 / 49.0) is not 1.
-    FUSEDSSIM_MATH double value_base() const { return is_mean ? 1 : group_elements(); }
-    FUSEDSSIM_MATH double value_divisor() const { return is_mean ? group_elements() : 1; }
-    FUSEDSSIM_MATH double group_elements() const { return double(planes_per_group) * double(counted()); }
+    // Elements of a group: of the map, and of the images.
+    FUSEDSSIM_MATH double map_elements() const { return double(planes_per_group) * double(counted()); }
+    FUSEDSSIM_MATH double image_elements() const { return double(planes_per_group) * double(volume()); }
+    FUSEDSSIM_MATH double ssim_factor() const {
+        return reduction.ssim_weight * grad_scale / (reduction.is_mean && !mask.data ? map_elements() : 1);
+    }
+    FUSEDSSIM_MATH double l1_factor() const {
+        return reduction.l1_weight * grad_scale / (reduction.is_mean && !mask.data ? image_elements() : 1);
+    }
+    FUSEDSSIM_MATH int pooled_elements() const { return is_3d ? 8 : 4; }
     FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
 
@@ -84,6 +99,40 @@ struct ScaleProblem {
     double factor;
 };
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad);
+
+// MS-SSIM: its first level, and what tells the others from it.
+struct MsProblem {
+    Problem first;  // value: where MS-SSIM goes; groups: those of the reduction
+    int levels;
+    double weights[FUSEDSSIM_MAX_LEVELS];
+};
+fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms);
+MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
+                  const Arguments& a);
+MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
+                        const fusedssim_tensor* x);
+
+// The average of blocks of 2 elements along each spatial axis, after a zero at each end of axes of odd size.
+struct PoolProblem {
+    bool is_3d;
+    fusedssim_dtype dtype;  // of `in`; `out` has that of the arithmetic
+    std::int64_t images, channels;
+    int depth, height, width;  // of `in`
+    View in, out;
+};
+
+// MS-SSIM of each plane, from the means of its levels.
+struct CombineProblem {
+    fusedssim_dtype dtype;  // of the arithmetic
+    std::int64_t images, channels;
+    std::int64_t groups, planes_per_group;
+    bool is_mean;
+    int levels;
+    double weights[FUSEDSSIM_MAX_LEVELS];
+    const void* means;  // [levels, planes]
+    void* upstream;     // [levels, planes], the derivatives of the values by the means (out); may be NULL
+    View value;         // (out); data may be NULL
+};
 
 // The struct_size of a caller's structure, which this library knows to have `size` bytes.
 std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name);

@@ -88,7 +88,12 @@ static void layout(void) {
     CHECK(offsetof(fusedssim_tensor, shape) == 24);
     CHECK(offsetof(fusedssim_tensor, stride) == 64);
 
-    CHECK(sizeof(fusedssim_params) == 56);
+    CHECK(sizeof(fusedssim_params) == 88);
+    CHECK(offsetof(fusedssim_params, objective) == 56);
+    CHECK(offsetof(fusedssim_params, lambda_dssim) == 64);
+    CHECK(offsetof(fusedssim_params, mask) == 72);
+    CHECK(offsetof(fusedssim_params, taps) == 80);
+    CHECK(sizeof(fusedssim_ms_params) == 72);
     CHECK(offsetof(fusedssim_params, padding) == 4);
     CHECK(offsetof(fusedssim_params, reduction) == 8);
     CHECK(offsetof(fusedssim_params, window_size) == 12);

@@ -26,12 +26,18 @@ constexpr const char* dtype_name(fusedssim_dtype dtype) {
         case FUSEDSSIM_FLOAT64: return "float64";
         case FUSEDSSIM_FLOAT16: return "float16";
         case FUSEDSSIM_BFLOAT16: return "bfloat16";
+        case FUSEDSSIM_BOOL: return "bool";
         default: return nullptr;
     }
 }
 
 constexpr std::size_t dtype_size(fusedssim_dtype dtype) {
-    return dtype == FUSEDSSIM_FLOAT64 ? 8 : dtype == FUSEDSSIM_FLOAT32 ? 4 : 2;
+    switch (dtype) {
+        case FUSEDSSIM_FLOAT64: return 8;
+        case FUSEDSSIM_FLOAT32: return 4;
+        case FUSEDSSIM_BOOL: return 1;
+        default: return 2;
+    }
 }
 
 // The type in which images of `dtype` are computed, and that of `out` and `grad_out`.

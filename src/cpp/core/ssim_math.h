@@ -131,4 +131,24 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& g
     }
 }
 
+// How the sums of a group become its value.
+struct Reduction {
+    int is_mean;
+    int is_loss;                    // the base is 0 instead of that of SSIM
+    double ssim_weight, l1_weight;  // of SSIM (1; in a loss -lambda) and of |x - y|
+};
+
+// The value of a group from its sums of DSSIM and |x - y|, and from how many elements they have (or from the sums of the
+// mask there). A division: 49 * (1 / 49.0) is not 1.
+FUSEDSSIM_MATH double reduced_value(const Reduction& r, double dssim, double l1, double map_elements,
+                                    double image_elements) {
+    if (r.is_mean) {
+        dssim /= map_elements;
+        l1 /= image_elements;
+    }
+    const double base = r.is_loss ? 0 : r.is_mean ? (map_elements > 0 ? 1 : map_elements / map_elements) : map_elements;
+    const double ssim = base - 2 * r.ssim_weight * dssim;
+    return r.l1_weight != 0 ? ssim + r.l1_weight * l1 : ssim;
+}
+
 }  // namespace fusedssim

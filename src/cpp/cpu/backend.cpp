@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/ms_ssim.h"
 #include "cpu/kernels.h"
 #include "error.h"
 #if defined(FUSEDSSIM_HAVE_X86_ISAS)
@@ -133,7 +134,7 @@ void write_values(const Problem& p, const Tiling& t, const std::vector<double>& 
     for (std::int64_t group = 0; group < p.groups; ++group) {
         double dssim = 0;
         for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) dssim += sums[std::size_t(i)];
-        const double value = p.value_base() - 2 * dssim / p.value_divisor();
+        const double value = reduced_value(p.reduction, dssim, 0, p.map_elements(), p.image_elements());
         // A group is everything, an image, or a plane: its first plane tells where its value goes.
         const std::int64_t plane = group * p.planes_per_group;
         const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;
@@ -151,6 +152,8 @@ const char* isa() { return kernels().name; }
 int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
 
 void run(const Problem& p, int threads) {
+    if (p.mask.data || p.reduction.is_loss || p.coarse_x.data)
+        fail(FUSEDSSIM_INTERNAL_ERROR, "masks, losses and MS-SSIM are not there yet on the CPU");
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
     const int available = thread_count(threads, elements, elements);
@@ -189,6 +192,32 @@ void scale(const ScaleProblem& p, int threads) {
     on_threads(thread_count(threads, planes, planes * p.depth * p.height * p.width / 8), [&] {
         for (std::int64_t plane; (plane = next.fetch_add(1)) < planes;) k.scale(p, plane);
     });
+}
+
+void pool(const PoolProblem&, int) { fail(FUSEDSSIM_INTERNAL_ERROR, "MS-SSIM is not there yet on the CPU"); }
+
+void combine(const CombineProblem& p) {
+    const auto with = [&](auto zero) {
+        using A = decltype(zero);
+        const std::int64_t planes = p.images * p.channels;
+        for (std::int64_t group = 0; group < p.groups; ++group) {
+            double sum = 0;
+            for (std::int64_t i = 0; i < p.planes_per_group; ++i) {
+                const std::int64_t plane = group * p.planes_per_group + i;
+                sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, planes,
+                               p.is_mean ? 1 / double(p.planes_per_group) : 1.0,
+                               p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
+            }
+            const std::int64_t plane = group * p.planes_per_group;
+            if (p.value.data)
+                static_cast<A*>(p.value.data)[plane / p.channels * p.value.n + plane % p.channels * p.value.c] =
+                    A(p.is_mean ? sum / double(p.planes_per_group) : sum);
+        }
+    };
+    if (p.dtype == FUSEDSSIM_FLOAT64)
+        with(double());
+    else
+        with(float());
 }
 
 }  // namespace fusedssim::cpu

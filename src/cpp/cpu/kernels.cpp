@@ -339,7 +339,7 @@ public:
         middle_x = inner_x - (G ? p.radius : 0);
         outer_y = middle_y - halo_y;
         outer_x = middle_x - p.radius;
-        scale = A(p.grad_factor * kGradientFactor);
+        scale = A(p.ssim_factor() * kGradientFactor);
         if (G && p.upstream == kUpstreamPlane) scale *= *grad_out.template at<const A>(0, 0, 0);
     }
 

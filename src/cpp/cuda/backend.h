@@ -14,6 +14,8 @@ std::size_t workspace_bytes(const Problem& p);
 
 void run(const Problem& p, const fusedssim_exec& exec);
 void scale(const ScaleProblem& p, const fusedssim_exec& exec);
+void pool(const PoolProblem& p, const fusedssim_exec& exec);
+void combine(const CombineProblem& p, const fusedssim_exec& exec);
 
 // The CUDA fields of `info`.
 void fill_info(fusedssim_info& info);

@@ -14,6 +14,8 @@ constexpr char kProblem[] =
 std::size_t workspace_bytes(const Problem&) { fail(FUSEDSSIM_CUDA_UNAVAILABLE, "%s", kProblem); }
 void run(const Problem&, const fusedssim_exec&) { fail(FUSEDSSIM_CUDA_UNAVAILABLE, "%s", kProblem); }
 void scale(const ScaleProblem&, const fusedssim_exec&) { fail(FUSEDSSIM_CUDA_UNAVAILABLE, "%s", kProblem); }
+void pool(const PoolProblem&, const fusedssim_exec&) { fail(FUSEDSSIM_CUDA_UNAVAILABLE, "%s", kProblem); }
+void combine(const CombineProblem&, const fusedssim_exec&) { fail(FUSEDSSIM_CUDA_UNAVAILABLE, "%s", kProblem); }
 
 void fill_info(fusedssim_info& info) {
     info.cuda_architectures = "";

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+//
+// MS-SSIM: which problems of SSIM it consists of, and the memory between them.
+//
+//     level 0   x, y ----> means of cs ------+--> MS-SSIM, and its derivatives by the means --> gradient of level 0
+//                | pool                       |                     |                                ^ handed down
+//     level 1   x, y ----> means of cs ------+                     +----------------------> gradient of level 1
+//                | pool                       |                     |                                ^
+//     last      x, y ----> means of SSIM ----+                     +----------------------> gradient of the last level
+//
+// Gradients go from the last level to the first, each in one pass that weights its own part and adds that of the level above.
+#include "ms_ssim.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "core/dtype.h"
+#include "cpu/backend.h"
+#include "cuda/backend.h"
+
+namespace fusedssim {
+
+namespace {
+
+struct Backend {
+    const fusedssim_exec& exec;
+
+    bool is_cuda() const { return exec.device == FUSEDSSIM_CUDA; }
+    void run(const Problem& p) const { is_cuda() ? cuda::run(p, exec) : cpu::run(p, exec.cpu_threads); }
+    void pool(const PoolProblem& p) const { is_cuda() ? cuda::pool(p, exec) : cpu::pool(p, exec.cpu_threads); }
+    void combine(const CombineProblem& p) const { is_cuda() ? cuda::combine(p, exec) : cpu::combine(p); }
+};
+
+// Where everything lies in the workspace, in bytes from its beginning.
+struct Layout {
+    struct Level {
+        std::size_t x, y, grad_x, grad_y;  // of levels from the second on
+    } levels[FUSEDSSIM_MAX_LEVELS];
+    std::size_t means, upstream;
+    std::size_t inner;  // the workspace of one problem
+    std::size_t total;
+};
+
+// Level `level` of m, with everything but the pointers. All levels but the first are of the type of the arithmetic.
+Problem make_level(const MsProblem& m, int level) {
+    Problem p = m.first;
+    for (int i = 0; i < level; ++i) {
+        p.depth = p.is_3d ? (p.depth + 1) / 2 : 1;
+        p.height = (p.height + 1) / 2;
+        p.width = (p.width + 1) / 2;
+    }
+    if (level > 0) p.dtype = arithmetic_dtype(p.dtype);
+    // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
+    if (level + 1 < m.levels) p.c1x2 = std::numeric_limits<double>::infinity();
+    p.groups = p.planes();
+    p.planes_per_group = 1;
+    p.reduction.is_mean = 1;
+    return p;
+}
+
+Problem without_grads(Problem p) {
+    p.grad_x.data = p.grad_y.data = nullptr;
+    return p;
+}
+Problem without_value(Problem p) {
+    p.value.data = nullptr;
+    return p;
+}
+
+View contiguous(const Problem& p, void* data) {
+    const std::int64_t row = p.width, slice = row * p.height, plane = slice * p.depth;
+    return {data, p.channels * plane, plane, p.is_3d ? slice : 0, row, 1};
+}
+
+Layout plan(const MsProblem& m, fusedssim_device device) {
+    Layout l{};
+    const auto take = [&](std::size_t bytes) {
+        const std::size_t at = l.total;
+        l.total += (bytes + 255) / 256 * 256;
+        return at;
+    };
+    const std::size_t size = dtype_size(arithmetic_dtype(m.first.dtype));
+    const auto means_bytes = std::size_t(m.levels) * std::size_t(m.first.planes()) * size;
+    const int grads = m.first.grads();
+    l.means = take(means_bytes);
+    if (grads) l.upstream = take(means_bytes);
+    std::size_t inner = 0;
+    for (int i = 0; i < m.levels; ++i) {
+        Problem p = make_level(m, i);
+        p.value.data = &l;  // run() will have a place for it
+        const std::size_t image = std::size_t(p.planes()) * std::size_t(p.volume()) * size;
+        if (i > 0) {
+            l.levels[i].x = take(image);
+            l.levels[i].y = take(image);
+            if (grads > 0) l.levels[i].grad_x = take(image);
+            if (grads > 1) l.levels[i].grad_y = take(image);
+        }
+        if (device == FUSEDSSIM_CUDA)
+            inner = std::max({inner, cuda::workspace_bytes(without_grads(p)), cuda::workspace_bytes(without_value(p))});
+    }
+    l.inner = take(inner);
+    return l;
+}
+
+}  // namespace
+
+std::size_t ms_workspace_bytes(const MsProblem& m, fusedssim_device device) { return plan(m, device).total; }
+
+void run(const MsProblem& m, const fusedssim_exec& exec) {
+    const Layout layout = plan(m, exec.device);
+    std::unique_ptr<unsigned char[]> host;
+    unsigned char* memory;
+    fusedssim_exec inner = exec;
+    if (exec.device == FUSEDSSIM_CUDA) {
+        require_workspace(exec, layout.total);
+        memory = static_cast<unsigned char*>(exec.workspace);
+        inner.workspace = memory + layout.inner;
+        inner.workspace_bytes = layout.total - layout.inner;
+    } else {
+        host.reset(new unsigned char[layout.total]);
+        memory = host.get();
+    }
+    const Backend backend{inner};
+    const std::int64_t planes = m.first.planes();
+    const std::size_t size = dtype_size(arithmetic_dtype(m.first.dtype));
+    const int grads = m.first.grads();
+    const auto of_level = [&](std::size_t at, int level) { return memory + at + std::size_t(level) * planes * size; };
+
+    Problem levels[FUSEDSSIM_MAX_LEVELS];
+    for (int i = 0; i < m.levels; ++i) {
+        Problem& p = levels[i] = make_level(m, i);
+        if (i > 0) {
+            p.x = contiguous(p, memory + layout.levels[i].x);
+            p.y = contiguous(p, memory + layout.levels[i].y);
+            if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
+            if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
+            const Problem& finer = levels[i - 1];
+            PoolProblem pool{p.is_3d,      finer.dtype, p.images, p.channels, finer.depth,
+                             finer.height, finer.width, finer.x,  p.x};
+            backend.pool(pool);
+            pool.in = finer.y;
+            pool.out = p.y;
+            backend.pool(pool);
+        }
+        p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
+        backend.run(without_grads(p));
+    }
+
+    CombineProblem combine{};
+    combine.dtype = arithmetic_dtype(m.first.dtype);
+    combine.images = m.first.images;
+    combine.channels = m.first.channels;
+    combine.groups = m.first.groups;
+    combine.planes_per_group = m.first.planes_per_group;
+    combine.is_mean = m.first.reduction.is_mean;
+    combine.levels = m.levels;
+    for (int i = 0; i < m.levels; ++i) combine.weights[i] = m.weights[i];
+    combine.means = memory + layout.means;
+    combine.upstream = grads ? memory + layout.upstream : nullptr;
+    combine.value = m.first.value;
+    backend.combine(combine);
+
+    for (int i = m.levels - 1; grads && i >= 0; --i) {
+        Problem p = without_value(levels[i]);
+        p.upstream = kUpstreamPlane;
+        p.grad_out = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
+        // grad_scale comes in once, at the level that writes the result.
+        p.grad_scale = i == 0 ? m.first.grad_scale : 1;
+        if (i + 1 < m.levels) {
+            p.coarse_x = levels[i + 1].grad_x;
+            p.coarse_y = levels[i + 1].grad_y;
+        }
+        backend.run(p);
+    }
+}
+
+}  // namespace fusedssim

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
+from . import _core
 
-from . import _native
+version = _core.version
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Info:
     Attributes:
         version: of the native library.
         library_path: the file that is loaded.
-        torch_version: of the torch in use.
+        torch_version: of the torch in use; empty if there is none.
         cuda_built: whether the library has CUDA code.
         cuda_architectures: for instance ``("sm_80", "sm_90", "compute_120")``; ``compute_*`` serves newer GPUs.
         cuda_compiler: what compiled that code.
@@ -67,11 +69,16 @@ class Info:
 
 def info() -> Info:
     """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
-    native = _native.info()
+    torch_version = ""
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch_version = torch.__version__
+    native = _core.info()
     return Info(
         version=native["version"],
         library_path=native["library_path"],
-        torch_version=torch.__version__,
+        torch_version=torch_version,
         cuda_built=native["cuda_built"],
         cuda_architectures=tuple(native["cuda_architectures"].split()),
         cuda_compiler=native["cuda_compiler"],
@@ -91,3 +98,9 @@ def info() -> Info:
         cpu_isa=native["cpu_isa"],
         cpu_threads=native["cpu_threads"],
     )
+
+
+def install_dir() -> Path:
+    """The folder with the C library: its ``include``, ``lib`` and ``lib/cmake``."""
+    # From the extension module's place and not the package's: in an editable install the two differ.
+    return Path(_core.__file__).parent

@@ -54,8 +54,8 @@ def expect(condition: object, text: str) -> None:
         raise Failure(text)
 
 
-def check(wheels: list[Path], pythons: dict[str, list[Path]], *, complete: bool) -> None:
-    """Checks each wheel; `pythons` are those to install it into, by the first tag of its name.
+def check(wheels: list[Path], pythons: list[Path], *, complete: bool) -> None:
+    """Checks each wheel, and installs it into those of `pythons` that it is for.
 
     `complete`: the wheels are a whole release for one machine.
     """
@@ -65,8 +65,9 @@ def check(wheels: list[Path], pythons: dict[str, list[Path]], *, complete: bool)
     for wheel in wheels:
         try:
             tags.append(check_file(wheel, complete=complete))
-            for python in pythons.get(tags[-1].split("-")[0], []):
-                check_installed(wheel, python)
+            for python in pythons:
+                if is_for(tags[-1], python):
+                    check_installed(wheel, python)
         except Failure as failure:
             sys.exit(f"{wheel.name}: {failure}")
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB, all right", flush=True)
@@ -143,6 +144,13 @@ def check_object(data: bytes, *, soname: list[str] | None, runpath: list[str], e
 
 
 # ---- Installed -------------------------------------------------------------------------------------------------------
+
+
+def is_for(tag: str, python: Path) -> bool:
+    query = "import sys; print('cp%d%d' % sys.version_info[:2])"
+    own = subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+    wanted, abi = tag.split("-")
+    return own == wanted or (abi == "abi3" and int(own[2:]) >= int(wanted[2:]))
 
 
 def check_installed(wheel: Path, python: Path) -> None:

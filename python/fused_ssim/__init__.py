@@ -16,29 +16,42 @@ from ._info import version as _version
 # torch is imported by the first use of a name that needs it, so that `fused_ssim.array` never loads it. Where it is
 # loaded already, nothing is put off.
 if TYPE_CHECKING or "torch" in sys.modules:
+    from ._losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
+    from ._msssim import MS_SSIM, SSIM, ms_ssim, ssim
     from .functional import (
         FusedSSIMMap,
         allowed_padding,
         fused_ssim,
         fused_ssim2d,
         fused_ssim3d,
+        photometric_loss,
+        ssim_map,
         value_and_grad,
     )
 
 # The modules that hold those names.
-_NEED_TORCH = ("functional",)
+_NEED_TORCH = ("functional", "_losses", "_msssim")
 
 __version__ = _version()
 
 __all__ = [
+    "MS_SSIM",
+    "SSIM",
     "CudaDevice",
     "FusedSSIMMap",
     "Info",
+    "MSSSIMLoss",
+    "PhotometricLoss",
+    "SSIMLoss",
     "allowed_padding",
     "fused_ssim",
     "fused_ssim2d",
     "fused_ssim3d",
     "info",
+    "ms_ssim",
+    "photometric_loss",
+    "ssim",
+    "ssim_map",
     "value_and_grad",
 ]
 
@@ -50,7 +63,7 @@ def __getattr__(name: str) -> Any:
             if name in public:
                 globals()[name] = public[name]
                 return public[name]
-    elif name in (*_NEED_TORCH, "array"):
+    elif name in ("array", "functional"):
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

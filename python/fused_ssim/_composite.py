@@ -186,3 +186,34 @@ def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Ten
     if not axes:
         return values
     return values.mean(axes) if weight is None else values.sum(axes) / weight.sum(axes)
+
+
+# ---- Derivatives -----------------------------------------------------------------------------------------------------
+
+
+def gradients(
+    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """The gradients of ``(grad_out * ssim(...)).sum()``, themselves differentiable."""
+    _, pull_back = torch.func.vjp(lambda x, y: ssim(x, y, mask, settings), img1, img2)
+    grad1, grad2 = pull_back(grad_out)
+    return grad1, grad2
+
+
+def second_derivative(
+    grad_out: Tensor,
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    settings: Settings,
+    grad_grad1: Tensor | None,
+    grad_grad2: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of ``(grad_grad1 * grad1 + grad_grad2 * grad2).sum()`` by ``grad_out`` and by both images."""
+    _, pull_back = torch.func.vjp(lambda g, x, y: gradients(g, x, y, mask, settings), grad_out, img1, img2)
+    upstream = (
+        torch.zeros_like(img1) if grad_grad1 is None else grad_grad1,
+        torch.zeros_like(img2) if grad_grad2 is None else grad_grad2,
+    )
+    by_grad_out, by_img1, by_img2 = pull_back(upstream)
+    return by_grad_out, by_img1, by_img2

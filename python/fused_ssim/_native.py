@@ -43,6 +43,9 @@ _DTYPES: dict[torch.dtype, int] = {
 
 _DEVICES: dict[str, int] = {"cpu": _core.CPU, "cuda": _core.CUDA}
 
+MAX_WINDOW_SIZE: int = _core.MAX_WINDOW_SIZE
+MAX_LEVELS: int = _core.MAX_LEVELS
+
 version = _core.version
 info = _core.info
 
@@ -160,7 +163,18 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
     return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
 
 
+def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) -> bool:
+    """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one."""
+    if dtype1 == dtype2 or device.type not in _DEVICES or not {dtype1, dtype2} <= _DTYPES.keys():
+        return False
+    return torch.is_autocast_enabled(device.type)
+
+
 # ---- Plans -----------------------------------------------------------------------------------------------------------
+
+
+class NoPlanError(Exception):
+    """The images cannot be computed with as they are: they have no memory, or autocast is to convert them."""
 
 
 @lru_cache(maxsize=512)
@@ -178,6 +192,8 @@ def _plan(
     stride2: tuple[int, ...],
     mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
 ) -> Plan:
+    if device1.type == "meta" or is_promoted(device1, dtype1, dtype2):
+        raise NoPlanError
     check_images(settings.names, spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
     if device1.type not in _DEVICES:
         raise ValueError(f"{settings.names[0]}.device = {device1}; expected a tensor on cpu or cuda")
@@ -277,7 +293,7 @@ class Plan:
         self.saved_bytes = core.saved_bytes
         unsafe = mask is not None and dtype == torch.float16 and settings.reduction != "sum"
         self.eager = self.saved_bytes == 0 and settings.reduction != "none" and not unsafe
-        self.grad_scale, self._undo_grad_scale = _grad_scale(settings, dtype, shape)
+        self.grad_scale, self._undo_grad_scale = grad_scale(settings, dtype, shape)
 
     # Each method spells out its call: one shared helper would cost more than what it shares.
 
@@ -381,6 +397,16 @@ class Plan:
         )
         return grad1, grad2
 
+    def gradients(
+        self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None, grad_out: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The same as :meth:`backward`, in the way in which a first backward came by them: with the same bits."""
+        if not self.eager:
+            return self.backward(img1, img2, mask, saved, grad_out)
+        _, grad1, grad2 = self.value_and_grad(img1, img2, mask, self.grad_scale)
+        self.scale(grad_out, grad1, grad2)
+        return grad1, grad2
+
     def _empty_out(self, image: Tensor) -> Tensor:
         shape = self._out_shape
         return image.new_empty(shape) if self._same_dtype else image.new_empty(shape, dtype=self.arithmetic)
@@ -409,7 +435,7 @@ def _map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[1], *(size - crop for size in shape[2:]))
 
 
-def _grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
+def grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
     """The scale under which an eager gradient is stored, and the factor that undoes it.
 
     The gradient of a mean over a million pixels is below the range of float16 unless the loss is scaled, and how it

@@ -22,8 +22,6 @@ MASK_MODES = ("weight", "normalized")
 # Wang, Simoncelli and Bovik 2003: the weights of the five scales of MS-SSIM, finest first.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
-_MAX_WINDOW_SIZE = 33
-
 
 @dataclass(frozen=True, eq=False)  # compared by identity: a cheap key of the plan cache
 class Settings:
@@ -119,7 +117,7 @@ def _settings(
         raise _NotPlainError
     k1, k2 = _pair("K", K)
     if window_size.bit_length() > 31:  # the native library sees 32 bits
-        raise ValueError(f"window_size = {window_size}, expected an odd number from 1 to {_MAX_WINDOW_SIZE}")
+        raise ValueError(f"window_size = {window_size}, expected an odd number from 1 to 33")
     return Settings(
         padding=_choice("padding", padding, PADDINGS),
         reduction=_choice("reduction", reduction, REDUCTIONS),

@@ -86,6 +86,9 @@ int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
     return int(std::min<std::int64_t>(asked ? asked : default_threads(), limit));
 }
 
+// What a tile's windows may take of the second-level cache.
+constexpr std::size_t kCacheBytes = 1280 * 1024;
+
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // Equal tiles of at most `most` elements, and whole cache lines of float32 if there are several.
@@ -101,16 +104,25 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     t.columns = p.width;
     t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
     t.tiles_x = ceil_div(t.columns, t.tile_columns);
-    // The fewest tiles, and so the least halo, whose rings stay in the second-level cache.
-    const std::size_t cache = 1024 * 1024;
+    // The fewest tiles, and so the least halo, whose windows stay in the second-level cache, and whose scratch memory is
+    // small beside the images.
+    const std::size_t element = dtype_size(arithmetic_dtype(p.dtype));
+    const auto image = std::size_t(p.planes() * p.volume()) * element;
+    const std::size_t share = image / (p.grads() ? 6 : 12) / std::size_t(threads);
+    const auto is_too_large = [&] {
+        const std::size_t scratch = k.scratch_bytes(p, t);
+        const std::size_t window = std::size_t(2 * p.radius + 1) * std::size_t(t.tile_rows + 4 * p.radius) *
+                                   std::size_t(t.tile_columns + 4 * p.radius) * 2 * element;
+        return (t.tile_rows > 16 && scratch + window > kCacheBytes) || (t.tile_rows > 12 && scratch > share);
+    };
     do {
         ++t.tiles_y;
         t.tile_rows = ceil_div(t.rows, t.tiles_y);
-    } while (t.tile_rows > 16 && k.scratch_bytes(p, t) > cache);
+    } while (is_too_large());
     t.tiles_y = ceil_div(t.rows, t.tile_rows);
     // Chunks, if there are too few tiles for the threads; each pays for its halo.
     const std::int64_t tiles = p.planes() * t.tiles_y * t.tiles_x;
-    const int halo = p.grads() ? 2 * p.radius : p.radius;
+    const int halo = p.grads() ? 2 * p.radius : 0;
     std::int64_t least = 0;
     for (int chunks = 1; chunks <= std::max(1, std::min(4 * threads, t.length / 8)); ++chunks) {
         const int chunk = ceil_div(t.length, chunks);
@@ -129,12 +141,42 @@ struct AlignedDelete {
     void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
 };
 
-void write_values(const Problem& p, const Tiling& t, const std::vector<double>& sums) {
+// The sums of the mask in each group. Planes that broadcasting makes equal are read once.
+std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads) {
+    const std::int64_t images = p.mask.n ? p.images : 1, channels = p.mask.c ? p.channels : 1;
+    const int length = p.is_3d ? p.depth : p.height;
+    std::vector<MaskSums> slices(std::size_t(images * channels * length)), groups(std::size_t(p.groups));
+    std::atomic<std::int64_t> next{0};
+    on_threads(thread_count(threads, images * channels * length, images * channels * p.volume() / 8), [&] {
+        for (std::int64_t i; (i = next.fetch_add(1)) < images * channels * length;) {
+            const std::int64_t plane = i / length, n = plane / channels, c = plane % channels;
+            slices[std::size_t(i)] = k.sum_mask(p, n * p.channels + c, int(i % length));
+        }
+    });
+    for (std::int64_t plane = 0; plane < p.planes(); ++plane) {
+        MaskSums& group = groups[std::size_t(plane / p.planes_per_group)];
+        const std::int64_t n = plane / p.channels % images, c = plane % p.channels % channels;
+        for (std::int64_t i = (n * channels + c) * length; i < (n * channels + c + 1) * length; ++i) {
+            group.map += slices[std::size_t(i)].map;
+            group.image += slices[std::size_t(i)].image;
+        }
+    }
+    return groups;
+}
+
+void write_values(const Work& w) {
+    const Problem& p = w.problem;
+    const Tiling& t = w.tiling;
     const std::int64_t per_group = p.planes_per_group * t.tiles_y * t.tiles_x * t.length;
     for (std::int64_t group = 0; group < p.groups; ++group) {
-        double dssim = 0;
-        for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) dssim += sums[std::size_t(i)];
-        const double value = reduced_value(p.reduction, dssim, 0, p.map_elements(), p.image_elements());
+        double dssim = 0, l1 = 0;
+        for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) {
+            dssim += w.sums[i].dssim;
+            l1 += w.sums[i].l1;
+        }
+        const double map_elements = w.mask_sums ? w.mask_sums[group].map : p.map_elements();
+        const double image_elements = w.mask_sums ? w.mask_sums[group].image : p.image_elements();
+        const double value = reduced_value(p.reduction, dssim, l1, map_elements, image_elements);
         // A group is everything, an image, or a plane: its first plane tells where its value goes.
         const std::int64_t plane = group * p.planes_per_group;
         const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;
@@ -152,15 +194,16 @@ const char* isa() { return kernels().name; }
 int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
 
 void run(const Problem& p, int threads) {
-    if (p.mask.data || p.reduction.is_loss || p.coarse_x.data)
-        fail(FUSEDSSIM_INTERNAL_ERROR, "masks, losses and MS-SSIM are not there yet on the CPU");
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
     const int available = thread_count(threads, elements, elements);
     const Tiling t = make_tiling(p, k, available);
-    std::vector<double> sums(std::size_t(p.planes() * t.tiles_y * t.tiles_x * t.length), 0.0);
-    const std::size_t bytes = k.scratch_bytes(p, t);
     // All memory comes before the first result: a call that fails has written nothing.
+    std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_y * t.tiles_x * t.length) : 0);
+    std::vector<MaskSums> mask_sums;
+    if (p.mask.data && !p.map.data && p.upstream != kUpstreamMap) mask_sums = sum_masks(p, k, available);
+    const Work work{p, t, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};
+    const std::size_t bytes = k.scratch_bytes(p, t);
     const int workers = thread_count(available, t.tasks, elements);
     const std::size_t stride = (bytes + 63) / 64 * 64;
     const std::unique_ptr<char, AlignedDelete> all_scratch(
@@ -179,10 +222,10 @@ void run(const Problem& p, int threads) {
             rest /= t.tiles_x;
             task.tile_y = int(rest % t.tiles_y);
             task.plane = rest / t.tiles_y;
-            k.run(p, t, task, scratch, sums.data());
+            k.run(work, task, scratch);
         }
     });
-    if (p.value.data) write_values(p, t, sums);
+    if (p.value.data) write_values(work);
 }
 
 void scale(const ScaleProblem& p, int threads) {
@@ -194,7 +237,14 @@ void scale(const ScaleProblem& p, int threads) {
     });
 }
 
-void pool(const PoolProblem&, int) { fail(FUSEDSSIM_INTERNAL_ERROR, "MS-SSIM is not there yet on the CPU"); }
+void pool(const PoolProblem& p, int threads) {
+    const Kernels& k = kernels();
+    const std::int64_t planes = p.images * p.channels, slices = ((p.is_3d ? p.depth : p.height) + 1) / 2;
+    std::atomic<std::int64_t> next{0};
+    on_threads(thread_count(threads, planes * slices, planes * p.depth * p.height * p.width / 8), [&] {
+        for (std::int64_t i; (i = next.fetch_add(1)) < planes * slices;) k.pool(p, i / slices, int(i % slices));
+    });
+}
 
 void combine(const CombineProblem& p) {
     const auto with = [&](auto zero) {

@@ -11,7 +11,7 @@
 namespace fusedssim::cpu {
 
 // Wide enough that the halo is small and memory is read in long runs, narrow enough that a tile's window of rows of an
-// image stays in a second-level cache of any size.
+// image stays in the first-level cache, or in a second-level cache of any size.
 constexpr int kMaxTileColumns = 256;
 
 // How a plane is cut into tiles. A tile is a box of rows and columns of the slices of one plane (of an image, whose
@@ -30,15 +30,38 @@ struct Task {
     int tile_y, tile_x, chunk;
 };
 
+// Sums over a tile's part of a slice, each element times the mask if there is one.
+struct SliceSums {
+    double dssim;  // (1 - SSIM) / 2, over the map
+    double l1;     // |x - y|
+};
+
+// Sums of a mask, over the map and over the image.
+struct MaskSums {
+    double map, image;
+};
+
+struct Work {
+    const Problem& problem;
+    const Tiling& tiling;
+    const MaskSums* mask_sums;  // of each group; NULL without a mask
+    // Of each slice of each tile of each plane, [plane, tile_y, tile_x, slice]; they do not depend on how slices are cut
+    // into chunks. NULL if nobody asks for them.
+    SliceSums* sums;
+};
+
 struct Kernels {
     const char* name;
     // Bytes of scratch memory, zeroed by the caller, that a thread needs for run().
     std::size_t (*scratch_bytes)(const Problem& p, const Tiling& tiling);
-    // Computes one task. sums has a double for each slice of each tile of each plane, [plane, tile_y, tile_x, slice]: the
-    // sum of DSSIM = (1 - SSIM) / 2 there. It does not depend on how slices are cut into chunks.
-    void (*run)(const Problem& p, const Tiling& tiling, const Task& task, void* scratch, double* sums);
+    // Computes one task.
+    void (*run)(const Work& work, const Task& task, void* scratch);
+    // The sums of the mask of one slice (an image: row) of a plane.
+    MaskSums (*sum_mask)(const Problem& p, std::int64_t plane, int slice);
     // grad *= factor * scale for one plane.
     void (*scale)(const ScaleProblem& p, std::int64_t plane);
+    // One slice of the pooled plane (an image: one row).
+    void (*pool)(const PoolProblem& p, std::int64_t plane, int slice);
 };
 
 extern const Kernels kernels_baseline;

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+//
+// Vectors, the layout of rows, and the separable filters of the CPU kernels.
+//
+// This header, rows.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set. All that they
+// define stands in a namespace that FUSEDSSIM_ISA names: no two of these have a symbol in common, of which the linker
+// would keep one copy, with instructions that another processor lacks. For the same reason they use no std templates.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "core/ssim_math.h"
+#include "core/view.h"
+#include "cpu/kernels.h"
+
+namespace fusedssim::cpu::FUSEDSSIM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+constexpr int kCacheLine = 64;
+constexpr int kMaxTaps = 2 * kMaxRadius + 1;
+
+template <class A>
+struct Simd {
+    typedef A Vec __attribute__((vector_size(kVectorBytes)));
+    static constexpr int lanes = kVectorBytes / sizeof(A);
+
+    static FUSEDSSIM_MATH Vec load(const A* p) {
+        Vec v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
+    static FUSEDSSIM_MATH void store(A* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+    static FUSEDSSIM_MATH int round_up(int n) { return (n + lanes - 1) / lanes * lanes; }
+};
+
+// Row buffers are planar: each quantity has a row of its own. This is the length of one: the widest tile, the halos of two
+// filters, and the rounding up of both to vectors.
+constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
+
+// Slices of partials are interleaved: a vector of each quantity in turn, so that a filter over 2r + 1 slices reads 2r + 1
+// streams of memory at constant offsets.
+
+// Where vector i / lanes of quantity q stands in a planar and in an interleaved row of Q quantities.
+template <class A>
+constexpr std::int64_t planar(int q, std::int64_t i) {
+    return q * std::int64_t(kRowPitch) + i;
+}
+template <int Q, class A>
+constexpr std::int64_t interleaved(int q, std::int64_t i) {
+    return i * Q + q * Simd<A>::lanes;
+}
+enum Layout { kPlanar, kInterleaved };
+template <Layout L, int Q, class A>
+constexpr std::int64_t place(int q, std::int64_t i) {
+    return L == kPlanar ? planar<A>(q, i) : interleaved<Q, A>(q, i);
+}
+
+// The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps the
+// taps in registers; with R = 0 it is `radius`.
+//
+// All sum from the outermost pair of taps inwards, small terms first: half the rounding error of the other order, which
+// shows in the variance of flat images. With fused multiply-add a tap is one instruction that takes its operand from
+// memory; without, a pair is added before its tap multiplies it, which saves a multiplication.
+#if defined(__FMA__)
+constexpr bool kFusedMultiplyAdd = true;
+#else
+constexpr bool kFusedMultiplyAdd = false;
+#endif
+
+template <int R, class A>
+struct Taps {
+    using S = Simd<A>;
+    using Vec = typename S::Vec;
+    Vec at[(R ? R : kMaxRadius) + 1];  // from the centre outwards
+    FUSEDSSIM_MATH Taps(const A* taps, int radius) {
+        for (int k = 0; k <= (R ? R : radius); ++k) at[k] = Vec{} + taps[k];
+    }
+    // sum += tap k * (a + b)
+    FUSEDSSIM_MATH void add_pair(Vec& sum, int k, const A* a, const A* b) const {
+        if (kFusedMultiplyAdd) {
+            sum += at[k] * S::load(a);
+            sum += at[k] * S::load(b);
+        } else {
+            sum += at[k] * (S::load(a) + S::load(b));
+        }
+    }
+};
+
+// Rows of the images, one for each tap.
+template <class A>
+struct InputRows {
+    const A *x[kMaxTaps], *y[kMaxTaps], *mask[kMaxTaps];  // mask: where it is normalised
+};
+
+// The filter along the walk, from n elements of 2r + 1 rows of the images to planar G*s, G*d, G*s^2 and G*d^2. n is at
+// least a vector; the last one overlaps the one before it.
+template <int R, class A>
+__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* out, int n) {
+    using S = Simd<A>;
+    using Vec = typename S::Vec;
+    const Taps<R, A> tap(taps, radius);
+    const int r = R ? R : radius;
+    const A *x[R ? 2 * R + 1 : kMaxTaps], *y[R ? 2 * R + 1 : kMaxTaps];
+    for (int k = 0; k <= 2 * r; ++k) {
+        x[k] = rows.x[k];
+        y[k] = rows.y[k];
+    }
+    for (std::int64_t i = 0; i < n; i += S::lanes) {
+        if (i + S::lanes > n) i = n - S::lanes;
+        Vec mean_s = {}, mean_d = {}, square_s = {}, square_d = {};
+        for (int k = r; k > 0; --k) {
+            const Vec xa = S::load(x[r - k] + i), ya = S::load(y[r - k] + i);
+            const Vec xb = S::load(x[r + k] + i), yb = S::load(y[r + k] + i);
+            const Vec sa = xa + ya, da = xa - ya, sb = xb + yb, db = xb - yb;
+            mean_s += tap.at[k] * (sa + sb);
+            mean_d += tap.at[k] * (da + db);
+            square_s += tap.at[k] * (sa * sa + sb * sb);
+            square_d += tap.at[k] * (da * da + db * db);
+        }
+        const Vec xc = S::load(x[r] + i), yc = S::load(y[r] + i);
+        const Vec s = xc + yc, d = xc - yc;
+        S::store(out + planar<A>(0, i), mean_s + tap.at[0] * s);
+        S::store(out + planar<A>(1, i), mean_d + tap.at[0] * d);
+        S::store(out + planar<A>(2, i), square_s + tap.at[0] * (s * s));
+        S::store(out + planar<A>(3, i), square_d + tap.at[0] * (d * d));
+    }
+}
+
+// The same of images under a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
+template <class A>
+__attribute__((noinline)) void filter_masked_input(const InputRows<A>& rows, const A* taps, int r, A* out, int n) {
+    using S = Simd<A>;
+    using Vec = typename S::Vec;
+    for (std::int64_t i = 0; i < n; i += S::lanes) {
+        if (i + S::lanes > n) i = n - S::lanes;
+        Vec sum[5] = {};
+        for (int k = r; k >= 0; --k)
+            for (int side = k ? -1 : 1; side <= 1; side += 2) {
+                const int row = r + side * k;
+                const Vec x = S::load(rows.x[row] + i), y = S::load(rows.y[row] + i), s = x + y, d = x - y;
+                const Vec weight = taps[k] * S::load(rows.mask[row] + i), of_s = weight * s, of_d = weight * d;
+                sum[0] += of_s;
+                sum[1] += of_d;
+                sum[2] += of_s * s;
+                sum[3] += of_d * d;
+                sum[4] += weight;
+            }
+        for (int q = 0; q < 5; ++q) S::store(out + planar<A>(q, i), sum[q]);
+    }
+}
+
+// Filters Q planar rows along x into one row; n results, and what is up to the next multiple of a vector's length.
+template <int R, int Q, Layout Out, class A>
+__attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, int n) {
+    using S = Simd<A>;
+    const Taps<R, A> tap(taps, radius);
+    const int r = R ? R : radius;
+    for (std::int64_t i = 0; i < n; i += S::lanes)
+        for (int q = 0; q < Q; ++q) {
+            const A* centre = in + planar<A>(q, i + r);
+            typename S::Vec sum = {};
+            for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
+            S::store(out + place<Out, Q, A>(q, i), sum + tap.at[0] * S::load(centre));
+        }
+}
+
+// Filters across 2r + 1 rows of Q quantities into one row; n as above.
+template <int R, int Q, Layout In, Layout Out, class A>
+__attribute__((noinline)) void filter_across_rows(const A* const* rows, const A* taps, int radius, A* out, int n) {
+    using S = Simd<A>;
+    const Taps<R, A> tap(taps, radius);
+    const int r = R ? R : radius;
+    if (r < 0) __builtin_unreachable();  // which the static analyzer does not know
+    const A* row[R ? 2 * R + 1 : kMaxTaps];
+    for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
+    for (std::int64_t i = 0; i < n; i += S::lanes) {
+        typename S::Vec sum[Q] = {};
+        for (int k = r; k > 0; --k)
+            for (int q = 0; q < Q; ++q) {
+                const std::int64_t at = place<In, Q, A>(q, i);
+                tap.add_pair(sum[q], k, row[r - k] + at, row[r + k] + at);
+            }
+        for (int q = 0; q < Q; ++q) {
+            sum[q] += tap.at[0] * S::load(row[r] + place<In, Q, A>(q, i));
+            S::store(out + place<Out, Q, A>(q, i), sum[q]);
+        }
+    }
+}
+
+}  // namespace fusedssim::cpu::FUSEDSSIM_ISA

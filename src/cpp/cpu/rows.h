@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+//
+// What the CPU kernels do with one row at a time, besides filtering it: loops over plain arrays, which compilers
+// vectorise. Where a step of 1 makes that possible, it is a case of its own.
+#pragma once
+
+#include "core/dtype.h"
+#include "cpu/filters.h"
+
+namespace fusedssim::cpu::FUSEDSSIM_ISA {
+
+template <class A>
+FUSEDSSIM_MATH void clear(A* p, std::int64_t n) {
+    std::memset(p, 0, std::size_t(n) * sizeof(A));
+}
+
+// The sum of v[0, n), in an order that depends on n alone.
+template <class A>
+double ordered_sum(const A* v, int n) {
+    using S = Simd<A>;
+    typename S::Vec lanes = {};
+    int i = 0;
+    for (; i + S::lanes <= n; i += S::lanes) lanes += S::load(v + i);
+    double sum = 0;
+    for (int k = 0; k < S::lanes; ++k) sum += double(lanes[k]);
+    for (; i < n; ++i) sum += double(v[i]);
+    return sum;
+}
+
+// n elements of an image in the type of the arithmetic.
+template <class T, class A>
+void convert_row(const T* __restrict in, std::int64_t step, int n, A* __restrict out) {
+    if (step == 1)
+        for (int i = 0; i < n; ++i) out[i] = to_float(in[i]);
+    else
+        for (int i = 0; i < n; ++i) out[i] = to_float(in[i * step]);
+}
+
+// n elements of a mask.
+template <class A>
+void mask_row(const void* __restrict in, bool is_bool, std::int64_t step, int n, A* __restrict out) {
+    if (is_bool) {
+        const auto* bytes = static_cast<const unsigned char*>(in);
+        if (step == 1)
+            for (int i = 0; i < n; ++i) out[i] = bytes[i] ? A(1) : A(0);
+        else
+            for (int i = 0; i < n; ++i) out[i] = bytes[i * step] ? A(1) : A(0);
+    } else {
+        convert_row(static_cast<const A*>(in), step, n, out);
+    }
+}
+
+// What a mask excludes is 0, be it infinite or not a number.
+template <class A>
+void exclude(const A* __restrict mask, int n, A* __restrict v) {
+    for (int i = 0; i < n; ++i) v[i] = mask[i] != A(0) ? v[i] : A(0);
+}
+template <class A>
+void multiply(const A* __restrict by, int n, A* __restrict v) {
+    for (int i = 0; i < n; ++i) v[i] = by[i] != A(0) ? v[i] * by[i] : A(0);
+}
+
+template <class T>
+void prefetch_row(const T* row, int n) {
+    for (int i = 0; i < n; i += kCacheLine / int(sizeof(T))) __builtin_prefetch(row + i);
+}
+
+// |x - y| of n elements.
+template <class T, class A>
+void l1_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, int n,
+            A* __restrict out) {
+    const auto put = [&](int i, A d) { out[i] = d < A(0) ? -d : d; };
+    if (x_step == 1 && y_step == 1)
+        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i])) - A(to_float(y[i])));
+    else
+        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i * x_step])) - A(to_float(y[i * y_step])));
+}
+
+// Divides the first four of five planar rows by the fifth, the mass of the window, which becomes its reciprocal. Windows
+// without mass have no statistics: their reciprocal is 0.
+template <class A>
+__attribute__((noinline)) void normalize(A* moments, int n) {
+    A* __restrict mass = moments + planar<A>(4, 0);
+    for (int i = 0; i < n; ++i) mass[i] = mass[i] > A(0) ? A(1) / mass[i] : A(0);
+    for (int q = 0; q < 4; ++q) {
+        A* __restrict row = moments + planar<A>(q, 0);
+        for (int i = 0; i < n; ++i) row[i] *= mass[i];
+    }
+}
+
+// DSSIM, and the partials in the order in which they are filtered, from planar moments.
+template <int G, class A>
+__attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<A> c, int n, A* __restrict dssim,
+                                         A* __restrict partials) {
+    for (int i = 0; i < n; ++i) {
+        const Moments<A> m = {moments[planar<A>(0, i)], moments[planar<A>(1, i)], moments[planar<A>(2, i)],
+                              moments[planar<A>(3, i)]};
+        if constexpr (G == 0) {
+            dssim[i] = fusedssim::dssim<A>(m, c);
+        } else {
+            Partials<A> partial;
+            A maps[4];
+            dssim[i] = dssim_and_partials<A>(m, c, A(1), partial);
+            pack_partials<G>(partial, maps);
+            partials[planar<A>(0, i)] = maps[0];
+            partials[planar<A>(1, i)] = maps[1];
+            partials[planar<A>(2, i)] = maps[2];
+            if (G == 2) partials[planar<A>(3, i)] = maps[3];
+        }
+    }
+}
+
+// One row of the gradients, from planar filtered partials and the images.
+template <int G, class T, class To, class A>
+void gradient_row(const A* __restrict filtered, const T* __restrict x, std::int64_t x_step, const T* __restrict y,
+                  std::int64_t y_step, A factor, int n, To* __restrict grad_x, std::int64_t grad_x_step,
+                  To* __restrict grad_y, std::int64_t grad_y_step) {
+    auto put = [&](int i, T at_x, T at_y, To& to_x, To* to_y) {
+        A maps[4];
+        for (int q = 0; q < filtered_maps(G); ++q) maps[q] = filtered[planar<A>(q, i)];
+        A a, b = A(0);
+        unpack_gradient<G>(maps, A(to_float(at_x)), A(to_float(at_y)), a, b);
+        from_float(factor * a, to_x);
+        if (G == 2) from_float(factor * b, *to_y);
+    };
+    if (x_step == 1 && y_step == 1 && grad_x_step == 1 && (G == 1 || grad_y_step == 1))
+        for (int i = 0; i < n; ++i) put(i, x[i], y[i], grad_x[i], grad_y + i);
+    else
+        for (int i = 0; i < n; ++i)
+            put(i, x[i * x_step], y[i * y_step], grad_x[i * grad_x_step], grad_y + i * grad_y_step);
+}
+
+// The parts of the gradient by x besides that of SSIM, added up in the type of the arithmetic and rounded once.
+template <class T, class A>
+void l1_gradient_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, A factor,
+                     int n, A* __restrict out) {
+    const auto put = [&](int i, A d) { out[i] = d > A(0) ? factor : d < A(0) ? -factor : A(0); };
+    if (x_step == 1 && y_step == 1)
+        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i])) - A(to_float(y[i])));
+    else
+        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i * x_step])) - A(to_float(y[i * y_step])));
+}
+template <class A>
+void add(const A* __restrict more, A sign, int n, A* __restrict sum) {
+    for (int i = 0; i < n; ++i) sum[i] += sign * more[i];
+}
+// grad[i] += factor * coarse[(at + i) / 2]
+template <class A>
+void hand_down(const A* __restrict coarse, int at, A factor, int n, A* __restrict grad) {
+    for (int i = 0; i < n; ++i) grad[i] += factor * coarse[(at + i) / 2];
+}
+template <class T, class A>
+void store_row(const A* __restrict row, int n, T* __restrict out, std::int64_t step) {
+    if (step == 1)
+        for (int i = 0; i < n; ++i) from_float(row[i], out[i]);
+    else
+        for (int i = 0; i < n; ++i) from_float(row[i], out[i * step]);
+}
+
+}  // namespace fusedssim::cpu::FUSEDSSIM_ISA

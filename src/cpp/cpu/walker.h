@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: MIT
+//
+// A task walks a tile of one plane along the first spatial axis, and keeps no more than a window of partials:
+//
+//     slices l - r to l + r of x and y
+//          |
+//     taps along the walk, of s, d, s^2 and d^2 --> (volumes: along y) --> along x --> statistics of slice l
+//                                                                                         |
+//                                              sums, map <-- DSSIM <----------------------+
+//                                                                                         |
+//     gradient of slice l - r <-- taps along the walk <-- ring of 2r + 1 slices <-- (along y) <-- along x <-- partials
+//
+//     extent of a tile, along x and along y: the gradient's own [0, n), the statistics' [-r, n + r), the input's
+//     [-2r, n + 2r); without a gradient the statistics have n and the input has 2r more.
+//
+// Work goes row by row, so that what one stage writes is in the first-level cache when the next one reads it. Images of the
+// type of the arithmetic, with a step of 1 along x, are read where they are, once for each tap of the walk: from a cache,
+// but for the first time. Others are first converted, into a ring of slices of their own.
+#pragma once
+
+#include "cpu/rows.h"
+
+namespace fusedssim::cpu::FUSEDSSIM_ISA {
+
+// The range of [begin, end) that lies in [low, high), counted from begin.
+struct Range {
+    int first, last;
+    FUSEDSSIM_MATH Range(int begin, int end, int low, int high) {
+        first = low > begin ? low - begin : 0;
+        last = (high < end ? high : end) - begin;
+        if (last < first) last = first;
+    }
+    FUSEDSSIM_MATH int size() const { return last - first; }
+    FUSEDSSIM_MATH bool has(int i) const { return i >= first && i < last; }
+};
+
+// Whether images are read where they are: every tile then has at least a vector of columns.
+template <class T>
+bool reads_directly(const Problem& p, const Tiling& t) {
+    using A = arithmetic_t<T>;
+    const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
+    return sizeof(T) == sizeof(A) && p.x.w == 1 && p.y.w == 1 && !p.is_normalized && last_columns >= Simd<A>::lanes;
+}
+
+// Sizes of a tile's stages and their places in the scratch memory. `outer` is the input, `middle` the statistics and the
+// partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
+template <class A>
+struct Scratch {
+    int taps, maps, moments_count;  // 2r + 1; filtered_maps; 5 of normalised masks, otherwise 4
+    int outer_rows, middle_rows, inner_rows;
+    int outer_columns, middle_columns, inner_columns;
+    std::int64_t inner_row, inner_slice;  // elements of an interleaved row and slice of the partials
+    std::int64_t image_row, image_line,
+        image_slice;   // and of the converted images: of one, of all of a row, of a slice
+    A* zero;           // planar [5]: nothing but zeros
+    A* across;         // planar [5]: filtered along the walk (and y)
+    A* moments;        // planar [5]
+    A* partials;       // planar [4]
+    A* filtered;       // planar [4]
+    A* dssim;          // planar [1]
+    A* weights;        // planar [1]
+    A* along_walk;     // [taps] planar [5], volumes only: a ring of rows
+    A* partials_x;     // [taps][inner_row], volumes only: a ring of rows
+    A* partials_ring;  // [taps][inner_rows][inner_row]
+    A* images;         // [taps][outer_rows][x, y (, mask)][image_row], where converted
+    std::size_t bytes;
+
+    Scratch(const Problem& p, const Tiling& t, bool is_direct, void* memory) {
+        using S = Simd<A>;
+        const int r = p.radius, grads = p.grads(), halo_y = p.is_3d ? r : 0;
+        taps = 2 * r + 1;
+        maps = filtered_maps(grads);
+        moments_count = p.is_normalized ? 5 : 4;
+        inner_rows = t.tile_rows;
+        middle_rows = inner_rows + (grads ? 2 * halo_y : 0);
+        outer_rows = middle_rows + 2 * halo_y;
+        inner_columns = S::round_up(t.tile_columns);
+        middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
+        outer_columns = S::round_up(middle_columns + 2 * r);
+        inner_row = std::int64_t(maps) * inner_columns;
+        inner_slice = inner_rows * inner_row;
+        image_row = outer_columns + S::lanes;
+        image_line = (p.is_normalized ? 3 : 2) * image_row;
+        image_slice = outer_rows * image_line;
+
+        bytes = 0;
+        auto take = [&](std::int64_t elements) {
+            A* at = memory ? reinterpret_cast<A*>(static_cast<char*>(memory) + bytes) : nullptr;
+            bytes += (std::size_t(elements) * sizeof(A) + kCacheLine - 1) / kCacheLine * kCacheLine;
+            return at;
+        };
+        zero = take(5 * kRowPitch);
+        across = take(5 * kRowPitch);
+        moments = take(5 * kRowPitch);
+        partials = take(4 * kRowPitch);
+        filtered = take(4 * kRowPitch);
+        dssim = take(kRowPitch);
+        weights = take(kRowPitch);
+        along_walk = take(p.is_3d ? taps * planar<A>(moments_count, 0) : 0);
+        partials_x = take(p.is_3d ? taps * inner_row : 0);
+        partials_ring = take(taps * inner_slice);
+        images = take(is_direct ? 0 : taps * image_slice);
+    }
+};
+
+// A view as it is walked: the walk is the first spatial axis, and images have slices of one row.
+struct Walk {
+    void* data;
+    std::int64_t slice, row, column;
+    FUSEDSSIM_MATH Walk(const Problem& p, const View& v, std::int64_t plane)
+        : data(v.data), slice(p.is_3d ? v.d : v.h), row(p.is_3d ? v.h : 0), column(v.w),
+          base(plane / p.channels * v.n + plane % p.channels * v.c) {}
+    template <class T>
+    FUSEDSSIM_MATH T* at(std::int64_t l, std::int64_t y, std::int64_t x) const {
+        return static_cast<T*>(data) + base + l * slice + y * row + x * column;
+    }
+
+private:
+    std::int64_t base;
+};
+
+// T: the images' type. G: how many gradients. M: filtered quantities, 5 where a mask is normalised, otherwise 4.
+template <class T, int G, int M>
+class Walker {
+    using A = arithmetic_t<T>;
+    static constexpr int kMaps = filtered_maps(G);
+
+public:
+    Walker(const Work& work, const Task& task, void* memory)
+        : p(work.problem), t(work.tiling), is_direct(M == 4 && reads_directly<T>(p, t)), s(p, t, is_direct, memory),
+          x(p, p.x, task.plane), y(p, p.y, task.plane), mask(p, p.mask, task.plane), map(p, p.map, task.plane),
+          grad_out(p, p.grad_out, task.plane), grad_x(p, p.grad_x, task.plane), grad_y(p, p.grad_y, task.plane),
+          coarse_x(p, p.coarse_x, task.plane), coarse_y(p, p.coarse_y, task.plane),
+          has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
+          inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
+          middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
+          outer_y(middle_y - (p.is_3d ? p.radius : 0)), outer_x(middle_x - p.radius), crop_y(p.is_3d ? p.crop : 0),
+          columns(outer_x, outer_x + s.outer_columns, 0, t.columns),
+          counted_columns(middle_x, middle_x + s.middle_columns, p.crop, t.columns - p.crop),
+          counted_rows(middle_y, middle_y + s.middle_rows, crop_y, t.rows - crop_y) {
+        // The central tap makes up for the rounding of the others, which would show in the variance.
+        double centre = p.taps[0];
+        for (int k = 1; k <= p.radius; ++k) {
+            taps[k] = A(p.taps[k]);
+            centre += 2 * (p.taps[k] - double(taps[k]));
+        }
+        taps[0] = A(centre);
+        double by_ssim = p.ssim_factor() * kGradientFactor, by_l1 = p.l1_factor();
+        if (work.mask_sums && p.reduction.is_mean) {
+            const MaskSums& group = work.mask_sums[task.plane / p.planes_per_group];
+            by_ssim /= group.map;
+            by_l1 /= group.image;
+        }
+        ssim_scale = A(by_ssim);
+        l1_scale = A(by_l1);
+        if (G && p.upstream == kUpstreamPlane) {
+            const A u = *grad_out.template at<const A>(0, 0, 0);
+            ssim_scale *= u;
+            l1_scale *= u;
+        }
+        // What the image's columns do not reach is zero for this tile.
+        clear(s.across, planar<A>(5, 0));
+        if (p.is_3d) clear(s.along_walk, s.taps * planar<A>(M, 0));
+    }
+
+    // Slices [begin, end); sums has SliceSums for each slice of the tile.
+    void walk(int begin, int end, SliceSums* sums) {
+        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0);
+        if (!is_direct)
+            for (int l = first - r; l < first + r; ++l) convert_slice(l);
+        for (int l = first; l < last; ++l) {
+            if (!is_direct) convert_slice(l + r);
+            const bool own = l >= begin && l < end;
+            const double dssim = statistics(l, own);
+            if (own && sums) sums[l] = {dssim, p.reduction.l1_weight != 0 ? l1(l) : 0};
+            if (G && l - r >= begin) gradient(l - r);
+        }
+    }
+
+private:
+    A* partials_slot(int l) const { return s.partials_ring + (l + s.taps) % s.taps * s.inner_slice; }
+    A* image_slot(int l) const { return s.images + (l + s.taps) % s.taps * s.image_slice; }
+
+    // Slice l of the images, where it is not read directly, into its ring.
+    void convert_slice(int l) {
+        if (l < 0 || l >= t.length) return;
+        const Range rows(outer_y, outer_y + s.outer_rows, 0, t.rows);
+        const int n = columns.size(), x_at = outer_x + columns.first;
+        for (int row = rows.first; row < rows.last; ++row) {
+            A* const to_x = image_slot(l) + row * s.image_line + columns.first;
+            A* const to_y = to_x + s.image_row;
+            convert_row(x.template at<const T>(l, outer_y + row, x_at), x.column, n, to_x);
+            convert_row(y.template at<const T>(l, outer_y + row, x_at), y.column, n, to_y);
+            if (M == 5) {
+                A* const to_mask = to_y + s.image_row;
+                read_mask(l, outer_y + row, x_at, n, to_mask);
+                exclude(to_mask, n, to_x);
+                exclude(to_mask, n, to_y);
+            }
+        }
+    }
+
+    void read_mask(int l, int y_at, int x_at, int n, A* out) const {
+        if (p.mask_is_bool)
+            mask_row<A>(mask.template at<const unsigned char>(l, y_at, x_at), true, mask.column, n, out);
+        else
+            mask_row<A>(mask.template at<const A>(l, y_at, x_at), false, mask.column, n, out);
+    }
+
+    // The filter along the walk of row `row` of the input, at slice l.
+    void filter_input_row(int l, int row, A* out) const {
+        InputRows<A> in;
+        const int n = columns.size() < Simd<A>::lanes ? Simd<A>::lanes : columns.size();
+        for (int k = 0; k < s.taps; ++k) {
+            const int at = l - p.radius + k;
+            if (at < 0 || at >= t.length) {
+                in.x[k] = in.y[k] = in.mask[k] = s.zero;
+            } else if (!is_direct) {
+                in.x[k] = image_slot(at) + row * s.image_line + columns.first;
+                in.y[k] = in.x[k] + s.image_row;
+                in.mask[k] = in.y[k] + s.image_row;
+            } else if constexpr (sizeof(T) == sizeof(A)) {
+                in.x[k] = x.template at<const A>(at, outer_y + row, outer_x + columns.first);
+                in.y[k] = y.template at<const A>(at, outer_y + row, outer_x + columns.first);
+            }
+        }
+        if (is_direct && l + p.radius + 1 < t.length) {
+            // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
+            prefetch_row(in.x[s.taps - 1] + x.slice, n);
+            prefetch_row(in.y[s.taps - 1] + y.slice, n);
+        }
+        if (M == 5)
+            filter_masked_input<A>(in, taps, p.radius, out + columns.first, n);
+        else if (p.radius == 5)
+            filter_input<5, A>(in, taps, 5, out + columns.first, n);
+        else
+            filter_input<0, A>(in, taps, p.radius, out + columns.first, n);
+    }
+
+    template <int Q, Layout In, Layout Out>
+    void filter_rows(const A* const* rows, A* out, int n) const {
+        if (p.radius == 5)
+            filter_across_rows<5, Q, In, Out>(rows, taps, 5, out, n);
+        else
+            filter_across_rows<0, Q, In, Out>(rows, taps, p.radius, out, n);
+    }
+
+    template <int Q, Layout Out>
+    void filter_row(const A* in, A* out, int n) const {
+        if (p.radius == 5)
+            filter_along_row<5, Q, Out>(in, taps, 5, out, n);
+        else
+            filter_along_row<0, Q, Out>(in, taps, p.radius, out, n);
+    }
+
+    A* along_walk_row(int row) const { return s.along_walk + row % s.taps * planar<A>(M, 0); }
+    A* partials_x_row(int row) const { return s.partials_x + row % s.taps * s.inner_row; }
+
+    // The moments of row `row` of the statistics. `next` is the first row of the input that is not filtered yet.
+    void moments(int l, int row, int& next) {
+        if (p.is_3d) {
+            const int last = row + 2 * p.radius;
+            for (; next <= last; ++next)
+                if (outer_y + next >= 0 && outer_y + next < t.rows) filter_input_row(l, next, along_walk_row(next));
+            const A* rows[kMaxTaps];
+            for (int k = 0; k < s.taps; ++k) {
+                const int at = outer_y + row + k;
+                rows[k] = at >= 0 && at < t.rows ? along_walk_row(row + k) : s.zero;
+            }
+            filter_rows<M, kPlanar, kPlanar>(rows, s.across, s.middle_columns + 2 * p.radius);
+        } else {
+            filter_input_row(l, 0, s.across);
+        }
+        filter_row<M, kPlanar>(s.across, s.moments, s.middle_columns);
+        if (M == 5) normalize(s.moments, s.middle_columns);
+    }
+
+    // Statistics of slice l; with gradients, its partials, filtered within the slice, into the ring. Returns the sum of
+    // DSSIM over the tile's own part. What is not counted has partials of zero.
+    double statistics(int l, bool own) {
+        A* const slot = partials_slot(l);
+        if (l < p.crop || l >= t.length - p.crop) {
+            if (G) clear(slot, s.inner_slice);
+            return 0;
+        }
+        const int own_row = inner_y - middle_y, own_column = inner_x - middle_x;
+        const Range mine(own_column, own_column + t.tile_columns, counted_columns.first, counted_columns.last);
+        int next = counted_rows.first;
+        double sum = 0;
+        for (int row = 0; row < s.middle_rows; ++row) {
+            const bool counted = counted_rows.has(row);
+            if (counted) {
+                moments(l, row, next);
+                pointwise<G>(s.moments, stability, s.middle_columns, s.dssim, s.partials);
+                const bool has_weights = weigh(l, middle_y + row);
+                if (own && row >= own_row && row < own_row + s.inner_rows) {
+                    A* const dssim = s.dssim + own_column + mine.first;
+                    sum += ordered_sum(dssim, mine.size());
+                    if (map.data) store_map(l, middle_y + row, mine, dssim);
+                }
+                if (G) mask_partials(has_weights);
+            }
+            if constexpr (G > 0) {
+                if (!p.is_3d) {
+                    filter_row<kMaps, kInterleaved>(s.partials, slot, s.inner_columns);
+                    continue;
+                }
+                if (counted) filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(row), s.inner_columns);
+                const int done = row - 2 * p.radius;
+                if (done < 0 || inner_y + done >= t.rows) continue;
+                const A* rows[kMaxTaps];
+                for (int k = 0; k < s.taps; ++k)
+                    rows[k] = counted_rows.has(done + k) ? partials_x_row(done + k) : s.zero;
+                filter_rows<kMaps, kInterleaved, kInterleaved>(rows, slot + done * s.inner_row, s.inner_columns);
+            }
+        }
+        return sum;
+    }
+
+    // Multiplies a row of DSSIM by the mask. With gradients, s.weights gets what the partials are to be multiplied by: the
+    // mask, what comes from upstream, the reciprocal mass of the window; returns whether there is any of it.
+    bool weigh(int l, int y_at) {
+        const int first = counted_columns.first, n = counted_columns.size();
+        A* const weights = s.weights + first;
+        const bool has_upstream = G && p.upstream == kUpstreamMap;
+        if (!mask.data && !has_upstream) return false;
+        if (mask.data) {
+            read_mask(l, y_at, middle_x + first, n, weights);
+            multiply(weights, n, s.dssim + first);
+        } else {
+            for (int i = 0; i < n; ++i) weights[i] = 1;
+        }
+        if (has_upstream) {
+            const A* u = grad_out.template at<const A>(l - p.crop, y_at - crop_y, middle_x + first - p.crop);
+            for (int i = 0; i < n; ++i) weights[i] *= u[i * grad_out.column];
+        }
+        if (G && M == 5) {
+            const A* mass = s.moments + planar<A>(4, first);
+            for (int i = 0; i < n; ++i) weights[i] *= mass[i];
+        }
+        return true;
+    }
+
+    void mask_partials(bool has_weights) {
+        const int first = counted_columns.first, last = counted_columns.last;
+        for (int q = 0; q < kMaps; ++q) {
+            A* const row = s.partials + planar<A>(q, 0);
+            clear(row, first);
+            clear(row + last, s.middle_columns - last);
+            if (!has_weights) continue;
+            if (mask.data)
+                multiply(s.weights + first, last - first, row + first);
+            else
+                for (int i = first; i < last; ++i) row[i] *= s.weights[i];
+        }
+    }
+
+    // Of REDUCTION_NONE, from DSSIM times the mask.
+    void store_map(int l, int y_at, const Range& mine, const A* dssim) {
+        const int n = mine.size(), x_at = inner_x + mine.first;
+        const A by_dssim = A(-2 * p.reduction.ssim_weight), by_l1 = A(p.reduction.l1_weight);
+        A* const row = s.filtered;
+        A* const more = row + planar<A>(1, 0);
+        for (int i = 0; i < n; ++i) row[i] = by_dssim * dssim[i];
+        if (!p.reduction.is_loss && mask.data) {
+            read_mask(l, y_at, x_at, n, more);
+            add(more, A(1), n, row);
+        } else if (!p.reduction.is_loss) {
+            for (int i = 0; i < n; ++i) row[i] += A(1);
+        }
+        if (by_l1 != A(0)) {
+            masked_l1(l, y_at, x_at, n, more);
+            add(more, by_l1, n, row);
+        }
+        store_row(row, n, map.template at<A>(l - p.crop, y_at - crop_y, x_at - p.crop), map.column);
+    }
+
+    // |x - y| times the mask. Overwrites the moments.
+    void masked_l1(int l, int y_at, int x_at, int n, A* out) {
+        l1_row(x.template at<const T>(l, y_at, x_at), x.column, y.template at<const T>(l, y_at, x_at), y.column, n,
+               out);
+        if (!mask.data) return;
+        A* const m = s.moments;
+        read_mask(l, y_at, x_at, n, m);
+        multiply(m, n, out);
+    }
+
+    // The sum of that over the tile's own part of slice l.
+    double l1(int l) {
+        const Range rows(inner_y, inner_y + s.inner_rows, 0, t.rows);
+        const int n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
+        double sum = 0;
+        for (int row = rows.first; row < rows.last; ++row) {
+            masked_l1(l, inner_y + row, inner_x, n, s.filtered);
+            sum += ordered_sum(s.filtered, n);
+        }
+        return sum;
+    }
+
+    void gradient(int l) {
+        if constexpr (G > 0) {
+            const int rows = Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last;
+            const int n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
+            const A* slices[kMaxTaps];
+            for (int k = 0; k < s.taps; ++k) slices[k] = partials_slot(l - p.radius + k);
+            for (int row = 0; row < rows; ++row) {
+                const int y_at = inner_y + row;
+                filter_rows<kMaps, kInterleaved, kPlanar>(slices, s.filtered, n);
+                for (int k = 0; k < s.taps; ++k) slices[k] += s.inner_row;
+                const T* const from_x = x.template at<const T>(l, y_at, inner_x);
+                const T* const from_y = y.template at<const T>(l, y_at, inner_x);
+                T* const to_x = grad_x.template at<T>(l, y_at, inner_x);
+                T* const to_y = G == 2 ? grad_y.template at<T>(l, y_at, inner_x) : nullptr;
+                if (!has_extras) {
+                    gradient_row<G>(s.filtered, from_x, x.column, from_y, y.column, ssim_scale, n, to_x, grad_x.column,
+                                    to_y, grad_y.column);
+                    continue;
+                }
+                A* const sum_x = s.moments;
+                A* const sum_y = s.moments + planar<A>(1, 0);
+                gradient_row<G>(s.filtered, from_x, x.column, from_y, y.column, ssim_scale, n, sum_x, 1, sum_y, 1);
+                add_extras(l, y_at, n, sum_x, sum_y);
+                store_row(sum_x, n, to_x, grad_x.column);
+                if (G == 2) store_row(sum_y, n, to_y, grad_y.column);
+            }
+        }
+    }
+
+    // What the gradients have besides that of SSIM: that of |x - y|, and what is handed down to them.
+    void add_extras(int l, int y_at, int n, A* sum_x, A* sum_y) {
+        A* const m = s.weights;
+        if (mask.data) read_mask(l, y_at, inner_x, n, m);
+        if (M == 5) {
+            multiply(m, n, sum_x);
+            if (G == 2) multiply(m, n, sum_y);
+        }
+        if (p.reduction.l1_weight != 0) {
+            A* const by_l1 = s.dssim;
+            l1_gradient_row(x.template at<const T>(l, y_at, inner_x), x.column,
+                            y.template at<const T>(l, y_at, inner_x), y.column, l1_scale, n, by_l1);
+            if (mask.data) multiply(m, n, by_l1);
+            if (p.upstream == kUpstreamMap) {
+                const A* u = grad_out.template at<const A>(l, y_at, inner_x);
+                for (int i = 0; i < n; ++i) by_l1[i] *= u[i * grad_out.column];
+            }
+            add(by_l1, A(1), n, sum_x);
+            if (G == 2) add(by_l1, A(-1), n, sum_y);
+        }
+        if (coarse_x.data) {
+            const A factor = A(p.grad_scale / p.pooled_elements());
+            const int l_at = (l + t.length % 2) / 2, row = p.is_3d ? (y_at + t.rows % 2) / 2 : 0,
+                      at = inner_x + t.columns % 2;
+            hand_down(coarse_x.template at<const A>(l_at, row, 0), at, factor, n, sum_x);
+            if (G == 2) hand_down(coarse_y.template at<const A>(l_at, row, 0), at, factor, n, sum_y);
+        }
+    }
+
+    const Problem& p;
+    const Tiling& t;
+    const bool is_direct;
+    const Scratch<A> s;
+    const Walk x, y, mask, map, grad_out, grad_x, grad_y, coarse_x, coarse_y;
+    const bool has_extras;
+    const Stability<A> stability;
+    // Where the tile's stages begin in the plane.
+    const int inner_y, inner_x, middle_y, middle_x, outer_y, outer_x, crop_y;
+    const Range columns;                        // of the input, that lie in the image
+    const Range counted_columns, counted_rows;  // of the statistics, that the padding counts
+    A taps[kMaxRadius + 1];                     // from the centre outwards
+    A ssim_scale, l1_scale;
+};
+
+}  // namespace fusedssim::cpu::FUSEDSSIM_ISA

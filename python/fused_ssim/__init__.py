@@ -15,7 +15,7 @@ from ._info import version as _version
 
 # torch is imported by the first use of a name that needs it, so that `fused_ssim.array` never loads it. Where it is
 # loaded already, nothing is put off.
-if TYPE_CHECKING or "torch" in sys.modules:
+if TYPE_CHECKING or sys.modules.get("torch"):
     from ._losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
     from ._msssim import MS_SSIM, SSIM, ms_ssim, ssim
     from .functional import (

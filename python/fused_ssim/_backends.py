@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 
-
 @dataclass(frozen=True)
 class Memory:
     """An array as the native library sees it. ``strides`` are in elements; ``device`` is a CUDA ordinal or None."""
@@ -147,7 +146,9 @@ class Jax:
         if not isinstance(array, self._jax.Array):
             raise TypeError(f"{name} is of type {type(array).__name__}; expected an array of JAX")
         if isinstance(array, self._jax.core.Tracer):
-            raise TypeError(f"{name} is traced by JAX (jit, grad, vmap); expected an array with values: call it outside")
+            raise TypeError(
+                f"{name} is traced by JAX (jit, grad, vmap); expected an array with values: call it outside"
+            )
         if len(array.devices()) != 1:
             raise ValueError(f"{name} is spread over {len(array.devices())} devices; expected one")
         return array.block_until_ready()
@@ -191,7 +192,8 @@ def backend_of(img1: Any, img2: Any) -> Backend:
     kinds = [_kind("img1", img1), _kind("img2", img2)]
     if kinds[0] is not kinds[1]:
         raise TypeError(
-            f"img1 is of type {_name(img1)} but img2 of type {_name(img2)}; expected arrays of one library on one device"
+            f"img1 is of type {_name(img1)} but img2 of type {_name(img2)}; expected arrays of one library, on one "
+            "device"
         )
     return kinds[0]()
 
@@ -221,8 +223,8 @@ def _kind(name: str, array: Any) -> type[Backend]:
     if hasattr(array, "__array_interface__") or hasattr(array, "__dlpack__"):
         return NumPy
     raise TypeError(
-        f"{name} is of type {_name(array)}; expected an array of NumPy, CuPy, JAX or Numba, or another that has DLPack or "
-        "__cuda_array_interface__"
+        f"{name} is of type {_name(array)}; expected an array of NumPy, CuPy, JAX or Numba, or another that has DLPack "
+        "or __cuda_array_interface__"
     )
 
 
@@ -279,5 +281,3 @@ def _synchronize(stream: int, device: int) -> None:
             driver.cuCtxPopCurrent_v2(ctypes.byref(previous))
     finally:
         driver.cuDevicePrimaryCtxRelease_v2(handle)
-
-

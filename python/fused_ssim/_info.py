@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +68,10 @@ class Info:
 
 def info() -> Info:
     """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
-    torch_version = ""
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        torch_version = torch.__version__
+    try:
+        from torch import __version__ as torch_version
+    except ImportError:  # fused_ssim.array does without
+        torch_version = ""
     native = _core.info()
     return Info(
         version=native["version"],

@@ -174,9 +174,7 @@ def _(img1: Tensor, img2: Tensor, mask: Tensor | None, _train: bool, *packed: An
 
 
 @_ssim_value_and_grad.register_fake
-def _(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _fake_value(img1, img2, mask, unpack(packed)), *_fake_gradients(img1, img2, wanted)
 
 
@@ -251,9 +249,7 @@ def wanted_gradients(first: bool, second: bool) -> int:
     return (_native.GRAD_1 if first else 0) | (_native.GRAD_2 if second else 0)
 
 
-def none_if_unwanted(
-    wanted: int, grad1: Tensor | None, grad2: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
+def none_if_unwanted(wanted: int, grad1: Tensor | None, grad2: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return grad1 if wanted & _native.GRAD_1 else None, grad2 if wanted & _native.GRAD_2 else None
 
 

@@ -162,7 +162,7 @@ class MSSSIMLoss(_Loss):
             padding, window_size, sigma, data_range, K, reduction, weights=scales, names=("pred", "target")
         )
         if reduction == "none":
-            raise ValueError("reduction = 'none'; expected \"mean\", \"sum\", \"image\" or \"channel\": MS-SSIM has no map")
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
         super().__init__(
             padding=padding,
             window_size=window_size,

@@ -302,7 +302,9 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
         expected = ", ".join(map(str, [X.shape[1], *ones]))
         raise ValueError(f"win.shape = {tuple(win.shape)}; expected ({expected}, win_size) for these images")
     if win.requires_grad:
-        raise ValueError("win.requires_grad = True; expected a constant: SSIM has no gradient by its window, detach() it")
+        raise ValueError(
+            "win.requires_grad = True; expected a constant: SSIM has no gradient by its window, detach() it"
+        )
     _check_window_size(win.shape[-1])
     taps = None if _ops.is_watched() else _taps_of(win)
     return _Window(win.shape[-1], 1.0, taps, win.reshape(win.shape[0], -1) if taps is None else None)

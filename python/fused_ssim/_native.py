@@ -53,9 +53,7 @@ info = _core.info
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
 
-def plan(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, spatial_dims: int, grads: int
-) -> Plan:
+def plan(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, spatial_dims: int, grads: int) -> Plan:
     """The plan for two plain tensors (see :func:`plain`), from the cache if there was one like it.
 
     ``grads`` is the set of gradients that will be asked for: ``GRAD_1 | GRAD_2``.
@@ -151,14 +149,15 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
     if mask.dtype not in (torch.bool, expected):
         raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {img1.dtype}")
     if mask.requires_grad:
-        raise ValueError("mask.requires_grad = True; expected a constant: SSIM has no gradient by its mask, detach() it")
+        raise ValueError(
+            "mask.requires_grad = True; expected a constant: SSIM has no gradient by its mask, detach() it"
+        )
     if mask.device != img1.device:
         raise ValueError(f"mask.device = {mask.device} but the images are on {img1.device}; expected the same device")
     shape = (1,) * (img1.dim() - mask.dim()) + tuple(mask.shape)
     if len(shape) != img1.dim() or any(size not in (1, full) for size, full in zip(shape, img1.shape, strict=True)):
         raise ValueError(
-            f"mask.shape = {tuple(mask.shape)}; expected one that broadcasts to that of the images, "
-            f"{tuple(img1.shape)}"
+            f"mask.shape = {tuple(mask.shape)}; expected one that broadcasts to that of the images, {tuple(img1.shape)}"
         )
     return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
 

@@ -220,9 +220,7 @@ def _checked(
     if img1.dtype != img2.dtype and _native.is_promoted(img1.device, img1.dtype, img2.dtype):
         dtype = torch.promote_types(img1.dtype, img2.dtype)
         img1, img2 = img1.to(dtype), img2.to(dtype)
-    _native.check_images(
-        names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape
-    )
+    _native.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
     return img1, img2, None if mask is None else _native.view_mask(mask, img1)
 
 

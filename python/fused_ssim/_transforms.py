@@ -65,7 +65,6 @@ class Value(Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
         img1, img2, mask, train, settings = inputs
 
-
         def call(x: Tensor, y: Tensor, m: Tensor | None, folded: Settings) -> Tensor:
             value: Tensor = Value.apply(x, y, m, train, folded)
             return value

@@ -8,8 +8,8 @@ device. Work on a CUDA device is enqueued on the stream that the library would u
 stream that a Numba array is bound to. JAX shows no stream to others, so there the call waits: for its inputs, and for
 its results.
 
-These functions are not differentiable; :func:`value_and_grad` gives the gradient, to use in a rule of one's own (such as
-``jax.custom_vjp`` around ``jax.pure_callback``).
+These functions are not differentiable; :func:`value_and_grad` gives the gradient, to use in a rule of one's own (such
+as ``jax.custom_vjp`` around ``jax.pure_callback``).
 """
 
 from __future__ import annotations

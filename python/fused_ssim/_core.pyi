@@ -10,6 +10,7 @@ FLOAT32: Final[int]
 FLOAT64: Final[int]
 FLOAT16: Final[int]
 BFLOAT16: Final[int]
+BOOL: Final[int]
 PADDING_SAME: Final[int]
 PADDING_VALID: Final[int]
 REDUCTION_MEAN: Final[int]
@@ -17,9 +18,12 @@ REDUCTION_SUM: Final[int]
 REDUCTION_PER_IMAGE: Final[int]
 REDUCTION_PER_PLANE: Final[int]
 REDUCTION_NONE: Final[int]
+MASK_WEIGHT: Final[int]
+MASK_NORMALIZED: Final[int]
 GRAD_X: Final[int]
 GRAD_Y: Final[int]
 MAX_WINDOW_SIZE: Final[int]
+MAX_LEVELS: Final[int]
 
 def version() -> str: ...
 def info() -> dict[str, Any]: ...
@@ -44,6 +48,15 @@ class Plan:
         grad_stride1: Sequence[int],
         grad_stride2: Sequence[int],
         out_shape: Sequence[int],
+        taps: Sequence[float],
+        lambda_dssim: float | None,
+        scale_weights: Sequence[float],
+        mask_mode: int,
+        mask_dtype: int | None,
+        mask_shape: Sequence[int],
+        mask_stride: Sequence[int],
+        name1: str,
+        name2: str,
     ) -> None: ...
     @property
     def saved_bytes(self) -> int: ...
@@ -55,7 +68,9 @@ class Plan:
     def backward_workspace(self) -> int: ...
     @property
     def saved_backward_workspace(self) -> int: ...
-    def forward(self, threads: int, stream: int, workspace: int, x: int, y: int, out: int, saved: int, /) -> None: ...
+    def forward(
+        self, threads: int, stream: int, workspace: int, x: int, y: int, mask: int, out: int, saved: int, /
+    ) -> None: ...
     def value_and_grad(
         self,
         threads: int,
@@ -63,6 +78,7 @@ class Plan:
         workspace: int,
         x: int,
         y: int,
+        mask: int,
         out: int,
         grad_x: int,
         grad_y: int,
@@ -76,6 +92,7 @@ class Plan:
         workspace: int,
         x: int,
         y: int,
+        mask: int,
         saved: int,
         grad_out: int,
         grad_out_stride: Sequence[int],

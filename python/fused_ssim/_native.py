@@ -8,10 +8,8 @@ cached by the layout of their images, so that a step costs one dictionary look-u
 from __future__ import annotations
 
 import math
-import operator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,12 +19,14 @@ from . import _core
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._settings import Settings
+
 GRAD_1: int = _core.GRAD_X
 GRAD_2: int = _core.GRAD_Y
 
-PADDINGS: dict[str, int] = {"same": _core.PADDING_SAME, "valid": _core.PADDING_VALID}
+_PADDINGS: dict[str, int] = {"same": _core.PADDING_SAME, "valid": _core.PADDING_VALID}
 
-REDUCTIONS: dict[str, int] = {
+_REDUCTIONS: dict[str, int] = {
     "mean": _core.REDUCTION_MEAN,
     "sum": _core.REDUCTION_SUM,
     "image": _core.REDUCTION_PER_IMAGE,
@@ -43,118 +43,17 @@ _DTYPES: dict[torch.dtype, int] = {
 
 _DEVICES: dict[str, int] = {"cpu": _core.CPU, "cuda": _core.CUDA}
 
+MAX_WINDOW_SIZE: int = _core.MAX_WINDOW_SIZE
+MAX_LEVELS: int = _core.MAX_LEVELS
+
 version = _core.version
 info = _core.info
-
-
-# ---- Settings --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity: a cheap key of the plan cache
-class Settings:
-    """What to compute, in the terms of the native library."""
-
-    padding: int
-    reduction: int
-    window_size: int
-    sigma: float
-    k1: float
-    k2: float
-    data_range: float
-
-
-def settings(
-    padding: str, window_size: int, sigma: float, data_range: float, K: tuple[float, float], reduction: str
-) -> Settings:
-    """The settings of a call. Python checks names and types; the native library checks the numbers."""
-    try:
-        return _settings(padding, window_size, sigma, data_range, K, reduction)
-    except _NotPlainError:
-        pass
-    except TypeError as error:  # an unhashable argument, such as K as a list; anything else has a text of its own
-        if "unhashable" not in str(error):
-            raise
-    _choice("padding", padding, PADDINGS)
-    _choice("reduction", reduction, REDUCTIONS)
-    return _settings(
-        padding,
-        _integer("window_size", window_size),
-        number("sigma", sigma),
-        number("data_range", data_range),
-        _pair("K", K),
-        reduction,
-    )
-
-
-class _NotPlainError(Exception):
-    """An argument cannot be a key of the cache, for instance a tensor, which may change its value."""
-
-
-@lru_cache(maxsize=256, typed=True)
-def _settings(
-    padding: str, window_size: int, sigma: float, data_range: float, K: tuple[float, float], reduction: str
-) -> Settings:
-    plain = (
-        type(window_size) is int
-        and type(sigma) in (int, float)
-        and type(data_range) in (int, float)
-        and type(K) is tuple
-        and all(type(k) in (int, float) for k in K)
-    )
-    if not plain:
-        raise _NotPlainError
-    k1, k2 = _pair("K", K)
-    if window_size.bit_length() > 31:  # the native library sees 32 bits
-        raise ValueError(f"window_size = {window_size}, expected an odd number from 1 to {_core.MAX_WINDOW_SIZE}")
-    return Settings(
-        padding=_choice("padding", padding, PADDINGS),
-        reduction=_choice("reduction", reduction, REDUCTIONS),
-        window_size=window_size,
-        sigma=float(sigma),
-        k1=k1,
-        k2=k2,
-        data_range=float(data_range),
-    )
-
-
-def _choice(name: str, value: object, choices: dict[str, int]) -> int:
-    if isinstance(value, str) and value in choices:
-        return choices[value]
-    expected = ", ".join(f'"{choice}"' for choice in choices)
-    error = ValueError if isinstance(value, str) else TypeError
-    raise error(f"{name} = {value!r}; expected one of {expected}")
-
-
-def _integer(name: str, value: object) -> int:
-    if not isinstance(value, bool):
-        try:
-            return operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            pass
-    raise TypeError(f"{name} = {value!r}; expected an integer")
-
-
-def number(name: str, value: object) -> float:
-    if not isinstance(value, (bool, str)):
-        try:
-            return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            pass
-    raise TypeError(f"{name} = {value!r}; expected a number")
-
-
-def _pair(name: str, value: Any) -> tuple[float, float]:
-    try:
-        first, second = value
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} = {value!r}; expected two numbers, such as (0.01, 0.03)") from None
-    return number(f"{name}[0]", first), number(f"{name}[1]", second)
 
 
 # ---- Images ----------------------------------------------------------------------------------------------------------
 
 
-def plan(img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int) -> Plan:
+def plan(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, spatial_dims: int, grads: int) -> Plan:
     """The plan for two plain tensors (see :func:`plain`), from the cache if there was one like it.
 
     ``grads`` is the set of gradients that will be asked for: ``GRAD_1 | GRAD_2``.
@@ -172,23 +71,33 @@ def plan(img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grad
             img2.device,
             img2.shape,
             img2.stride(),
+            None if mask is None else (mask.dtype, mask.device, mask.shape, mask.stride()),
         )
     except RuntimeError:  # a nested tensor has no shape
-        _check_layout("img1", img1)
-        _check_layout("img2", img2)
+        _check_layout(settings.names[0], img1)
+        _check_layout(settings.names[1], img2)
         raise
 
 
 def plain(name: str, image: Tensor) -> Tensor:
     """``image`` as a tensor whose memory says it all: of class Tensor, dense, no pending negation."""
-    if not isinstance(image, Tensor):
-        raise TypeError(f"{name} is of type {type(image).__name__}; expected a torch.Tensor")
+    check_tensor(name, image)
     if type(image) is not Tensor and type(image) is not torch.nn.Parameter:
-        if type(image).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        if is_opaque(image):
             raise TypeError(f"{name} is of type {type(image).__name__}, which owns no memory; expected a plain tensor")
         image = image.as_subclass(Tensor)
     _check_layout(name, image)
     return image.resolve_neg() if image.is_neg() else image
+
+
+def is_opaque(image: Tensor) -> bool:
+    """Whether the tensor is of a class that answers to operations only, and has no memory to point at."""
+    return type(image).__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+def check_tensor(name: str, image: object) -> None:
+    if not isinstance(image, Tensor):
+        raise TypeError(f"{name} is of type {type(image).__name__}; expected a torch.Tensor")
 
 
 def _check_layout(name: str, image: Tensor) -> None:
@@ -197,7 +106,8 @@ def _check_layout(name: str, image: Tensor) -> None:
         raise TypeError(f"{name} has the layout {layout}; expected a dense tensor: use {name}.to_dense()")
 
 
-def _check_images(
+def check_images(
+    names: tuple[str, str],
     spatial_dims: int,
     dtype1: torch.dtype,
     device1: torch.device,
@@ -206,31 +116,64 @@ def _check_images(
     device2: torch.device,
     shape2: tuple[int, ...],
 ) -> None:
-    for name, dtype in (("img1", dtype1), ("img2", dtype2)):
+    """What can be said of the images without their memory: dtype, rank, shape, device."""
+    name1, name2 = names
+    for name, dtype in ((name1, dtype1), (name2, dtype2)):
         if dtype not in _DTYPES:
             raise TypeError(
                 f"{name}.dtype = {dtype}; expected float32, float64, float16 or bfloat16: convert it, for instance by "
                 f"{name}.float(), and pass data_range (255 for 8-bit images)"
             )
     if dtype1 != dtype2:
-        raise TypeError(f"img1.dtype = {dtype1} but img2.dtype = {dtype2}; expected the same dtype")
+        raise TypeError(f"{name1}.dtype = {dtype1} but {name2}.dtype = {dtype2}; expected the same dtype")
     axes = "[N, C, D, H, W]" if spatial_dims == 3 else "[N, C, H, W]"
-    for name, shape in (("img1", shape1), ("img2", shape2)):
+    for name, shape in ((name1, shape1), (name2, shape2)):
         if len(shape) != spatial_dims + 2:
             other = {4: "; use fused_ssim for images", 5: "; use fused_ssim3d for volumes"}.get(len(shape), "")
             raise ValueError(
                 f"{name}.shape = {tuple(shape)} has {len(shape)} axes; expected {spatial_dims + 2}, {axes}{other}"
             )
     if shape1 != shape2:
-        raise ValueError(f"img1.shape = {tuple(shape1)} but img2.shape = {tuple(shape2)}; expected the same shape")
-    for name, device in (("img1", device1), ("img2", device2)):
-        if device.type not in _DEVICES:
-            raise ValueError(f"{name}.device = {device}; expected a tensor on cpu or cuda")
+        raise ValueError(
+            f"{name1}.shape = {tuple(shape1)} but {name2}.shape = {tuple(shape2)}; expected the same shape"
+        )
     if device1 != device2:
-        raise ValueError(f"img1.device = {device1} but img2.device = {device2}; expected the same device")
+        raise ValueError(f"{name1}.device = {device1} but {name2}.device = {device2}; expected the same device")
+
+
+def view_mask(mask: object, img1: Tensor) -> Tensor:
+    """The mask with as many axes as the images, each as long as theirs or 1; an error if it cannot be one."""
+    check_tensor("mask", mask)
+    assert isinstance(mask, Tensor)
+    expected = torch.float64 if img1.dtype == torch.float64 else torch.float32
+    if mask.dtype not in (torch.bool, expected):
+        raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {img1.dtype}")
+    if mask.requires_grad:
+        raise ValueError(
+            "mask.requires_grad = True; expected a constant: SSIM has no gradient by its mask, detach() it"
+        )
+    if mask.device != img1.device:
+        raise ValueError(f"mask.device = {mask.device} but the images are on {img1.device}; expected the same device")
+    shape = (1,) * (img1.dim() - mask.dim()) + tuple(mask.shape)
+    if len(shape) != img1.dim() or any(size not in (1, full) for size, full in zip(shape, img1.shape, strict=True)):
+        raise ValueError(
+            f"mask.shape = {tuple(mask.shape)}; expected one that broadcasts to that of the images, {tuple(img1.shape)}"
+        )
+    return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
+
+
+def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) -> bool:
+    """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one."""
+    if dtype1 == dtype2 or device.type not in _DEVICES or not {dtype1, dtype2} <= _DTYPES.keys():
+        return False
+    return torch.is_autocast_enabled(device.type)
 
 
 # ---- Plans -----------------------------------------------------------------------------------------------------------
+
+
+class NoPlanError(Exception):
+    """The images cannot be computed with as they are: they have no memory, or autocast is to convert them."""
 
 
 @lru_cache(maxsize=512)
@@ -246,13 +189,18 @@ def _plan(
     device2: torch.device,
     shape2: tuple[int, ...],
     stride2: tuple[int, ...],
+    mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
 ) -> Plan:
-    _check_images(spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
-    return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2)
+    if device1.type == "meta" or is_promoted(device1, dtype1, dtype2):
+        raise NoPlanError
+    check_images(settings.names, spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
+    if device1.type not in _DEVICES:
+        raise ValueError(f"{settings.names[0]}.device = {device1}; expected a tensor on cpu or cuda")
+    return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2, mask)
 
 
 class Plan:
-    """One kind of call: settings, wanted gradients, and two images of known dtype, device, shape and strides.
+    """One kind of call: settings, wanted gradients, and images and mask of known dtype, device, shape and strides.
 
     Its methods take images of just that layout, allocate what they return, and enqueue on the current stream. The
     workspace is freed when a call returns: torch gives the memory only to later work of the same stream.
@@ -290,6 +238,7 @@ class Plan:
         shape: tuple[int, ...],
         stride1: tuple[int, ...],
         stride2: tuple[int, ...],
+        mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
     ) -> None:
         self.settings = settings
         self.grads = grads
@@ -297,13 +246,13 @@ class Plan:
         self.arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
         self._same_dtype = dtype == self.arithmetic
         self._index = (device.index or 0) if device.type == "cuda" else -1
-        map_shape = _map_shape(settings, shape)
-        self._out_shape = _out_shape(settings, map_shape)
+        self._out_shape = out_shape(settings, shape)
+        mask_dtype, _, mask_shape, mask_stride = mask or (None, None, (), ())
         self._core = core = _core.Plan(
             device=_DEVICES[device.type],
             device_index=max(self._index, 0),
-            padding=settings.padding,
-            reduction=settings.reduction,
+            padding=_PADDINGS[settings.padding],
+            reduction=_REDUCTIONS[settings.reduction],
             window_size=settings.window_size,
             sigma=settings.sigma,
             k1=settings.k1,
@@ -317,6 +266,15 @@ class Plan:
             grad_stride1=_empty_like_stride(shape, stride1),
             grad_stride2=_empty_like_stride(shape, stride2),
             out_shape=self._out_shape,
+            taps=settings.taps or (),
+            lambda_dssim=settings.lambda_dssim,
+            scale_weights=settings.weights or (),
+            mask_mode=_core.MASK_NORMALIZED if settings.normalized else _core.MASK_WEIGHT,
+            mask_dtype=None if mask_dtype is None else _DTYPES.get(mask_dtype, _core.BOOL),
+            mask_shape=mask_shape,
+            mask_stride=mask_stride,
+            name1=settings.names[0],
+            name2=settings.names[1],
         )
         # Bound methods and sizes as attributes: looking them up in every call is what small images would pay for.
         self._forward = core.forward
@@ -329,14 +287,16 @@ class Plan:
         self._saved_backward_workspace = core.saved_backward_workspace
 
         # How gradients come about is the library's choice: where saving maps pays, forward saves; elsewhere forward
-        # computes the gradient itself, in the same pass, and backward only scales it. For the map that is impossible.
+        # computes the gradient itself, in the same pass, and backward only scales it. For the map that is impossible,
+        # and for a masked mean in float16 unsafe: how large its gradient is depends on how much the mask leaves.
         self.saved_bytes = core.saved_bytes
-        self.eager = self.saved_bytes == 0 and settings.reduction != _core.REDUCTION_NONE
-        self.grad_scale, self._undo_grad_scale = _grad_scale(settings, dtype, map_shape)
+        unsafe = mask is not None and dtype == torch.float16 and settings.reduction != "sum"
+        self.eager = self.saved_bytes == 0 and settings.reduction != "none" and not unsafe
+        self.grad_scale, self._undo_grad_scale = grad_scale(settings, dtype, shape)
 
     # Each method spells out its call: one shared helper would cost more than what it shares.
 
-    def forward(self, img1: Tensor, img2: Tensor) -> Tensor:
+    def forward(self, img1: Tensor, img2: Tensor, mask: Tensor | None) -> Tensor:
         """The value or the map."""
         out = self._empty_out(img1)
         size = self._forward_workspace
@@ -348,12 +308,13 @@ class Plan:
             0 if workspace is None else workspace.data_ptr(),
             img1.data_ptr(),
             img2.data_ptr(),
+            0 if mask is None else mask.data_ptr(),
             out.data_ptr(),
             0,
         )
         return out
 
-    def forward_saving(self, img1: Tensor, img2: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_saving(self, img1: Tensor, img2: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The value or the map, and what :meth:`backward` takes as ``saved``."""
         out = self._empty_out(img1)
         saved = img1.new_empty(self.saved_bytes, dtype=torch.uint8)
@@ -366,13 +327,14 @@ class Plan:
             0 if workspace is None else workspace.data_ptr(),
             img1.data_ptr(),
             img2.data_ptr(),
+            0 if mask is None else mask.data_ptr(),
             out.data_ptr(),
             saved.data_ptr(),
         )
         return out, saved
 
     def value_and_grad(
-        self, img1: Tensor, img2: Tensor, grad_scale: float = 1.0
+        self, img1: Tensor, img2: Tensor, mask: Tensor | None, grad_scale: float = 1.0
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The value or the map, and the gradients of its sum, times ``grad_scale``."""
         out = self._empty_out(img1)
@@ -387,6 +349,7 @@ class Plan:
             0 if workspace is None else workspace.data_ptr(),
             img1.data_ptr(),
             img2.data_ptr(),
+            0 if mask is None else mask.data_ptr(),
             out.data_ptr(),
             0 if grad1 is None else grad1.data_ptr(),
             0 if grad2 is None else grad2.data_ptr(),
@@ -409,7 +372,7 @@ class Plan:
         )
 
     def backward(
-        self, img1: Tensor, img2: Tensor, saved: Tensor | None, grad_out: Tensor
+        self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None, grad_out: Tensor
     ) -> tuple[Tensor | None, Tensor | None]:
         """The gradients of ``(grad_out * out).sum()``."""
         grad_out = self._upstream(grad_out)
@@ -424,12 +387,23 @@ class Plan:
             0 if workspace is None else workspace.data_ptr(),
             img1.data_ptr(),
             img2.data_ptr(),
+            0 if mask is None else mask.data_ptr(),
             0 if saved is None else saved.data_ptr(),
             grad_out.data_ptr(),
             grad_out.stride(),
             0 if grad1 is None else grad1.data_ptr(),
             0 if grad2 is None else grad2.data_ptr(),
         )
+        return grad1, grad2
+
+    def gradients(
+        self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None, grad_out: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The same as :meth:`backward`, in the way in which a first backward came by them: with the same bits."""
+        if not self.eager:
+            return self.backward(img1, img2, mask, saved, grad_out)
+        _, grad1, grad2 = self.value_and_grad(img1, img2, mask, self.grad_scale)
+        self.scale(grad_out, grad1, grad2)
         return grad1, grad2
 
     def _empty_out(self, image: Tensor) -> Tensor:
@@ -448,17 +422,19 @@ class Plan:
         return grad_out
 
 
+def out_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the value for images of that shape."""
+    axes = {"image": 1, "channel": 2, "none": len(shape)}.get(settings.reduction, 0)
+    # A side that is shorter than the window is found later.
+    return tuple(max(size, 0) for size in _map_shape(settings, shape)[:axes])
+
+
 def _map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
-    crop = 2 * (settings.window_size // 2) if settings.padding == _core.PADDING_VALID else 0
+    crop = 2 * (settings.window_size // 2) if settings.padding == "valid" else 0
     return (shape[0], shape[1], *(size - crop for size in shape[2:]))
 
 
-def _out_shape(settings: Settings, map_shape: tuple[int, ...]) -> tuple[int, ...]:
-    axes = {_core.REDUCTION_PER_IMAGE: 1, _core.REDUCTION_PER_PLANE: 2, _core.REDUCTION_NONE: len(map_shape)}
-    return tuple(max(size, 0) for size in map_shape[: axes.get(settings.reduction, 0)])
-
-
-def _grad_scale(settings: Settings, dtype: torch.dtype, map_shape: tuple[int, ...]) -> tuple[float, float]:
+def grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
     """The scale under which an eager gradient is stored, and the factor that undoes it.
 
     The gradient of a mean over a million pixels is below the range of float16 unless the loss is scaled, and how it
@@ -467,11 +443,9 @@ def _grad_scale(settings: Settings, dtype: torch.dtype, map_shape: tuple[int, ..
     """
     if dtype != torch.float16:
         return 1.0, 1.0
-    averaged = {
-        _core.REDUCTION_MEAN: map_shape,
-        _core.REDUCTION_PER_IMAGE: map_shape[1:],
-        _core.REDUCTION_PER_PLANE: map_shape[2:],
-    }.get(settings.reduction, ())
+    first = {"mean": 0, "image": 1, "channel": 2}.get(settings.reduction, len(shape))
+    # A sum of MS-SSIM is one of planes, each of which is a mean.
+    averaged = _map_shape(settings, shape)[first if settings.weights is None else min(first, 2) :]
     # The derivative by a pixel grows as 1 / K where the images are dark or flat: leave room for that below the usual K.
     room = max(0.0, math.log2(0.01 / max(min(settings.k1, settings.k2), 1e-6)))
     exponent = max(round(math.log2(math.prod(averaged) * settings.data_range) - room), 0)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, overload
 from torch import Tensor
 
 from . import _native, _ops
+from ._settings import number
+from ._settings import settings as make_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +40,8 @@ def fused_ssim(
     data_range: float = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
 ) -> Tensor:
     """The structural similarity (Wang et al. 2004) of two batches of images, differentiable in both.
 
@@ -57,6 +61,13 @@ def fused_ssim(
         reduction: ``"mean"`` or ``"sum"`` of the map, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``;
             ``"channel"``, the mean of each channel of each image, ``[N, C]``; ``"none"``, the map: ``[N, C, H, W]``,
             smaller by ``window_size - 1`` in H and W for ``"valid"``.
+        mask: how much each pixel counts: bool, or float of the dtype of the result (at least 0, finite); any shape that
+            broadcasts to that of the images, such as ``[H, W]`` or ``[N, 1, H, W]``. Means become
+            ``sum(mask * SSIM) / sum(mask)`` over what the padding keeps, NaN where the mask is all 0; sums and maps
+            are those of ``mask * SSIM``. A mask is a constant: it gets no gradient.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone (normalised convolution; beyond
+            the border nothing is under the mask). docs/masks.md shows both.
 
     Returns:
         SSIM, at most 1, and 1 for identical images: float32, or float64 for float64 images. The sum of ``"sum"`` is
@@ -65,15 +76,17 @@ def fused_ssim(
     Raises:
         ValueError: the shapes are not four axes of equal, positive sizes, a side is shorter than the window with
             ``"valid"``, the devices differ, or another argument is out of range.
-        TypeError: an image is not a tensor, or its dtype is not one of the four, or the dtypes differ.
-        RuntimeError: CUDA cannot be used (``fused_ssim.info()`` says why), or the call happens under ``torch.func``.
+        TypeError: an image is not a tensor, or its dtype is not one of the four, or the dtypes differ. (Under autocast,
+            two of the four are brought to the wider one.)
+        RuntimeError: CUDA cannot be used: ``fused_ssim.info()`` says why.
 
     Example:
         >>> loss = 1 - fused_ssim(prediction, target)
         >>> loss.backward()
 
     """
-    return _ops.ssim(img1, img2, _native.settings(padding, window_size, sigma, data_range, K, reduction), 2, train)
+    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
+    return _ops.ssim(img1, img2, settings, 2, train, mask)
 
 
 def fused_ssim2d(
@@ -87,9 +100,12 @@ def fused_ssim2d(
     data_range: float = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
 ) -> Tensor:
     """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
-    return _ops.ssim(img1, img2, _native.settings(padding, window_size, sigma, data_range, K, reduction), 2, train)
+    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
+    return _ops.ssim(img1, img2, settings, 2, train, mask)
 
 
 def fused_ssim3d(
@@ -103,13 +119,16 @@ def fused_ssim3d(
     data_range: float = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
 ) -> Tensor:
     """The structural similarity (Wang et al. 2004) of two batches of volumes ``[N, C, D, H, W]``.
 
     The window is a Gaussian in three dimensions. Arguments, values and errors are those of :func:`fused_ssim`, with
     five axes instead of four: the map of ``reduction="none"`` is ``[N, C, D, H, W]``.
     """
-    return _ops.ssim(img1, img2, _native.settings(padding, window_size, sigma, data_range, K, reduction), 3, train)
+    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
+    return _ops.ssim(img1, img2, settings, 3, train, mask)
 
 
 @overload
@@ -124,6 +143,8 @@ def value_and_grad(
     data_range: float = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
+    mask: Tensor | None = ...,
+    mask_mode: str = ...,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -139,6 +160,8 @@ def value_and_grad(
     data_range: float = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
+    mask: Tensor | None = ...,
+    mask_mode: str = ...,
 ) -> tuple[Tensor, tuple[Tensor, ...]]: ...
 
 
@@ -153,6 +176,8 @@ def value_and_grad(
     data_range: float = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
 ) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
     """SSIM (Wang et al. 2004) and its gradient in one pass, without autograd.
 
@@ -169,6 +194,8 @@ def value_and_grad(
         data_range: as for :func:`fused_ssim`.
         K: as for :func:`fused_ssim`.
         reduction: as for :func:`fused_ssim`.
+        mask: as for :func:`fused_ssim`.
+        mask_mode: as for :func:`fused_ssim`.
 
     Returns:
         ``(value, grad)``, or ``(value, (grad1, grad2))`` if ``argnums`` is a tuple. The gradient is that of
@@ -183,19 +210,120 @@ def value_and_grad(
         >>> image += step * grad
 
     """
-    settings = _native.settings(padding, window_size, sigma, data_range, K, reduction)
+    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
     wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
     if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
         raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
     grads = (_native.GRAD_1 if 0 in wanted else 0) | (_native.GRAD_2 if 1 in wanted else 0)
-    if isinstance(img1, Tensor) and img1.dim() not in (4, 5):
-        raise ValueError(
-            f"img1.shape = {tuple(img1.shape)} has {img1.dim()} axes; expected 4, [N, C, H, W], or 5, [N, C, D, H, W]"
-        )
-    spatial_dims = 3 if isinstance(img1, Tensor) and img1.dim() == 5 else 2
-    value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims, grads)
+    value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
     return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
+
+
+def ssim_map(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = "same",
+    train: bool = True,
+    *,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
+) -> Tensor:
+    """The map of SSIM (Wang et al. 2004) of images or volumes, differentiable in both.
+
+    Args:
+        img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
+        img2: as ``img1``.
+        padding: ``"same"``: the map has the size of the images; ``"valid"``: it is smaller by ``window_size - 1`` along
+            each spatial axis.
+        train: as for :func:`fused_ssim`.
+        window_size: as for :func:`fused_ssim`.
+        sigma: as for :func:`fused_ssim`.
+        data_range: as for :func:`fused_ssim`.
+        K: as for :func:`fused_ssim`.
+        mask: as for :func:`fused_ssim`; the map is ``mask * SSIM``.
+        mask_mode: as for :func:`fused_ssim`.
+
+    Returns:
+        The map, values at most 1: float32, or float64 for float64 images. Its mean is :func:`fused_ssim`.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
+
+    """
+    settings = make_settings(padding, window_size, sigma, data_range, K, "none", mask_mode)
+    return _ops.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
+
+
+def photometric_loss(
+    pred: Tensor,
+    target: Tensor,
+    lambda_dssim: float = 0.2,
+    padding: str = "same",
+    train: bool = True,
+    *,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
+) -> Tensor:
+    """The loss ``(1 - lambda_dssim) * mean|pred - target| + lambda_dssim * (1 - SSIM)``, in one pass over memory.
+
+    The loss of photometric reconstruction, as in 3D Gaussian splatting; H. Zhao, O. Gallo, I. Frosio and J. Kautz,
+    "Loss functions for image restoration with neural networks", IEEE Transactions on Computational Imaging 3 (2017).
+    Where the images nearly agree, it keeps the digits that ``1 - fused_ssim(...)`` loses.
+
+    Args:
+        pred: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
+        target: as ``pred``. It gets its gradient too, if it requires one.
+        lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
+        padding: as for :func:`fused_ssim`. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all
+            pixels.
+        train: as for :func:`fused_ssim`.
+        window_size: as for :func:`fused_ssim`.
+        sigma: as for :func:`fused_ssim`.
+        data_range: as for :func:`fused_ssim`; the difference is not divided by it.
+        K: as for :func:`fused_ssim`.
+        reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
+            ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
+        mask: as for :func:`fused_ssim`; it weighs both terms.
+        mask_mode: as for :func:`fused_ssim`.
+
+    Returns:
+        The loss, at least 0, and 0 for identical images: float32, or float64 for float64 images. Where the two are
+        equal, ``|pred - target|`` has the gradient 0.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
+
+    Example:
+        >>> loss = photometric_loss(rendering, photograph)
+        >>> loss.backward()
+
+    """
+    settings = make_settings(
+        padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim, names=("pred", "target")
+    )
+    return _ops.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)
+
+
+def spatial_dims_of(name: str, image: object) -> int:
+    """2 for images, 3 for volumes. What is no tensor is found later."""
+    if not isinstance(image, Tensor):
+        return 2
+    if image.dim() not in (4, 5):
+        raise ValueError(
+            f"{name}.shape = {tuple(image.shape)} has {image.dim()} axes; expected 4, [N, C, H, W], or 5, "
+            "[N, C, D, H, W]"
+        )
+    return image.dim() - 2
 
 
 class FusedSSIMMap:
@@ -235,12 +363,12 @@ class FusedSSIMMap:
         if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
         K = (_root("C1", C1), _root("C2", C2))
-        settings = _native.settings(padding, 11, 1.5, 1.0, K, "none")
+        settings = make_settings(padding, 11, 1.5, 1.0, K, "none")
         return _ops.ssim(img1, img2, settings, spatial_dims, train)
 
 
 def _root(name: str, value: object) -> float:
-    constant = _native.number(name, value)
+    constant = number(name, value)
     if not 0 <= constant < math.inf:
         raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
     return math.sqrt(constant)

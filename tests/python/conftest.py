@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
+from processes import Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NO_CUDA = "torch.cuda.is_available() is False"
 
@@ -22,6 +29,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    yield from _processes(2, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def three_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    yield from _processes(3, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def two_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("fewer than two GPUs")
+    # NVLink multicast wants privileges that containers often lack.
+    os.environ["NCCL_NVLS_ENABLE"] = "0"
+    yield from _processes(2, tmp_path_factory, "nccl")
+
+
+def _processes(world: int, folder: pytest.TempPathFactory, backend: str = "gloo") -> Iterator[Processes]:
+    if not torch.distributed.is_available():
+        pytest.skip("torch.distributed is not in this torch")
+    processes = Processes(world, str(folder.mktemp("group") / "store"), backend)
+    yield processes
+    processes.close()
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import oracle
 import pytest
 import torch
 from images import absolute_error, pair, readable, relative_error
-from tolerances import FLOAT16_EPS, GRADIENT, VALUE
-from torch.autograd import forward_ad
+from tolerances import FLOAT16_EPS, GRADIENT, SECOND_DERIVATIVE, VALUE
 
 import fused_ssim
 
@@ -255,20 +254,46 @@ def test_parameters_and_subclasses_are_images(device):
     assert relative_error(image.grad.as_subclass(torch.Tensor), expected) <= GRADIENT[torch.float32]
 
 
-# ---- What is not there -----------------------------------------------------------------------------------------------
+# ---- Second derivatives ----------------------------------------------------------------------------------------------
 
 
 @shapes
 @reductions
-def test_double_backward_is_a_clear_error(device, shape, reduction):
-    x, y = pair(shape, device=device)
+def test_second_derivative_matches_oracle(device, shape, reduction):
+    x, y = pair(shape, torch.float64, device)
+    reference = x.cpu().clone().requires_grad_()
+    value = oracle.reduce(oracle.ssim_map(reference, y.cpu()), reduction).square().sum()
+    (grad,) = torch.autograd.grad(value, reference, create_graph=True)
+    (expected,) = torch.autograd.grad(grad.square().sum(), reference)
     x.requires_grad_()
-    value = ssim_of(shape)(x, y, reduction=reduction).sum()
+    value = ssim_of(shape)(x, y, reduction=reduction).square().sum()
     (grad,) = torch.autograd.grad(value, x, create_graph=True)
-    _, expected, _ = oracle.ssim_and_grads(x, y, reduction=reduction)
-    assert relative_error(grad, expected) <= GRADIENT[torch.float32]
-    with pytest.raises(RuntimeError, match="second derivative of SSIM is not implemented"):
+    grad.square().sum().backward()
+    assert relative_error(x.grad, expected) <= SECOND_DERIVATIVE[torch.float64]
+
+
+@shapes
+def test_gradient_penalty_reaches_both_images(device, shape):
+    x, y = pair(shape, device=device)
+    expected = []
+    for dtype, where in ((torch.float64, "cpu"), (torch.float32, device)):
+        a, b = x.to(where, dtype).requires_grad_(), y.to(where, dtype).requires_grad_()
+        value = oracle.ssim_map(a, b).mean() if dtype == torch.float64 else ssim_of(shape)(a, b)
+        (grad,) = torch.autograd.grad(value, b, create_graph=True)
         grad.square().sum().backward()
+        expected.append((a.grad, b.grad))
+    for actual, reference in zip(expected[1], expected[0], strict=True):
+        assert relative_error(actual, reference) <= SECOND_DERIVATIVE[torch.float32]
+
+
+def test_gradient_under_create_graph_has_the_bits_of_an_ordinary_one(device):
+    x, y = pair((1, 2, 16, 19), device=device)
+    x.requires_grad_()
+    value = fused_ssim.fused_ssim(x, y)
+    (ordinary,) = torch.autograd.grad(value, x, retain_graph=True)
+    (differentiable,) = torch.autograd.grad(value, x, create_graph=True)
+    assert differentiable.requires_grad
+    assert torch.equal(ordinary, differentiable)
 
 
 def test_create_graph_is_no_error_for_other_terms(device):
@@ -279,35 +304,16 @@ def test_create_graph_is_no_error_for_other_terms(device):
     assert torch.allclose(x.grad, 6 * x.detach())
 
 
-def test_forward_mode_is_a_clear_error(device):
-    x, y = pair((1, 1, 16, 18), device=device)
-    for requires_grad in (False, True):
-        image = x.clone().requires_grad_(requires_grad)
-        with forward_ad.dual_level():
-            dual = forward_ad.make_dual(image, torch.ones_like(x))
-            with pytest.raises(RuntimeError, match=r"no forward-mode derivative \(jvp\)"):
-                fused_ssim.fused_ssim(dual, y)
-            assert absolute_error(fused_ssim.fused_ssim(x, y), oracle.ssim(x, y)) <= VALUE[torch.float32]
-    with pytest.raises(RuntimeError, match=r"torch\.func"):
-        torch.func.jvp(lambda image: fused_ssim.fused_ssim(image, y), (x,), (torch.ones_like(x),))
-
-
-def test_vmap_and_func_grad_are_clear_errors(device):
-    x, y = pair((3, 2, 16, 18), device=device)
-    with pytest.raises(RuntimeError, match="vmap"):
-        torch.func.vmap(lambda a, b: fused_ssim.fused_ssim(a[None], b[None]))(x, y)
-    with pytest.raises(RuntimeError, match=r"torch\.func"):
-        torch.func.grad(lambda a: fused_ssim.fused_ssim(a, y))(x)
-    with pytest.raises(RuntimeError, match="vmap"):
-        torch.func.vmap(lambda a, b: fused_ssim.value_and_grad(a[None], b[None]))(x, y)
-
-
-def test_batched_upstream_gradient_is_a_clear_error(device):
-    x, y = pair((3, 2, 16, 18), device=device)
+@reductions
+def test_batched_upstream_gradient_is_a_jacobian(device, reduction):
+    x, y = pair((2, 2, 13, 15), device=device)
     x.requires_grad_()
-    value = fused_ssim.fused_ssim(x, y, reduction="image")
-    with pytest.raises(RuntimeError, match="vmap"):
-        torch.autograd.grad(value, x, torch.eye(3, device=device), is_grads_batched=True)
+    value = fused_ssim.fused_ssim(x, y, reduction=reduction)
+    directions = torch.rand((3, *value.shape), generator=torch.Generator().manual_seed(1)).to(device)
+    (batched,) = torch.autograd.grad(value, x, directions, is_grads_batched=True, retain_graph=True)
+    for row, direction in zip(batched, directions, strict=True):
+        (expected,) = torch.autograd.grad(value, x, direction, retain_graph=True)
+        assert relative_error(row, expected.cpu().double()) <= GRADIENT[torch.float32]
 
 
 # ---- float16 ---------------------------------------------------------------------------------------------------------

@@ -126,8 +126,7 @@ CASES = {
     "numpy": (call(image().numpy(), image()), TypeError, ["img1", "ndarray", "torch.Tensor"]),
     "sparse": (call(image().to_sparse(), image()), TypeError, ["img1", "sparse_coo", "to_dense()"]),
     "sparse-second": (call(image(), image().to_sparse()), TypeError, ["img2", "sparse_coo", "to_dense()"]),
-    "meta": (call(image(device="meta"), image(device="meta")), ValueError, ["img1.device = meta", "cpu or cuda"]),
-    "meta-second": (call(image(), image(device="meta")), ValueError, ["img2.device = meta", "cpu or cuda"]),
+    "meta-second": (call(image(), image(device="meta")), ValueError, ["img2.device = meta", "same device"]),
     # names
     "padding": (setting(padding="reflect"), ValueError, ["padding = 'reflect'", '"same"', '"valid"']),
     "padding-none": (setting(padding=None), TypeError, ["padding = None", '"same"']),
@@ -215,14 +214,6 @@ def test_good_input_works_after_bad_input():
     with pytest.raises(ValueError, match="window_size"):
         fused_ssim.fused_ssim(x, y, window_size=4)
     assert torch.equal(fused_ssim.fused_ssim(x, y), expected)
-
-
-def test_fake_tensor_is_an_error():
-    fake_tensor = pytest.importorskip("torch._subclasses.fake_tensor")
-    with fake_tensor.FakeTensorMode():
-        x = torch.zeros(IMAGE)
-    with pytest.raises(TypeError, match=r"img1 is of type FakeTensor.*expected a plain tensor"):
-        fused_ssim.fused_ssim(x, x)
 
 
 @pytest.mark.cuda

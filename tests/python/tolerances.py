@@ -45,6 +45,12 @@ GRADIENT_SCALED = {
     torch.float64: 1e-12,
 }
 
+# Normalised windows divide by a mass that may be small.
+MASKED_GRADIENT = {dtype: 3 * tolerance for dtype, tolerance in GRADIENT_SCALED.items()}
+
+# max |second derivative - oracle| / max |oracle|: from plain operations, and from the moments of both passes.
+SECOND_DERIVATIVE = {torch.float32: 3e-5, torch.float64: 1e-11}
+
 # Hard cases in float32, 256 x 256, as measured for the sum/difference form in float32 by an independent program: error
 # of the mean, worst map element, and ||gradient - oracle|| / ||oracle||. Our figures may be this much larger:
 HARD_CASE_MARGIN = 1.5  # noise has another seed, sums another order
@@ -63,3 +69,7 @@ PIQ = 1e-12  # float64; 1e-16
 PYTORCH_MSSIM = 1e-7  # its window is built in float32: 3e-8 to 4e-8
 PYTORCH_MSSIM_GRADIENT = 1e-6  # relative, for the same reason
 MONAI = 1e-7 + 5e-7  # it computes in float32 (1e-7), and so do we to compare (VALUE)
+
+# ssim and ms_ssim against pytorch-msssim in float64, with the window that it uses: another order of operations, in its
+# case the classic form with its cancellation.
+PYTORCH_MSSIM_SAME_WINDOW = 1e-9

@@ -16,6 +16,9 @@
 #include "core/ms_ssim.h"
 #include "cpu/kernels.h"
 #include "error.h"
+#if defined(FUSEDSSIM_HAVE_X86_ISAS)
+#include "cpu/features.h"
+#endif
 
 namespace fusedssim::cpu {
 
@@ -25,11 +28,9 @@ const Kernels& choose_kernels() {
     const char* wanted = std::getenv("FUSEDSSIM_CPU_ISA");
     std::vector<const Kernels*> usable = {&kernels_baseline};
 #if defined(FUSEDSSIM_HAVE_X86_ISAS)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
-        usable.push_back(&kernels_avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        usable.push_back(&kernels_avx512);
+    const Features have = features();
+    if (have.avx2) usable.push_back(&kernels_avx2);
+    if (have.avx512) usable.push_back(&kernels_avx512);
 #endif
     const Kernels* best = usable.back();
     if (wanted && *wanted) {

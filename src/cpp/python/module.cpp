@@ -7,11 +7,13 @@
 // small image cheap: converting shapes and strides again for every call would cost more than all the rest.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -41,13 +43,18 @@ PyObject* exception_of(fusedssim_status status) {
     }
 }
 
+// What a Python caller calls x and y.
+struct ImageNames {
+    std::string x = "img1", y = "img2";
+};
+
 // The library speaks of its own arguments (x, y, params.k1); a Python caller knows them by other names.
-std::string with_python_names(const std::string& text) {
-    static const std::pair<const char*, const char*> kNames[] = {
-        {"x", "img1"},
-        {"y", "img2"},
-        {"grad_x", "img1.grad"},
-        {"grad_y", "img2.grad"},
+std::string with_python_names(const std::string& text, const ImageNames& images) {
+    const std::pair<const char*, std::string> names[] = {
+        {"x", images.x},
+        {"y", images.y},
+        {"grad_x", images.x + ".grad"},
+        {"grad_y", images.y + ".grad"},
         {"grad_out", "the upstream gradient"},
         {"k1", "K[0]"},
         {"k2", "K[1]"},
@@ -65,23 +72,23 @@ std::string with_python_names(const std::string& text) {
         }
         const std::string word = text.substr(begin, end - begin);
         begin = end;
-        if (word == "params") {  // "params.sigma", "params->sigma": the field is the Python argument
+        if (word == "params" || word == "ms") {  // "params.sigma", "params->sigma": the field is the Python argument
             if (text.compare(end, 1, ".") == 0) begin = end + 1;
             if (text.compare(end, 2, "->") == 0) begin = end + 2;
             if (begin != end) continue;
         }
-        const char* replacement = word.c_str();
-        for (const auto& [from, to] : kNames) {
-            if (word == from) replacement = to;
+        const std::string* replacement = &word;
+        for (const auto& [from, to] : names) {
+            if (word == from) replacement = &to;
         }
-        result += replacement;
+        result += *replacement;
     }
     return result;
 }
 
-void check(fusedssim_status status) {
+void check(fusedssim_status status, const ImageNames& images = {}) {
     if (status == FUSEDSSIM_OK) return;
-    std::string text = with_python_names(fusedssim_last_error());
+    std::string text = with_python_names(fusedssim_last_error(), images);
     if (text.empty()) text = fusedssim_status_string(status);
     PyErr_SetString(exception_of(status), text.c_str());
     throw nb::python_error();
@@ -89,13 +96,13 @@ void check(fusedssim_status status) {
 
 // Runs `call` without the GIL and turns its status into an exception.
 template <typename Call>
-void run(Call&& call) {
+void run(Call&& call, const ImageNames& images = {}) {
     fusedssim_status status;
     {
         nb::gil_scoped_release release;
         status = call();
     }
-    check(status);
+    check(status, images);
 }
 
 // ---- Tensors ---------------------------------------------------------------------------------------------------------
@@ -131,7 +138,10 @@ public:
     Plan(int32_t device, int32_t device_index, int32_t padding, int32_t reduction, int32_t window_size, double sigma,
          double k1, double k2, double data_range, uint32_t grads, int32_t dtype, const Extents& shape,
          const Extents& stride1, const Extents& stride2, const Extents& grad_stride1, const Extents& grad_stride2,
-         const Extents& out_shape) {
+         const Extents& out_shape, std::vector<double> taps, std::optional<double> lambda_dssim,
+         const std::vector<double>& scale_weights, int32_t mask_mode, std::optional<int32_t> mask_dtype,
+         const Extents& mask_shape, const Extents& mask_stride, std::string name1, std::string name2)
+        : taps_(std::move(taps)), names_{std::move(name1), std::move(name2)} {
         params_.padding = padding;
         params_.reduction = reduction;
         params_.window_size = window_size;
@@ -139,6 +149,31 @@ public:
         params_.k1 = k1;
         params_.k2 = k2;
         params_.data_range = data_range;
+        params_.mask_mode = mask_mode;
+        if (lambda_dssim) {
+            params_.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+            params_.lambda_dssim = *lambda_dssim;
+        }
+        if (!taps_.empty()) {
+            if (taps_.size() != static_cast<size_t>(window_size)) throw nb::value_error("taps are not window_size");
+            params_.taps = taps_.data();
+        }
+        if (!scale_weights.empty()) {
+            if (scale_weights.size() > FUSEDSSIM_MAX_LEVELS) {
+                const std::string text = std::to_string(scale_weights.size()) + " weights; expected at most " +
+                                         std::to_string(FUSEDSSIM_MAX_LEVELS) + ", one for each scale";
+                throw nb::value_error(text.c_str());
+            }
+            ms_.levels = static_cast<int32_t>(scale_weights.size());
+            for (size_t level = 0; level < FUSEDSSIM_MAX_LEVELS; ++level) {
+                ms_.weights[level] = level < scale_weights.size() ? scale_weights[level] : 0.0;
+            }
+            is_multi_scale_ = true;
+        }
+        if (mask_dtype) {
+            mask_ = make_tensor(*mask_dtype, mask_shape, mask_stride);
+            params_.mask = &mask_;
+        }
         exec_.device = device;
         exec_.device_id = device_index;
         x_ = make_tensor(dtype, shape, stride1);
@@ -150,16 +185,25 @@ public:
         out_ = fusedssim_contiguous(nullptr, arithmetic, static_cast<int32_t>(out_shape.size()), out_shape.data());
 
         // The first query also checks the settings and the shape.
+        if (is_multi_scale_) {
+            forward_workspace_ = ms_workspace_size(FUSEDSSIM_GRAD_NONE);
+            if (grads != FUSEDSSIM_GRAD_NONE) value_and_grad_workspace_ = ms_workspace_size(grads);
+            return;
+        }
         forward_workspace_ = workspace_size(FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE);
         if (grads != FUSEDSSIM_GRAD_NONE) {
             value_and_grad_workspace_ = workspace_size(FUSEDSSIM_OP_VALUE_AND_GRAD, grads);
             backward_workspace_ = workspace_size(FUSEDSSIM_OP_BACKWARD, grads);
-            check(fusedssim_saved_size(&params_, &exec_, grads, &x_, &saved_bytes_));
+            check(fusedssim_saved_size(&params_, &exec_, grads, &x_, &saved_bytes_), names_);
             if (saved_bytes_ > 0) {
                 saved_backward_workspace_ = workspace_size(FUSEDSSIM_OP_BACKWARD_SAVED, grads);
             }
         }
     }
+
+    // params_ points into this object.
+    Plan(const Plan&) = delete;
+    Plan& operator=(const Plan&) = delete;
 
     size_t saved_bytes() const { return saved_bytes_; }
     size_t forward_workspace() const { return forward_workspace_; }
@@ -167,35 +211,52 @@ public:
     size_t backward_workspace() const { return backward_workspace_; }
     size_t saved_backward_workspace() const { return saved_backward_workspace_; }
 
-    void forward(int32_t threads, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t out,
-                 uintptr_t saved) const {
+    void forward(int32_t threads, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask,
+                 uintptr_t out, uintptr_t saved) const {
         const fusedssim_exec exec = exec_with(threads, stream, workspace, forward_workspace_);
+        const Params params(*this, mask, 1.0);
         const fusedssim_tensor tx = at(x_, x), ty = at(y_, y), tout = at(out_, out);
-        run([&] {
-            return fusedssim_forward(&params_, &exec, &tx, &ty, &tout, pointer(saved), saved ? saved_bytes_ : 0);
-        });
+        run(
+            [&] {
+                if (is_multi_scale_) return fusedssim_ms_forward(params.get(), &ms_, &exec, &tx, &ty, &tout);
+                return fusedssim_forward(params.get(), &exec, &tx, &ty, &tout, pointer(saved),
+                                         saved ? saved_bytes_ : 0);
+            },
+            names_);
     }
 
-    void value_and_grad(int32_t threads, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t out,
-                        uintptr_t grad_x, uintptr_t grad_y, double grad_scale) const {
+    void value_and_grad(int32_t threads, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t y,
+                        uintptr_t mask, uintptr_t out, uintptr_t grad_x, uintptr_t grad_y, double grad_scale) const {
         const fusedssim_exec exec = exec_with(threads, stream, workspace, value_and_grad_workspace_);
-        fusedssim_params params = params_;
-        params.grad_scale = grad_scale;
+        const Params params(*this, mask, grad_scale);
         const fusedssim_tensor tx = at(x_, x), ty = at(y_, y), tout = at(out_, out);
         const fusedssim_tensor tgx = at(grad_x_, grad_x), tgy = at(grad_y_, grad_y);
-        run([&] { return fusedssim_value_and_grad(&params, &exec, &tx, &ty, &tout, if_given(tgx), if_given(tgy)); });
+        run(
+            [&] {
+                if (is_multi_scale_) {
+                    return fusedssim_ms_value_and_grad(params.get(), &ms_, &exec, &tx, &ty, &tout, if_given(tgx),
+                                                       if_given(tgy));
+                }
+                return fusedssim_value_and_grad(params.get(), &exec, &tx, &ty, &tout, if_given(tgx), if_given(tgy));
+            },
+            names_);
     }
 
-    void backward(int32_t threads, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t saved,
-                  uintptr_t grad_out, const Extents& grad_out_stride, uintptr_t grad_x, uintptr_t grad_y) const {
+    void backward(int32_t threads, uintptr_t stream, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask,
+                  uintptr_t saved, uintptr_t grad_out, const Extents& grad_out_stride, uintptr_t grad_x,
+                  uintptr_t grad_y) const {
+        if (is_multi_scale_) throw nb::value_error("MS-SSIM has no backward of its own: value_and_grad, then scale");
         const fusedssim_exec exec =
             exec_with(threads, stream, workspace, saved ? saved_backward_workspace_ : backward_workspace_);
+        const Params params(*this, mask, 1.0);
         const fusedssim_tensor tx = at(x_, x), ty = at(y_, y), tgo = strided_out(grad_out, grad_out_stride);
         const fusedssim_tensor tgx = at(grad_x_, grad_x), tgy = at(grad_y_, grad_y);
-        run([&] {
-            return fusedssim_backward(&params_, &exec, &tx, &ty, pointer(saved), saved ? saved_bytes_ : 0, &tgo,
-                                      if_given(tgx), if_given(tgy));
-        });
+        run(
+            [&] {
+                return fusedssim_backward(params.get(), &exec, &tx, &ty, pointer(saved), saved ? saved_bytes_ : 0, &tgo,
+                                          if_given(tgx), if_given(tgy));
+            },
+            names_);
     }
 
     // The gradients that value_and_grad() wrote, times factor * grad_out, in place.
@@ -204,18 +265,43 @@ public:
         const fusedssim_exec exec = exec_with(threads, stream, 0, 0);
         const fusedssim_tensor tgo = strided_out(grad_out, grad_out_stride);
         const fusedssim_tensor tgx = at(grad_x_, grad_x), tgy = at(grad_y_, grad_y);
-        run([&] {
-            fusedssim_status status = FUSEDSSIM_OK;
-            if (tgx.data) status = fusedssim_scale(&exec, factor, &tgo, &tgx);
-            if (tgy.data && status == FUSEDSSIM_OK) status = fusedssim_scale(&exec, factor, &tgo, &tgy);
-            return status;
-        });
+        run(
+            [&] {
+                fusedssim_status status = FUSEDSSIM_OK;
+                if (tgx.data) status = fusedssim_scale(&exec, factor, &tgo, &tgx);
+                if (tgy.data && status == FUSEDSSIM_OK) status = fusedssim_scale(&exec, factor, &tgo, &tgy);
+                return status;
+            },
+            names_);
     }
 
 private:
+    // The settings of one call: those of the plan, with this call's mask.
+    class Params {
+    public:
+        Params(const Plan& plan, uintptr_t mask, double grad_scale)
+            : params_(plan.params_), mask_(at(plan.mask_, mask)) {
+            params_.grad_scale = grad_scale;
+            params_.mask = plan.params_.mask ? &mask_ : nullptr;
+        }
+        Params(const Params&) = delete;
+        Params& operator=(const Params&) = delete;
+        const fusedssim_params* get() const { return &params_; }
+
+    private:
+        fusedssim_params params_;
+        fusedssim_tensor mask_;
+    };
+
     size_t workspace_size(fusedssim_op op, fusedssim_grads grads) const {
         size_t bytes = 0;
-        check(fusedssim_workspace_size(&params_, &exec_, op, grads, &x_, &bytes));
+        check(fusedssim_workspace_size(&params_, &exec_, op, grads, &x_, &bytes), names_);
+        return bytes;
+    }
+
+    size_t ms_workspace_size(fusedssim_grads grads) const {
+        size_t bytes = 0;
+        check(fusedssim_ms_workspace_size(&params_, &ms_, &exec_, grads, &x_, &bytes), names_);
         return bytes;
     }
 
@@ -238,9 +324,14 @@ private:
         return tensor;
     }
 
+    std::vector<double> taps_;
+    ImageNames names_;
     fusedssim_params params_ = FUSEDSSIM_PARAMS_DEFAULT;
+    fusedssim_ms_params ms_ = FUSEDSSIM_MS_PARAMS_DEFAULT;
+    bool is_multi_scale_ = false;
     fusedssim_exec exec_ = FUSEDSSIM_EXEC_DEFAULT;
     fusedssim_tensor x_, y_, grad_x_, grad_y_, out_;
+    fusedssim_tensor mask_ = fusedssim_contiguous(nullptr, 0, 0, nullptr);
     size_t saved_bytes_ = 0;
     size_t forward_workspace_ = 0;
     size_t value_and_grad_workspace_ = 0;
@@ -306,11 +397,16 @@ NB_MODULE(_core, m) {
 
     nb::class_<Plan>(m, "Plan", "One kind of call, checked and converted once.")
         .def(nb::init<int32_t, int32_t, int32_t, int32_t, int32_t, double, double, double, double, uint32_t, int32_t,
-                      const Extents&, const Extents&, const Extents&, const Extents&, const Extents&, const Extents&>(),
+                      const Extents&, const Extents&, const Extents&, const Extents&, const Extents&, const Extents&,
+                      std::vector<double>, std::optional<double>, const std::vector<double>&, int32_t,
+                      std::optional<int32_t>, const Extents&, const Extents&, std::string, std::string>(),
              nb::arg("device"), nb::arg("device_index"), nb::arg("padding"), nb::arg("reduction"),
              nb::arg("window_size"), nb::arg("sigma"), nb::arg("k1"), nb::arg("k2"), nb::arg("data_range"),
              nb::arg("grads"), nb::arg("dtype"), nb::arg("shape"), nb::arg("stride1"), nb::arg("stride2"),
-             nb::arg("grad_stride1"), nb::arg("grad_stride2"), nb::arg("out_shape"))
+             nb::arg("grad_stride1"), nb::arg("grad_stride2"), nb::arg("out_shape"), nb::arg("taps"),
+             nb::arg("lambda_dssim").none(), nb::arg("scale_weights"), nb::arg("mask_mode"),
+             nb::arg("mask_dtype").none(), nb::arg("mask_shape"), nb::arg("mask_stride"), nb::arg("name1"),
+             nb::arg("name2"))
         .def_prop_ro("saved_bytes", &Plan::saved_bytes)
         .def_prop_ro("forward_workspace", &Plan::forward_workspace)
         .def_prop_ro("value_and_grad_workspace", &Plan::value_and_grad_workspace)
@@ -331,6 +427,7 @@ NB_MODULE(_core, m) {
     m.attr("FLOAT64") = static_cast<int>(FUSEDSSIM_FLOAT64);
     m.attr("FLOAT16") = static_cast<int>(FUSEDSSIM_FLOAT16);
     m.attr("BFLOAT16") = static_cast<int>(FUSEDSSIM_BFLOAT16);
+    m.attr("BOOL") = static_cast<int>(FUSEDSSIM_BOOL);
     m.attr("PADDING_SAME") = static_cast<int>(FUSEDSSIM_PADDING_SAME);
     m.attr("PADDING_VALID") = static_cast<int>(FUSEDSSIM_PADDING_VALID);
     m.attr("REDUCTION_MEAN") = static_cast<int>(FUSEDSSIM_REDUCTION_MEAN);
@@ -338,7 +435,10 @@ NB_MODULE(_core, m) {
     m.attr("REDUCTION_PER_IMAGE") = static_cast<int>(FUSEDSSIM_REDUCTION_PER_IMAGE);
     m.attr("REDUCTION_PER_PLANE") = static_cast<int>(FUSEDSSIM_REDUCTION_PER_PLANE);
     m.attr("REDUCTION_NONE") = static_cast<int>(FUSEDSSIM_REDUCTION_NONE);
+    m.attr("MASK_WEIGHT") = static_cast<int>(FUSEDSSIM_MASK_WEIGHT);
+    m.attr("MASK_NORMALIZED") = static_cast<int>(FUSEDSSIM_MASK_NORMALIZED);
     m.attr("GRAD_X") = static_cast<int>(FUSEDSSIM_GRAD_X);
     m.attr("GRAD_Y") = static_cast<int>(FUSEDSSIM_GRAD_Y);
     m.attr("MAX_WINDOW_SIZE") = FUSEDSSIM_MAX_WINDOW_SIZE;
+    m.attr("MAX_LEVELS") = FUSEDSSIM_MAX_LEVELS;
 }

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""Losses as modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from . import _ops
+from ._settings import SCALE_WEIGHTS, numbers
+from ._settings import settings as make_settings
+from .functional import photometric_loss, spatial_dims_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Loss(nn.Module):
+    """A module without state that prints its settings, its constructor's arguments."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def extra_repr(self) -> str:
+        """The settings, for printing."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+class PhotometricLoss(_Loss):
+    """:func:`photometric_loss` as a module: ``(1 - lambda_dssim) * mean|pred - target| + lambda_dssim * (1 - SSIM)``.
+
+    Images ``[N, C, H, W]`` and volumes ``[N, C, D, H, W]`` may alternate.
+
+    Args:
+        lambda_dssim: as for :func:`photometric_loss`.
+        padding: as for :func:`photometric_loss`.
+        window_size: as for :func:`photometric_loss`.
+        sigma: as for :func:`photometric_loss`.
+        data_range: as for :func:`photometric_loss`.
+        K: as for :func:`photometric_loss`.
+        reduction: as for :func:`photometric_loss`.
+        mask_mode: as for :func:`photometric_loss`.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        lambda_dssim: float = 0.2,
+        padding: str = "same",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        reduction: str = "mean",
+        mask_mode: str = "weight",
+    ) -> None:
+        make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim)  # checks them
+        super().__init__(
+            lambda_dssim=lambda_dssim,
+            padding=padding,
+            window_size=window_size,
+            sigma=sigma,
+            data_range=data_range,
+            K=K,
+            reduction=reduction,
+            mask_mode=mask_mode,
+        )
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred``, with the settings of the module."""
+        return photometric_loss(pred, target, mask=mask, **self.settings)
+
+
+class SSIMLoss(_Loss):
+    """The loss ``1 - SSIM`` (Wang et al. 2004), from 0 for identical images to 2.
+
+    It keeps the digits that ``1 - fused_ssim(...)`` loses where the images nearly agree. Images ``[N, C, H, W]`` and
+    volumes ``[N, C, D, H, W]`` may alternate.
+
+    Args:
+        padding: as for :func:`fused_ssim`.
+        window_size: as for :func:`fused_ssim`.
+        sigma: as for :func:`fused_ssim`.
+        data_range: as for :func:`fused_ssim`.
+        K: as for :func:`fused_ssim`.
+        reduction: as for :func:`fused_ssim`, of the map of ``1 - SSIM``.
+        mask_mode: as for :func:`fused_ssim`.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        padding: str = "same",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        reduction: str = "mean",
+        mask_mode: str = "weight",
+    ) -> None:
+        make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)  # checks them
+        super().__init__(
+            padding=padding,
+            window_size=window_size,
+            sigma=sigma,
+            data_range=data_range,
+            K=K,
+            reduction=reduction,
+            mask_mode=mask_mode,
+        )
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred``, with the settings of the module."""
+        return photometric_loss(pred, target, 1.0, mask=mask, **self.settings)
+
+
+class MSSSIMLoss(_Loss):
+    """The loss ``1 - MS-SSIM`` (Wang, Simoncelli and Bovik 2003), from 0 for identical images to 1.
+
+    Images ``[N, C, H, W]`` and volumes ``[N, C, D, H, W]`` may alternate.
+
+    Args:
+        padding: ``"valid"``, as in :func:`ms_ssim`: each side must be larger than ``(window_size - 1) * 2**(scales -
+            1)``; or ``"same"``, which pads each scale with zeros and takes images of any size.
+        window_size: as for :func:`fused_ssim`; the same at every scale.
+        sigma: as for :func:`fused_ssim`.
+        data_range: as for :func:`fused_ssim`.
+        K: as for :func:`fused_ssim`.
+        weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
+            .1333.
+        reduction: ``"mean"`` or ``"sum"`` over all channels of all images, ``"image"`` (``[N]``) or ``"channel"``
+            (``[N, C]``).
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        padding: str = "valid",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        weights: Sequence[float] | Tensor | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        scales = SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+        settings = make_settings(
+            padding, window_size, sigma, data_range, K, reduction, weights=scales, names=("pred", "target")
+        )
+        if reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
+        super().__init__(
+            padding=padding,
+            window_size=window_size,
+            sigma=sigma,
+            data_range=data_range,
+            K=K,
+            weights=scales,
+            reduction=reduction,
+        )
+        self._native_settings = settings
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """The loss of ``pred``, with the settings of the module."""
+        value = _ops.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred))
+        return pred.shape[0] * pred.shape[1] - value if self.settings["reduction"] == "sum" else 1 - value

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""SSIM and MS-SSIM as metrics of torchmetrics: streamed over batches, synchronised over processes.
+
+Needs torchmetrics: ``pip install 'fused-ssim[metrics]'``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from . import _ops
+from ._settings import SCALE_WEIGHTS, numbers
+from ._settings import settings as make_settings
+from .functional import spatial_dims_of
+
+try:
+    from torchmetrics import Metric
+    from torchmetrics.utilities import dim_zero_cat
+except ImportError as error:
+    raise ImportError("fused_ssim.metrics needs torchmetrics: pip install 'fused-ssim[metrics]'") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._settings import Settings
+
+__all__ = ["MSSSIMMetric", "SSIMMetric"]
+
+
+class _ImageMetric(Metric):
+    """A value for each image: their mean, or all of them."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    total: Tensor
+    count: Tensor
+    values: list[Tensor]
+
+    def __init__(self, settings: Settings, reduction: str, shown: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if reduction not in ("mean", "none"):
+            raise ValueError(f'reduction = {reduction!r}; expected "mean" or "none"')
+        self.reduction = reduction
+        self._settings = settings
+        self._shown = {**shown, "reduction": reduction}
+        if reduction == "mean":
+            # A float32 would stop to grow after some million images.
+            self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        else:
+            self.add_state("values", [], dist_reduce_fx="cat")
+
+    def _update(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
+        with torch.no_grad():
+            values = _ops.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
+        if self.reduction == "mean":
+            self.total += values.sum(dtype=torch.float64)
+            self.count += values.numel()
+        else:
+            self.values.append(values)
+
+    def compute(self) -> Tensor:
+        """The mean of all images since the last ``reset``, 0-d; or the value of each, ``[images]``."""
+        if self.reduction == "mean":
+            return (self.total / self.count).to(torch.float32)
+        values: Tensor = dim_zero_cat(self.values)
+        return values
+
+    def extra_repr(self) -> str:
+        """The settings, for printing."""
+        return ", ".join(f"{name}={value!r}" for name, value in self._shown.items())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+class SSIMMetric(_ImageMetric):
+    """The mean structural similarity (Wang et al. 2004) of all images that were seen, or the value of each.
+
+    Every image counts the same, also where batches differ in size; so the result is that of all images at once. The sum
+    is kept in float64.
+
+    Args:
+        padding: as for :func:`fused_ssim.fused_ssim`.
+        reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values, in the order in which they
+            came (of several processes: those of the first process first).
+        window_size: as for :func:`fused_ssim.fused_ssim`.
+        sigma: as for :func:`fused_ssim.fused_ssim`.
+        data_range: as for :func:`fused_ssim.fused_ssim`.
+        K: as for :func:`fused_ssim.fused_ssim`.
+        mask_mode: as for :func:`fused_ssim.fused_ssim`.
+        **kwargs: those of ``torchmetrics.Metric``, such as ``sync_on_compute`` or ``process_group``.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    Example:
+        >>> metric = SSIMMetric(data_range=1.0)
+        >>> for prediction, target in loader:
+        ...     metric.update(prediction, target)
+        >>> metric.compute()
+
+    """
+
+    def __init__(
+        self,
+        padding: str = "same",
+        reduction: str = "mean",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        mask_mode: str = "weight",
+        **kwargs: Any,
+    ) -> None:
+        settings = make_settings(
+            padding, window_size, sigma, data_range, K, "image", mask_mode, names=("preds", "target")
+        )
+        shown = {
+            "padding": padding,
+            "window_size": window_size,
+            "sigma": sigma,
+            "data_range": data_range,
+            "K": K,
+            "mask_mode": mask_mode,
+        }
+        super().__init__(settings, reduction, shown, **kwargs)
+
+    def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+        """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; masks as for fused_ssim."""
+        self._update(preds, target, mask)
+
+
+class MSSSIMMetric(_ImageMetric):
+    """The mean multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of all images, or the value of each.
+
+    Args:
+        padding: as for :class:`fused_ssim.MSSSIMLoss`.
+        reduction: as for :class:`SSIMMetric`.
+        window_size: as for :class:`fused_ssim.MSSSIMLoss`.
+        sigma: as for :class:`fused_ssim.MSSSIMLoss`.
+        data_range: as for :class:`fused_ssim.MSSSIMLoss`.
+        K: as for :class:`fused_ssim.MSSSIMLoss`.
+        weights: as for :class:`fused_ssim.MSSSIMLoss`.
+        **kwargs: those of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        padding: str = "valid",
+        reduction: str = "mean",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        weights: Sequence[float] | Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        scales = SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+        settings = make_settings(
+            padding, window_size, sigma, data_range, K, "image", weights=scales, names=("preds", "target")
+        )
+        shown = {
+            "padding": padding,
+            "window_size": window_size,
+            "sigma": sigma,
+            "data_range": data_range,
+            "K": K,
+            "weights": scales,
+        }
+        super().__init__(settings, reduction, shown, **kwargs)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``."""
+        self._update(preds, target, None)

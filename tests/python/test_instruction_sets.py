@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The accuracy tests with each instruction set of the CPU that is not the one in use: a process each, since the choice is
-made once."""
+"""The accuracy tests with each instruction set of the CPU: a process each, since the choice is made once."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ function(fusedssim_embed_device_code target)
   file(MAKE_DIRECTORY ${output_dir})
   # NVRTC writes no dependency file; the headers are few, so every image depends on all of them.
   file(GLOB headers CONFIGURE_DEPENDS ${source_dir}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/src/cpp/core/*.h)
+  list(TRANSFORM headers PREPEND --depends= OUTPUT_VARIABLE depends)
 
   set(images)
   foreach(architecture IN LISTS FUSEDSSIM_DEVICE_ARCHITECTURES)
@@ -52,7 +53,7 @@ function(fusedssim_embed_device_code target)
         OUTPUT ${image}
         COMMAND
           ${Python_EXECUTABLE} ${FUSEDSSIM_DEVICE_CODE_SCRIPT} compile ${FUSEDSSIM_DEVICE_COMPILER_ARGS}
-          --output=${image} ${source_dir}/${unit}.cu -- --std=c++17 -DFUSEDSSIM_DEVICE_CODE=1 -I${source_dir}
+          --output=${image} ${depends} ${source_dir}/${unit}.cu -- --std=c++17 -DFUSEDSSIM_DEVICE_CODE=1 -I${source_dir}
           -I${CMAKE_CURRENT_SOURCE_DIR}/src/cpp ${FUSEDSSIM_CUDA_FLAGS}
         DEPENDS ${source_dir}/${unit}.cu ${headers} ${FUSEDSSIM_DEVICE_CODE_SCRIPT}
         COMMENT "Compiling device code ${shown}"

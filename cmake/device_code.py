@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import glob
+import hashlib
 import importlib.util
 import os
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 NVRTC_PACKAGE = "nvidia-cuda-nvrtc-cu12==12.9.*"
+CACHE_VARIABLE = "FUSEDSSIM_DEVICE_CODE_CACHE"  # a folder: images that several builds share are compiled once
 OLDEST_ARCHITECTURE = 70  # kernel parameters marked __grid_constant__ need it
 IMAGE_ALIGNMENT = 64  # bytes
 
@@ -199,12 +201,37 @@ def find(arguments: argparse.Namespace) -> None:
     print(f"TARGETS={' '.join(map(target_of, architectures))}")
 
 
+def image_key(compiler: Nvcc | Nvrtc, arguments: argparse.Namespace) -> str:
+    """What an image depends on, as a hash: the compiler, the target, the options, and the text of every source file.
+
+    Paths are left out: a build somewhere else that compiles the same text gets the same image.
+    """
+    options = [option for option in arguments.options if not option.startswith("-I")]
+    digest = hashlib.sha256(repr([compiler.name, arguments.output.name, options]).encode())
+    for path in [arguments.source, *arguments.depends]:
+        text = path.read_bytes()
+        digest.update(f"{path.name} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
 def compile_image(arguments: argparse.Namespace) -> None:
     compiler = open_compiler(arguments.nvcc, arguments.nvrtc)
     if compiler is None:
         fail("device_code.py compile: --nvcc or --nvrtc is missing")
+    cached = None
+    if os.environ.get(CACHE_VARIABLE):
+        cached = Path(os.environ[CACHE_VARIABLE], image_key(compiler, arguments))
+        if cached.is_file():
+            arguments.output.write_bytes(cached.read_bytes())
+            return
     target = arguments.output.name.split(".")[1]
-    arguments.output.write_bytes(compiler.compile(arguments.source, target, arguments.options))
+    image = compiler.compile(arguments.source, target, arguments.options)
+    arguments.output.write_bytes(image)
+    if cached:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_name(f"{cached.name}.{os.getpid()}")
+        partial.write_bytes(image)
+        partial.replace(cached)  # at once: another build may be reading
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -252,6 +279,7 @@ def main() -> None:
     command.add_argument("--nvcc", default="")
     command.add_argument("--nvrtc", default="")
     command.add_argument("--output", type=Path, required=True, help="<unit>.sm_<n>.cubin or <unit>.compute_<n>.ptx")
+    command.add_argument("--depends", type=Path, action="append", default=[], help="a header that the source includes")
     command.add_argument("source", type=Path)
     command.add_argument("options", nargs="*", help="for the compiler, after --")
     command.set_defaults(run=compile_image)

@@ -1,22 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""Structural similarity (SSIM) and its gradient, fused: 2D and 3D, CPU and CUDA, for torch."""
+"""Structural similarity (SSIM) and its gradient, fused: 2D and 3D, CPU and CUDA, for torch.
+
+``fused_ssim.array`` does the same for arrays of NumPy, CuPy, JAX and Numba, without torch.
+"""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._info import CudaDevice, Info, info
-from ._losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
-from ._msssim import MS_SSIM, SSIM, ms_ssim, ssim
-from ._native import version as _version
-from .functional import (
-    FusedSSIMMap,
-    allowed_padding,
-    fused_ssim,
-    fused_ssim2d,
-    fused_ssim3d,
-    photometric_loss,
-    ssim_map,
-    value_and_grad,
-)
+from ._info import version as _version
+
+# torch is imported by the first use of a name that needs it, so that `fused_ssim.array` never loads it. Where it is
+# loaded already, nothing is put off.
+if TYPE_CHECKING or sys.modules.get("torch"):
+    from ._losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
+    from ._msssim import MS_SSIM, SSIM, ms_ssim, ssim
+    from .functional import (
+        FusedSSIMMap,
+        allowed_padding,
+        fused_ssim,
+        fused_ssim2d,
+        fused_ssim3d,
+        photometric_loss,
+        ssim_map,
+        value_and_grad,
+    )
+
+# The modules that hold those names.
+_NEED_TORCH = ("functional", "_losses", "_msssim")
 
 __version__ = _version()
 
@@ -40,3 +54,19 @@ __all__ = [
     "ssim_map",
     "value_and_grad",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _NEED_TORCH:
+            public = vars(import_module(f".{module}", __name__))
+            if name in public:
+                globals()[name] = public[name]
+                return public[name]
+    elif name in ("array", "functional"):
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "array"})

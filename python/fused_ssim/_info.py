@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-import torch
+from . import _core
 
-from . import _native
+version = _core.version
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Info:
     Attributes:
         version: of the native library.
         library_path: the file that is loaded.
-        torch_version: of the torch in use.
+        torch_version: of the torch in use; empty if there is none.
         cuda_built: whether the library has CUDA code.
         cuda_architectures: for instance ``("sm_80", "sm_90", "compute_120")``; ``compute_*`` serves newer GPUs.
         cuda_compiler: what compiled that code.
@@ -67,11 +68,17 @@ class Info:
 
 def info() -> Info:
     """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
-    native = _native.info()
+    try:
+        import torch
+
+        torch_version = str(torch.__version__)
+    except ImportError:  # fused_ssim.array does without
+        torch_version = ""
+    native = _core.info()
     return Info(
         version=native["version"],
         library_path=native["library_path"],
-        torch_version=torch.__version__,
+        torch_version=torch_version,
         cuda_built=native["cuda_built"],
         cuda_architectures=tuple(native["cuda_architectures"].split()),
         cuda_compiler=native["cuda_compiler"],
@@ -91,3 +98,9 @@ def info() -> Info:
         cpu_isa=native["cpu_isa"],
         cpu_threads=native["cpu_threads"],
     )
+
+
+def install_dir() -> Path:
+    """The folder with the C library: its ``include``, ``lib`` and ``lib/cmake``."""
+    # From the extension module's place and not the package's: in an editable install the two differ.
+    return Path(_core.__file__).parent

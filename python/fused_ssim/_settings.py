@@ -122,7 +122,7 @@ def _settings(
     if not plain:
         raise _NotPlainError
     k1, k2 = _pair("K", K)
-    if window_size.bit_length() > 31:  # the native library sees 32 bits
+    if not -(2**31) <= window_size < 2**31:  # the native library sees 32 bits; torch 2.4 cannot trace bit_length()
         raise ValueError(f"window_size = {window_size}, expected an odd number from 1 to 33")
     return Settings(
         padding=_choice("padding", padding, PADDINGS),

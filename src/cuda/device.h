@@ -44,11 +44,15 @@ __device__ __forceinline__ void from_arithmetic(double v, double& out) { out = v
 __device__ __forceinline__ void from_arithmetic(float v, f16& out) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
 }
-// Round to nearest even, NaN kept: GPUs before sm_80 have no instruction for it.
+// Round to nearest even, NaN kept: GPUs before sm_90 have no instruction for one value.
 __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
+#if __CUDA_ARCH__ >= 900
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+#else
     const unsigned bits = __float_as_uint(v);
     const unsigned rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
     out.bits = (unsigned short)((v == v ? rounded : (bits | 0x400000u)) >> 16);
+#endif
 }
 
 // Access to elements of type T (or, for `any`, of the dtype that is given). A Raw value is what a load delivers: it is
@@ -56,8 +60,12 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
 template <class T>
 struct Elements {
     using Raw = T;
+    __device__ __forceinline__ static int size(int) { return sizeof(T); }
     // Where the element lies that is i further.
-    __device__ __forceinline__ static void* step(void* at, long long i, int) { return static_cast<T*>(at) + i; }
+    template <class I>
+    __device__ __forceinline__ static void* step(void* at, I i, int) {
+        return static_cast<T*>(at) + i;
+    }
     __device__ __forceinline__ static Raw load(const void* at, int) { return *static_cast<const T*>(at); }
     __device__ __forceinline__ static void store(void* at, int, arithmetic_t<T> v) {
         from_arithmetic(v, *static_cast<T*>(at));
@@ -66,8 +74,10 @@ struct Elements {
 template <>
 struct Elements<any> {
     using Raw = float;
-    __device__ __forceinline__ static void* step(void* at, long long i, int dtype) {
-        return static_cast<char*>(at) + i * (dtype == kFloat32 ? 4 : 2);
+    __device__ __forceinline__ static int size(int dtype) { return dtype == kFloat32 ? 4 : 2; }
+    template <class I>
+    __device__ __forceinline__ static void* step(void* at, I i, int dtype) {
+        return static_cast<char*>(at) + (long long)i * size(dtype);
     }
     __device__ __forceinline__ static Raw load(const void* at, int dtype) {
         if (dtype == kFloat16) return to_arithmetic(*static_cast<const f16*>(at));
@@ -81,17 +91,82 @@ struct Elements<any> {
     }
 };
 
-// N values that travel through shared memory together: three take the space, and the one instruction, of four.
-template <class A, int N>
-struct alignas(sizeof(A) * (N == 3 ? 4 : N) > 16 ? 16 : sizeof(A) * (N == 3 ? 4 : N)) Column {
-    A v[N];
+// Four adjacent elements, read or written as one.
+template <class T>
+struct Packed {
+    struct alignas(sizeof(T) * 4 > 16 ? 16 : sizeof(T) * 4) Four {
+        T v[4];
+    };
+    __device__ __forceinline__ static void load(const void* at, T (&to)[4]) {
+        const Four four = *static_cast<const Four*>(at);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) to[i] = four.v[i];
+    }
+    __device__ __forceinline__ static void store(void* at, const arithmetic_t<T> (&from)[4]) {
+        Four four;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) from_arithmetic(from[i], four.v[i]);
+        *static_cast<Four*>(at) = four;
+    }
 };
+// Launchers never ask for it.
+template <>
+struct Packed<any> {
+    __device__ __forceinline__ static void load(const void*, float (&)[4]) {}
+    __device__ __forceinline__ static void store(void*, const float (&)[4]) {}
+};
+
+// N adjacent values of the type of the arithmetic, written as one.
+template <class A, int N>
+struct Pair {
+    struct alignas(sizeof(A) * N) Values {
+        A v[N];
+    };
+    __device__ __forceinline__ static void store(A* at, const A (&from)[N]) {
+        Values values;
+#pragma unroll
+        for (int i = 0; i < N; ++i) values.v[i] = from[i];
+        *reinterpret_cast<Values*>(at) = values;
+    }
+};
+
+// N values that travel through shared memory together: three take the space, and the one instruction, of four.
+FUSEDSSIM_CONSTEXPR int column_size(int n) { return n == 3 ? 4 : n; }
+FUSEDSSIM_CONSTEXPR int column_alignment(int size, int n) {
+    return n == 5 ? size : size * column_size(n) > 16 ? 16 : size * column_size(n);
+}
+template <class A, int N>
+struct alignas(column_alignment(sizeof(A), N)) Column {
+    A v[column_size(N)];
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < column_size(N); ++i) v[i] = A(0);
+    }
+    // What pads three values to four: any number, so that they are stored as one.
+    __device__ __forceinline__ void fill() {
+        if (N == 3) v[column_size(N) - 1] = v[0];
+    }
+};
+
+// threadIdx.x, in a way that no compiler computes ahead of a branch that is rarely taken what follows from it: that would
+// take registers from what is not rare.
+__device__ __forceinline__ int thread_again() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
 
 __device__ __forceinline__ int imin(int a, int b) { return a < b ? a : b; }
 __device__ __forceinline__ int imax(int a, int b) { return a > b ? a : b; }
-// Quotient and remainder of a possibly negative compile-time constant.
-FUSEDSSIM_CONSTEXPR int floor_div(int v, int n) { return v >= 0 ? v / n : -((-v + n - 1) / n); }
-FUSEDSSIM_CONSTEXPR int floor_mod(int v, int n) { return v - floor_div(v, n) * n; }
+template <class A>
+__device__ __forceinline__ A absolute(A v) {
+    return v < A(0) ? -v : v;
+}
+// magnitude with the sign of v, or 0 with v. NaN stays NaN.
+template <class A>
+__device__ __forceinline__ A with_sign(A magnitude, A v) {
+    return v > A(0) ? magnitude : v < A(0) ? -magnitude : v;
+}
 FUSEDSSIM_CONSTEXPR int iabs(int v) { return v < 0 ? -v : v; }
 
 // The filter along the axis that a block walks: a thread keeps 2R running sums, one for each output that is still
@@ -134,6 +209,10 @@ struct Tile {
         tile_y = int(rest % p.tiles_y);
         chunk = int(rest / p.tiles_y);
     }
+    // A strip of a plane, or all of it.
+    __device__ __forceinline__ Tile(long long plane, int channels, int strip = 0)
+        : block(0), image(plane / channels), channel(int(plane - image * channels)), chunk(0), tile_y(0),
+          tile_x(strip) {}
 };
 
 // A place in a view, in the plane of a tile.
@@ -149,6 +228,7 @@ struct Cursor {
         at = E::step(v.data, tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w, dtype);
     }
     __device__ __forceinline__ void next_row() { at = E::step(at, v.h, dtype); }
+    __device__ __forceinline__ void next_rows(int rows) { at = E::step(at, rows * v.h, dtype); }
     __device__ __forceinline__ void next_slice() { at = E::step(at, v.d, dtype); }
     // What lies so many rows and columns further; zero unless valid.
     __device__ __forceinline__ typename E::Raw load(int rows, int columns, bool valid = true) const {
@@ -161,52 +241,55 @@ struct Cursor {
     }
 };
 
-// Hands something over from one half of a block's threads to the other: arrive() by each thread of the first half, wait()
-// by each of the second. What was read and written before arrive() comes before what follows wait(). GPUs before sm_80
-// have named barriers for it; later ones have barriers in shared memory, at which those that arrive never wait for each
-// other, and which tell phases apart by a parity.
-template <int THREADS>
-struct Handover {
-    unsigned long long barrier;
+// What a mask holds at an element of a tile's plane.
+template <class A>
+__device__ __forceinline__ A load_mask(const View& v, int is_bool, const Tile& tile, int z, int y, int x) {
+    const long long at = tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w;
+    return is_bool ? A(static_cast<const unsigned char*>(v.data)[at] != 0) : static_cast<const A*>(v.data)[at];
+}
 
-    __device__ __forceinline__ unsigned address() const {
-        unsigned long long shared;
-        asm("cvta.to.shared.u64 %0, %1;" : "=l"(shared) : "l"(&barrier));
-        return unsigned(shared);
+// Brings what multiplies the gradients of SSIM and of |x - y| to a tile's plane: times its upstream gradient, over the sums
+// of its group's mask.
+template <class A>
+__device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile& tile, A& ssim, A& l1) {
+    if (p.upstream == kUpstreamPlane) {
+        const A upstream = Cursor<A>(p.grad_out, 0, tile, 0, 0, 0).load(0, 0);
+        ssim *= upstream;
+        l1 *= upstream;
     }
-    // By one thread, before a __syncthreads().
-    __device__ __forceinline__ void init() {
-#if __CUDA_ARCH__ >= 800
-        asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "n"(THREADS / 2) : "memory");
-#endif
+    if (p.mask_sums) {
+        const long long group = (tile.image * p.channels + tile.channel) / p.planes_per_group;
+        ssim = A(ssim / p.mask_sums[group]);
+        l1 = A(l1 / p.mask_sums[p.groups + group]);
     }
-    __device__ __forceinline__ void arrive(int number) const {
-#if __CUDA_ARCH__ >= 800
-        asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(address()) : "memory");
-#else
-        asm volatile("bar.arrive %0, %1;" ::"r"(1 + number), "n"(THREADS) : "memory");
-#endif
+}
+
+// What an element gets of the gradient of the pooled images.
+template <class A>
+__device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const View& v, const Tile& tile, int z, int y,
+                                             int x) {
+    if (!v.data) return A(0);
+    return p.coarse_scale *
+           Cursor<A>(v, 0, tile, (z + p.depth % 2) / 2, (y + p.height % 2) / 2, (x + p.width % 2) / 2).load(0, 0);
+}
+
+// What is rarely part of a gradient: the mask, what |x - y| gives (l1, for a mask and an upstream gradient of 1), and the
+// gradient of the pooled images.
+template <int G, class A>
+__device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
+                                                A& grad_x, A& grad_y) {
+    if (p.mask.data) {
+        const A mask = load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x);
+        l1 *= mask;
+        if (p.is_normalized) {
+            grad_x *= mask;
+            if (G == 2) grad_y *= mask;
+        }
     }
-    __device__ __forceinline__ void wait(int number, unsigned parity) const {
-#if __CUDA_ARCH__ >= 800
-        unsigned done = 0;
-        while (!done)
-            asm volatile(
-                "{ .reg .pred p; "
-#if __CUDA_ARCH__ >= 900
-                "mbarrier.try_wait.parity.shared.b64 p, [%1], %2; "
-#else
-                "mbarrier.test_wait.parity.shared.b64 p, [%1], %2; "
-#endif
-                "selp.u32 %0, 1, 0, p; }"
-                : "=r"(done)
-                : "r"(address()), "r"(parity)
-                : "memory");
-#else
-        asm volatile("bar.sync %0, %1;" ::"r"(1 + number), "n"(THREADS) : "memory");
-#endif
-    }
-};
+    if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, 0, tile, z, y, x).load(0, 0);
+    grad_x += l1 + coarse_gradient(p, p.coarse_x, tile, z, y, x);
+    if (G == 2) grad_y += coarse_gradient(p, p.coarse_y, tile, z, y, x) - l1;
+}
 
 // The sum of one value a thread, in a fixed order, written for the block by its first thread.
 template <int THREADS>
@@ -221,6 +304,17 @@ __device__ __forceinline__ void store_block_sum(double value, double* sums, long
 #pragma unroll
         for (int i = 0; i < THREADS / 32; ++i) sum += warps[i];
         sums[block] = sum;
+    }
+}
+
+// The sums of a block's threads, of DSSIM and, if the kernel has it, of |x - y|.
+template <int THREADS, class A>
+__device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long long at, A dssim, A l1) {
+    if (!p.sums) return;
+    store_block_sum<THREADS>(double(dssim), p.sums, at);
+    if (p.l1_scale != A(0)) {
+        __syncthreads();
+        store_block_sum<THREADS>(double(l1), p.sums, p.sums_stride + at);
     }
 }
 

@@ -4,6 +4,7 @@
 // any standard header: only built-in types, of the same size on both sides.
 #pragma once
 
+#include "core/ssim_math.h"
 #include "core/view.h"
 
 namespace fusedssim {
@@ -14,20 +15,23 @@ constexpr int kRadiusBuckets[] = {5, kMaxRadius};
 // The shapes of blocks, which the kernels are compiled for and the launchers cut planes into. A is the type of the
 // arithmetic, R the radius bucket, G the number of gradients.
 
-// ssim2d: a strip of columns.
-template <class A, int R, int G>
+// ssim2d: a strip of columns. N: statistics are normalised by the mass of a mask.
+template <class A, int R, int G, bool N>
 struct Strip2d {
-    static constexpr bool small = sizeof(A) == 4 && R <= 5;
-    static constexpr int role_threads = 128;
-    static constexpr int threads = role_threads * (G ? 2 : 1);  // statistics, and gradients
-    // Two columns a thread halve the shared-memory reads; doubles and wide windows have no registers for it.
-    static constexpr int cols = small ? 2 : 1;
-    static constexpr int batch = small ? 4 : 2;  // rows of partials that change hands at a time
-    static constexpr int halo = G ? 2 * R : R;   // rows that are read above and below an output
-    // Columns at each end for which there are statistics, but no gradient, in whole threads.
-    static constexpr int margin = G ? (R + cols - 1) / cols * cols : 0;
-    static constexpr int out = role_threads * cols - 2 * margin;  // columns that a block writes
-    static constexpr int min_blocks = small ? (G ? 2 : 4) : 1;    // on a multiprocessor: 128 registers a thread
+    static constexpr bool wide = R > 5;
+    // Columns that are read, one for each thread of a role. Doubles, and a fifth quantity, take more shared memory; wide
+    // windows more registers.
+    static constexpr int columns = sizeof(A) == 8 || N ? 128 : wide ? 192 : 256;
+    // Wide windows have no registers for both vertical filters in a thread: statistics and gradients are two roles then.
+    static constexpr int roles = wide && G ? 2 : 1;
+    static constexpr int threads = columns * roles;
+    static constexpr int rows = 4;              // of a batch
+    static constexpr int group = 4;             // adjacent columns that a thread filters horizontally
+    static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
+    static constexpr int out = (columns - 2 * halo) / group * group;  // columns that a block writes
+    static constexpr int margin = G ? R : 0;                          // columns on each side of them with statistics
+    static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
+    static constexpr int min_blocks = sizeof(A) == 4 && !wide && !N ? 2 : 1;  // on a multiprocessor
     static_assert(out > 0, "the strip is all margin");
 };
 
@@ -36,11 +40,32 @@ template <class A, int R>
 struct Block3d {
     static constexpr int threads = 256;
     static constexpr bool staged = R <= 5;
-    static constexpr int cols = staged && sizeof(A) == 4 ? 2 : 1;  // adjacent columns in y that a thread owns
+    static constexpr int cols = staged && sizeof(A) == 4 ? 2 : 1;  // adjacent columns in x that a thread owns
     static constexpr int tx = 32, ty = threads / tx * cols;        // outputs of a block
-    static constexpr int x_outputs = staged ? 4 : 1;               // adjacent results along x that a thread computes
+    static constexpr int y_outputs = staged ? 4 : 1;               // adjacent results along y that a thread computes
     static constexpr int sx = tx + 2 * R, sy = ty + 2 * R;         // inputs of a block
     static constexpr int min_blocks = staged && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
+};
+
+// How the blocks of ssim2d share the rows of all strips: evenly, from strip to strip and from plane to plane. A block's rows
+// in one strip are a piece; most blocks have two, so that halos cost little, and all end at about the same time.
+struct Partition {
+    long long blocks, planes;
+    int strips, rows;        // of a plane
+    long long share, extra;  // rows of a block; the first `extra` blocks have one more
+
+    // Where a block begins, and which one a row belongs to, of all rows from 0 on.
+    FUSEDSSIM_MATH long long begin(long long block) const { return block * share + (block < extra ? block : extra); }
+    FUSEDSSIM_MATH long long block_at(long long row) const {
+        const long long longer = extra * (share + 1);
+        return row < longer ? row / (share + 1) : extra + (row - longer) / share;
+    }
+    // The sum of a piece stands at strip + block: both grow from piece to piece. That of the first piece of a plane, and the
+    // end of all.
+    FUSEDSSIM_MATH long long first_sum(long long plane) const {
+        return plane * strips + block_at(plane * strips * rows);
+    }
+    FUSEDSSIM_MATH long long sums() const { return planes * strips + blocks + 1; }
 };
 
 constexpr int kThreadsReduce = 256;
@@ -59,27 +84,80 @@ struct SsimParams {
     // backward): a view of the first, and the distance to the next.
     View maps;
     long long maps_stride;
-    double* sums;  // for each block, its sum of DSSIM = (1 - SSIM) / 2 (out)
+    View mask;                // data NULL: none
+    View coarse_x, coarse_y;  // gradients of the pooled images, of type A; data NULL: none
+    // For each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2 (out), and, sums_stride further, if there is an
+    // l1_scale, its sum of |x - y|.
+    double* sums;
+    long long sums_stride;
+    Partition partition;  // ssim2d
+    // The sums of the mask by which the gradients of a mean are divided: for each group over the map, and then over the
+    // image. NULL: nothing is to be divided.
+    const double* mask_sums;
+    long long groups, planes_per_group;
     long long planes;
     long long blocks;  // of this launch: planes * chunks * tiles_y * tiles_x
     int channels, depth, height, width;
     int crop;   // map positions closer than this to a border do not count: the radius for padding valid
-    int chunk;  // rows (2D) or slices (3D) that a block walks along
+    int chunk;  // (ssim3d) slices that a block walks along
     int chunks, tiles_y, tiles_x;
-    int upstream;            // an Upstream
-    int dtype;               // of x, y, grad_x, grad_y, for kernels that serve several
-    A scale;                 // multiplies the gradients
-    A c1x2, c2x2;            // 2 C1, 2 C2
-    A taps[kMaxRadius + 1];  // of the window from its centre outwards
+    int upstream;      // an Upstream
+    int dtype;         // of x, y, grad_x, grad_y, for kernels that serve several
+    int mask_is_bool;  // bytes; otherwise of type A
+    int is_normalized;
+    int is_loss;                   // the map is that of the loss
+    int packed_maps;               // (ssim3d) two adjacent partials of a row are aligned to be written as one
+    int packed_map, packed_grads;  // four adjacent elements of a row are aligned to be read and written as one
+    A scale;                       // multiplies the gradients of SSIM
+    A l1_scale;                    // and those of |x - y|; 0: there is no such part
+    A coarse_scale;                // and those of the pooled images
+    A ssim_weight, l1_weight;      // of the map of a loss
+    A c1x2, c2x2;                  // 2 C1, 2 C2
+    A taps[kMaxRadius + 1];        // of the window from its centre outwards
 };
 
-// out[g] = base - 2 * (the sum of a group's blocks) / divisor.
+// The values of the groups, from the sums of their blocks.
 struct ReduceParams {
-    const double* sums;
-    long long blocks_per_group, groups;
+    const double* sums;  // as in SsimParams
+    long long sums_stride;
+    const double* mask_sums;   // [2][groups], or NULL: the elements are counted below
+    Partition partition;       // ssim2d
+    long long sums_per_group;  // 0: as the partition says
+    long long groups, planes_per_group;
+    double map_elements, image_elements;  // of a group
+    Reduction reduction;
     View out;      // n and c strides
     int channels;  // groups are numbered n * channels + c
-    double base, divisor;
+};
+
+// Sums of a mask, for each part of each plane, over the map and over the image; and then for each group.
+struct MaskParams {
+    View mask;
+    int mask_is_bool;
+    int channels, depth, height, width, crop;
+    int is_3d;
+    int parts;  // of a plane
+    long long planes, groups;
+    double* parts_sums;  // [2][planes][parts]
+    double* mask_sums;   // [2][groups]
+};
+
+// out = averages over blocks of 2 elements along each spatial axis.
+struct PoolParams {
+    View in, out;
+    long long elements;                  // of out
+    int channels, depth, height, width;  // of in
+    int out_depth, out_height, out_width, is_3d;
+};
+
+// MS-SSIM from the means of its levels.
+struct CombineParams {
+    const void* means;  // [levels][planes]
+    void* upstream;     // [levels][planes], or NULL (out)
+    View out;
+    long long planes, groups, planes_per_group;
+    int channels, levels, is_mean;
+    double weights[kMaxLevels];
 };
 
 // grad *= factor * scale.

@@ -1,25 +1,76 @@
 // SPDX-License-Identifier: MIT
 //
-// The two small kernels: block sums -> values, and the scaling of a finished gradient.
+// The small kernels: block sums -> values, sums of masks, the scaling of a finished gradient, and what MS-SSIM needs
+// between its levels.
+#include "core/ms_ssim.h"
 #include "device.h"
 #include "instances.h"
 
 namespace fusedssim {
 
-// out = base - 2 * sum / divisor for each group of blocks, added up in a fixed order.
+// The sum of `count` numbers that are `stride` apart, in a fixed order, for all threads.
+__device__ __forceinline__ double ordered_sum(const double* values, long long count) {
+    __shared__ double result;
+    double sum = 0;
+    for (long long i = threadIdx.x; i < count; i += kThreadsReduce) sum += values[i];
+    __syncthreads();
+    store_block_sum<kThreadsReduce>(sum, &result, 0);
+    __syncthreads();
+    return result;
+}
+
+// The value of each group of blocks.
 template <class A>
 __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
-    __shared__ double result;
     for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) {
-        const double* sums = p.sums + group * p.blocks_per_group;
-        double sum = 0;
-        for (long long i = threadIdx.x; i < p.blocks_per_group; i += kThreadsReduce) sum += sums[i];
-        store_block_sum<kThreadsReduce>(sum, &result, 0);
+        long long first = group * p.sums_per_group, count = p.sums_per_group;
+        if (!count) {
+            first = p.partition.first_sum(group * p.planes_per_group);
+            count = p.partition.first_sum((group + 1) * p.planes_per_group) - first;
+        }
+        const double dssim = ordered_sum(p.sums + first, count);
+        const double l1 = p.reduction.l1_weight != 0 ? ordered_sum(p.sums + p.sums_stride + first, count) : 0;
         if (threadIdx.x == 0) {
             const long long n = group / p.channels, c = group - n * p.channels;
-            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A(p.base - 2 * result / p.divisor);
+            const double map_elements = p.mask_sums ? p.mask_sums[group] : p.map_elements;
+            const double image_elements = p.mask_sums ? p.mask_sums[p.groups + group] : p.image_elements;
+            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] =
+                A(reduced_value(p.reduction, dssim, l1, map_elements, image_elements));
         }
+    }
+}
+
+// The sums of a mask for each part of each plane: a part has every parts-th row.
+template <class A>
+__device__ __forceinline__ void sum_mask(const MaskParams& p) {
+    for (long long block = blockIdx.x; block < p.planes * p.parts; block += gridDim.x) {
+        const long long plane = block / p.parts;
+        const Tile tile(plane, p.channels);
+        const long long rows = (long long)p.depth * p.height;
+        double all = 0, map = 0;
+        for (long long row = block % p.parts; row < rows; row += p.parts) {
+            const int z = int(row / p.height), y = int(row % p.height);
+            const bool row_counted =
+                y >= p.crop && y < p.height - p.crop && (!p.is_3d || (z >= p.crop && z < p.depth - p.crop));
+            for (int x = threadIdx.x; x < p.width; x += kThreadsReduce) {
+                const double value = double(load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x));
+                all += value;
+                if (row_counted && x >= p.crop && x < p.width - p.crop) map += value;
+            }
+        }
+        store_block_sum<kThreadsReduce>(map, p.parts_sums, block);
         __syncthreads();
+        store_block_sum<kThreadsReduce>(all, p.parts_sums, p.planes * p.parts + block);
+        __syncthreads();
+    }
+}
+
+// And for each group.
+__device__ __forceinline__ void reduce_mask(const MaskParams& p) {
+    const long long per_group = p.planes * p.parts / p.groups;
+    for (long long group = blockIdx.x; group < 2 * p.groups; group += gridDim.x) {
+        const double sum = ordered_sum(p.parts_sums + group * per_group, per_group);
+        if (threadIdx.x == 0) p.mask_sums[group] = sum;
     }
 }
 
@@ -46,17 +97,66 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
     }
 }
 
-#define FUSEDSSIM_DEFINE_REDUCE(TYPE)                                \
-    extern "C" __global__ void __launch_bounds__(kThreadsReduce)     \
-        reduce_sums_##TYPE(const __grid_constant__ ReduceParams p) { \
-        reduce_sums<TYPE>(p);                                        \
+// A thread for each pooled element. Elements beside the image are zeros, and count.
+template <class T>
+__device__ __forceinline__ void pool(const PoolParams& p) {
+    using A = arithmetic_t<T>;
+    const long long step = (long long)gridDim.x * kThreadsReduce;
+    for (long long i = (long long)blockIdx.x * kThreadsReduce + threadIdx.x; i < p.elements; i += step) {
+        long long rest = i;
+        const int x = int(rest % p.out_width);
+        rest /= p.out_width;
+        const int y = int(rest % p.out_height);
+        rest /= p.out_height;
+        const int z = int(rest % p.out_depth);
+        rest /= p.out_depth;
+        const Tile tile(rest, p.channels);
+        const int first_x = 2 * x - p.width % 2, first_y = 2 * y - p.height % 2;
+        const int first_z = p.is_3d ? 2 * z - p.depth % 2 : 0;
+        A sum = A(0);
+        for (int k = first_z; k < first_z + (p.is_3d ? 2 : 1); ++k)
+            for (int j = first_y; j < first_y + 2; ++j)
+                for (int e = first_x; e < first_x + 2; ++e)
+                    if (k >= 0 && j >= 0 && e >= 0) sum += to_arithmetic(Cursor<T>(p.in, 0, tile, k, j, e).load(0, 0));
+        Cursor<A>(p.out, 0, tile, z, y, x).store(0, 0, sum * A(p.is_3d ? 0.125 : 0.25));
     }
-FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_DEFINE_REDUCE)
+}
 
-#define FUSEDSSIM_DEFINE_SCALE(TYPE)                                                                                   \
-    extern "C" __global__ void __launch_bounds__(kThreadsReduce) scale_##TYPE(const __grid_constant__ ScaleParams p) { \
-        scale<TYPE>(p);                                                                                                \
+template <class A>
+__device__ __forceinline__ void combine(const CombineParams& p) {
+    __shared__ double result;
+    for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) {
+        const double upstream = p.is_mean ? 1 / double(p.planes_per_group) : 1.0;
+        double sum = 0;
+        for (long long i = threadIdx.x; i < p.planes_per_group; i += kThreadsReduce) {
+            const long long plane = group * p.planes_per_group + i;
+            sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
+                           p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
+        }
+        store_block_sum<kThreadsReduce>(sum * upstream, &result, 0);
+        if (threadIdx.x == 0 && p.out.data) {
+            const long long n = group / p.channels, c = group - n * p.channels;
+            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A(result);
+        }
+        __syncthreads();
     }
+}
+
+#define FUSEDSSIM_DEFINE(KERNEL, TYPE, PARAMS, CALL)                                                                 \
+    extern "C" __global__ void __launch_bounds__(kThreadsReduce) KERNEL##_##TYPE(const __grid_constant__ PARAMS p) { \
+        CALL(p);                                                                                                     \
+    }
+#define FUSEDSSIM_DEFINE_REDUCE(TYPE) FUSEDSSIM_DEFINE(reduce_sums, TYPE, ReduceParams, reduce_sums<TYPE>)
+#define FUSEDSSIM_DEFINE_SUM_MASK(TYPE) FUSEDSSIM_DEFINE(sum_mask, TYPE, MaskParams, sum_mask<TYPE>)
+#define FUSEDSSIM_DEFINE_REDUCE_MASK(TYPE) FUSEDSSIM_DEFINE(reduce_mask, TYPE, MaskParams, reduce_mask)
+#define FUSEDSSIM_DEFINE_SCALE(TYPE) FUSEDSSIM_DEFINE(scale, TYPE, ScaleParams, scale<TYPE>)
+#define FUSEDSSIM_DEFINE_POOL(TYPE) FUSEDSSIM_DEFINE(pool, TYPE, PoolParams, pool<TYPE>)
+#define FUSEDSSIM_DEFINE_COMBINE(TYPE) FUSEDSSIM_DEFINE(combine, TYPE, CombineParams, combine<TYPE>)
+FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_DEFINE_REDUCE)
+FUSEDSSIM_SUM_MASK_KERNELS(FUSEDSSIM_DEFINE_SUM_MASK)
+FUSEDSSIM_REDUCE_MASK_KERNELS(FUSEDSSIM_DEFINE_REDUCE_MASK)
 FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_DEFINE_SCALE)
+FUSEDSSIM_POOL_KERNELS(FUSEDSSIM_DEFINE_POOL)
+FUSEDSSIM_COMBINE_KERNELS(FUSEDSSIM_DEFINE_COMBINE)
 
 }  // namespace fusedssim

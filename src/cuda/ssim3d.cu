@@ -4,319 +4,424 @@
 // (partial maps -> gradient).
 //
 // A block of 256 threads owns a tile of TX x TY columns of one volume and walks along z through a chunk of its slices;
-// a thread owns COLS columns that are adjacent in y. Each slice:
+// a thread owns COLS columns that are adjacent in x. Each slice:
 //
-//     load (TX + 2R) x (TY + 2R) --shared--> taps along x, TY + 2R rows --shared--> taps along y --> taps along z
-//           next slice: prefetched into registers                                                   (transposed FIR)
+//     load (TX + 2R) x (TY + 2R) --shared--> taps along y, TX + 2R columns --shared--> taps along x --> taps along z
+//           next slice: prefetched into registers                                                     (transposed FIR)
 //
 //     <R><---- TX ---->
 //     +-+--------------+-+ <R>     staged: read and kept in shared memory as s, d (backward: the partial maps)
 //     +-+--------------+-+
-//     | |    outputs   | | TY     filtered along x: TX x (TY + 2R)
+//     | |   outputs    | | TY      filtered along y: (TX + 2R) x TY
 //     +-+--------------+-+
 //     +-+--------------+-+ <R>
 //
-// Wide windows (R > 5) have no shared memory for the stage: their taps along x read global memory through the L1 cache.
-// Equation numbers: docs/derivation.md.
+// Elements beside the volume are never written to the stage, which is zero there; slices before and behind the volume are
+// not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers a thread and 23 KB (forward) or 32 KB of
+// shared memory, for two blocks a multiprocessor. Wide windows (R > 5) have no stage: their taps along y read global memory
+// through the L1 cache. Equation numbers: docs/derivation.md.
+//
+// G is the number of gradients, as in ssim2d.cu. N: windows are normalised by the mass of a mask.
 #include "core/ssim_math.h"
 #include "device.h"
 #include "instances.h"
 
 namespace fusedssim {
 
-// Q quantities of one slice of a tile on their way through the filters along x and y. N values of each element are
-// staged; `expand` makes the Q filtered ones of them.
+// A slice of a tile on its way through the filters along y and x. N values of each element are staged; `expand` makes the Q
+// filtered ones of them.
 template <class A, int R, int Q, int N>
 struct SliceFilter {
     using B = Block3d<A, R>;
-    // An odd number of columns keeps the rows that a warp reads at a time in different banks.
-    Column<A, N> stage[B::staged ? B::sy : 1][B::staged ? B::sx + 1 : 1];
-    Column<A, 4> along_x[B::sy][B::tx + 1];
+    // Filtered columns stand by their residue modulo COLS, with a pitch that lets neighbouring threads write, and read,
+    // different banks.
+    static constexpr int kGroups = B::sx / B::cols + B::sx % B::cols;
+    static constexpr int kPitch = B::cols == 1 ? kGroups : kGroups + (12 - kGroups % 8) % 8;
+    Column<A, N> stage[B::staged ? B::sy * B::sx : 1];
+    Column<A, Q> along_y[B::ty][B::cols * kPitch];
 
     // in(row, column): the N values of an element of the tile, counted from its first halo element.
     template <class In, class Expand>
-    __device__ __forceinline__ void filter_x(const A* taps, In in, Expand expand) {
-        constexpr int X = B::x_outputs, kGroups = B::tx / X;
-        for (int e = threadIdx.x; e < B::sy * kGroups; e += B::threads) {
-            // Staged: a warp runs down the rows. From global memory: along x.
-            const int row = B::staged ? e % B::sy : e / kGroups;
-            const int column = (B::staged ? e / B::sy : e % kGroups) * X;
-            Column<A, 4> out[X] = {};
+    __device__ __forceinline__ void filter_y(const A* taps, In in, Expand expand) {
+        constexpr int Y = B::y_outputs;
+        for (int e = threadIdx.x; e < B::sx * (B::ty / Y); e += B::threads) {
+            const int column = e % B::sx, row = e / B::sx * Y;
+            Column<A, Q> out[Y];
 #pragma unroll
-            for (int k = 0; k < X + 2 * R; ++k) {
+            for (int k = 0; k < Y + 2 * R; ++k) {
                 A all[Q];
-                expand(in(row, column + k).v, all);
+                expand(in(row + k, column).v, all);
 #pragma unroll
-                for (int x = 0; x < X; ++x)
-                    if (k - x >= 0 && k - x <= 2 * R)
+                for (int y = 0; y < Y; ++y) {
+                    const int tap = k - y;
+                    if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
-                        for (int q = 0; q < Q; ++q) out[x].v[q] += taps[iabs(k - x - R)] * all[q];
+                    for (int q = 0; q < Q; ++q)
+                        out[y].v[q] = tap ? taps[iabs(tap - R)] * all[q] + out[y].v[q] : taps[R] * all[q];
+                }
             }
 #pragma unroll
-            for (int x = 0; x < X; ++x) along_x[row][column + x] = out[x];
+            for (int y = 0; y < Y; ++y) {
+                out[y].fill();
+                along_y[row + y][column % B::cols * kPitch + column / B::cols] = out[y];
+            }
         }
     }
-    // The quantities, filtered along x and y, at this thread's columns.
-    __device__ __forceinline__ void filter_y(const A* taps, A (&out)[B::cols][Q]) const {
-        const int column = threadIdx.x % B::tx, row = threadIdx.x / B::tx * B::cols;
+    // The quantities, filtered along y and x, at this thread's columns.
+    __device__ __forceinline__ void filter_x(const A* taps, A (&out)[B::cols][Q]) const {
+        const int group = threadIdx.x % (B::tx / B::cols), row = threadIdx.x / (B::tx / B::cols);
 #pragma unroll
-        for (int c = 0; c < B::cols; ++c)
+        for (int e = 0; e < B::cols + 2 * R; ++e) {
+            const Column<A, Q> in = along_y[row][e % B::cols * kPitch + group + e / B::cols];
 #pragma unroll
-            for (int q = 0; q < Q; ++q) out[c][q] = A(0);
+            for (int c = 0; c < B::cols; ++c) {
+                const int tap = e - c;
+                if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
-        for (int k = 0; k < B::cols + 2 * R; ++k) {
-            const Column<A, 4> in = along_x[row + k][column];
-#pragma unroll
-            for (int c = 0; c < B::cols; ++c)
-                if (k - c >= 0 && k - c <= 2 * R)
-#pragma unroll
-                    for (int q = 0; q < Q; ++q) out[c][q] += taps[iabs(k - c - R)] * in.v[q];
+                for (int q = 0; q < Q; ++q)
+                    out[c][q] = tap ? taps[iabs(tap - R)] * in.v[q] + out[c][q] : taps[R] * in.v[q];
+            }
         }
     }
 };
 
-// Walks a tile along z. A Source(p, tile, z, y, x) stands at an element and delivers what lies around it:
+// Where a thread's columns, and the slices of its chunk, begin.
+template <class A, int R>
+struct Place {
+    using B = Block3d<A, R>;
+    const int column, row, z_begin, z_end;
+    __device__ __forceinline__ Place(const SsimParams<A>& p, const Tile& tile, int thread)
+        : column(tile.tile_x * B::tx + thread % (B::tx / B::cols) * B::cols),
+          row(tile.tile_y * B::ty + thread / (B::tx / B::cols)), z_begin(tile.chunk * p.chunk),
+          z_end(imin(z_begin + p.chunk, p.depth)) {}
+};
+
+// The elements that a thread stages: every 256th of the slice.
+template <class A, int R>
+struct Slots {
+    using B = Block3d<A, R>;
+    static constexpr int kCount = B::staged ? (B::sy * B::sx + B::threads - 1) / B::threads : 1;
+    unsigned valid;  // a bit for each: whether it lies in what is read; from kOwned on, also among the outputs
+    static constexpr int kOwned = 8;
+    unsigned offset[kCount];  // from the slice's first element, in bytes; launchers see to it that it fits
+
+    // Elements closer than `low` to a border are zeros.
+    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const View& v, int size, int low)
+        : valid(0) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+            const int e = threadIdx.x + i * B::threads, row = e / B::sx, column = e % B::sx;
+            const int y = tile.tile_y * B::ty - R + row, x = tile.tile_x * B::tx - R + column;
+            const bool in_slice = row < B::sy && y >= low && y < p.height - low && x >= low && x < p.width - low;
+            valid |= unsigned(in_slice) << i;
+            offset[i] = unsigned(y * v.h + x * v.w) * unsigned(size);
+        }
+    }
+    __device__ __forceinline__ bool is_valid(int i) const { return valid >> i & 1; }
+    __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * B::threads; }
+    // Where an element lies in its plane: computed again where it is needed, which is rare.
+    __device__ __forceinline__ static int row(const Tile& tile, int i) {
+        return tile.tile_y * B::ty - R + (thread_again() + i * B::threads) / B::sx;
+    }
+    __device__ __forceinline__ static int column(const Tile& tile, int i) {
+        return tile.tile_x * B::tx - R + (thread_again() + i * B::threads) % B::sx;
+    }
+};
+
+// Walks a tile along z. A source delivers the slices:
 //
-//     low()                        elements closer than this to a border of the volume are zeros
-//     fetch(rows, columns, valid)  what is stored so far from (z, y, x), zeros unless valid: loads only, so that many are
-//                                  under way at a time
-//     is_weighted(), fetch_weight  the same for what is read rarely, apart from the rest
-//     prepare(loaded)              the N values that are filtered
-//     next_slice()
+//     low                  elements, and slices, closer than this to a border of the volume are zeros
+//     prefetch(z)          loads of what this thread stages
+//     put(z, stage)        and its storing, prepared
+//     sum_l1(z, stage)     what else is wanted of the stage
+//     read(z, row, column) an element, prepared, for what has no stage
 //
 // use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other; request() is called
 // well before each use, to load what that needs.
 template <class A, int R, int Q, class Source, class Expand, class Request, class Use>
-__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Expand expand, Request request,
-                                            Use use) {
+__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Source& source, Expand expand,
+                                            Request request, Use use) {
     using B = Block3d<A, R>;
-    constexpr int N = Source::N;
-    __shared__ SliceFilter<A, R, Q, N> slice;
-
-    const int x0 = tile.tile_x * B::tx - R, y0 = tile.tile_y * B::ty - R;
-    const int z_begin = tile.chunk * p.chunk, z_end = imin(z_begin + p.chunk, p.depth);
-    // Slices before the volume are zeros and leave the running sums zero: begin at slice 0.
-    int z = imax(z_begin - R, 0);
+    __shared__ SliceFilter<A, R, Q, Source::N> slice;
+    const Place<A, R> at(p, tile, threadIdx.x);
     TransposedFir<A, R> fir[B::cols][Q];
+    // The next slice is requested before the filter along y, or, where that leaves no registers for it, after.
+    constexpr bool kEarly = Q < 4 || Source::N < 3;
 
-    // The next slice is requested before the filter along x, or, where that leaves no registers for it, after.
-    constexpr bool kEarly = Q < 4;
-
-    // Staging: a warp loads rows of 32 columns; the 2R columns beyond are dealt out one by one, to one thread each and a
-    // second round for the first few. A bit of `valid` for each tells whether it lies inside.
-    constexpr int kWarps = B::threads / 32, kNear = B::staged ? (B::sy + kWarps - 1) / kWarps : 1;
-    constexpr int kBeyond = B::sx - 32, kFar = B::staged ? (B::sy * kBeyond + B::threads - 1) / B::threads : 1;
-    constexpr int kFarRows = B::threads / kBeyond, kFarColumns = B::threads % kBeyond;
-    static_assert(!B::staged || kFar == 1 || (kFar == 2 && B::sy * kBeyond - B::threads <= kBeyond - kFarColumns),
-                  "an element of the second round would lie in another row");
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int far_row = threadIdx.x / kBeyond, far_column = 32 + threadIdx.x % kBeyond;
-    Source near(p, tile, z, B::staged ? y0 + warp : y0, B::staged ? x0 + lane : x0);
-    Source far(p, tile, z, y0 + far_row, x0 + far_column);
-    const auto is_inside = [&](int row, int column) {
-        const int y = y0 + row, x = x0 + column, low = near.low();
-        return row < B::sy && column < B::sx && y >= low && y < p.height - low && x >= low && x < p.width - low;
-    };
-    const auto slice_inside = [&](int at) { return at >= near.low() && at < p.depth - near.low(); };
-    unsigned valid = 0;
-    typename Source::Loaded near_loaded[kNear], far_loaded[kFar];
+    // What lies beside the volume is never written.
     if constexpr (B::staged) {
-#pragma unroll
-        for (int i = 0; i < kNear; ++i) valid |= unsigned(is_inside(warp + i * kWarps, lane)) << i;
-#pragma unroll
-        for (int i = 0; i < kFar; ++i)
-            valid |= unsigned(is_inside(far_row + i * kFarRows, far_column + i * kFarColumns)) << (kNear + i);
-    }
-    const auto prefetch = [&](int at) {
-        const unsigned now = slice_inside(at) ? valid : 0;
-#pragma unroll
-        for (int i = 0; i < kNear; ++i) near_loaded[i] = near.fetch(i * kWarps, 0, now >> i & 1);
-#pragma unroll
-        for (int i = 0; i < kFar; ++i) far_loaded[i] = far.fetch(i * kFarRows, i * kFarColumns, now >> (kNear + i) & 1);
-        if (near.is_weighted()) {
-#pragma unroll
-            for (int i = 0; i < kNear; ++i)
-                if (now >> i & 1) near.fetch_weight(i * kWarps, 0, near_loaded[i]);
-#pragma unroll
-            for (int i = 0; i < kFar; ++i)
-                if (now >> (kNear + i) & 1) far.fetch_weight(i * kFarRows, i * kFarColumns, far_loaded[i]);
-        }
-    };
-    const auto put = [&] {
-#pragma unroll
-        for (int i = 0; i < kNear; ++i)
-            if (warp + i * kWarps < B::sy) slice.stage[warp + i * kWarps][lane] = Source::prepare(near_loaded[i]);
-#pragma unroll
-        for (int i = 0; i < kFar; ++i)
-            if (far_row + i * kFarRows < B::sy && far_column + i * kFarColumns < B::sx)
-                slice.stage[far_row + i * kFarRows][far_column + i * kFarColumns] = Source::prepare(far_loaded[i]);
-    };
-    const auto next_slice = [&] {
-        near.next_slice();
-        far.next_slice();
-    };
-    // What is read where it is needed, without a stage.
-    const auto read = [&](int row, int column) {
-        const bool inside = slice_inside(z) && is_inside(row, column);
-        typename Source::Loaded loaded = near.fetch(row, column, inside);
-        if (inside && near.is_weighted()) near.fetch_weight(row, column, loaded);
-        return Source::prepare(loaded);
-    };
-
-    if constexpr (B::staged) prefetch(z);
-    for (; z < z_end + R; ++z) {
-        if constexpr (B::staged) {
-            put();
-            next_slice();
-            __syncthreads();
-            if (kEarly) prefetch(z + 1);
-            slice.filter_x(p.taps, [&](int row, int column) { return slice.stage[row][column]; }, expand);
-        } else {
-            slice.filter_x(p.taps, read, expand);
-            next_slice();
-        }
+        for (int i = threadIdx.x; i < B::sy * B::sx; i += B::threads) slice.stage[i].clear();
         __syncthreads();
-        if constexpr (B::staged && !kEarly) prefetch(z + 1);
-        if (z - R >= z_begin) request();
-        A filtered[B::cols][Q];
-        slice.filter_y(p.taps, filtered);
+    }
+    const int low = source.low();
+    // Slices before the volume are zeros and leave the running sums zero: begin at its first.
+    int z = imax(at.z_begin - R, low);
+    if (B::staged && z < p.depth - low) source.prefetch(z);
+    for (; z < at.z_end + R; ++z) {
+        A filtered[B::cols][Q] = {};
+        if (z < p.depth - low) {
+            const bool has_next = z + 1 < imin(at.z_end + R, p.depth - low);
+            if constexpr (B::staged) {
+                source.put(z, slice.stage);
+                __syncthreads();
+                source.sum_l1(z, slice.stage);
+                if (kEarly && has_next) source.prefetch(z + 1);
+                slice.filter_y(p.taps, [&](int row, int column) { return slice.stage[row * B::sx + column]; }, expand);
+            } else {
+                slice.filter_y(p.taps, [&](int row, int column) { return source.read(z, row, column); }, expand);
+            }
+            __syncthreads();
+            if (B::staged && !kEarly && has_next) source.prefetch(z + 1);
+            if (z - R >= at.z_begin) request();
+            slice.filter_x(p.taps, filtered);
+        } else if (z - R >= at.z_begin) {
+            request();
+        }
 #pragma unroll
         for (int c = 0; c < B::cols; ++c)
 #pragma unroll
             for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].step(filtered[c][q], p.taps);
-        if (z - R >= z_begin) use(z - R, filtered);
-        // The barrier after the next put separates these reads of along_x from its writes; without a stage nothing else
+        if (z - R >= at.z_begin) use(z - R, filtered);
+        // The barrier after the next put separates these reads of along_y from its writes; without a stage nothing else
         // does.
         if constexpr (!B::staged) __syncthreads();
     }
 }
 
-// s and d of the images.
-template <class T>
+// s and d of the images, and the mask if it normalises.
+template <class T, int R, bool NORMALIZED>
 struct ImageSource {
     using A = arithmetic_t<T>;
-    static constexpr int N = 2;
-    struct Loaded {
-        typename Elements<T>::Raw x, y;
-    };
-    Cursor<T> x, y;
-
-    __device__ __forceinline__ ImageSource(const SsimParams<A>& p, const Tile& tile, int z, int row, int column)
-        : x(p.x, p.dtype, tile, z, row, column), y(p.y, p.dtype, tile, z, row, column) {}
-    __device__ __forceinline__ static int low() { return 0; }
-    __device__ __forceinline__ Loaded fetch(int rows, int columns, bool valid) const {
-        return {x.load(rows, columns, valid), y.load(rows, columns, valid)};
-    }
-    __device__ __forceinline__ static bool is_weighted() { return false; }
-    __device__ __forceinline__ static void fetch_weight(int, int, Loaded&) {}
-    __device__ __forceinline__ static Column<A, 2> prepare(const Loaded& in) {
-        const A xv = to_arithmetic(in.x), yv = to_arithmetic(in.y);
-        return {{xv + yv, xv - yv}};
-    }
-    __device__ __forceinline__ void next_slice() {
-        x.next_slice();
-        y.next_slice();
-    }
-};
-
-// The partial maps, times the upstream map. Padding valid: positions near the border have no map element, and nothing was
-// saved there.
-template <class A, int Q>
-struct PartialSource {
-    static constexpr int N = Q;
-    struct Loaded {
-        A maps[Q], u;
-    };
+    using E = Elements<T>;
+    using S = Slots<A, R>;
+    static constexpr int N = NORMALIZED ? 3 : 2;
     const SsimParams<A>& p;
-    Cursor<A> maps, up;
+    const Tile& tile;
+    const S slots;  // of both images: their rows and columns have the same strides
+    typename E::Raw x[S::kCount], y[S::kCount];
+    A l1_sum;
 
-    __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& tile, int z, int row, int column)
-        : p(params), maps(p.maps, 0, tile, z, row, column),
-          up(p.grad_out, 0, tile, z - p.crop, row - p.crop, column - p.crop) {}
+    __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at)
+        : p(params), tile(at), slots(p, tile, p.x, E::size(p.dtype), 0), l1_sum(0) {}
+    __device__ __forceinline__ static int low() { return 0; }
+    __device__ __forceinline__ void prefetch(int z) {
+        const Cursor<T> x_at(p.x, p.dtype, tile, z, 0, 0), y_at(p.y, p.dtype, tile, z, 0, 0);
+#pragma unroll
+        for (int i = 0; i < S::kCount; ++i)
+            if (slots.is_valid(i)) {
+                x[i] = E::load(static_cast<const char*>(x_at.at) + slots.offset[i], p.dtype);
+                y[i] = E::load(static_cast<const char*>(y_at.at) + slots.offset[i], p.dtype);
+            }
+    }
+    __device__ __forceinline__ void put(int z, Column<A, N>* stage) {
+#pragma unroll
+        for (int i = 0; i < S::kCount; ++i)
+            if (slots.is_valid(i))
+                stage[S::index(i)] =
+                    prepare(to_arithmetic(x[i]), to_arithmetic(y[i]), z, S::row(tile, i), S::column(tile, i));
+    }
+    // |x - y| at this thread's columns, from the stage, which is zero beside the volume.
+    __device__ __forceinline__ void sum_l1(int z, const Column<A, N>* stage) {
+        using B = Block3d<A, R>;
+        if (p.l1_scale == A(0) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
+        const Place<A, R> place(p, tile, thread_again());
+        const int row = place.row - tile.tile_y * B::ty, column = place.column - tile.tile_x * B::tx;
+#pragma unroll
+        for (int c = 0; c < B::cols; ++c) {
+            const A difference = absolute(stage[(row + R) * B::sx + column + c + R].v[1]);
+            const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
+            l1_sum += is_weighted
+                          ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c) * difference
+                          : difference;
+        }
+    }
+    __device__ __forceinline__ Column<A, N> prepare(A xv, A yv, int z, int row, int column) const {
+        Column<A, N> out;
+        out.v[0] = xv + yv;
+        out.v[1] = xv - yv;
+        if constexpr (NORMALIZED) out.v[2] = load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column);
+        out.fill();
+        return out;
+    }
+    // `row` and `column` are counted from the tile's first halo element.
+    __device__ __forceinline__ Column<A, N> read(int z, int row, int column) const {
+        using B = Block3d<A, R>;
+        const int y_at = tile.tile_y * B::ty - R + row, x_at = tile.tile_x * B::tx - R + column;
+        Column<A, N> out;
+        out.clear();
+        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return out;
+        const A xv = to_arithmetic(Cursor<T>(p.x, p.dtype, tile, z, y_at, x_at).load(0, 0));
+        const A yv = to_arithmetic(Cursor<T>(p.y, p.dtype, tile, z, y_at, x_at).load(0, 0));
+        return prepare(xv, yv, z, y_at, x_at);
+    }
+};
+
+// The partial maps, times the upstream map and the mask. Padding valid: positions near the border have no map element, and
+// nothing was saved there.
+template <class A, int R, int Q>
+struct PartialSource {
+    using S = Slots<A, R>;
+    static constexpr int N = Q;
+    const SsimParams<A>& p;
+    const Tile& tile;
+    const S slots;
+    A maps[S::kCount][Q];
+
+    __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& at)
+        : p(params), tile(at), slots(p, tile, p.maps, sizeof(A), p.crop) {}
     __device__ __forceinline__ int low() const { return p.crop; }
-    __device__ __forceinline__ Loaded fetch(int rows, int columns, bool valid) const {
-        const A* const at = static_cast<const A*>(maps.at) + (rows * p.maps.h + columns);
-        Loaded out;
+    __device__ __forceinline__ const A* slice(int z, int q) const {
+        return static_cast<const A*>(Cursor<A>(p.maps, 0, tile, z, 0, 0).at) + q * p.maps_stride;
+    }
+    __device__ __forceinline__ void prefetch(int z) {
 #pragma unroll
-        for (int q = 0; q < Q; ++q) out.maps[q] = valid ? at[q * p.maps_stride] : A(0);
-        out.u = A(1);
-        return out;
-    }
-    __device__ __forceinline__ bool is_weighted() const { return p.upstream == kUpstreamMap; }
-    __device__ __forceinline__ void fetch_weight(int rows, int columns, Loaded& to) const {
-        to.u = up.load(rows, columns);
-    }
-    __device__ __forceinline__ static Column<A, Q> prepare(const Loaded& in) {
-        Column<A, Q> out;
+        for (int q = 0; q < Q; ++q) {
+            const char* const at = reinterpret_cast<const char*>(slice(z, q));
 #pragma unroll
-        for (int q = 0; q < Q; ++q) out.v[q] = in.maps[q] * in.u;
-        return out;
+            for (int i = 0; i < S::kCount; ++i)
+                if (slots.is_valid(i)) maps[i][q] = *reinterpret_cast<const A*>(at + slots.offset[i]);
+        }
     }
-    __device__ __forceinline__ void next_slice() {
-        maps.next_slice();
-        if (is_weighted()) up.next_slice();
+    __device__ __forceinline__ void put(int z, Column<A, N>* stage) const {
+#pragma unroll
+        for (int i = 0; i < S::kCount; ++i) {
+            if (!slots.is_valid(i)) continue;
+            Column<A, N> out;
+#pragma unroll
+            for (int q = 0; q < Q; ++q) out.v[q] = maps[i][q];
+            out.fill();
+            stage[S::index(i)] = out;
+        }
+        if (p.upstream == kUpstreamMap || p.mask.data) weight_stage(z, stage);
+    }
+    // What this thread has put, weighted.
+    __device__ __forceinline__ void weight_stage(int z, Column<A, N>* stage) const {
+        using B = Block3d<A, R>;
+#pragma unroll 1
+        for (int e = thread_again(); e < B::sy * B::sx; e += B::threads) {
+            const int row = tile.tile_y * B::ty - R + e / B::sx, column = tile.tile_x * B::tx - R + e % B::sx;
+            if (row >= p.crop && row < p.height - p.crop && column >= p.crop && column < p.width - p.crop)
+                weight(z, row, column, stage[e]);
+        }
+    }
+    __device__ __forceinline__ static void sum_l1(int, const Column<A, N>*) {}
+    __device__ __forceinline__ void weight(int z, int row, int column, Column<A, N>& partials) const {
+        A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(1);
+        if (p.upstream == kUpstreamMap)
+            u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop, row - p.crop, column - p.crop).load(0, 0);
+        // 0 / 0, where K is 0 and an image is black, must not reach the neighbours of what does not count.
+#pragma unroll
+        for (int q = 0; q < Q; ++q) partials.v[q] = u == A(0) ? A(0) : u * partials.v[q];
+    }
+    __device__ __forceinline__ Column<A, N> read(int z, int row, int column) const {
+        using B = Block3d<A, R>;
+        const int y_at = tile.tile_y * B::ty - R + row, x_at = tile.tile_x * B::tx - R + column;
+        Column<A, N> out;
+        out.clear();
+        if (y_at < p.crop || y_at >= p.height - p.crop || x_at < p.crop || x_at >= p.width - p.crop) return out;
+#pragma unroll
+        for (int q = 0; q < Q; ++q) out.v[q] = slice(z, q)[y_at * p.maps.h + x_at];
+        if (p.upstream == kUpstreamMap || p.mask.data) weight(z, y_at, x_at, out);
+        return out;
     }
 };
 
-// This thread's first column, at the slice where its results begin.
-template <class A, int R>
-struct Place {
-    using B = Block3d<A, R>;
-    const int column, row, z;
-    __device__ __forceinline__ Place(const SsimParams<A>& p, const Tile& tile)
-        : column(tile.tile_x * B::tx + threadIdx.x % B::tx), row(tile.tile_y * B::ty + threadIdx.x / B::tx * B::cols),
-          z(tile.chunk * p.chunk) {}
-};
-
-template <class T, int R, int G>
+template <class T, int R, int G, bool N>
 __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>& p) {
     using A = arithmetic_t<T>;
     using B = Block3d<A, R>;
-    constexpr int Q = filtered_maps(G);
+    constexpr int Q = N ? 5 : 4, M = G ? filtered_maps(G) : 1;
 
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
-    const Place<A, R> at(p, tile);
+    const Place<A, R> at(p, tile, threadIdx.x);
     const Stability<A> stability = {p.c1x2, p.c2x2};
-    Cursor<A> map(p.map, 0, tile, at.z - p.crop, at.row - p.crop, at.column - p.crop);
-    Cursor<A> maps(p.maps, 0, tile, at.z, at.row, at.column);
-    A sum = A(0);
+    ImageSource<T, R, N> source(p, tile);
+    A* maps = static_cast<A*>(Cursor<A>(p.maps, 0, tile, at.z_begin, at.row, at.column).at);
+    A dssim_sum = A(0);
+    // A bit for each column whether the map has elements there.
+    unsigned counted = 0;
+#pragma unroll
+    for (int c = 0; c < B::cols; ++c)
+        counted |= unsigned(at.row >= p.crop && at.row < p.height - p.crop && at.column + c >= p.crop &&
+                            at.column + c < p.width - p.crop)
+                   << c;
+    constexpr unsigned kAll = (1u << B::cols) - 1;
 
-    const auto expand = [](const A(&in)[2], A(&out)[4]) {
-        out[0] = in[0];
-        out[1] = in[1];
-        out[2] = in[0] * in[0];
-        out[3] = in[1] * in[1];
+    const auto expand = [](const A(&in)[column_size(N ? 3 : 2)], A(&out)[Q]) {
+        const A s = N ? in[N ? 2 : 0] * in[0] : in[0], d = N ? in[N ? 2 : 0] * in[1] : in[1];
+        out[0] = s;
+        out[1] = d;
+        out[2] = s * in[0];
+        out[3] = d * in[1];
+        if constexpr (N) out[4] = in[2];
     };
-    const auto use = [&](int z, const A(&filtered)[B::cols][4]) {
+    const bool is_rare = p.mask.data || p.map.data || (!B::staged && p.l1_scale != A(0));
+    // The mask, the map, and |x - y| where nothing is staged. `now`: the columns that have an element of the map.
+    const auto use_rarely = [&](int z, unsigned now, const A(&here)[B::cols]) {
+        const Place<A, R> place(p, tile, thread_again());
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            const int row = at.row + c;
-            const bool counted = z >= p.crop && z < p.depth - p.crop && row >= p.crop && row < p.height - p.crop &&
-                                 at.column >= p.crop && at.column < p.width - p.crop;
-            const Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
-            A here;
+            const int column = place.column + c;
+            if (place.row >= p.height || column >= p.width) continue;
+            const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, column) : A(1);
+            A difference = A(0);
+            if (p.l1_scale != A(0))
+                difference = absolute(to_arithmetic(Cursor<T>(p.x, p.dtype, tile, z, place.row, column).load(0, 0)) -
+                                      to_arithmetic(Cursor<T>(p.y, p.dtype, tile, z, place.row, column).load(0, 0)));
+            if (!B::staged) source.l1_sum += weight * difference;
+            if (!(now >> c & 1)) continue;
+            if (weight != A(0)) dssim_sum += weight * here[c];
+            if (!p.map.data) continue;
+            A value = p.is_loss ? A(-2) * p.ssim_weight * here[c] + p.l1_weight * difference : ssim_from_dssim(here[c]);
+            if (p.mask.data) value = weight != A(0) ? weight * value : A(0);
+            Cursor<A>(p.map, 0, tile, z - p.crop, place.row - p.crop, column - p.crop).store(0, 0, value);
+        }
+    };
+    const auto use = [&](int z, const A(&filtered)[B::cols][Q]) {
+        const unsigned now = z >= p.crop && z < p.depth - p.crop ? counted : 0;
+        A here[B::cols], partials[M][B::cols];
+#pragma unroll
+        for (int c = 0; c < B::cols; ++c) {
+            Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
+            A u = A(1);
+            if constexpr (N) {
+                u = filtered[c][Q - 1] > A(0) ? reciprocal(filtered[c][Q - 1]) : A(0);
+                m = {u * m.mu_s, u * m.mu_d, u * m.sq_s, u * m.sq_d};
+            }
             if constexpr (G != 0) {
                 Partials<A> partial;
-                here = dssim_and_partials(m, stability, A(1), partial);
-                A values[Q];
+                A values[M];
+                here[c] = dssim_and_partials(m, stability, u, partial);
                 pack_partials<G>(partial, values);
-                if (counted)
 #pragma unroll
-                    for (int q = 0; q < Q; ++q) static_cast<A*>(maps.at)[q * p.maps_stride + c * p.maps.h] = values[q];
+                for (int q = 0; q < M; ++q) partials[q][c] = values[q];
             } else {
-                here = dssim(m, stability);
-            }
-            if (counted) {
-                sum += here;
-                if (p.map.data) map.store(c, 0, ssim_from_dssim(here));
+                here[c] = dssim(m, stability);
             }
         }
-        map.next_slice();
-        maps.next_slice();
+        if constexpr (G != 0) {
+            if (now == kAll && p.packed_maps) {
+#pragma unroll
+                for (int q = 0; q < M; ++q) Pair<A, B::cols>::store(maps + q * p.maps_stride, partials[q]);
+            } else {
+#pragma unroll
+                for (int c = 0; c < B::cols; ++c)
+                    if (now >> c & 1)
+#pragma unroll
+                        for (int q = 0; q < M; ++q) maps[q * p.maps_stride + c] = partials[q][c];
+            }
+            maps += p.maps.d;
+        }
+        if (is_rare) {
+            use_rarely(z, now, here);
+        } else {
+#pragma unroll
+            for (int c = 0; c < B::cols; ++c) dssim_sum += now >> c & 1 ? here[c] : A(0);
+        }
     };
-    walk_slices<A, R, 4, ImageSource<T>>(p, tile, expand, [] {}, use);
-    if (p.sums) store_block_sum<B::threads>(double(sum), p.sums, tile.block);
+    walk_slices<A, R, Q>(p, tile, source, expand, [] {}, use);
+    store_block_sums<B::threads>(p, tile.block, dssim_sum, source.l1_sum);
 }
 
 template <class T, int R, int G>
@@ -327,57 +432,76 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
-    const Place<A, R> at(p, tile);
-    const auto cursor = [&](const View& v) { return Cursor<T>(v, p.dtype, tile, at.z, at.row, at.column); };
+    const Place<A, R> at(p, tile, threadIdx.x);
+    const auto cursor = [&](const View& v) { return Cursor<T>(v, p.dtype, tile, at.z_begin, at.row, at.column); };
     Cursor<T> x = cursor(p.x), y = cursor(p.y), to_x = cursor(p.grad_x), to_y = cursor(p.grad_y);
-    A scale = p.scale;
-    if (p.upstream == kUpstreamPlane) scale *= Cursor<A>(p.grad_out, 0, tile, 0, 0, 0).load(0, 0);
+    A scale = p.scale, l1_scale = p.l1_scale;
+    plane_scales(p, tile, scale, l1_scale);
+    unsigned inside = 0;
+#pragma unroll
+    for (int c = 0; c < B::cols; ++c) inside |= unsigned(at.row < p.height && at.column + c < p.width) << c;
 
-    const auto expand = [](const A(&in)[Q], A(&out)[Q]) {
+    const auto expand = [](const A(&in)[column_size(Q)], A(&out)[Q]) {
 #pragma unroll
         for (int q = 0; q < Q; ++q) out[q] = in[q];
     };
-    typename Elements<T>::Raw x_here[B::cols], y_here[B::cols];
+    typename Elements<T>::Raw xs[B::cols], ys[B::cols];
     const auto request = [&] {
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            const bool inside = at.row + c < p.height && at.column < p.width;
-            x_here[c] = x.load(c, 0, inside);
-            y_here[c] = y.load(c, 0, inside);
+            xs[c] = x.load(0, c, inside >> c & 1);
+            ys[c] = y.load(0, c, inside >> c & 1);
         }
     };
-    const auto use = [&](int, const A(&filtered)[B::cols][Q]) {
+    const bool is_rare = p.mask.data || p.upstream == kUpstreamMap || p.coarse_x.data;
+    const auto use = [&](int z, const A(&filtered)[B::cols][Q]) {
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            if (at.row + c >= p.height || at.column >= p.width) continue;
+            if (!(inside >> c & 1)) continue;
+            const A xv = to_arithmetic(xs[c]), yv = to_arithmetic(ys[c]);
             A grad_x, grad_y;
-            unpack_gradient<G>(filtered[c], to_arithmetic(x_here[c]), to_arithmetic(y_here[c]), grad_x, grad_y);
+            unpack_gradient<G>(filtered[c], xv, yv, grad_x, grad_y);
+            grad_x *= scale;
+            if (G == 2) grad_y *= scale;
+            if (l1_scale != A(0) && !is_rare) {
+                const A l1 = with_sign(l1_scale, xv - yv);
+                grad_x += l1;
+                if (G == 2) grad_y -= l1;
+            } else if (is_rare) {
+                const Place<A, R> place(p, tile, thread_again());
+                add_to_gradient<G>(p, tile, z, place.row, place.column + c, with_sign(l1_scale, xv - yv), grad_x,
+                                   grad_y);
+            }
             // Maps that were saved for both gradients also serve a backward that wants one of them.
-            if (G == 1 || p.grad_x.data) to_x.store(c, 0, scale * grad_x);
-            if (G == 2 && p.grad_y.data) to_y.store(c, 0, scale * grad_y);
+            if (G == 1 || p.grad_x.data) to_x.store(0, c, grad_x);
+            if (G == 2 && p.grad_y.data) to_y.store(0, c, grad_y);
         }
         x.next_slice();
         y.next_slice();
         to_x.next_slice();
         to_y.next_slice();
     };
-    walk_slices<A, R, Q, PartialSource<A, Q>>(p, tile, expand, request, use);
+    PartialSource<A, R, Q> source(p, tile);
+    walk_slices<A, R, Q>(p, tile, source, expand, request, use);
 }
 
-#define FUSEDSSIM_DEFINE_FORWARD(TYPE, RADIUS, GRADS)                                                            \
-    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,                   \
-                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks)                \
-        ssim3d_forward_##TYPE##_r##RADIUS##_g##GRADS(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) { \
-        ssim3d_forward<TYPE, RADIUS, GRADS>(p);                                                                  \
+#define FUSEDSSIM_DEFINE_KERNEL(NAME, CALL, TYPE, RADIUS)                                         \
+    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,    \
+                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks) \
+        NAME(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) {                          \
+        CALL(p);                                                                                  \
     }
+#define FUSEDSSIM_DEFINE_FORWARD(TYPE, RADIUS, GRADS)                     \
+    FUSEDSSIM_DEFINE_KERNEL(ssim3d_forward_##TYPE##_r##RADIUS##_g##GRADS, \
+                            (ssim3d_forward<TYPE, RADIUS, GRADS, false>), TYPE, RADIUS)
+#define FUSEDSSIM_DEFINE_NORMALIZED(TYPE, RADIUS, GRADS)                             \
+    FUSEDSSIM_DEFINE_KERNEL(ssim3d_forward_normalized_##TYPE##_r##RADIUS##_g##GRADS, \
+                            (ssim3d_forward<TYPE, RADIUS, GRADS, true>), TYPE, RADIUS)
+#define FUSEDSSIM_DEFINE_BACKWARD(TYPE, RADIUS, GRADS)                                                             \
+    FUSEDSSIM_DEFINE_KERNEL(ssim3d_backward_##TYPE##_r##RADIUS##_g##GRADS, (ssim3d_backward<TYPE, RADIUS, GRADS>), \
+                            TYPE, RADIUS)
 FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_DEFINE_FORWARD)
-
-#define FUSEDSSIM_DEFINE_BACKWARD(TYPE, RADIUS, GRADS)                                                            \
-    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,                    \
-                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks)                 \
-        ssim3d_backward_##TYPE##_r##RADIUS##_g##GRADS(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) { \
-        ssim3d_backward<TYPE, RADIUS, GRADS>(p);                                                                  \
-    }
+FUSEDSSIM_SSIM3D_NORMALIZED_KERNELS(FUSEDSSIM_DEFINE_NORMALIZED)
 FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_DEFINE_BACKWARD)
 
 }  // namespace fusedssim

@@ -1,40 +1,28 @@
 // C++17: SSIM of two volumes and its gradient, compared with finite differences.
-#include <fusedssim/fusedssim.h>
+#include <fusedssim/fusedssim.hpp>
 
-#include <array>
 #include <cmath>
-#include <cstdint>
 #include <cstdio>
 #include <stdexcept>
 #include <vector>
 
 namespace {
 
-constexpr std::array<std::int64_t, 5> kShape{1, 2, 6, 7, 9};
+const fusedssim::Extents kShape{1, 2, 6, 7, 9};
 constexpr std::size_t kElements = 1 * 2 * 6 * 7 * 9;
-
-fusedssim_tensor tensor(std::vector<double>& data) {
-    return fusedssim_contiguous(data.data(), FUSEDSSIM_FLOAT64, static_cast<std::int32_t>(kShape.size()),
-                                kShape.data());
-}
 
 struct Result {
     double value;
     std::vector<double> grad_x;
 };
 
-Result ssim(std::vector<double>& x_data, std::vector<double>& y_data) {
-    fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
+Result ssim(const std::vector<double>& x, const std::vector<double>& y) {
+    fusedssim::Params params;
     params.window_size = 5;
-    const fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
     Result result{0, std::vector<double>(kElements)};
-    const fusedssim_tensor x = tensor(x_data);
-    const fusedssim_tensor y = tensor(y_data);
-    const fusedssim_tensor grad_x = tensor(result.grad_x);
-    const fusedssim_tensor out = fusedssim_contiguous(&result.value, FUSEDSSIM_FLOAT64, 0, nullptr);
-    if (fusedssim_value_and_grad(&params, &exec, &x, &y, &out, &grad_x, nullptr) != FUSEDSSIM_OK) {
-        throw std::runtime_error(fusedssim_last_error());
-    }
+    fusedssim::Executor executor;
+    executor.value_and_grad(params, {x, kShape}, {y, kShape}, fusedssim::scalar(result.value),
+                            fusedssim::Tensor(result.grad_x, kShape));
     return result;
 }
 
@@ -67,7 +55,7 @@ int main() {
             expect(std::abs((above - below) / (2 * kStep) - here.grad_x[i]) < 1e-8,
                    "the gradient agrees with finite differences");
         }
-        std::printf("C++: all facts hold, libfusedssim %s\n", fusedssim_version());
+        std::printf("C++: all facts hold, libfusedssim %s\n", fusedssim::version().c_str());
     } catch (const std::exception& error) {
         std::fprintf(stderr, "not so: %s\n", error.what());
         return 1;

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerDefSection
 from elftools.elf.sections import SymbolTableSection
 
 import fused_ssim
@@ -46,7 +47,8 @@ def exported_symbols(path: Path) -> set[str]:
         return {
             symbol.name
             for symbol in table.iter_symbols()
-            if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["bind"] != "STB_LOCAL" and symbol.name
+            # SHN_ABS: the name of a symbol version, which some linkers list too
+            if symbol["st_shndx"] not in ("SHN_UNDEF", "SHN_ABS") and symbol["st_info"]["bind"] != "STB_LOCAL"
         }
 
 
@@ -79,8 +81,15 @@ def test_library_exports_exactly_what_the_header_declares() -> None:
 
 def test_module_exports_nothing_but_its_entry() -> None:
     module = next(path for path in SHARED_OBJECTS if path.name.startswith("_core."))
-    assert {name for name in exported_symbols(module) if "fusedssim" in name} == set()
-    assert "PyInit__core" in exported_symbols(module)
+    assert exported_symbols(module) == {"PyInit__core"}
+
+
+def test_library_gives_its_symbols_a_version() -> None:
+    with (INSTALLED / "lib" / SONAME).open("rb") as file:
+        section = ELFFile(file).get_section_by_name(".gnu.version_d")
+        assert isinstance(section, GNUVerDefSection)
+        names = [[auxiliary.name for auxiliary in auxiliaries] for _, auxiliaries in section.iter_versions()]
+    assert names == [[SONAME], [f"FUSEDSSIM_{SONAME.rpartition('.')[2]}"]]
 
 
 def test_library_has_its_soname() -> None:
@@ -116,6 +125,8 @@ print("torch" in sys.modules, "libcuda" in maps, "libfusedssim" in maps)
     "file",
     [
         "include/fusedssim/fusedssim.h",
+        "include/fusedssim/fusedssim.hpp",
+        "lib/pkgconfig/fusedssim.pc",
         "lib/cmake/FusedSSIM/FusedSSIMConfig.cmake",
         "lib/cmake/FusedSSIM/FusedSSIMConfigVersion.cmake",
         "lib/cmake/FusedSSIM/FusedSSIMTargets.cmake",
@@ -131,6 +142,37 @@ def test_cmake_files_hold_no_path_of_the_build_machine() -> None:
         assert paths == [], file.name
 
 
+def test_pkgconfig_file_holds_no_path_of_the_build_machine() -> None:
+    text = (INSTALLED / "lib" / "pkgconfig" / "fusedssim.pc").read_text(encoding="utf-8")
+    assert "prefix=${pcfiledir}/../..\n" in text
+    assert not re.search(r"(?<![}.\w])/", text.partition("Libs:")[2]), text
+
+
+@pytest.mark.parametrize(
+    ("option", "holds"),
+    [
+        ("--cmake-dir", "FusedSSIMConfig.cmake"),
+        ("--include-dir", "fusedssim/fusedssim.h"),
+        ("--lib-dir", SONAME),
+        ("--pkgconfig-dir", "fusedssim.pc"),
+        ("--prefix", f"lib/{SONAME}"),
+    ],
+)
+def test_python_module_tells_where_the_c_library_is(option: str, holds: str) -> None:
+    command = [sys.executable, "-c", f"import sys; sys.modules['torch'] = None; sys.argv[1:] = ['{option}']\n" + _MAIN]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert (Path(answer.stdout.strip()) / holds).is_file()
+
+
+_MAIN = "import runpy; runpy.run_module('fused_ssim', run_name='__main__', alter_sys=True)"
+
+
+def test_python_module_is_the_command_otherwise() -> None:
+    command = [sys.executable, "-m", "fused_ssim", "--version"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert answer.stdout.split() == ["fused-ssim", fused_ssim.__version__]
+
+
 def test_package_is_typed() -> None:
     assert Path(fused_ssim.__file__).with_name("py.typed").is_file()
 
@@ -141,6 +183,8 @@ def test_version_is_the_same_everywhere() -> None:
     version = ".".join(part.group(1) for part in parts if part)
     assert fused_ssim.__version__ == version
     assert importlib.metadata.version("fused-ssim") == version
+    recipe = Path(__file__).parents[2] / "conda" / "recipe.yaml"
+    assert re.search(r'^  version: "([\d.]+)"', recipe.read_text(encoding="utf-8"), re.MULTILINE).group(1) == version  # type: ignore[union-attr]
 
 
 def test_entry_points_name_what_is_there() -> None:

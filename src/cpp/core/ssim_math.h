@@ -37,6 +37,20 @@ FUSEDSSIM_MATH A reciprocal(A v) {
 }
 #endif
 
+// The larger of v and 0; NaN stays NaN.
+template <class A>
+FUSEDSSIM_MATH A not_negative(A v) {
+    return v < A(0) ? A(0) : v;
+}
+#if defined(FUSEDSSIM_DEVICE_CODE)
+#if __CUDA_ARCH__ >= 800
+FUSEDSSIM_MATH float not_negative(float v) {
+    asm("max.NaN.f32 %0, %0, 0f00000000;" : "+f"(v));
+    return v;
+}
+#endif
+#endif
+
 // 2 C1 and 2 C2, as the sum/difference form wants them.
 template <class A>
 struct Stability {
@@ -72,12 +86,13 @@ struct Terms {
         inv2 = reciprocal(var_s + var_d + c.c2x2);
         a = m.mu_d * reciprocal(m.mu_s * m.mu_s + (m.mu_d * m.mu_d + c.c1x2));
         t = m.mu_d * a;
-        // At most 1 and at least -1 but for rounding, which would let SSIM exceed 1 where x is -y.
-        const A raw_b = var_d * inv2, raw_lum = A(1) - A(2) * t;
-        b = raw_b < A(1) ? raw_b : A(1);
-        lum = raw_lum > A(-1) ? raw_lum : A(-1);
+        b = var_d * inv2;
+        lum = A(1) - A(2) * t;
     }
-    FUSEDSSIM_MATH A dssim() const { return t + b * lum; }
+    // Not negative but for rounding, which would let SSIM exceed 1 where x is -y.
+    FUSEDSSIM_MATH A dssim() const {
+        return not_negative(t + b * lum);
+    }
 };
 
 // DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Sums of it keep their precision where images are nearly identical.

@@ -6,6 +6,7 @@
 namespace fusedssim {
 
 constexpr int kMaxRadius = 16;
+constexpr int kMaxLevels = 8;
 
 // Memory with a stride, in elements, for each axis of [N, C, D, H, W]; images have d = 0. data is NULL where nothing
 // shall be read or written.

@@ -16,6 +16,9 @@
 #include "core/ms_ssim.h"
 #include "cpu/kernels.h"
 #include "error.h"
+#if defined(FUSEDSSIM_HAVE_X86_ISAS)
+#include "cpu/features.h"
+#endif
 
 namespace fusedssim::cpu {
 
@@ -25,11 +28,9 @@ const Kernels& choose_kernels() {
     const char* wanted = std::getenv("FUSEDSSIM_CPU_ISA");
     std::vector<const Kernels*> usable = {&kernels_baseline};
 #if defined(FUSEDSSIM_HAVE_X86_ISAS)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
-        usable.push_back(&kernels_avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        usable.push_back(&kernels_avx512);
+    const Features have = features();
+    if (have.avx2) usable.push_back(&kernels_avx2);
+    if (have.avx512) usable.push_back(&kernels_avx512);
 #endif
     const Kernels* best = usable.back();
     if (wanted && *wanted) {
@@ -87,6 +88,8 @@ int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
 
 // What a tile's windows may take of the second-level cache.
 constexpr std::size_t kCacheBytes = 1280 * 1024;
+// Scratch memory of a thread that is small at any rate.
+constexpr std::size_t kLeastScratchBytes = 336 * 1024;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -104,14 +107,15 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
     t.tiles_x = ceil_div(t.columns, t.tile_columns);
     // The fewest tiles, and so the least halo, whose windows stay in the second-level cache, and whose scratch memory is
-    // small beside the images.
+    // small beside the images (for two threads: sums depend on the tiles, and so tiles must not depend on the threads).
     const std::size_t element = dtype_size(arithmetic_dtype(p.dtype));
     const auto image = std::size_t(p.planes() * p.volume()) * element;
-    const std::size_t share = image / (p.grads() ? 6 : 12) / std::size_t(threads);
+    const std::size_t share = std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
     const auto is_too_large = [&] {
         const std::size_t scratch = k.scratch_bytes(p, t);
-        const std::size_t window = std::size_t(2 * p.radius + 1) * std::size_t(t.tile_rows + 4 * p.radius) *
-                                   std::size_t(t.tile_columns + 4 * p.radius) * 2 * element;
+        const int halo = (p.grads() ? 4 : 2) * p.radius;
+        const std::size_t window = std::size_t(2 * p.radius + 2) * std::size_t(t.tile_rows + halo) *
+                                   std::size_t(t.tile_columns + halo) * 2 * element;
         return (t.tile_rows > 16 && scratch + window > kCacheBytes) || (t.tile_rows > 12 && scratch > share);
     };
     do {

@@ -24,6 +24,13 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
+// GCC has a limit to the size of what it unrolls by itself.
+#if defined(__clang__)
+#define FUSEDSSIM_UNROLL
+#else
+#define FUSEDSSIM_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 constexpr int kCacheLine = 64;
 constexpr int kMaxTaps = 2 * kMaxRadius + 1;
 
@@ -94,49 +101,54 @@ struct Taps {
     }
 };
 
-// Rows of the images, one for each tap.
+// Rows of the images: the 2r + 1 of a slice's window, and one more for the slice after it.
 template <class A>
 struct InputRows {
-    const A *x[kMaxTaps], *y[kMaxTaps], *mask[kMaxTaps];  // mask: where it is normalised
+    const A *x[kMaxTaps + 1], *y[kMaxTaps + 1], *mask[kMaxTaps + 1];  // mask: where it is normalised
 };
 
-// The filter along the walk, from n elements of 2r + 1 rows of the images to planar G*s, G*d, G*s^2 and G*d^2. n is at
-// least a vector; the last one overlaps the one before it.
+// The filter along the walk, for two slices at once, which share all rows but two: from n elements of 2r + 2 rows of the
+// images to planar G*s, G*d, G*s^2 and G*d^2. n is at least a vector; the last one overlaps the one before it.
 template <int R, class A>
-__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* out, int n) {
+__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* out, A* out_after,
+                                            int n) {
     using S = Simd<A>;
     using Vec = typename S::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    const A *x[R ? 2 * R + 1 : kMaxTaps], *y[R ? 2 * R + 1 : kMaxTaps];
-    for (int k = 0; k <= 2 * r; ++k) {
+    const A *x[R ? 2 * R + 2 : kMaxTaps + 1], *y[R ? 2 * R + 2 : kMaxTaps + 1];
+    for (int k = 0; k <= 2 * r + 1; ++k) {
         x[k] = rows.x[k];
         y[k] = rows.y[k];
     }
     for (std::int64_t i = 0; i < n; i += S::lanes) {
         if (i + S::lanes > n) i = n - S::lanes;
-        Vec mean_s = {}, mean_d = {}, square_s = {}, square_d = {};
-        for (int k = r; k > 0; --k) {
-            const Vec xa = S::load(x[r - k] + i), ya = S::load(y[r - k] + i);
-            const Vec xb = S::load(x[r + k] + i), yb = S::load(y[r + k] + i);
-            const Vec sa = xa + ya, da = xa - ya, sb = xb + yb, db = xb - yb;
-            mean_s += tap.at[k] * (sa + sb);
-            mean_d += tap.at[k] * (da + db);
-            square_s += tap.at[k] * (sa * sa + sb * sb);
-            square_d += tap.at[k] * (da * da + db * db);
+        Vec sum[4] = {}, after[4] = {};
+        const auto add_row = [&](int k) __attribute__((always_inline)) {
+            const Vec in_x = S::load(x[k] + i), in_y = S::load(y[k] + i);
+            const Vec s = in_x + in_y, d = in_x - in_y;
+            const Vec v[4] = {s, d, s * s, d * d};
+            for (int q = 0; q < 4; ++q) {
+                if (k <= 2 * r) sum[q] += tap.at[k < r ? r - k : k - r] * v[q];
+                if (k >= 1) after[q] += tap.at[k - 1 < r ? r - k + 1 : k - 1 - r] * v[q];
+            }
+        };
+        FUSEDSSIM_UNROLL
+        for (int k = 0; k <= r; ++k) {
+            add_row(k);
+            add_row(2 * r + 1 - k);
         }
-        const Vec xc = S::load(x[r] + i), yc = S::load(y[r] + i);
-        const Vec s = xc + yc, d = xc - yc;
-        S::store(out + planar<A>(0, i), mean_s + tap.at[0] * s);
-        S::store(out + planar<A>(1, i), mean_d + tap.at[0] * d);
-        S::store(out + planar<A>(2, i), square_s + tap.at[0] * (s * s));
-        S::store(out + planar<A>(3, i), square_d + tap.at[0] * (d * d));
+        for (int q = 0; q < 4; ++q) {
+            S::store(out + planar<A>(q, i), sum[q]);
+            S::store(out_after + planar<A>(q, i), after[q]);
+        }
     }
 }
 
-// The same of images under a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
+// The same for one slice of images under a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
 template <class A>
-__attribute__((noinline)) void filter_masked_input(const InputRows<A>& rows, const A* taps, int r, A* out, int n) {
+__attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A* const* in_y, const A* const* in_mask,
+                                                   const A* taps, int r, A* out, int n) {
     using S = Simd<A>;
     using Vec = typename S::Vec;
     for (std::int64_t i = 0; i < n; i += S::lanes) {
@@ -145,8 +157,8 @@ __attribute__((noinline)) void filter_masked_input(const InputRows<A>& rows, con
         for (int k = r; k >= 0; --k)
             for (int side = k ? -1 : 1; side <= 1; side += 2) {
                 const int row = r + side * k;
-                const Vec x = S::load(rows.x[row] + i), y = S::load(rows.y[row] + i), s = x + y, d = x - y;
-                const Vec weight = taps[k] * S::load(rows.mask[row] + i), of_s = weight * s, of_d = weight * d;
+                const Vec x = S::load(in_x[row] + i), y = S::load(in_y[row] + i), s = x + y, d = x - y;
+                const Vec weight = taps[k] * S::load(in_mask[row] + i), of_s = weight * s, of_d = weight * d;
                 sum[0] += of_s;
                 sum[1] += of_d;
                 sum[2] += of_s * s;

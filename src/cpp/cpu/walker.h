@@ -53,16 +53,16 @@ struct Scratch {
     std::int64_t image_row, image_line,
         image_slice;   // and of the converted images: of one, of all of a row, of a slice
     A* zero;           // planar [5]: nothing but zeros
-    A* across;         // planar [5]: filtered along the walk (and y)
+    A* across;         // planar [5] of two slices: filtered along the walk (and y)
     A* moments;        // planar [5]
     A* partials;       // planar [4]
     A* filtered;       // planar [4]
     A* dssim;          // planar [1]
     A* weights;        // planar [1]
-    A* along_walk;     // [taps] planar [5], volumes only: a ring of rows
-    A* partials_x;     // [taps][inner_row], volumes only: a ring of rows
-    A* partials_ring;  // [taps][inner_rows][inner_row]
-    A* images;         // [taps][outer_rows][x, y (, mask)][image_row], where converted
+    A* along_walk;     // [2][taps] planar [5], volumes only: rings of rows of two slices
+    A* partials_x;     // [2][taps][inner_row], volumes only: rings of rows
+    A* partials_ring;  // [taps + 1][inner_rows][inner_row]
+    A* images;         // [taps + 1][outer_rows][x, y (, mask)][image_row], where converted
     std::size_t bytes;
 
     Scratch(const Problem& p, const Tiling& t, bool is_direct, void* memory) {
@@ -76,7 +76,7 @@ struct Scratch {
         outer_rows = middle_rows + 2 * halo_y;
         inner_columns = S::round_up(t.tile_columns);
         middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
-        outer_columns = S::round_up(middle_columns + 2 * r);
+        outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
         inner_row = std::int64_t(maps) * inner_columns;
         inner_slice = inner_rows * inner_row;
         image_row = outer_columns + S::lanes;
@@ -90,16 +90,16 @@ struct Scratch {
             return at;
         };
         zero = take(5 * kRowPitch);
-        across = take(5 * kRowPitch);
+        across = take(2 * 5 * kRowPitch);
         moments = take(5 * kRowPitch);
         partials = take(4 * kRowPitch);
         filtered = take(4 * kRowPitch);
         dssim = take(kRowPitch);
         weights = take(kRowPitch);
-        along_walk = take(p.is_3d ? taps * planar<A>(moments_count, 0) : 0);
-        partials_x = take(p.is_3d ? taps * inner_row : 0);
-        partials_ring = take(taps * inner_slice);
-        images = take(is_direct ? 0 : taps * image_slice);
+        along_walk = take(p.is_3d ? 2 * taps * planar<A>(moments_count, 0) : 0);
+        partials_x = take(p.is_3d ? 2 * taps * inner_row : 0);
+        partials_ring = take((taps + 1) * inner_slice);
+        images = take(is_direct ? 0 : (taps + 1) * image_slice);
     }
 };
 
@@ -134,8 +134,8 @@ public:
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
           inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
           middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
-          outer_y(middle_y - (p.is_3d ? p.radius : 0)), outer_x(middle_x - p.radius), crop_y(p.is_3d ? p.crop : 0),
-          columns(outer_x, outer_x + s.outer_columns, 0, t.columns),
+          outer_y(middle_y - (p.is_3d ? p.radius : 0)), outer_x(round_down(middle_x - p.radius)),
+          crop_y(p.is_3d ? p.crop : 0), columns(outer_x, middle_x + s.middle_columns + p.radius, 0, t.columns),
           counted_columns(middle_x, middle_x + s.middle_columns, p.crop, t.columns - p.crop),
           counted_rows(middle_y, middle_y + s.middle_rows, crop_y, t.rows - crop_y) {
         // The central tap makes up for the rounding of the others, which would show in the variance.
@@ -159,27 +159,37 @@ public:
             l1_scale *= u;
         }
         // What the image's columns do not reach is zero for this tile.
-        clear(s.across, planar<A>(5, 0));
-        if (p.is_3d) clear(s.along_walk, s.taps * planar<A>(M, 0));
+        clear(s.across, 2 * planar<A>(5, 0));
+        if (p.is_3d) clear(s.along_walk, 2 * s.taps * planar<A>(M, 0));
     }
 
-    // Slices [begin, end); sums has SliceSums for each slice of the tile.
+    // Slices [begin, end); sums has SliceSums for each slice of the tile. Two slices are computed at once, an even one and
+    // the one after it, wherever a chunk begins: the order of summation is not the same for both.
     void walk(int begin, int end, SliceSums* sums) {
-        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0);
+        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0), even = first - (first & 1);
         if (!is_direct)
-            for (int l = first - r; l < first + r; ++l) convert_slice(l);
-        for (int l = first; l < last; ++l) {
-            if (!is_direct) convert_slice(l + r);
-            const bool own = l >= begin && l < end;
-            const double dssim = statistics(l, own);
-            if (own && sums) sums[l] = {dssim, p.reduction.l1_weight != 0 ? l1(l) : 0};
-            if (G && l - r >= begin) gradient(l - r);
+            for (int l = even - r; l < even + r; ++l) convert_slice(l);
+        for (int at = even; at < last; at += 2) {
+            if (!is_direct) {
+                convert_slice(at + r);
+                convert_slice(at + r + 1);
+            }
+            double dssim[2] = {0, 0};
+            const bool wanted[2] = {at >= first, at + 1 < last},
+                       own[2] = {at >= begin && at < end, at + 1 >= begin && at + 1 < end};
+            statistics(at, wanted, own, dssim);
+            for (int l = at; l < at + 2; ++l) {
+                if (sums && own[l - at]) sums[l] = {dssim[l - at], p.reduction.l1_weight != 0 ? l1(l) : 0};
+                if (G && l - r >= begin && l < last) gradient(l - r);
+            }
         }
     }
 
 private:
-    A* partials_slot(int l) const { return s.partials_ring + (l + s.taps) % s.taps * s.inner_slice; }
-    A* image_slot(int l) const { return s.images + (l + s.taps) % s.taps * s.image_slice; }
+    // Rows of the input begin where a vector of an aligned image does.
+    static FUSEDSSIM_MATH int round_down(int x) { return x - (x % Simd<A>::lanes + Simd<A>::lanes) % Simd<A>::lanes; }
+    A* partials_slot(int l) const { return s.partials_ring + (l + s.taps + 1) % (s.taps + 1) * s.inner_slice; }
+    A* image_slot(int l) const { return s.images + (l + s.taps + 1) % (s.taps + 1) * s.image_slice; }
 
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
@@ -207,39 +217,45 @@ private:
             mask_row<A>(mask.template at<const A>(l, y_at, x_at), false, mask.column, n, out);
     }
 
-    // The filter along the walk of row `row` of the input, at slice l.
-    void filter_input_row(int l, int row, A* out) const {
+    // The filter along the walk of row `row` of the input, at slices l and l + 1.
+    void filter_input_row(int l, int row, A* out, A* out_after) const {
         InputRows<A> in;
-        const int n = columns.size() < Simd<A>::lanes ? Simd<A>::lanes : columns.size();
-        for (int k = 0; k < s.taps; ++k) {
-            const int at = l - p.radius + k;
-            if (at < 0 || at >= t.length) {
-                in.x[k] = in.y[k] = in.mask[k] = s.zero;
-            } else if (!is_direct) {
-                in.x[k] = image_slot(at) + row * s.image_line + columns.first;
+        const int n = columns.size() < Simd<A>::lanes ? Simd<A>::lanes : columns.size(), begin = l - p.radius;
+        const Range inside(begin, begin + s.taps + 1, 0, t.length);
+        for (int k = 0; k <= s.taps; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
+        if (!is_direct) {
+            for (int k = inside.first; k < inside.last; ++k) {
+                in.x[k] = image_slot(begin + k) + row * s.image_line + columns.first;
                 in.y[k] = in.x[k] + s.image_row;
                 in.mask[k] = in.y[k] + s.image_row;
-            } else if constexpr (sizeof(T) == sizeof(A)) {
-                in.x[k] = x.template at<const A>(at, outer_y + row, outer_x + columns.first);
-                in.y[k] = y.template at<const A>(at, outer_y + row, outer_x + columns.first);
             }
-        }
-        if (is_direct && l + p.radius + 1 < t.length) {
+        } else if constexpr (sizeof(T) == sizeof(A)) {
+            const A* at_x = x.template at<const A>(begin + inside.first, outer_y + row, outer_x + columns.first);
+            const A* at_y = y.template at<const A>(begin + inside.first, outer_y + row, outer_x + columns.first);
+            for (int k = inside.first; k < inside.last; ++k, at_x += x.slice, at_y += y.slice) {
+                in.x[k] = at_x;
+                in.y[k] = at_y;
+            }
             // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
-            prefetch_row(in.x[s.taps - 1] + x.slice, n);
-            prefetch_row(in.y[s.taps - 1] + y.slice, n);
+            if (begin + s.taps + 2 < t.length)
+                for (int next = 0; next < 2; ++next) {
+                    prefetch_row(at_x + next * x.slice, n);
+                    prefetch_row(at_y + next * y.slice, n);
+                }
         }
-        if (M == 5)
-            filter_masked_input<A>(in, taps, p.radius, out + columns.first, n);
-        else if (p.radius == 5)
-            filter_input<5, A>(in, taps, 5, out + columns.first, n);
-        else
-            filter_input<0, A>(in, taps, p.radius, out + columns.first, n);
+        if (M == 5) {
+            filter_masked_input<A>(in.x, in.y, in.mask, taps, p.radius, out + columns.first, n);
+            filter_masked_input<A>(in.x + 1, in.y + 1, in.mask + 1, taps, p.radius, out_after + columns.first, n);
+        } else if (p.radius == 5) {
+            filter_input<5, A>(in, taps, 5, out + columns.first, out_after + columns.first, n);
+        } else {
+            filter_input<0, A>(in, taps, p.radius, out + columns.first, out_after + columns.first, n);
+        }
     }
 
     template <int Q, Layout In, Layout Out>
     void filter_rows(const A* const* rows, A* out, int n) const {
-        if (p.radius == 5)
+        if (M == 4 && p.radius == 5)
             filter_across_rows<5, Q, In, Out>(rows, taps, 5, out, n);
         else
             filter_across_rows<0, Q, In, Out>(rows, taps, p.radius, out, n);
@@ -247,74 +263,92 @@ private:
 
     template <int Q, Layout Out>
     void filter_row(const A* in, A* out, int n) const {
-        if (p.radius == 5)
+        if (M == 4 && p.radius == 5)
             filter_along_row<5, Q, Out>(in, taps, 5, out, n);
         else
             filter_along_row<0, Q, Out>(in, taps, p.radius, out, n);
     }
 
-    A* along_walk_row(int row) const { return s.along_walk + row % s.taps * planar<A>(M, 0); }
-    A* partials_x_row(int row) const { return s.partials_x + row % s.taps * s.inner_row; }
+    // Rows of the rings of slice l or l + 1 (after) of a pair.
+    A* along_walk_row(int after, int row) const {
+        return s.along_walk + (after * s.taps + row % s.taps) * planar<A>(M, 0);
+    }
+    A* partials_x_row(int after, int row) const { return s.partials_x + (after * s.taps + row % s.taps) * s.inner_row; }
+    bool is_counted(int l) const { return l >= p.crop && l < t.length - p.crop; }
 
-    // The moments of row `row` of the statistics. `next` is the first row of the input that is not filtered yet.
-    void moments(int l, int row, int& next) {
+    // Row `row` of the statistics: moments, DSSIM, partials, of the columns that are counted and some more that make whole
+    // vectors.
+    void statistics_row(int after, int row) {
+        A* const across = s.across + after * planar<A>(5, 0);
         if (p.is_3d) {
-            const int last = row + 2 * p.radius;
-            for (; next <= last; ++next)
-                if (outer_y + next >= 0 && outer_y + next < t.rows) filter_input_row(l, next, along_walk_row(next));
             const A* rows[kMaxTaps];
             for (int k = 0; k < s.taps; ++k) {
                 const int at = outer_y + row + k;
-                rows[k] = at >= 0 && at < t.rows ? along_walk_row(row + k) : s.zero;
+                rows[k] = at >= 0 && at < t.rows ? along_walk_row(after, row + k) + columns.first : s.zero;
             }
-            filter_rows<M, kPlanar, kPlanar>(rows, s.across, s.middle_columns + 2 * p.radius);
-        } else {
-            filter_input_row(l, 0, s.across);
+            filter_rows<M, kPlanar, kPlanar>(rows, across + columns.first, columns.size());
         }
-        filter_row<M, kPlanar>(s.across, s.moments, s.middle_columns);
-        if (M == 5) normalize(s.moments, s.middle_columns);
+        const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
+        filter_row<M, kPlanar>(across + (middle_x - p.radius - outer_x) + first, s.moments + first, n);
+        if (M == 5) normalize(s.moments + first, n);
+        pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }
 
-    // Statistics of slice l; with gradients, its partials, filtered within the slice, into the ring. Returns the sum of
-    // DSSIM over the tile's own part. What is not counted has partials of zero.
-    double statistics(int l, bool own) {
-        A* const slot = partials_slot(l);
-        if (l < p.crop || l >= t.length - p.crop) {
-            if (G) clear(slot, s.inner_slice);
-            return 0;
-        }
-        const int own_row = inner_y - middle_y, own_column = inner_x - middle_x;
-        const Range mine(own_column, own_column + t.tile_columns, counted_columns.first, counted_columns.last);
-        int next = counted_rows.first;
-        double sum = 0;
+    // Statistics of slices l and l + 1, as far as they are wanted; with gradients, their partials, filtered within the
+    // slice, into the ring. dssim gets the sums of DSSIM over the tile's own part. What is not counted has partials of zero.
+    void statistics(int l, const bool* wanted, const bool* own, double* dssim) {
+        for (int after = 0; G && after < 2; ++after)
+            if (!is_counted(l + after)) clear(partials_slot(l + after), s.inner_slice);
+        const bool computed[2] = {wanted[0] && is_counted(l), wanted[1] && is_counted(l + 1)};
+        if (!computed[0] && !computed[1]) return;
+        int next = counted_rows.first;  // row of the input that is not filtered yet
         for (int row = 0; row < s.middle_rows; ++row) {
             const bool counted = counted_rows.has(row);
-            if (counted) {
-                moments(l, row, next);
-                pointwise<G>(s.moments, stability, s.middle_columns, s.dssim, s.partials);
-                const bool has_weights = weigh(l, middle_y + row);
-                if (own && row >= own_row && row < own_row + s.inner_rows) {
-                    A* const dssim = s.dssim + own_column + mine.first;
-                    sum += ordered_sum(dssim, mine.size());
-                    if (map.data) store_map(l, middle_y + row, mine, dssim);
-                }
-                if (G) mask_partials(has_weights);
+            if (counted && p.is_3d) {
+                for (; next <= row + 2 * p.radius; ++next)
+                    if (outer_y + next >= 0 && outer_y + next < t.rows)
+                        filter_input_row(l, next, along_walk_row(0, next), along_walk_row(1, next));
+            } else if (counted) {
+                filter_input_row(l, 0, s.across, s.across + planar<A>(5, 0));
             }
-            if constexpr (G > 0) {
-                if (!p.is_3d) {
-                    filter_row<kMaps, kInterleaved>(s.partials, slot, s.inner_columns);
-                    continue;
-                }
-                if (counted) filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(row), s.inner_columns);
-                const int done = row - 2 * p.radius;
-                if (done < 0 || inner_y + done >= t.rows) continue;
-                const A* rows[kMaxTaps];
-                for (int k = 0; k < s.taps; ++k)
-                    rows[k] = counted_rows.has(done + k) ? partials_x_row(done + k) : s.zero;
-                filter_rows<kMaps, kInterleaved, kInterleaved>(rows, slot + done * s.inner_row, s.inner_columns);
+            for (int after = 0; after < 2; ++after) {
+                if (!computed[after]) continue;
+                if (counted) dssim[after] += count_row(l, after, row, own[after]);
+                if (G) partials_row(l, after, row, counted);
             }
         }
+    }
+
+    // Computes a row of the statistics that is counted. Returns the sum of DSSIM over the tile's own part, if the slice is
+    // the chunk's own.
+    double count_row(int l, int after, int row, bool own) {
+        statistics_row(after, row);
+        const bool has_weights = weigh(l + after, middle_y + row);
+        const int own_row = inner_y - middle_y, own_column = inner_x - middle_x;
+        double sum = 0;
+        if (own && row >= own_row && row < own_row + s.inner_rows) {
+            const Range mine(own_column, own_column + t.tile_columns, counted_columns.first, counted_columns.last);
+            A* const dssim = s.dssim + own_column + mine.first;
+            sum = ordered_sum(dssim, mine.size());
+            if (map.data) store_map(l + after, middle_y + row, mine, dssim);
+        }
+        if (G) mask_partials(has_weights);
         return sum;
+    }
+
+    // Filters a row of partials along x, and the rows up to it along y.
+    void partials_row(int l, int after, int row, bool counted) {
+        if constexpr (G > 0) {
+            A* const slot = partials_slot(l + after);
+            if (!p.is_3d) return filter_row<kMaps, kInterleaved>(s.partials, slot, s.inner_columns);
+            if (counted) filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(after, row), s.inner_columns);
+            const int done = row - 2 * p.radius;
+            if (done < 0 || inner_y + done >= t.rows) return;
+            const A* rows[kMaxTaps];
+            for (int k = 0; k < s.taps; ++k)
+                rows[k] = counted_rows.has(done + k) ? partials_x_row(after, done + k) : s.zero;
+            filter_rows<kMaps, kInterleaved, kInterleaved>(rows, slot + done * s.inner_row, s.inner_columns);
+        }
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, s.weights gets what the partials are to be multiplied by: the

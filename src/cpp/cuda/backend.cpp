@@ -30,17 +30,30 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 template <int N>
 using Constant = std::integral_constant<int, N>;
 
+// Whether the kernels for narrow windows serve: those for volumes step through rows and columns of both images at once, in
+// 32 bits. The others read any memory, several times slower.
+bool is_narrow(const Problem& p) {
+    if (p.radius > kRadiusBuckets[0]) return false;
+    if (p.is_normalized && p.dtype == FUSEDSSIM_FLOAT64) return false;  // the one kernel that there is for it
+    if (!p.is_3d) return true;
+    const auto extent = [&](const View& v) {
+        return double(std::abs(v.h)) * p.height + double(std::abs(v.w)) * p.width;
+    };
+    return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent(p.x) < 0xffffffff &&
+           8 * double(p.height) * p.width < 0xffffffff;
+}
+
 // Calls f with a value of the arithmetic's type, the radius bucket and the number of gradients, as constants.
 template <class F>
-auto with_constants(const Problem& p, int grads, F&& f) {
+auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
     const auto with_radius = [&](auto zero, auto radius) {
         return grads == 0   ? f(zero, radius, Constant<0>())
                : grads == 1 ? f(zero, radius, Constant<1>())
                             : f(zero, radius, Constant<2>());
     };
     const auto with_type = [&](auto zero) {
-        return p.radius <= kRadiusBuckets[0] ? with_radius(zero, Constant<kRadiusBuckets[0]>())
-                                             : with_radius(zero, Constant<kRadiusBuckets[1]>());
+        return narrow ? with_radius(zero, Constant<kRadiusBuckets[0]>())
+                      : with_radius(zero, Constant<kRadiusBuckets[1]>());
     };
     return p.dtype == FUSEDSSIM_FLOAT64 ? with_type(double()) : with_type(float());
 }
@@ -54,15 +67,17 @@ Element element_of(fusedssim_dtype dtype) {
     }
 }
 
-// How a plane is cut into blocks.
+// How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
 struct Blocks {
     int tiles_x, tiles_y, chunk, chunks;
+    Partition partition;  // ssim2d
     std::int64_t total;
+    std::int64_t sums;  // that are written, of each kind
 };
 
 // Blocks walk along an axis of `length`, each through a chunk, and pay for `halo` more steps. Fewer chunks waste less on
 // halos, more fill the device better: this takes the number that finishes first if `slots` blocks run at a time.
-Blocks cut(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo, int slots) {
+Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo, int slots) {
     constexpr int kShortest = 8, kMost = 512;
     const std::int64_t columns = planes * tiles_x * tiles_y;
     std::int64_t best_chunk = length, best_cost = INT64_MAX;
@@ -76,42 +91,83 @@ Blocks cut(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo, 
         }
         if (columns * chunks > 16 * slots) break;  // the device is full, and will stay so
     }
-    Blocks b{tiles_x, tiles_y, int(best_chunk), int(ceil_div(length, best_chunk)), 0};
-    b.total = columns * b.chunks;
+    Blocks b{};
+    b.tiles_x = tiles_x;
+    b.tiles_y = tiles_y;
+    b.chunk = int(best_chunk);
+    b.chunks = int(ceil_div(length, best_chunk));
+    b.total = b.sums = columns * b.chunks;
     return b;
 }
 
-Blocks cut_blocks(const Problem& p, int grads) {
-    return with_constants(p, grads, [&](auto zero, auto radius, auto gradients) {
+template <class S>
+Blocks cut_images(const Problem& p) {
+    constexpr int kShortest = 8;
+    Blocks b{};
+    Partition& part = b.partition;
+    part.planes = p.planes();
+    part.rows = p.height;
+    part.strips = int(ceil_div(p.width, S::out));
+    const std::int64_t rows = part.planes * part.strips * part.rows;
+    part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kMultiprocessors * S::min_blocks);
+    part.share = rows / part.blocks;
+    part.extra = rows % part.blocks;
+    b.total = part.blocks;
+    b.sums = part.sums();
+    return b;
+}
+
+Blocks cut_blocks(const Problem& p, bool narrow, int grads) {
+    return with_constants(p, narrow, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
         if (p.is_3d) {
             using B = Block3d<A, radius>;
-            return cut(p.planes(), int(ceil_div(p.width, B::tx)), int(ceil_div(p.height, B::ty)), p.depth, 2 * radius,
-                       kMultiprocessors * B::min_blocks);
+            return cut_volume(p.planes(), int(ceil_div(p.width, B::tx)), int(ceil_div(p.height, B::ty)), p.depth,
+                              2 * radius, kMultiprocessors * B::min_blocks);
         }
-        using S = Strip2d<A, radius, gradients>;
-        return cut(p.planes(), int(ceil_div(p.width, S::out)), 1, p.height, 2 * S::halo,
-                   kMultiprocessors * S::min_blocks);
+        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true>>(p)
+                               : cut_images<Strip2d<A, radius, gradients, false>>(p);
     });
 }
 
 // The gradients that the kernels are compiled for: maps that were saved for both serve one as well.
 int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
 
-// The workspace: block sums, then partial maps.
+// A value, or the gradient of a mean, wants to know how much the mask counts.
+bool needs_mask_sums(const Problem& p) { return p.mask.data && (p.value.data || p.reduction.is_mean); }
+
+// Parts of a plane of a mask, which a block each sums.
+std::int64_t mask_parts(const Problem& p) {
+    const std::int64_t rows = std::int64_t(p.depth) * p.height;
+    return std::min<std::int64_t>(ceil_div(rows, 8), std::max<std::int64_t>(1, 8 * kMultiprocessors / p.planes()));
+}
+
+// The workspace: block sums, sums of the mask, partial maps.
 struct Workspace {
-    std::size_t sums_bytes, total_bytes;
+    std::size_t sums, parts, mask_sums, maps;  // in bytes from its beginning
+    std::size_t total;
 };
 
 Workspace plan_workspace(const Problem& p) {
     const int grads = kernel_grads(p);
-    const Blocks blocks = cut_blocks(p, grads);
+    // Whoever asks for the size does not know all strides yet: it is enough for either kind of kernel.
+    std::int64_t sums = cut_blocks(p, false, grads).sums;
+    if (p.radius <= kRadiusBuckets[0]) sums = std::max(sums, cut_blocks(p, true, grads).sums);
     Workspace w{};
-    if (p.value.data) w.sums_bytes = std::size_t(round_up(blocks.total * std::int64_t(sizeof(double)), 16));
-    w.total_bytes = w.sums_bytes;
+    const auto take = [&](std::int64_t bytes) {
+        const std::size_t at = w.total;
+        w.total += std::size_t(round_up(bytes, 16));
+        return at;
+    };
+    constexpr std::int64_t kDouble = sizeof(double);
+    if (p.value.data) w.sums = take(sums * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
+    if (needs_mask_sums(p)) {
+        w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
+        w.mask_sums = take(2 * p.groups * kDouble);
+    }
     if (p.is_3d && p.grads() && !p.saved)
-        w.total_bytes += std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(p.volume()) *
-                         dtype_size(arithmetic_dtype(p.dtype));
+        w.maps =
+            take(filtered_maps(grads) * p.planes() * p.volume() * std::int64_t(dtype_size(arithmetic_dtype(p.dtype))));
     return w;
 }
 
@@ -128,6 +184,13 @@ void launch(const Driver& driver, const fusedssim_exec& exec, CUfunction kernel,
           "cuLaunchKernel");
 }
 
+// Whether four adjacent elements of a row, from a column that is a multiple of four, are aligned to be accessed as one.
+bool is_packed(const View& v, std::size_t size) {
+    const std::size_t alignment = std::min<std::size_t>(4 * size, 16);
+    return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % 4 == 0 &&
+           v.c % 4 == 0 && v.d % 4 == 0 && v.h % 4 == 0;
+}
+
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     SsimParams<A> k{};
@@ -137,8 +200,15 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.grad_out = p.grad_out;
     k.grad_x = p.grad_x;
     k.grad_y = p.grad_y;
+    k.mask = p.mask;
+    k.coarse_x = p.coarse_x;
+    k.coarse_y = p.coarse_y;
+    k.groups = p.groups;
+    k.planes_per_group = p.planes_per_group;
     k.planes = p.planes();
     k.blocks = blocks.total;
+    k.sums_stride = blocks.sums;
+    k.partition = blocks.partition;
     k.channels = int(p.channels);
     k.depth = p.depth;
     k.height = p.height;
@@ -150,79 +220,145 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
     k.dtype = p.dtype;
-    k.scale = A(p.grad_factor * kGradientFactor);
+    k.mask_is_bool = p.mask_is_bool;
+    k.is_normalized = p.is_normalized;
+    k.is_loss = p.reduction.is_loss;
+    k.packed_map = is_packed(p.map, sizeof(A));
+    const std::size_t size = dtype_size(p.dtype);
+    k.packed_grads = is_packed(p.x, size) && is_packed(p.y, size) && is_packed(p.grad_x, size) &&
+                     (!p.grad_y.data || is_packed(p.grad_y, size));
+    k.scale = A(p.ssim_factor() * kGradientFactor);
+    k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
+    k.coarse_scale = A(p.grad_scale / p.pooled_elements());
+    k.ssim_weight = A(p.reduction.ssim_weight);
+    k.l1_weight = A(p.reduction.l1_weight);
     k.c1x2 = A(p.c1x2);
     k.c2x2 = A(p.c2x2);
     for (int i = 0; i <= p.radius; ++i) k.taps[i] = A(p.taps[i]);
     return k;
 }
 
-ReduceParams make_reduce_params(const Problem& p, const double* sums, std::int64_t blocks) {
+// Groups are planes, or images, or one: only planes have a channel.
+template <class P>
+int group_channels(const P& p) {
+    return p.planes_per_group == 1 ? int(p.channels) : 1;
+}
+
+ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks) {
     ReduceParams k{};
     k.sums = sums;
+    k.mask_sums = mask_sums;
+    k.sums_stride = blocks.sums;
+    k.partition = blocks.partition;
+    k.sums_per_group = p.is_3d ? blocks.total / p.groups : 0;
     k.groups = p.groups;
-    k.blocks_per_group = blocks / p.groups;
+    k.planes_per_group = p.planes_per_group;
+    k.map_elements = p.map_elements();
+    k.image_elements = p.image_elements();
+    k.reduction = p.reduction;
     k.out = p.value;
-    // Groups are planes, or images, or one: only planes have a channel.
-    k.channels = p.planes_per_group == 1 ? int(p.channels) : 1;
-    k.base = p.value_base();
-    k.divisor = p.value_divisor();
+    k.channels = group_channels(p);
     return k;
 }
 
+MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums) {
+    MaskParams k{};
+    k.mask = p.mask;
+    k.mask_is_bool = p.mask_is_bool;
+    k.channels = int(p.channels);
+    k.depth = p.depth;
+    k.height = p.height;
+    k.width = p.width;
+    k.crop = p.crop;
+    k.is_3d = p.is_3d;
+    k.parts = int(mask_parts(p));
+    k.planes = p.planes();
+    k.groups = p.groups;
+    k.parts_sums = parts_sums;
+    k.mask_sums = mask_sums;
+    return k;
+}
+
+unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
+
 }  // namespace
 
-std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total_bytes; }
+std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
-    require_workspace(exec, workspace.total_bytes);
+    require_workspace(exec, workspace.total);
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     auto* const memory = static_cast<unsigned char*>(exec.workspace);
-    auto* const sums = p.value.data ? reinterpret_cast<double*>(memory) : nullptr;
+    const auto doubles = [&](bool wanted, std::size_t at) {
+        return wanted ? reinterpret_cast<double*>(memory + at) : nullptr;
+    };
+    double* const sums = doubles(p.value.data, workspace.sums);
+    double* const mask_sums = doubles(needs_mask_sums(p), workspace.mask_sums);
     const int grads = kernel_grads(p);
-    const Blocks blocks = cut_blocks(p, grads);
+    const bool narrow = is_narrow(p);
+    const Blocks blocks = cut_blocks(p, narrow, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const fusedssim_dtype out_dtype = arithmetic_dtype(p.dtype);
-    const CUfunction reduce =
-        sums ? find_kernel(driver, exec.device_id, Family::reduce_sums, element_of(out_dtype), 0, 0) : nullptr;
-    with_constants(p, grads, [&](auto zero, auto radius, auto gradients) {
+    const Element arithmetic = element_of(arithmetic_dtype(p.dtype));
+    const auto find = [&](Family family, Element element, int radius = 0, int gradients = 0) {
+        return find_kernel(driver, exec.device_id, family, element, radius, gradients);
+    };
+    const CUfunction reduce = sums ? find(Family::reduce_sums, arithmetic) : nullptr;
+    const CUfunction sum_mask = mask_sums ? find(Family::sum_mask, arithmetic) : nullptr;
+    const CUfunction reduce_mask = mask_sums ? find(Family::reduce_mask, Element::f64) : nullptr;
+    const auto launch_mask_sums = [&] {
+        if (!mask_sums) return;
+        const MaskParams k = make_mask_params(p, doubles(true, workspace.parts), mask_sums);
+        launch(driver, exec, sum_mask, few_blocks(k.planes * k.parts), kThreadsReduce, k);
+        launch(driver, exec, reduce_mask, few_blocks(2 * k.groups), kThreadsReduce, k);
+    };
+    with_constants(p, narrow, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
-        const auto kernel = [&](Family family) {
-            Element element = element_of(p.dtype);
-            if (radius != kRadiusBuckets[0] && element != Element::f64) element = Element::any;
-            return find_kernel(driver, exec.device_id, family, element, radius, gradients);
+        const auto element_for = [&](bool is_normalized) {
+            const bool has_own = radius == kRadiusBuckets[0] && !is_normalized;
+            return has_own || p.dtype == FUSEDSSIM_FLOAT64 ? element_of(p.dtype) : Element::any;
+        };
+        const auto kernel = [&](Family family, bool is_normalized) {
+            return find(family, element_for(is_normalized), radius, gradients);
         };
         SsimParams<A> k = make_ssim_params<A>(p, blocks);
+        if (element_for(p.is_normalized) == Element::any) k.packed_grads = 0;  // it reads one element at a time
         k.sums = sums;
+        k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (p.is_3d) {
             using B = Block3d<A, radius>;
             // A backward with saved maps needs no forward: its maps are there.
             const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
-            const CUfunction forward = has_forward ? kernel(Family::ssim3d_forward) : nullptr;
-            const CUfunction backward = has_backward ? kernel(Family::ssim3d_backward) : nullptr;
+            const Family family = p.is_normalized ? Family::ssim3d_forward_normalized : Family::ssim3d_forward;
+            const CUfunction forward = has_forward ? kernel(family, p.is_normalized) : nullptr;
+            const CUfunction backward = has_backward ? kernel(Family::ssim3d_backward, false) : nullptr;
             const std::int64_t row = p.width, slice = row * p.height;
-            k.maps = {
-                p.saved ? p.saved : memory + workspace.sums_bytes, p.channels * p.volume(), p.volume(), slice, row, 1};
+            k.maps = {p.saved ? p.saved : memory + workspace.maps, p.channels * p.volume(), p.volume(), slice, row, 1};
             k.maps_stride = p.planes() * p.volume();
+            k.packed_maps = p.width % 2 == 0;
+            launch_mask_sums();
             if (has_forward) launch(driver, exec, forward, blocks.total, B::threads, k);
             if (has_backward) launch(driver, exec, backward, blocks.total, B::threads, k);
         } else {
-            const CUfunction ssim2d = kernel(Family::ssim2d);
+            const CUfunction ssim2d =
+                kernel(p.is_normalized ? Family::ssim2d_normalized : Family::ssim2d, p.is_normalized);
             if (p.grads() && p.map.data) {
                 // The gradient's kernel has no registers for the map: the forward kernel writes it.
                 Problem map_only = p;
                 map_only.grad_x.data = map_only.grad_y.data = nullptr;
                 run(map_only, exec);
             }
-            launch(driver, exec, ssim2d, blocks.total, Strip2d<A, radius, gradients>::threads, k);
+            launch_mask_sums();
+            const int threads = p.is_normalized ? Strip2d<A, radius, gradients, true>::threads
+                                                : Strip2d<A, radius, gradients, false>::threads;
+            launch(driver, exec, ssim2d, blocks.total, threads, k);
         }
     });
     if (sums)
-        launch(driver, exec, reduce, std::min<std::int64_t>(p.groups, 65536), kThreadsReduce,
-               make_reduce_params(p, sums, blocks.total));
+        launch(driver, exec, reduce, few_blocks(p.groups), kThreadsReduce,
+               make_reduce_params(p, sums, mask_sums, blocks));
 }
 
 void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
@@ -238,9 +374,47 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     k.width = int(p.width);
     k.scale_is_f64 = p.scale_dtype == FUSEDSSIM_FLOAT64;
     k.factor = p.factor;
-    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::scale, element_of(p.dtype), 0, 0);
+    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::scale, element_of(p.dtype));
     // Few blocks that take many rows: where nothing is to be done, little is launched.
     launch(driver, exec, kernel, std::min<std::int64_t>(k.rows, 16 * kMultiprocessors), kThreadsReduce, k);
+}
+
+void pool(const PoolProblem& p, const fusedssim_exec& exec) {
+    const Driver& driver = require_driver();
+    const ContextScope context(driver, exec.device_id);
+    PoolParams k{};
+    k.in = p.in;
+    k.out = p.out;
+    k.channels = int(p.channels);
+    k.depth = p.depth;
+    k.height = p.height;
+    k.width = p.width;
+    k.is_3d = p.is_3d;
+    k.out_depth = p.is_3d ? (p.depth + 1) / 2 : 1;
+    k.out_height = (p.height + 1) / 2;
+    k.out_width = (p.width + 1) / 2;
+    k.elements = p.images * p.channels * k.out_depth * k.out_height * k.out_width;
+    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::pool, element_of(p.dtype));
+    launch(driver, exec, kernel, std::min<std::int64_t>(ceil_div(k.elements, kThreadsReduce), 1 << 20), kThreadsReduce,
+           k);
+}
+
+void combine(const CombineProblem& p, const fusedssim_exec& exec) {
+    const Driver& driver = require_driver();
+    const ContextScope context(driver, exec.device_id);
+    CombineParams k{};
+    k.means = p.means;
+    k.upstream = p.upstream;
+    k.out = p.value;
+    k.planes = p.images * p.channels;
+    k.groups = p.groups;
+    k.planes_per_group = p.planes_per_group;
+    k.channels = group_channels(p);
+    k.levels = p.levels;
+    k.is_mean = p.is_mean;
+    std::copy_n(p.weights, p.levels, k.weights);
+    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::combine, element_of(p.dtype));
+    launch(driver, exec, kernel, few_blocks(k.groups), kThreadsReduce, k);
 }
 
 void fill_info(fusedssim_info& info) {

@@ -34,24 +34,33 @@ struct Kernel {
     const char* name;
 };
 
-#define FUSEDSSIM_SSIM2D(TYPE, RADIUS, GRADS) \
-    {Family::ssim2d, Element::TYPE, RADIUS, GRADS, "ssim2d", "ssim2d_" #TYPE "_r" #RADIUS "_g" #GRADS},
-#define FUSEDSSIM_SSIM3D_FORWARD(TYPE, RADIUS, GRADS) \
-    {Family::ssim3d_forward, Element::TYPE, RADIUS, GRADS, "ssim3d", "ssim3d_forward_" #TYPE "_r" #RADIUS "_g" #GRADS},
-#define FUSEDSSIM_SSIM3D_BACKWARD(TYPE, RADIUS, GRADS) \
-    {Family::ssim3d_backward,                          \
-     Element::TYPE,                                    \
-     RADIUS,                                           \
-     GRADS,                                            \
-     "ssim3d",                                         \
-     "ssim3d_backward_" #TYPE "_r" #RADIUS "_g" #GRADS},
-#define FUSEDSSIM_REDUCE(TYPE) {Family::reduce_sums, Element::TYPE, 0, 0, "reduce", "reduce_sums_" #TYPE},
-#define FUSEDSSIM_SCALE(TYPE) {Family::scale, Element::TYPE, 0, 0, "reduce", "scale_" #TYPE},
-constexpr Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(FUSEDSSIM_SSIM2D)                    //
-                               FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_SSIM3D_FORWARD)    //
-                               FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_SSIM3D_BACKWARD)  //
-                               FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_REDUCE)                    //
-                               FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_SCALE)};
+#define FUSEDSSIM_TILED(FAMILY, UNIT, TYPE, RADIUS, GRADS) \
+    {Family::FAMILY, Element::TYPE, RADIUS, GRADS, UNIT, #FAMILY "_" #TYPE "_r" #RADIUS "_g" #GRADS},
+#define FUSEDSSIM_SSIM2D(TYPE, RADIUS, GRADS) FUSEDSSIM_TILED(ssim2d, "ssim2d", TYPE, RADIUS, GRADS)
+#define FUSEDSSIM_SSIM2D_NORMALIZED(TYPE, RADIUS, GRADS) \
+    FUSEDSSIM_TILED(ssim2d_normalized, "ssim2d", TYPE, RADIUS, GRADS)
+#define FUSEDSSIM_SSIM3D_FORWARD(TYPE, RADIUS, GRADS) FUSEDSSIM_TILED(ssim3d_forward, "ssim3d", TYPE, RADIUS, GRADS)
+#define FUSEDSSIM_SSIM3D_NORMALIZED(TYPE, RADIUS, GRADS) \
+    FUSEDSSIM_TILED(ssim3d_forward_normalized, "ssim3d", TYPE, RADIUS, GRADS)
+#define FUSEDSSIM_SSIM3D_BACKWARD(TYPE, RADIUS, GRADS) FUSEDSSIM_TILED(ssim3d_backward, "ssim3d", TYPE, RADIUS, GRADS)
+#define FUSEDSSIM_SMALL(FAMILY, TYPE) {Family::FAMILY, Element::TYPE, 0, 0, "reduce", #FAMILY "_" #TYPE},
+#define FUSEDSSIM_REDUCE(TYPE) FUSEDSSIM_SMALL(reduce_sums, TYPE)
+#define FUSEDSSIM_SUM_MASK(TYPE) FUSEDSSIM_SMALL(sum_mask, TYPE)
+#define FUSEDSSIM_REDUCE_MASK(TYPE) FUSEDSSIM_SMALL(reduce_mask, TYPE)
+#define FUSEDSSIM_SCALE(TYPE) FUSEDSSIM_SMALL(scale, TYPE)
+#define FUSEDSSIM_POOL(TYPE) FUSEDSSIM_SMALL(pool, TYPE)
+#define FUSEDSSIM_COMBINE(TYPE) FUSEDSSIM_SMALL(combine, TYPE)
+constexpr Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(FUSEDSSIM_SSIM2D)                        //
+                               FUSEDSSIM_SSIM2D_NORMALIZED_KERNELS(FUSEDSSIM_SSIM2D_NORMALIZED)  //
+                               FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_SSIM3D_FORWARD)        //
+                               FUSEDSSIM_SSIM3D_NORMALIZED_KERNELS(FUSEDSSIM_SSIM3D_NORMALIZED)  //
+                               FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_SSIM3D_BACKWARD)      //
+                               FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_REDUCE)                        //
+                               FUSEDSSIM_SUM_MASK_KERNELS(FUSEDSSIM_SUM_MASK)                    //
+                               FUSEDSSIM_REDUCE_MASK_KERNELS(FUSEDSSIM_REDUCE_MASK)              //
+                               FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_SCALE)                          //
+                               FUSEDSSIM_POOL_KERNELS(FUSEDSSIM_POOL)                            //
+                               FUSEDSSIM_COMBINE_KERNELS(FUSEDSSIM_COMBINE)};
 
 constexpr std::size_t kKernelCount = sizeof kKernels / sizeof *kKernels;
 constexpr std::size_t kImageCount = sizeof kImages / sizeof *kImages;

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""What a release wheel has to be, checked from its bytes and by installing it. `tools/wheels.py` calls this."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+LARGEST = 10_000_000  # bytes
+# sm_70 is where the kernels begin; a release serves all that came after it and, by PTX, what will come.
+EVERY_RELEASE_HAS = {f"sm_{number}" for number in (70, 75, 80, 86, 89, 90, 100, 120, 121)} | {"compute_121"}
+PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)")
+SONAME = "libfusedssim.so.0"
+GLIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux[-\w]*)\.so\.\d+")
+
+# Runs in an environment that has the wheel and nothing else, no torch: what needs torch is not imported, and what does
+# not need it is used. No driver has to be there; without one the reason is told, and nothing fails.
+SMOKE_TEST = """
+import importlib.metadata, sys
+import fused_ssim
+from fused_ssim import _core
+
+info = _core.info()
+assert info["version"] == importlib.metadata.version("fused-ssim") == fused_ssim.__version__, info
+assert info["cuda_devices"] or info["cuda_problem"], info
+import numpy
+import fused_ssim.array
+
+x = numpy.linspace(0, 1, 2 * 3 * 17 * 19, dtype=numpy.float32).reshape(2, 3, 17, 19)
+value, grad = fused_ssim.array.value_and_grad(x, x)
+assert value == 1 and not grad.any(), (value, grad)
+assert -1 < fused_ssim.array.value(x, x[::-1]) < 1
+assert "torch" not in sys.modules
+print(sys.version.split()[0], info["cpu_isa"], info["cuda_architectures"], info["cuda_problem"], sep=" | ")
+"""
+
+
+class BadWheelError(Exception):
+    """What is wrong with a wheel."""
+
+
+def expect(condition: object, text: str) -> None:
+    if not condition:
+        raise BadWheelError(text)
+
+
+def check(wheels: list[Path], pythons: list[Path], *, complete: bool) -> None:
+    """Checks each wheel, and installs it into those of `pythons` that it is for.
+
+    `complete`: the wheels are a whole release for one machine.
+    """
+    expect(wheels, "no wheels")
+    run("twine", "check", "--strict", *wheels)
+    tags = []
+    for wheel in wheels:
+        try:
+            tags.append(check_file(wheel))
+            for python in pythons:
+                if is_for(tags[-1], python):
+                    check_installed(wheel, python, complete=complete)
+        except BadWheelError as error:
+            raise BadWheelError(f"{wheel.name}: {error}") from error
+        print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB, all right", flush=True)
+    if complete:
+        expect(sorted(tags) == ["cp310-cp310", "cp311-cp311", "cp312-abi3"], f"a release is three wheels: {tags}")
+
+
+def run(module: str, *arguments: str | Path) -> str:
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+    expect(done.returncode == 0, f"{module} says:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+# ---- The file --------------------------------------------------------------------------------------------------------
+
+
+def check_file(path: Path) -> str:
+    """Name, tags, size, contents, libraries. Returns the Python and ABI tags."""
+    name, version, python, abi, platforms = path.stem.split("-")
+    expect(name == "fused_ssim", f"its name is {name}")
+    expect(path.stat().st_size < LARGEST, f"{path.stat().st_size} bytes, expected less than {LARGEST}")
+    expect(all(PLATFORM.fullmatch(tag) or tag.startswith("manylinux2014_") for tag in platforms.split(".")), platforms)
+    with zipfile.ZipFile(path) as archive:
+        expect(archive.testzip() is None, "a file in it is damaged")
+        files = {file: archive.read(file) for file in archive.namelist()}
+    info = f"{name}-{version}.dist-info"
+    expect({file.split("/")[0] for file in files} == {"fused_ssim", "fused_ssim3d", info}, f"holds {sorted(files)}")
+    written = set(re.findall(r"^Tag: (.*)$", files[f"{info}/WHEEL"].decode(), re.MULTILINE))
+    expect(written == {f"{python}-{abi}-{tag}" for tag in platforms.split(".")}, f"its WHEEL file says {written}")
+    needs = re.findall(r"^Requires-Dist: (torch\b.*)$", files[f"{info}/METADATA"].decode(), re.MULTILINE)
+    expect(needs == ["torch>=2.4"], f"needs {needs}; a bound on torch would replace what is installed")
+
+    objects = {file: data for file, data in files.items() if data.startswith(b"\x7fELF")}
+    library = f"fused_ssim/lib/{SONAME}"
+    modules = [file for file in objects if file.startswith("fused_ssim/_core.")]
+    expect(len(modules) == 1 and set(objects) == {library, *modules}, f"its ELF files are {sorted(objects)}")
+    header = files["fused_ssim/include/fusedssim/fusedssim.h"].decode()
+    declared = set(re.findall(r"^FUSEDSSIM_API [^;(]*?\b(fusedssim_\w+)\(", header, re.MULTILINE))
+    check_object(objects[library], soname=[SONAME], runpath=[], exported=declared)
+    check_object(objects[modules[0]], soname=None, runpath=["$ORIGIN/lib"], exported={"PyInit__core"})
+    expect((".abi3." in modules[0]) == (abi == "abi3"), f"the module is {modules[0]}")
+    if abi == "abi3":
+        run("abi3audit", "--strict", path)
+    return f"{python}-{abi}"
+
+
+def check_object(data: bytes, *, soname: list[str] | None, runpath: list[str], exported: set[str]) -> None:
+    elf = ELFFile(io.BytesIO(data))
+    dynamic = elf.get_section_by_name(".dynamic")
+    symbols = elf.get_section_by_name(".dynsym")
+    assert isinstance(dynamic, DynamicSection)
+    assert isinstance(symbols, SymbolTableSection)
+    needed = [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")]
+    strange = [name for name in needed if name != SONAME and not GLIBC.fullmatch(name)]
+    expect(not strange, f"needs {strange}; only glibc is on every system")
+    expect(not list(dynamic.iter_tags("DT_RPATH")), "has an RPATH, which no one can override")
+    expect([tag.runpath for tag in dynamic.iter_tags("DT_RUNPATH")] == runpath, f"its RUNPATH is not {runpath}")
+    expect(not list(dynamic.iter_tags("DT_TEXTREL")), "has text relocations")
+    if soname is not None:
+        expect([tag.soname for tag in dynamic.iter_tags("DT_SONAME")] == soname, f"its SONAME is not {soname}")
+    stack = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_GNU_STACK"]
+    expect(stack and not stack[0]["p_flags"] & 1, "asks for an executable stack")
+    expect(elf.get_section_by_name(".symtab") is None, "is not stripped")
+    found = {
+        symbol.name
+        for symbol in symbols.iter_symbols()
+        if symbol["st_info"]["bind"] != "STB_LOCAL" and symbol["st_shndx"] not in ("SHN_UNDEF", "SHN_ABS")
+    }
+    expect(found == exported, f"exports {sorted(found - exported)}, lacks {sorted(exported - found)}")
+
+
+# ---- Installed -------------------------------------------------------------------------------------------------------
+
+
+def is_for(tag: str, python: Path) -> bool:
+    query = "import sys; print('cp%d%d' % sys.version_info[:2])"
+    own = subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+    wanted, abi = tag.split("-")
+    return own == wanted or (abi == "abi3" and int(own[2:]) >= int(wanted[2:]))
+
+
+def check_installed(wheel: Path, python: Path, *, complete: bool) -> None:
+    """Into an environment of its own, with NumPy alone: the module loads and computes, for this Python."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+        inside = str(Path(folder) / "bin" / "python")
+        environment = {key: text for key, text in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        pip = [sys.executable, "-m", "pip", "--python", inside, "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, "--only-binary=:all:", "numpy"], check=True, env=environment)
+        subprocess.run([*pip, "--no-deps", wheel], check=True, env=environment)
+        done = subprocess.run([inside, "-c", SMOKE_TEST], capture_output=True, text=True, env=environment, check=False)
+        expect(done.returncode == 0, f"fails under {python}:\n{done.stderr}")
+        missing = EVERY_RELEASE_HAS - set(done.stdout.split(" | ")[2].split())
+        expect(not (complete and missing), f"has no code for {sorted(missing)}")
+        print(f"  installed: {done.stdout.strip()}", flush=True)

@@ -52,7 +52,8 @@ def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, tr
     """The value, as an operator; differentiable."""
     packed = pack(settings)
     wanted = (_native.GRAD_1 if img1.requires_grad else 0) | (_native.GRAD_2 if img2.requires_grad else 0)
-    in_one_pass = settings.reduction != "none" and (mask is None or img1.dtype != torch.float16)
+    # A float16 gradient is rounded before the upstream gradient is known: too early for that of a mean.
+    in_one_pass = settings.reduction != "none" and img1.dtype != torch.float16
     value: Tensor
     if train and wanted and in_one_pass and torch.is_grad_enabled():
         value, _, _ = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, wanted, *packed)
@@ -66,8 +67,7 @@ def value_and_grad(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The value and the gradients of its sum, as an operator; those not wanted are empty."""
     value, grad1, grad2 = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, wanted, *pack(settings))
-    undo = _native.grad_scale(settings, img1.dtype, img1.shape)[1]
-    return (value, grad1, grad2) if undo == 1 else (value, grad1 * undo, grad2 * undo)
+    return value, grad1, grad2
 
 
 def backward(
@@ -117,8 +117,7 @@ def _ssim_value_and_grad(
     img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     img1, img2, mask = _plain(img1, img2, mask)
-    plan = _plan(img1, img2, mask, packed, wanted)
-    value, grad1, grad2 = plan.value_and_grad(img1, img2, mask, plan.grad_scale)
+    value, grad1, grad2 = _plan(img1, img2, mask, packed, wanted).value_and_grad(img1, img2, mask)
     return value, *_or_empty(img1, grad1, grad2)
 
 
@@ -217,8 +216,7 @@ def _scaled_gradients(ctx: Any, grad_out: Tensor, *_none: Any) -> tuple[Any, ...
         grads = backward(grad_out, img1, img2, mask, settings, ctx.wanted)
     else:
         # Plain operations, which a compiler merges with what follows.
-        undo = _native.grad_scale(settings, img1.dtype, img1.shape)[1]
-        factor = (grad_out * undo).reshape(*grad_out.shape, *(1 for _ in range(img1.dim() - grad_out.dim())))
+        factor = grad_out.reshape(*grad_out.shape, *(1 for _ in range(img1.dim() - grad_out.dim())))
         grads = [(grad.to(factor.dtype) * factor).to(grad.dtype) if grad.dim() > 1 else grad for grad in grads]
     return *none_if_unwanted(ctx.wanted, *grads), *(None for _ in ctx.needs_input_grad[2:])
 

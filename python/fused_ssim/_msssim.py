@@ -87,10 +87,9 @@ def ms_ssim(
     """Multi-scale structural similarity as pytorch-msssim defines it, differentiable in both images.
 
     Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image quality assessment",
-    Asilomar Conference on Signals, Systems and Computers (2003): the
-    product over the scales of the means of contrast and
-    structure, each to the power of its weight, and of the mean of SSIM at the last scale; negative means count as 0.
-    Each scale halves the images by averages of two pixels along each axis; an axis of odd size gets a zero in front.
+    Asilomar Conference on Signals, Systems and Computers (2003): the product over the scales of the means of contrast
+    and structure, each to the power of its weight, and of the mean of SSIM at the last scale; negative means count as
+    0. Each scale halves the images by averages of two pixels along each axis; an axis of odd size gets a zero in front.
 
     Args:
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`ssim`. H and W must be larger than

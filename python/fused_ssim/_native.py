@@ -292,7 +292,7 @@ class Plan:
         self.saved_bytes = core.saved_bytes
         unsafe = mask is not None and dtype == torch.float16 and settings.reduction != "sum"
         self.eager = self.saved_bytes == 0 and settings.reduction != "none" and not unsafe
-        self.grad_scale, self._undo_grad_scale = grad_scale(settings, dtype, shape)
+        self.grad_scale, self._undo_grad_scale = _grad_scale(settings, dtype, shape)
 
     # Each method spells out its call: one shared helper would cost more than what it shares.
 
@@ -434,7 +434,7 @@ def _map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[1], *(size - crop for size in shape[2:]))
 
 
-def grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
+def _grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
     """The scale under which an eager gradient is stored, and the factor that undoes it.
 
     The gradient of a mean over a million pixels is below the range of float16 unless the loss is scaled, and how it

@@ -142,6 +142,10 @@ def _sharded(
     if settings.reduction == "none":
         raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel"')
     if _is_dtensor(img1) or _is_dtensor(img2):
+        if dim is not None or group is not None:
+            raise ValueError(
+                f"dim = {dim!r}, group = {group!r}; expected neither with DTensors, whose placements say both"
+            )
         img1, img2, mask, dim, group = _local(img1, img2, mask, settings.names)
         if dim is None:  # each process has everything
             return _ops.ssim(img1, img2, settings, spatial_dims_of(settings.names[0], img1), True, mask)

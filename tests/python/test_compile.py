@@ -104,6 +104,12 @@ def test_compiled_call_serves_all_shapes_at_once(device, call):
         agree(value_and_grads(function, *inputs), value_and_grads(call, *inputs))
         counts.append(counter.frame_count)
     assert counts[1:] == counts[:-1]
+    x, y, mask = images((2, 3, 21, 34), device, torch.float16)
+    (value, *grads), expected = value_and_grads(function, x, y, mask), value_and_grads(call, x, y, mask)
+    assert relative_error(value, expected[0].cpu().double()) <= VALUE[torch.float16]
+    for ours, theirs in zip(grads, expected[1:], strict=True):
+        # In units of the last place of float16, which is all that subnormal gradients of a mean have.
+        assert float((ours - theirs).abs().max()) <= 2.0**-11 * float(theirs.abs().max()) + 2.0**-23
 
 
 def test_compiled_training_step_of_inductor_is_right(device):

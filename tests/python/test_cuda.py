@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
@@ -234,3 +235,44 @@ assert torch.equal(value, expected) and torch.equal(grad, expected_grad)
 def test_first_call_of_a_process_can_be_captured_in_a_graph():
     # Loading the kernels must not disturb the capture.
     subprocess.run([sys.executable, "-c", COLD_CAPTURE], check=True)
+
+
+@functools.cache  # a copy from the CPU cannot be captured
+def mask_on(device):
+    return torch.rand((67, 131), generator=torch.Generator().manual_seed(3)).to(device)
+
+
+CAPTURED = {
+    "loss": lambda x, y: fused_ssim.photometric_loss(x, y),
+    "masked": lambda x, y: fused_ssim.fused_ssim(x, y, mask=mask_on(x.device)),
+    "normalized": lambda x, y: fused_ssim.photometric_loss(x, y, mask=mask_on(x.device) > 0.4, mask_mode="normalized"),
+    "ms": lambda x, y: fused_ssim.MSSSIMLoss("same", weights=(0.2, 0.5, 0.3))(x, y),
+    "ssim": lambda x, y: fused_ssim.ssim(x, y, data_range=1, size_average=False).mean(),
+}
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_losses_masks_and_scales_can_be_captured_in_a_graph(name):
+    # Against the same call on the CPU, which other tests compare with the definition.
+    x, y = (image.cuda() for image in pair(SHAPES[0]))
+    x.requires_grad_()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.autograd.grad(CAPTURED[name](x, y), x)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value = CAPTURED[name](x, y)
+        (grad,) = torch.autograd.grad(value, x)
+    new_x, new_y = pair(SHAPES[0], seed=7)
+    with torch.no_grad():
+        x.copy_(new_x)
+        y.copy_(new_y)
+    graph.replay()
+    torch.cuda.synchronize()
+    new_x.requires_grad_()
+    expected = CAPTURED[name](new_x, new_y)
+    (expected_grad,) = torch.autograd.grad(expected, new_x)
+    assert relative_error(value, expected.detach().double()) <= 1e-5
+    assert relative_error(grad, expected_grad.double()) <= 3 * GRADIENT[torch.float32]

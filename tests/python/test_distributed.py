@@ -226,6 +226,8 @@ def dtensors(device: str) -> None:
         sharded_ssim(distribute_tensor(x, mesh, [Shard(0)]), distribute_tensor(y, mesh, [Shard(2)]))
     with pytest.raises(ValueError, match=r"dim = 1; expected 0"):
         sharded_ssim(distribute_tensor(x, mesh, [Shard(1)]), distribute_tensor(y, mesh, [Shard(1)]))
+    with pytest.raises(ValueError, match=r"dim = 2, group = None; expected neither with DTensors"):
+        sharded_ssim(a, b, 2)
     with pytest.raises(TypeError, match=r"img1 is of type DTensor but img2 of type Tensor"):
         sharded_ssim(distribute_tensor(x, mesh, [Shard(0)]), y)
 

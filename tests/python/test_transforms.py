@@ -236,3 +236,44 @@ def test_bad_input_is_an_error_under_vmap():
     x, y = torch.zeros(2, 1, 1, 20, 20), torch.zeros(2, 1, 1, 20, 21)
     with pytest.raises(ValueError, match=r"img2\.shape = \(1, 1, 20, 21\)"):
         torch.func.vmap(fused_ssim.fused_ssim)(x, y)
+
+
+# ---- Which way calls take --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_composite(monkeypatch):
+    def refuse(*_arguments):
+        raise AssertionError("the slow way")
+
+    for name in ("ssim", "ssim_with_windows", "gradients"):
+        monkeypatch.setattr(fused_ssim._composite, name, refuse)
+
+
+@calls
+@shapes
+@pytest.mark.usefixtures("no_composite")
+def test_ordinary_calls_run_the_native_library(device, shape, call):
+    x, y = pair(shape, F64, device)
+    x.requires_grad_()
+    y.requires_grad_()
+    torch.autograd.grad(call(x, y).sum(), (x, y), create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["ssim", "ms_ssim"])
+@pytest.mark.usefixtures("no_composite")
+def test_pytorch_msssim_interface_runs_the_native_library(device, name):
+    x, y = pair((1, 2, 40, 44), F64, device)
+    function = getattr(fused_ssim, name)
+    own = torch.tensor([0.25, 0.5, 0.25]).expand(2, 1, 1, 3)
+    for window in ({"win_size": 3}, {"win": own}):
+        function(x.requires_grad_(), y, data_range=1, **window).backward()
+    with pytest.raises(AssertionError, match="the slow way"):
+        function(x, y, data_range=1, win=torch.tensor([0.5, 0.3, 0.2]).expand(2, 1, 1, 3))
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "loss-sum-valid"])
+@pytest.mark.usefixtures("no_composite")
+def test_func_grad_and_vmap_run_the_native_library(device, name):
+    x, y = batches(SHAPES[0], device)
+    torch.func.vmap(torch.func.grad(lambda a, b: CALLS[name](a, b).sum()))(x, y)

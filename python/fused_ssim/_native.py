@@ -155,7 +155,7 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
 
 def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) -> bool:
     """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one."""
-    if dtype1 == dtype2 or device.type not in _DEVICES or not {dtype1, dtype2} <= _DTYPES.keys():
+    if dtype1 == dtype2 or device.type not in _DEVICES or dtype1 not in _DTYPES or dtype2 not in _DTYPES:
         return False
     return torch.is_autocast_enabled(device.type)
 

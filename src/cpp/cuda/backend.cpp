@@ -223,7 +223,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.mask_is_bool = p.mask_is_bool;
     k.is_normalized = p.is_normalized;
     k.is_loss = p.reduction.is_loss;
-    k.packed_map = is_packed(p.map, sizeof(A));
+    k.packed_map = p.crop % 4 == 0 && is_packed(p.map, sizeof(A));
     const std::size_t size = dtype_size(p.dtype);
     k.packed_grads = is_packed(p.x, size) && is_packed(p.y, size) && is_packed(p.grad_x, size) &&
                      (!p.grad_y.data || is_packed(p.grad_y, size));

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import _core
+from . import _core, _settings
 from ._codes import PADDINGS, REDUCTIONS, map_shape, out_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._settings import Settings
+
+_settings.is_compiling = torch.compiler.is_dynamo_compiling
 
 GRAD_1: int = _core.GRAD_X
 GRAD_2: int = _core.GRAD_Y

@@ -287,7 +287,7 @@ FUSEDSSIM_API fusedssim_status fusedssim_scale(const fusedssim_exec* exec, doubl
  *     MS-SSIM = prod over the levels i, but the last, of max(mean cs_i, 0)^weights[i], times max(mean SSIM_last, 0)^weights[last]
  *
  * Level i + 1 has the images of level i, averaged over blocks of 2 elements along each spatial axis; an axis of odd size
- * gets a zero at each end first. */
+ * gets a zero in front first. */
 typedef struct fusedssim_ms_params {
     uint32_t struct_size;
     int32_t levels; /* 1 to FUSEDSSIM_MAX_LEVELS */

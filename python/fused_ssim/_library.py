@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _batching, _composite, _native
+from . import _batching, _codes, _composite, _native
 from ._settings import Settings
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _fake_value(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Setti
                     f"{names[0]}.shape[{axis}] = {img1.shape[axis]} < window {settings.window_size} (padding valid)"
                 )
     arithmetic = torch.float64 if img1.dtype == torch.float64 else torch.float32
-    return img1.new_empty(_native.out_shape(settings, img1.shape), dtype=arithmetic)
+    return img1.new_empty(_codes.out_shape(settings, img1.shape), dtype=arithmetic)
 
 
 def _fake_gradients(img1: Tensor, img2: Tensor, wanted: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Torch tensors to the native library: pointers, shapes, strides, streams. The only importer of ``_core``.
+"""Torch tensors to the native library: pointers, shapes, strides, streams. ``array`` does it for other libraries.
 
 A :class:`Plan` holds everything about a call that does not change from one training step to the next. Plans are
 cached by the layout of their images, so that a step costs one dictionary look-up and no check twice.
@@ -14,25 +14,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import _core
+from . import _core, _settings
+from ._codes import PADDINGS, REDUCTIONS, map_shape, out_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._settings import Settings
 
+_settings.is_compiling = torch.compiler.is_dynamo_compiling
+
 GRAD_1: int = _core.GRAD_X
 GRAD_2: int = _core.GRAD_Y
-
-_PADDINGS: dict[str, int] = {"same": _core.PADDING_SAME, "valid": _core.PADDING_VALID}
-
-_REDUCTIONS: dict[str, int] = {
-    "mean": _core.REDUCTION_MEAN,
-    "sum": _core.REDUCTION_SUM,
-    "image": _core.REDUCTION_PER_IMAGE,
-    "channel": _core.REDUCTION_PER_PLANE,
-    "none": _core.REDUCTION_NONE,
-}
 
 _DTYPES: dict[torch.dtype, int] = {
     torch.float32: _core.FLOAT32,
@@ -251,8 +244,8 @@ class Plan:
         self._core = core = _core.Plan(
             device=_DEVICES[device.type],
             device_index=max(self._index, 0),
-            padding=_PADDINGS[settings.padding],
-            reduction=_REDUCTIONS[settings.reduction],
+            padding=PADDINGS[settings.padding],
+            reduction=REDUCTIONS[settings.reduction],
             window_size=settings.window_size,
             sigma=settings.sigma,
             k1=settings.k1,
@@ -422,18 +415,6 @@ class Plan:
         return grad_out
 
 
-def out_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the value for images of that shape."""
-    axes = {"image": 1, "channel": 2, "none": len(shape)}.get(settings.reduction, 0)
-    # A side that is shorter than the window is found later.
-    return tuple(max(size, 0) for size in _map_shape(settings, shape)[:axes])
-
-
-def _map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
-    crop = 2 * (settings.window_size // 2) if settings.padding == "valid" else 0
-    return (shape[0], shape[1], *(size - crop for size in shape[2:]))
-
-
 def _grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:
     """The scale under which an eager gradient is stored, and the factor that undoes it.
 
@@ -445,7 +426,7 @@ def _grad_scale(settings: Settings, dtype: torch.dtype, shape: tuple[int, ...]) 
         return 1.0, 1.0
     first = {"mean": 0, "image": 1, "channel": 2}.get(settings.reduction, len(shape))
     # A sum of MS-SSIM is one of planes, each of which is a mean.
-    averaged = _map_shape(settings, shape)[first if settings.weights is None else min(first, 2) :]
+    averaged = map_shape(settings, shape)[first if settings.weights is None else min(first, 2) :]
     # The derivative by a pixel grows as 1 / K where the images are dark or flat: leave room for that below the usual K.
     room = max(0.0, math.log2(0.01 / max(min(settings.k1, settings.k2), 1e-6)))
     exponent = max(round(math.log2(math.prod(averaged) * settings.data_range) - room), 0)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -47,6 +45,11 @@ class Settings:
     names: tuple[str, str] = ("img1", "img2")
 
 
+def is_compiling() -> bool:
+    """Whether torch.compile is tracing. ``_native`` puts torch's own answer here: this module does without torch."""
+    return False
+
+
 def settings(
     padding: str,
     window_size: int,
@@ -61,7 +64,7 @@ def settings(
     names: tuple[str, str] = ("img1", "img2"),
 ) -> Settings:
     """The settings of a call, from the cache if there was one like it."""
-    make = _settings.__wrapped__ if _is_compiling() else _settings  # the compiler does not look into a cache
+    make = _settings.__wrapped__ if is_compiling() else _settings  # the compiler does not look into a cache
     try:
         return make(
             padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim, taps, weights, names
@@ -87,9 +90,6 @@ def settings(
         None if weights is None else numbers("weights", weights),
         names,
     )
-
-
-_is_compiling = torch.compiler.is_dynamo_compiling
 
 
 class _NotPlainError(Exception):

@@ -112,7 +112,7 @@ MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms,
 MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
                         const fusedssim_tensor* x);
 
-// The average of blocks of 2 elements along each spatial axis, after a zero at each end of axes of odd size.
+// The average of blocks of 2 elements along each spatial axis, after a zero in front of axes of odd size.
 struct PoolProblem {
     bool is_3d;
     fusedssim_dtype dtype;  // of `in`; `out` has that of the arithmetic

@@ -90,9 +90,7 @@ struct Terms {
         lum = A(1) - A(2) * t;
     }
     // Not negative but for rounding, which would let SSIM exceed 1 where x is -y.
-    FUSEDSSIM_MATH A dssim() const {
-        return not_negative(t + b * lum);
-    }
+    FUSEDSSIM_MATH A dssim() const { return not_negative(t + b * lum); }
 };
 
 // DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Sums of it keep their precision where images are nearly identical.

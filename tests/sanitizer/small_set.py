@@ -23,6 +23,29 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 WINDOWS = [11, 33]
 
 
+def rarer_calls(shape: tuple[int, ...], dtype: torch.dtype, window_size: int) -> int:
+    """Losses, masks and MS-SSIM."""
+    x, y = (torch.rand(shape, device="cuda").to(dtype) for _ in range(2))
+    mask = torch.rand(shape[0], 1, *shape[2:], device="cuda") > 0.3
+    mask[(..., *[0] * (len(shape) - 2))] = True
+    weights = mask.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    outs = []
+    for masked, mode in ((None, "weight"), (mask, "weight"), (weights, "normalized")):
+        for reduction in ("mean", "none"):
+            a, b = x.clone().requires_grad_(), y.clone().requires_grad_(reduction == "mean")
+            settings = {"window_size": window_size, "reduction": reduction, "mask": masked, "mask_mode": mode}
+            outs.append(fused_ssim.photometric_loss(a, b, 0.3, **settings))
+            torch.autograd.backward(outs[-1], torch.rand_like(outs[-1]))
+            assert a.grad.isfinite().all()
+    if min(shape[2:]) >= 2:
+        a = x.clone().requires_grad_()
+        outs.append(fused_ssim.MSSSIMLoss(weights=(0.5, 0.5), padding="same", window_size=window_size)(a, y))
+        outs[-1].backward()
+        assert a.grad.isfinite().all()
+    assert all(out.isfinite().all() for out in outs)
+    return len(outs)
+
+
 def main() -> None:
     torch.manual_seed(0)
     calls = 0
@@ -41,6 +64,7 @@ def main() -> None:
                 assert out.isfinite().all()
                 assert all(image.grad is None or image.grad.isfinite().all() for image in images)
                 calls += 1
+        calls += rarer_calls(shape, dtype, window_size)
     torch.cuda.synchronize()
     print(f"{calls} calls, all results finite")
 

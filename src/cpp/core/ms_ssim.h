@@ -19,7 +19,7 @@ FUSEDSSIM_MATH double power(double base, double exponent) {
 #endif
 }
 
-// MS-SSIM of a plane from the means of its `levels` (docs/derivation.md, eq. 12), which stand `stride` apart; by_mean, with the same stride, gets
+// MS-SSIM of a plane from the means of its `levels` (docs/derivation.md, eq. 11), which stand `stride` apart; by_mean, with the same stride, gets
 // the derivatives by the means, unless it is NULL.
 template <class A>
 FUSEDSSIM_MATH double ms_ssim(const A* means, const double* weights, int levels, long long stride, double upstream,

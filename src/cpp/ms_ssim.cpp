@@ -15,6 +15,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "core/dtype.h"
 #include "cpu/backend.h"
@@ -128,7 +129,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     const int grads = m.first.grads();
     const auto of_level = [&](std::size_t at, int level) { return memory + at + std::size_t(level) * planes * size; };
 
-    Problem levels[FUSEDSSIM_MAX_LEVELS];
+    std::vector<Problem> levels(std::size_t(m.levels));
     for (int i = 0; i < m.levels; ++i) {
         Problem& p = levels[i] = make_level(m, i);
         if (i > 0) {
@@ -162,17 +163,19 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     combine.value = m.first.value;
     backend.combine(combine);
 
+    const Problem* coarser = nullptr;
     for (int i = m.levels - 1; grads && i >= 0; --i) {
         Problem p = without_value(levels[i]);
         p.upstream = kUpstreamPlane;
         p.grad_out = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
         // grad_scale comes in once, at the level that writes the result.
         p.grad_scale = i == 0 ? m.first.grad_scale : 1;
-        if (i + 1 < m.levels) {
-            p.coarse_x = levels[i + 1].grad_x;
-            p.coarse_y = levels[i + 1].grad_y;
+        if (coarser) {
+            p.coarse_x = coarser->grad_x;
+            p.coarse_y = coarser->grad_y;
         }
         backend.run(p);
+        coarser = &levels[i];
     }
 }
 

@@ -460,7 +460,7 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
         fail(kInvalid, "params.objective = LOSS, expected SSIM: MS-SSIM has no other");
     if (params.mask) fail(kInvalid, "params.mask is given, expected NULL: MS-SSIM takes no mask");
     const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
-    for (int i = 2; i < x.ndim && params.padding == FUSEDSSIM_PADDING_VALID; ++i)
+    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && params.padding == FUSEDSSIM_PADDING_VALID; ++i)
         if (x.shape[i] <= least)
             fail(kInvalid,
                  "x.shape[%d] = %lld, expected more than %lld: (window_size - 1) * 2^(levels - 1), padding valid", i,

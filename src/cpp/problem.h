@@ -21,16 +21,17 @@ struct Problem {
     int depth, height, width;
 
     int radius;
+    int crop;                     // elements that padding VALID takes off each end of an axis
+    Upstream upstream;            // what grad_out holds
     double taps[kMaxRadius + 1];  // from the centre of the window outwards, zero beyond the radius
     double c1x2, c2x2;            // 2 C1, 2 C2
-    int crop;                     // elements that padding VALID takes off each end of an axis
 
     View x, y;
     View map;             // out, if the reduction is NONE
     View value;           // out, if it is another
     View grad_out;        // as `upstream` says
     View grad_x, grad_y;  // where nothing is saved and only grad_y is wanted, x and y (and so these) are exchanged
-    Upstream upstream;
+    View mask;            // data NULL: none; strides are 0 where it is broadcast
 
     // A group of planes has one value, which `reduction` makes of its sums. With grad_scale, a map element's derivative is
     // multiplied by ssim_factor(), that of |x - y| at an element by l1_factor(); with a mask and a mean both are then still
@@ -39,10 +40,6 @@ struct Problem {
     Reduction reduction;
     double grad_scale;
 
-    View mask;           // data NULL: none; strides are 0 where it is broadcast
-    bool mask_is_bool;   // bytes; otherwise of the type of the arithmetic
-    bool is_normalized;  // windows see nothing that the mask excludes
-
     // Gradients of the pooled images, contiguous and of the type of the arithmetic, to be handed down: element p gets that of
     // pooled element (p + size % 2) / 2, over pooled_elements(). NULL: none.
     View coarse_x, coarse_y;
@@ -50,6 +47,9 @@ struct Problem {
     // Partial maps (to be) saved, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
     void* saved;
     int saved_grads;
+
+    bool mask_is_bool;   // bytes; otherwise of the type of the arithmetic
+    bool is_normalized;  // windows see nothing that the mask excludes
 
     FUSEDSSIM_MATH std::int64_t planes() const { return images * channels; }
     FUSEDSSIM_MATH std::int64_t volume() const { return std::int64_t(depth) * height * width; }  // elements of a plane

@@ -159,7 +159,7 @@ FUSEDSSIM_MATH double reduced_value(const Reduction& r, double dssim, double l1,
         dssim /= map_elements;
         l1 /= image_elements;
     }
-    const double base = r.is_loss ? 0 : r.is_mean ? (map_elements > 0 ? 1 : map_elements / map_elements) : map_elements;
+    const double base = r.is_loss ? 0 : r.is_mean ? 1 : map_elements;
     const double ssim = base - 2 * r.ssim_weight * dssim;
     return r.l1_weight != 0 ? ssim + r.l1_weight * l1 : ssim;
 }

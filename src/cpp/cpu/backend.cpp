@@ -89,8 +89,9 @@ int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
 // What a tile's windows may take: a large second-level cache, or a core's share of the third. With less, the halos of more
 // tiles cost more than the misses that they spare (measured on an Intel Xeon with 2 MB).
 constexpr std::size_t kCacheBytes = 2048 * 1024;
-// Scratch memory of a thread that is small at any rate.
+// Scratch memory of a thread that is small at any rate; and images so small that what they need is, too.
 constexpr std::size_t kLeastScratchBytes = 336 * 1024;
+constexpr std::size_t kSmallImageBytes = 2048 * 1024;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -111,7 +112,8 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     // small beside the images (for two threads: sums depend on the tiles, and so tiles must not depend on the threads).
     const std::size_t element = dtype_size(arithmetic_dtype(p.dtype));
     const auto image = std::size_t(p.planes() * p.volume()) * element;
-    const std::size_t share = std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
+    const std::size_t share =
+        image <= kSmallImageBytes ? kCacheBytes : std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
     const auto is_too_large = [&] {
         const std::size_t scratch = k.scratch_bytes(p, t);
         const int halo = (p.grads() ? 4 : 2) * p.radius;

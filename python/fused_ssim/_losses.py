@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from . import _ops
-from ._settings import SCALE_WEIGHTS, numbers
+from ._settings import scale_weights
 from ._settings import settings as make_settings
 from .functional import photometric_loss, spatial_dims_of
 
@@ -157,7 +157,7 @@ class MSSSIMLoss(_Loss):
         weights: Sequence[float] | Tensor | None = None,
         reduction: str = "mean",
     ) -> None:
-        scales = SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+        scales = scale_weights(weights)
         settings = make_settings(
             padding, window_size, sigma, data_range, K, reduction, weights=scales, names=("pred", "target")
         )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from . import _composite, _native, _ops
-from ._settings import SCALE_WEIGHTS, number, numbers
+from ._settings import number, scale_weights
 from ._settings import settings as make_settings
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def ms_ssim(
 
     """
     X, Y = _squeezed(X, Y)
-    scales = SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+    scales = scale_weights(weights)
     if not scales:
         raise ValueError("weights is empty; expected a weight for each scale")
     window = _window(X, win, win_size, win_sigma)

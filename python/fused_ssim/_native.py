@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import _core, _settings
-from ._codes import PADDINGS, REDUCTIONS, map_shape, out_shape
+from ._codes import map_shape, out_shape, plan_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,13 +244,7 @@ class Plan:
         self._core = core = _core.Plan(
             device=_DEVICES[device.type],
             device_index=max(self._index, 0),
-            padding=PADDINGS[settings.padding],
-            reduction=REDUCTIONS[settings.reduction],
-            window_size=settings.window_size,
-            sigma=settings.sigma,
-            k1=settings.k1,
-            k2=settings.k2,
-            data_range=settings.data_range,
+            **plan_settings(settings),
             grads=grads,
             dtype=_DTYPES[dtype],
             shape=shape,
@@ -259,15 +253,9 @@ class Plan:
             grad_stride1=_empty_like_stride(shape, stride1),
             grad_stride2=_empty_like_stride(shape, stride2),
             out_shape=self._out_shape,
-            taps=settings.taps or (),
-            lambda_dssim=settings.lambda_dssim,
-            scale_weights=settings.weights or (),
-            mask_mode=_core.MASK_NORMALIZED if settings.normalized else _core.MASK_WEIGHT,
             mask_dtype=None if mask_dtype is None else _DTYPES.get(mask_dtype, _core.BOOL),
             mask_shape=mask_shape,
             mask_stride=mask_stride,
-            name1=settings.names[0],
-            name2=settings.names[1],
         )
         # Bound methods and sizes as attributes: looking them up in every call is what small images would pay for.
         self._forward = core.forward

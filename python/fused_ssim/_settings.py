@@ -177,6 +177,11 @@ def numbers(name: str, values: Iterable[Any]) -> tuple[float, ...]:
     raise TypeError(f"{name} = {values!r}; expected a list of numbers")
 
 
+def scale_weights(weights: Iterable[Any] | None) -> tuple[float, ...]:
+    """The weights of the scales of MS-SSIM, or those of the paper."""
+    return SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+
+
 def _pair(name: str, value: Any) -> tuple[float, float]:
     try:
         first, second = value

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from . import _core
 from ._backends import Backend, Memory, backend_of, contiguous_strides
-from ._codes import DTYPES, PADDINGS, REDUCTIONS, out_shape
+from ._codes import DTYPES, out_shape, plan_settings, wanted_grads
 from ._settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -153,10 +153,7 @@ def value_and_grad(
         pixels is too small for float16: take ``reduction="sum"`` there.
 
     """
-    wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
-    if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
-        raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
-    grads = (_core.GRAD_X if 0 in wanted else 0) | (_core.GRAD_Y if 1 in wanted else 0)
+    wanted, grads = wanted_grads(argnums)
     chosen = settings(padding, window_size, sigma, data_range, K, reduction)
     result, *both = _Call(img1, img2, chosen, grads).value_and_grad()
     found = tuple(both[number] for number in wanted)
@@ -258,13 +255,7 @@ def _plan(
     return _core.Plan(
         device=_core.CPU if device is None else _core.CUDA,
         device_index=device or 0,
-        padding=PADDINGS[settings.padding],
-        reduction=REDUCTIONS[settings.reduction],
-        window_size=settings.window_size,
-        sigma=settings.sigma,
-        k1=settings.k1,
-        k2=settings.k2,
-        data_range=settings.data_range,
+        **plan_settings(settings),
         grads=grads,
         dtype=DTYPES[dtype],
         shape=shape,
@@ -273,13 +264,7 @@ def _plan(
         grad_stride1=contiguous,
         grad_stride2=contiguous,
         out_shape=out_shape(settings, shape),
-        taps=(),
-        lambda_dssim=None,
-        scale_weights=(),
-        mask_mode=_core.MASK_WEIGHT,
         mask_dtype=None,
         mask_shape=(),
         mask_stride=(),
-        name1=settings.names[0],
-        name2=settings.names[1],
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, overload
 
 from torch import Tensor
 
-from . import _native, _ops
+from . import _codes, _ops
 from ._settings import number
 from ._settings import settings as make_settings
 
@@ -211,10 +211,7 @@ def value_and_grad(
 
     """
     settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
-    if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
-        raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
-    grads = (_native.GRAD_1 if 0 in wanted else 0) | (_native.GRAD_2 if 1 in wanted else 0)
+    wanted, grads = _codes.wanted_grads(argnums)
     value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
     return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import _ops
-from ._settings import SCALE_WEIGHTS, numbers
+from ._settings import scale_weights
 from ._settings import settings as make_settings
 from .functional import spatial_dims_of
 
@@ -169,7 +169,7 @@ class MSSSIMMetric(_ImageMetric):
         weights: Sequence[float] | Tensor | None = None,
         **kwargs: Any,
     ) -> None:
-        scales = SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+        scales = scale_weights(weights)
         settings = make_settings(
             padding, window_size, sigma, data_range, K, "image", weights=scales, names=("preds", "target")
         )

@@ -264,8 +264,7 @@ int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* sh
 std::size_t saved_bytes_of(const Problem& p, fusedssim_device device, int grads) {
     // In one pass over an image, or on the CPU, computing again is cheaper than memory.
     if (device != FUSEDSSIM_CUDA || !p.is_3d) return 0;
-    return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(p.volume()) *
-           dtype_size(arithmetic_dtype(p.dtype));
+    return partial_maps_bytes(p, grads);
 }
 
 struct Checked {
@@ -508,6 +507,11 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
     p.grad = spatial_view(g);
     p.factor = factor;
     return p;
+}
+
+std::size_t partial_maps_bytes(const Problem& p, int grads) {
+    const std::int64_t positions = p.planes() * p.depth * p.height * partial_maps_pitch(p);
+    return std::size_t(filtered_maps(grads)) * std::size_t(positions) * dtype_size(arithmetic_dtype(p.dtype));
 }
 
 std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads) {

@@ -91,43 +91,29 @@ struct Elements<any> {
     }
 };
 
-// Four adjacent elements, read or written as one.
-template <class T>
+// N adjacent elements, read or written as one.
+template <class T, int N = 4>
 struct Packed {
-    struct alignas(sizeof(T) * 4 > 16 ? 16 : sizeof(T) * 4) Four {
-        T v[4];
+    struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) All {
+        T v[N];
     };
-    __device__ __forceinline__ static void load(const void* at, T (&to)[4]) {
-        const Four four = *static_cast<const Four*>(at);
+    __device__ __forceinline__ static void load(const void* at, T (&to)[N]) {
+        const All all = *static_cast<const All*>(at);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) to[i] = four.v[i];
+        for (int i = 0; i < N; ++i) to[i] = all.v[i];
     }
-    __device__ __forceinline__ static void store(void* at, const arithmetic_t<T> (&from)[4]) {
-        Four four;
+    __device__ __forceinline__ static void store(void* at, const arithmetic_t<T> (&from)[N]) {
+        All all;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) from_arithmetic(from[i], four.v[i]);
-        *static_cast<Four*>(at) = four;
+        for (int i = 0; i < N; ++i) from_arithmetic(from[i], all.v[i]);
+        *static_cast<All*>(at) = all;
     }
 };
 // Launchers never ask for it.
-template <>
-struct Packed<any> {
-    __device__ __forceinline__ static void load(const void*, float (&)[4]) {}
-    __device__ __forceinline__ static void store(void*, const float (&)[4]) {}
-};
-
-// N adjacent values of the type of the arithmetic, written as one.
-template <class A, int N>
-struct Pair {
-    struct alignas(sizeof(A) * N) Values {
-        A v[N];
-    };
-    __device__ __forceinline__ static void store(A* at, const A (&from)[N]) {
-        Values values;
-#pragma unroll
-        for (int i = 0; i < N; ++i) values.v[i] = from[i];
-        *reinterpret_cast<Values*>(at) = values;
-    }
+template <int N>
+struct Packed<any, N> {
+    __device__ __forceinline__ static void load(const void*, float (&)[N]) {}
+    __device__ __forceinline__ static void store(void*, const float (&)[N]) {}
 };
 
 // N values that travel through shared memory together: three take the space, and the one instruction, of four.
@@ -156,8 +142,45 @@ __device__ __forceinline__ int thread_again() {
     return thread;
 }
 
+// What a block may have of shared memory without asking for more.
+constexpr int kStaticShared = 48 * 1024;
+
+// Copies SIZE bytes, aligned to as many (to 16 if there are more), from global to shared memory; wait_for_copies() waits for
+// those of this thread. GPUs before sm_80 copy at once.
+#if __CUDA_ARCH__ >= 800
+constexpr bool kHasAsyncCopies = true;
+#else
+constexpr bool kHasAsyncCopies = false;
+#endif
+template <int SIZE>
+__device__ __forceinline__ void copy_async(void* to, const void* from) {
+    constexpr int kStep = SIZE < 16 ? SIZE : 16;
+#pragma unroll
+    for (int i = 0; i < SIZE; i += kStep) {
+        void* const a = static_cast<char*>(to) + i;
+        const void* const b = static_cast<const char*>(from) + i;
+#if __CUDA_ARCH__ >= 800
+        const unsigned shared = unsigned(__cvta_generic_to_shared(a));
+        if constexpr (kStep == 16)
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(b) : "memory");
+        else
+            asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared), "l"(b), "n"(kStep) : "memory");
+#else
+        if constexpr (kStep == 16)
+            *static_cast<int4*>(a) = *static_cast<const int4*>(b);
+        else
+            *static_cast<int2*>(a) = *static_cast<const int2*>(b);
+#endif
+    }
+}
+__device__ __forceinline__ void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ int imin(int a, int b) { return a < b ? a : b; }
-__device__ __forceinline__ int imax(int a, int b) { return a > b ? a : b; }
+__device__ __forceinline__ constexpr int imax(int a, int b) { return a > b ? a : b; }
 template <class A>
 __device__ __forceinline__ A absolute(A v) {
     return v < A(0) ? -v : v;
@@ -248,6 +271,17 @@ __device__ __forceinline__ A load_mask(const View& v, int is_bool, const Tile& t
     return is_bool ? A(static_cast<const unsigned char*>(v.data)[at] != 0) : static_cast<const A*>(v.data)[at];
 }
 
+// Multiplies the partials at an element of the map by the mask and the upstream map. 0 / 0, where K is 0 and an image is
+// black, must not reach the neighbours of what does not count.
+template <int N, class A>
+__device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Tile& tile, int z, int y, int x,
+                                                A (&partials)[N]) {
+    A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x) : A(1);
+    if (p.upstream == kUpstreamMap) u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop, y - p.crop, x - p.crop).load(0, 0);
+#pragma unroll
+    for (int q = 0; q < N; ++q) partials[q] = u == A(0) ? A(0) : u * partials[q];
+}
+
 // Brings what multiplies the gradients of SSIM and of |x - y| to a tile's plane: times its upstream gradient, over the sums
 // of its group's mask.
 template <class A>
@@ -312,7 +346,7 @@ template <int THREADS, class A>
 __device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long long at, A dssim, A l1) {
     if (!p.sums) return;
     store_block_sum<THREADS>(double(dssim), p.sums, at);
-    if (p.l1_scale != A(0)) {
+    if (p.has_l1) {
         __syncthreads();
         store_block_sum<THREADS>(double(l1), p.sums, p.sums_stride + at);
     }

@@ -40,10 +40,9 @@ template <class A, int R>
 struct Block3d {
     static constexpr int threads = 256;
     static constexpr bool staged = R <= 5;
-    static constexpr int cols = staged && sizeof(A) == 4 ? 2 : 1;  // adjacent columns in x that a thread owns
-    static constexpr int tx = 32, ty = threads / tx * cols;        // outputs of a block
-    static constexpr int y_outputs = staged ? 4 : 1;               // adjacent results along y that a thread computes
-    static constexpr int sx = tx + 2 * R, sy = ty + 2 * R;         // inputs of a block
+    static constexpr int cols = staged && sizeof(A) == 4 ? 2 : 1;        // adjacent columns in x that a thread owns
+    static constexpr int tx = 32, ty = threads / tx * cols;              // outputs of a block
+    static constexpr int sx = tx + 2 * R, sy = ty + 2 * R;               // inputs of a block
     static constexpr int min_blocks = staged && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
 };
 
@@ -80,14 +79,15 @@ struct SsimParams {
     View map;             // SSIM, for the positions that padding keeps (out)
     View grad_out;        // of type A, as `upstream` says
     View grad_x, grad_y;  // (out)
-    // Partial maps, of type A and contiguous, [filtered_maps(G), planes, D, H, W] (out of the forward, in of the
-    // backward): a view of the first, and the distance to the next.
+    // Partial maps, of type A (out of the forward, in of the backward). The first two of a position stand side by side,
+    // [planes, D, H, maps.h, 2], and behind all of them the others, [planes, D, H, maps.h, 1 or 2]; maps.h is W rounded up
+    // to an even number. The strides count positions, of which there are maps_stride.
     View maps;
     long long maps_stride;
     View mask;                // data NULL: none
     View coarse_x, coarse_y;  // gradients of the pooled images, of type A; data NULL: none
-    // For each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2 (out), and, sums_stride further, if there is an
-    // l1_scale, its sum of |x - y|.
+    // For each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2 (out), and, sums_stride further, if has_l1, its sum
+    // of |x - y|.
     double* sums;
     long long sums_stride;
     Partition partition;  // ssim2d
@@ -95,7 +95,6 @@ struct SsimParams {
     // image. NULL: nothing is to be divided.
     const double* mask_sums;
     long long groups, planes_per_group;
-    long long planes;
     long long blocks;  // of this launch: planes * chunks * tiles_y * tiles_x
     int channels, depth, height, width;
     int crop;   // map positions closer than this to a border do not count: the radius for padding valid
@@ -105,15 +104,16 @@ struct SsimParams {
     int dtype;         // of x, y, grad_x, grad_y, for kernels that serve several
     int mask_is_bool;  // bytes; otherwise of type A
     int is_normalized;
-    int is_loss;                   // the map is that of the loss
-    int packed_maps;               // (ssim3d) two adjacent partials of a row are aligned to be written as one
-    int packed_map, packed_grads;  // four adjacent elements of a row are aligned to be read and written as one
-    A scale;                       // multiplies the gradients of SSIM
-    A l1_scale;                    // and those of |x - y|; 0: there is no such part
-    A coarse_scale;                // and those of the pooled images
-    A ssim_weight, l1_weight;      // of the map of a loss
-    A c1x2, c2x2;                  // 2 C1, 2 C2
-    A taps[kMaxRadius + 1];        // of the window from its centre outwards
+    int is_loss;  // the map is that of the loss
+    int has_l1;   // sums of |x - y| are wanted
+    // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
+    int packed_map, packed_grads;
+    A scale;                   // multiplies the gradients of SSIM
+    A l1_scale;                // and those of |x - y|; 0: there is no such part
+    A coarse_scale;            // and those of the pooled images
+    A ssim_weight, l1_weight;  // of the map of a loss
+    A c1x2, c2x2;              // 2 C1, 2 C2
+    A taps[kMaxRadius + 1];    // of the window from its centre outwards
 };
 
 // The values of the groups, from the sums of their blocks.
@@ -164,6 +164,8 @@ struct CombineParams {
 struct ScaleParams {
     View scale, grad;
     long long rows;  // planes * D * H
+    // Elements that stand side by side from an aligned address on, and have one scale; 0: the rows are gone through.
+    long long flat;
     int channels, depth, height, width;
     int scale_is_f64;
     double factor;

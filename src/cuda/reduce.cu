@@ -74,20 +74,40 @@ __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     }
 }
 
-// grad *= factor * scale, row by row; a product of 1 leaves memory untouched.
+// grad *= factor * scale; a product of 1 leaves memory untouched.
 template <class T>
 __device__ __forceinline__ void scale(const ScaleParams& p) {
     using A = arithmetic_t<T>;
+    const auto product_of = [&](long long n, long long c) {
+        const long long at = n * p.scale.n + c * p.scale.c;
+        return A(p.factor * (p.scale_is_f64 ? static_cast<const double*>(p.scale.data)[at]
+                                            : double(static_cast<const float*>(p.scale.data)[at])));
+    };
+    if (p.flat) {
+        const A product = product_of(0, 0);
+        if (product == A(1)) return;
+        constexpr int N = 16 / sizeof(T);
+        T* const grad = static_cast<T*>(p.grad.data);
+        const long long first = (long long)blockIdx.x * kThreadsReduce + threadIdx.x, packs = p.flat / N;
+        for (long long i = first; i < packs; i += (long long)gridDim.x * kThreadsReduce) {
+            T in[N];
+            A out[N];
+            Packed<T, N>::load(grad + i * N, in);
+#pragma unroll
+            for (int k = 0; k < N; ++k) out[k] = product * to_arithmetic(in[k]);
+            Packed<T, N>::store(grad + i * N, out);
+        }
+        if (const long long i = packs * N + first; i < p.flat)
+            from_arithmetic(product * to_arithmetic(grad[i]), grad[i]);
+        return;
+    }
     for (long long row = blockIdx.x; row < p.rows; row += gridDim.x) {
         long long rest = row;
         const long long h = rest % p.height;
         rest /= p.height;
         const long long d = rest % p.depth, plane = rest / p.depth;
         const long long n = plane / p.channels, c = plane - n * p.channels;
-        const long long at = n * p.scale.n + c * p.scale.c;
-        const double scale = p.scale_is_f64 ? static_cast<const double*>(p.scale.data)[at]
-                                            : double(static_cast<const float*>(p.scale.data)[at]);
-        const A product = A(p.factor * scale);
+        const A product = product_of(n, c);
         if (product == A(1)) continue;
         const long long row_at = n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h;
         for (int i = threadIdx.x; i < p.width; i += kThreadsReduce) {

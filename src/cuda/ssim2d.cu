@@ -194,7 +194,7 @@ struct Strip {
 
     // Rows row, row + 1, ... of the images --> moments of the rows R above.
     __device__ __forceinline__ void moments_down(int row) {
-        if (p.l1_scale != A(0)) sum_l1(row);
+        if (p.has_l1) sum_l1(row);
 #pragma unroll
         for (int k = 0; k < S::rows; ++k) {
             const A xk = to_arithmetic(x[k]), yk = to_arithmetic(y[k]);
@@ -234,20 +234,12 @@ struct Strip {
 #pragma unroll
         for (int k = 0; k < S::rows; ++k) {
             Column<A, M> in = shared.partials.at(k, thread);
-            if (is_weighted) weight_partials(row + k, in);
+            if (is_weighted && row_counted(row + k))
+                weight_partials(p, tile, 0, row + k, x0 - S::margin + thread_again() % S::columns, in.v);
 #pragma unroll
             for (int q = 0; q < M; ++q) in.v[q] = fir[kFirst + q].step(in.v[q], p.taps);
             shared.filtered.at(k, thread) = in;
         }
-    }
-    __device__ __forceinline__ void weight_partials(int row, Column<A, M>& partials) const {
-        if (!row_counted(row)) return;
-        const int column = x0 - S::margin + thread_again() % S::columns;
-        A u = p.mask.data ? mask_at(row, column) : A(1);
-        if (p.upstream == kUpstreamMap) u *= cursor<A>(p.grad_out, row, column, p.crop).load(0, 0);
-        // 0 / 0, where K is 0 and an image is black, must not reach the neighbours of what does not count.
-#pragma unroll
-        for (int q = 0; q < M; ++q) partials.v[q] = u == A(0) ? A(0) : u * partials.v[q];
     }
 
     // Statistics of a row of the map, at 4 columns.
@@ -266,10 +258,7 @@ struct Strip {
         for (int c = 0; c < 4; ++c) {
             Moments<A> at = {moments[c][0], moments[c][1], moments[c][2], moments[c][3]};
             A u = A(1);
-            if constexpr (N) {
-                u = moments[c][Q - 1] > A(0) ? reciprocal(moments[c][Q - 1]) : A(0);
-                at = {u * at.mu_s, u * at.mu_d, u * at.sq_s, u * at.sq_d};
-            }
+            if constexpr (N) u = normalize(at, moments[c][Q - 1]);
             if constexpr (G != 0) {
                 Partials<A> partial;
                 Column<A, M> maps;

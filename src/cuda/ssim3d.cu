@@ -7,7 +7,7 @@
 // a thread owns COLS columns that are adjacent in x. Each slice:
 //
 //     load (TX + 2R) x (TY + 2R) --shared--> taps along y, TX + 2R columns --shared--> taps along x --> taps along z
-//           next slice: prefetched into registers                                                     (transposed FIR)
+//           the next slice is under way                                                               (transposed FIR)
 //
 //     <R><---- TX ---->
 //     +-+--------------+-+ <R>     staged: read and kept in shared memory as s, d (backward: the partial maps)
@@ -17,7 +17,7 @@
 //     +-+--------------+-+ <R>
 //
 // Elements beside the volume are never written to the stage, which is zero there; slices before and behind the volume are
-// not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers a thread and 23 KB (forward) or 32 KB of
+// not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers a thread and 19 KB (forward) or 43 KB of
 // shared memory, for two blocks a multiprocessor. Wide windows (R > 5) have no stage: their taps along y read global memory
 // through the L1 cache. Equation numbers: docs/derivation.md.
 //
@@ -28,59 +28,94 @@
 
 namespace fusedssim {
 
-// A slice of a tile on its way through the filters along y and x. N values of each element are staged; `expand` makes the Q
-// filtered ones of them.
-template <class A, int R, int Q, int N>
+// Q quantities of COUNT positions in shared memory: pairs of them, and the last of an odd number, in an array each. Threads
+// that access neighbouring positions, one or two each, meet no bank conflicts.
+template <class A, int Q, int COUNT>
+struct alignas(16) Planes {
+    static_assert(COUNT % 2 == 0, "every array is aligned for two positions at once");
+    Column<A, 2> pairs[Q / 2][COUNT];
+    A last[Q % 2 ? COUNT : 2];
+
+    // N adjacent positions, from a multiple of N on.
+    template <int N>
+    __device__ __forceinline__ void get(int at, A (&out)[N][Q]) const {
+#pragma unroll
+        for (int k = 0; k < Q / 2; ++k) {
+            A values[2 * N];
+            Packed<A, 2 * N>::load(&pairs[k][at], values);
+#pragma unroll
+            for (int i = 0; i < 2 * N; ++i) out[i / 2][2 * k + i % 2] = values[i];
+        }
+        if constexpr (Q % 2 != 0) {
+            A values[N];
+            Packed<A, N>::load(&last[at], values);
+#pragma unroll
+            for (int i = 0; i < N; ++i) out[i][Q - 1] = values[i];
+        }
+    }
+    __device__ __forceinline__ void put(int at, const A (&in)[Q]) {
+#pragma unroll
+        for (int k = 0; k < Q / 2; ++k) pairs[k][at] = {in[2 * k], in[2 * k + 1]};
+        if constexpr (Q % 2 != 0) last[at] = in[Q - 1];
+    }
+    __device__ __forceinline__ void clear() {
+        for (int i = threadIdx.x; i < Q / 2 * COUNT; i += blockDim.x) pairs[0][i] = {};
+        if constexpr (Q % 2 != 0)
+            for (int i = threadIdx.x; i < COUNT; i += blockDim.x) last[i] = A(0);
+    }
+};
+
+// A slice of a tile on its way through the filters along y and x. `expand` makes the Q quantities that are filtered of what
+// a source delivers of an element.
+template <class A, int R, int Q>
 struct SliceFilter {
     using B = Block3d<A, R>;
-    // Filtered columns stand by their residue modulo COLS, with a pitch that lets neighbouring threads write, and read,
-    // different banks.
-    static constexpr int kGroups = B::sx / B::cols + B::sx % B::cols;
-    static constexpr int kPitch = B::cols == 1 ? kGroups : kGroups + (12 - kGroups % 8) % 8;
-    Column<A, N> stage[B::staged ? B::sy * B::sx : 1];
-    Column<A, Q> along_y[B::ty][B::cols * kPitch];
+    Planes<A, Q, B::ty * B::sx> along_y;
 
-    // in(row, column): the N values of an element of the tile, counted from its first halo element.
-    template <class In, class Expand>
+    // in(row, column, values): an element of the tile, counted from its first halo element.
+    template <int N, class In, class Expand>
     __device__ __forceinline__ void filter_y(const A* taps, In in, Expand expand) {
-        constexpr int Y = B::y_outputs;
+        // Adjacent results along y that a thread computes: of more quantities fewer, for want of registers.
+        constexpr int Y = !B::staged ? 1 : Q == 3 && B::cols == 2 ? 8 : 4;
         for (int e = threadIdx.x; e < B::sx * (B::ty / Y); e += B::threads) {
             const int column = e % B::sx, row = e / B::sx * Y;
-            Column<A, Q> out[Y];
+            A out[Y][Q];
 #pragma unroll
             for (int k = 0; k < Y + 2 * R; ++k) {
-                A all[Q];
-                expand(in(row + k, column).v, all);
+                A read[1][N], all[Q];
+                in(row + k, column, read);
+                expand(read[0], all);
 #pragma unroll
                 for (int y = 0; y < Y; ++y) {
                     const int tap = k - y;
                     if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
                     for (int q = 0; q < Q; ++q)
-                        out[y].v[q] = tap ? taps[iabs(tap - R)] * all[q] + out[y].v[q] : taps[R] * all[q];
+                        out[y][q] = tap ? taps[iabs(tap - R)] * all[q] + out[y][q] : taps[R] * all[q];
                 }
             }
 #pragma unroll
-            for (int y = 0; y < Y; ++y) {
-                out[y].fill();
-                along_y[row + y][column % B::cols * kPitch + column / B::cols] = out[y];
-            }
+            for (int y = 0; y < Y; ++y) along_y.put((row + y) * B::sx + column, out[y]);
         }
     }
     // The quantities, filtered along y and x, at this thread's columns.
     __device__ __forceinline__ void filter_x(const A* taps, A (&out)[B::cols][Q]) const {
-        const int group = threadIdx.x % (B::tx / B::cols), row = threadIdx.x / (B::tx / B::cols);
+        constexpr int C = B::cols;
+        const int first = threadIdx.x / (B::tx / C) * B::sx + threadIdx.x % (B::tx / C) * C;
 #pragma unroll
-        for (int e = 0; e < B::cols + 2 * R; ++e) {
-            const Column<A, Q> in = along_y[row][e % B::cols * kPitch + group + e / B::cols];
+        for (int e = 0; e < C + 2 * R; e += C) {
+            A in[C][Q];
+            along_y.get(first + e, in);
 #pragma unroll
-            for (int c = 0; c < B::cols; ++c) {
-                const int tap = e - c;
-                if (tap < 0 || tap > 2 * R) continue;
+            for (int i = 0; i < C; ++i)
 #pragma unroll
-                for (int q = 0; q < Q; ++q)
-                    out[c][q] = tap ? taps[iabs(tap - R)] * in.v[q] + out[c][q] : taps[R] * in.v[q];
-            }
+                for (int c = 0; c < C; ++c) {
+                    const int tap = e + i - c;
+                    if (tap < 0 || tap > 2 * R) continue;
+#pragma unroll
+                    for (int q = 0; q < Q; ++q)
+                        out[c][q] = tap ? taps[iabs(tap - R)] * in[i][q] + out[c][q] : taps[R] * in[i][q];
+                }
         }
     }
 };
@@ -96,95 +131,118 @@ struct Place {
           z_end(imin(z_begin + p.chunk, p.depth)) {}
 };
 
-// The elements that a thread stages: every 256th of the slice.
-template <class A, int R>
+// What a thread stages of a slice of a tile: every 256th of its COLUMNS x sy parts, which are WIDTH adjacent elements each.
+// The first of a row begins MARGIN elements before the tile.
+template <class A, int R, int COLUMNS, int WIDTH, int MARGIN>
 struct Slots {
     using B = Block3d<A, R>;
-    static constexpr int kCount = B::staged ? (B::sy * B::sx + B::threads - 1) / B::threads : 1;
-    unsigned valid;  // a bit for each: whether it lies in what is read; from kOwned on, also among the outputs
-    static constexpr int kOwned = 8;
-    unsigned offset[kCount];  // from the slice's first element, in bytes; launchers see to it that it fits
+    static constexpr int kAll = B::sy * COLUMNS;
+    static constexpr int kCount = B::staged ? (kAll + B::threads - 1) / B::threads : 1;
+    unsigned valid;  // a bit for each: whether it lies in the slice
+    // From the slice's first element, in elements times `size`. Launchers see to it that it fits.
+    unsigned offset[kCount];
 
-    // Elements closer than `low` to a border are zeros.
-    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const View& v, int size, int low)
+    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const View& v, int width, int size)
         : valid(0) {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
-            const int e = threadIdx.x + i * B::threads, row = e / B::sx, column = e % B::sx;
-            const int y = tile.tile_y * B::ty - R + row, x = tile.tile_x * B::tx - R + column;
-            const bool in_slice = row < B::sy && y >= low && y < p.height - low && x >= low && x < p.width - low;
+            const int y = row(tile, index(i)), x = column(tile, index(i));
+            const bool in_slice = index(i) < kAll && y >= 0 && y < p.height && x >= 0 && x < width;
             valid |= unsigned(in_slice) << i;
             offset[i] = unsigned(y * v.h + x * v.w) * unsigned(size);
         }
     }
     __device__ __forceinline__ bool is_valid(int i) const { return valid >> i & 1; }
     __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * B::threads; }
-    // Where an element lies in its plane: computed again where it is needed, which is rare.
-    __device__ __forceinline__ static int row(const Tile& tile, int i) {
-        return tile.tile_y * B::ty - R + (thread_again() + i * B::threads) / B::sx;
-    }
-    __device__ __forceinline__ static int column(const Tile& tile, int i) {
-        return tile.tile_x * B::tx - R + (thread_again() + i * B::threads) % B::sx;
+    // Where an element lies in its plane.
+    __device__ __forceinline__ static int row(const Tile& tile, int e) { return tile.tile_y * B::ty - R + e / COLUMNS; }
+    __device__ __forceinline__ static int column(const Tile& tile, int e) {
+        return tile.tile_x * B::tx - MARGIN + e % COLUMNS * WIDTH;
     }
 };
 
 // Walks a tile along z. A source delivers the slices:
 //
-//     low                  elements, and slices, closer than this to a border of the volume are zeros
-//     prefetch(z)          loads of what this thread stages
-//     put(z, stage)        and its storing, prepared
-//     sum_l1(z, stage)     what else is wanted of the stage
-//     read(z, row, column) an element, prepared, for what has no stage
+//     N                            the values of an element
+//     Stage                        its shared memory for a slice, with clear()
+//     low()                        slices closer than this to an end of the volume are zeros
+//     kOverlaps, kEarly            whether slices overlap (see below); whether, if not, one is requested before the filter
+//                                  along y of the one before, or after it
+//     seek(z)                      tells where to begin
+//     request(z, stage)            begins to load a slice,
+//     deliver(z, stage)            and ends it: after the next barrier all threads see it in the stage
+//     read(z, stage, row, column, values)     an element of it
+//     sum_l1(z, stage)             what else is wanted of the stage
 //
-// use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other; request() is called
+// use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other; prepare() is called
 // well before each use, to load what that needs.
-template <class A, int R, int Q, class Source, class Expand, class Request, class Use>
+//
+// If the source says kOverlaps and shared memory allows it, a slice is filtered along y between the same two barriers as the
+// one before along x and z, while the next one is under way. Otherwise there is a barrier more.
+template <class A, int R, int Q, class Source, class Expand, class Prepare, class Use>
 __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Source& source, Expand expand,
-                                            Request request, Use use) {
+                                            Prepare prepare, Use use) {
     using B = Block3d<A, R>;
-    __shared__ SliceFilter<A, R, Q, Source::N> slice;
-    const Place<A, R> at(p, tile, threadIdx.x);
+    struct Shared {
+        typename Source::Stage stage;
+        SliceFilter<A, R, Q> slice;
+    };
+    constexpr bool kOverlaps = Source::kOverlaps && 2 * sizeof(Shared) <= kStaticShared;
+    __shared__ Shared shared[kOverlaps ? 2 : 1];
+    const auto at = [&](int z) -> Shared& { return shared[kOverlaps ? z & 1 : 0]; };
+    const Place<A, R> place(p, tile, threadIdx.x);
     TransposedFir<A, R> fir[B::cols][Q];
-    // The next slice is requested before the filter along y, or, where that leaves no registers for it, after.
-    constexpr bool kEarly = Q < 4 || Source::N < 3;
 
     // What lies beside the volume is never written.
-    if constexpr (B::staged) {
-        for (int i = threadIdx.x; i < B::sy * B::sx; i += B::threads) slice.stage[i].clear();
-        __syncthreads();
-    }
-    const int low = source.low();
+    for (Shared& each : shared) each.stage.clear();
+    __syncthreads();
     // Slices before the volume are zeros and leave the running sums zero: begin at its first.
-    int z = imax(at.z_begin - R, low);
-    if (B::staged && z < p.depth - low) source.prefetch(z);
-    for (; z < at.z_end + R; ++z) {
+    const int end = place.z_end + R, last = imin(end, p.depth - source.low());
+    int z = imax(place.z_begin - R, source.low());
+    const auto filter_y = [&](int slice) {
+        source.sum_l1(slice, at(slice).stage);
+        at(slice).slice.template filter_y<Source::N>(
+            p.taps,
+            [&](int row, int column, A(&values)[1][Source::N]) {
+                source.read(slice, at(slice).stage, row, column, values);
+            },
+            expand);
+    };
+    source.seek(z);
+    if (z < last) source.request(z, at(z).stage);
+    if (kOverlaps && z < last) {
+        source.deliver(z, at(z).stage);
+        __syncthreads();
+        if (z + 1 < last) source.request(z + 1, at(z + 1).stage);
+        filter_y(z);
+    }
+    for (; z < end; ++z) {
         A filtered[B::cols][Q] = {};
-        if (z < p.depth - low) {
-            const bool has_next = z + 1 < imin(at.z_end + R, p.depth - low);
-            if constexpr (B::staged) {
-                source.put(z, slice.stage);
+        if (z < last) {
+            if constexpr (kOverlaps) {
+                if (z + 1 < last) source.deliver(z + 1, at(z + 1).stage);
                 __syncthreads();
-                source.sum_l1(z, slice.stage);
-                if (kEarly && has_next) source.prefetch(z + 1);
-                slice.filter_y(p.taps, [&](int row, int column) { return slice.stage[row * B::sx + column]; }, expand);
+                if (z + 2 < last) source.request(z + 2, at(z).stage);
+                if (z - R >= place.z_begin) prepare();
+                if (z + 1 < last) filter_y(z + 1);
             } else {
-                slice.filter_y(p.taps, [&](int row, int column) { return source.read(z, row, column); }, expand);
+                source.deliver(z, at(z).stage);
+                __syncthreads();
+                if (Source::kEarly && z + 1 < last) source.request(z + 1, at(z + 1).stage);
+                filter_y(z);
+                __syncthreads();
+                if (!Source::kEarly && z + 1 < last) source.request(z + 1, at(z + 1).stage);
+                if (z - R >= place.z_begin) prepare();
             }
-            __syncthreads();
-            if (B::staged && !kEarly && has_next) source.prefetch(z + 1);
-            if (z - R >= at.z_begin) request();
-            slice.filter_x(p.taps, filtered);
-        } else if (z - R >= at.z_begin) {
-            request();
+            at(z).slice.filter_x(p.taps, filtered);
+        } else if (z - R >= place.z_begin) {
+            prepare();
         }
 #pragma unroll
         for (int c = 0; c < B::cols; ++c)
 #pragma unroll
             for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].step(filtered[c][q], p.taps);
-        if (z - R >= at.z_begin) use(z - R, filtered);
-        // The barrier after the next put separates these reads of along_y from its writes; without a stage nothing else
-        // does.
-        if constexpr (!B::staged) __syncthreads();
+        if (z - R >= place.z_begin) use(z - R, filtered);
     }
 }
 
@@ -192,9 +250,13 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
 template <class T, int R, bool NORMALIZED>
 struct ImageSource {
     using A = arithmetic_t<T>;
+    using B = Block3d<A, R>;
     using E = Elements<T>;
-    using S = Slots<A, R>;
+    using S = Slots<A, R, B::sx, 1, R>;
     static constexpr int N = NORMALIZED ? 3 : 2;
+    // A mask leaves no registers for a slice under way during the filter along y.
+    static constexpr bool kOverlaps = false, kEarly = !NORMALIZED;
+    using Stage = Planes<A, N, B::staged ? S::kAll : 2>;
     const SsimParams<A>& p;
     const Tile& tile;
     const S slots;  // of both images: their rows and columns have the same strides
@@ -202,9 +264,11 @@ struct ImageSource {
     A l1_sum;
 
     __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(p, tile, p.x, E::size(p.dtype), 0), l1_sum(0) {}
+        : p(params), tile(at), slots(p, tile, p.x, p.width, E::size(p.dtype)), l1_sum(0) {}
     __device__ __forceinline__ static int low() { return 0; }
-    __device__ __forceinline__ void prefetch(int z) {
+    __device__ __forceinline__ static void seek(int) {}
+    __device__ __forceinline__ void request(int z, Stage&) {
+        if constexpr (!B::staged) return;
         const Cursor<T> x_at(p.x, p.dtype, tile, z, 0, 0), y_at(p.y, p.dtype, tile, z, 0, 0);
 #pragma unroll
         for (int i = 0; i < S::kCount; ++i)
@@ -213,116 +277,153 @@ struct ImageSource {
                 y[i] = E::load(static_cast<const char*>(y_at.at) + slots.offset[i], p.dtype);
             }
     }
-    __device__ __forceinline__ void put(int z, Column<A, N>* stage) {
+    __device__ __forceinline__ void deliver(int z, Stage& stage) const {
+        if constexpr (!B::staged) return;
 #pragma unroll
-        for (int i = 0; i < S::kCount; ++i)
-            if (slots.is_valid(i))
-                stage[S::index(i)] =
-                    prepare(to_arithmetic(x[i]), to_arithmetic(y[i]), z, S::row(tile, i), S::column(tile, i));
+        for (int i = 0; i < S::kCount; ++i) {
+            if (!slots.is_valid(i)) continue;
+            const int e = NORMALIZED ? thread_again() + i * B::threads : 0;
+            A values[N];
+            combine(to_arithmetic(x[i]), to_arithmetic(y[i]), z, S::row(tile, e), S::column(tile, e), values);
+            stage.put(S::index(i), values);
+        }
     }
     // |x - y| at this thread's columns, from the stage, which is zero beside the volume.
-    __device__ __forceinline__ void sum_l1(int z, const Column<A, N>* stage) {
-        using B = Block3d<A, R>;
-        if (p.l1_scale == A(0) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
+    __device__ __forceinline__ void sum_l1(int z, const Stage& stage) {
+        if (!B::staged || !p.has_l1 || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * B::ty, column = place.column - tile.tile_x * B::tx;
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            const A difference = absolute(stage[(row + R) * B::sx + column + c + R].v[1]);
+            const A difference = absolute(stage.pairs[0][(row + R) * B::sx + column + c + R].v[1]);
             const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
             l1_sum += is_weighted
                           ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c) * difference
                           : difference;
         }
     }
-    __device__ __forceinline__ Column<A, N> prepare(A xv, A yv, int z, int row, int column) const {
-        Column<A, N> out;
-        out.v[0] = xv + yv;
-        out.v[1] = xv - yv;
-        if constexpr (NORMALIZED) out.v[2] = load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column);
-        out.fill();
-        return out;
+    __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[N]) const {
+        out[0] = xv + yv;
+        out[1] = xv - yv;
+        if constexpr (NORMALIZED) out[2] = load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column);
     }
     // `row` and `column` are counted from the tile's first halo element.
-    __device__ __forceinline__ Column<A, N> read(int z, int row, int column) const {
-        using B = Block3d<A, R>;
+    __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][N]) const {
+        if constexpr (B::staged) return stage.get(row * B::sx + column, out);
         const int y_at = tile.tile_y * B::ty - R + row, x_at = tile.tile_x * B::tx - R + column;
-        Column<A, N> out;
-        out.clear();
-        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return out;
+#pragma unroll
+        for (int i = 0; i < N; ++i) out[0][i] = A(0);
+        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return;
         const A xv = to_arithmetic(Cursor<T>(p.x, p.dtype, tile, z, y_at, x_at).load(0, 0));
         const A yv = to_arithmetic(Cursor<T>(p.y, p.dtype, tile, z, y_at, x_at).load(0, 0));
-        return prepare(xv, yv, z, y_at, x_at);
+        combine(xv, yv, z, y_at, x_at, out[0]);
     }
 };
 
-// The partial maps, times the upstream map and the mask. Padding valid: positions near the border have no map element, and
-// nothing was saved there.
+// Where the partials of a tile's plane stand in memory: the first two of a position side by side, the rest, one or two,
+// behind those of all positions.
+template <class A, int Q>
+struct PartialMaps {
+    using First = Column<A, 2>;
+    using Second = Column<A, Q - 2>;
+    const View& v;
+    const long long positions;  // of all planes
+    long long at;
+
+    __device__ __forceinline__ PartialMaps(const SsimParams<A>& p, const Tile& tile, int z, int y, int x)
+        : v(p.maps), positions(p.maps_stride), at(tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x) {}
+    __device__ __forceinline__ void next_slice() { at += v.d; }
+    __device__ __forceinline__ First* first() const { return static_cast<First*>(v.data) + at; }
+    __device__ __forceinline__ Second* second() const {
+        return reinterpret_cast<Second*>(static_cast<First*>(v.data) + positions) + at;
+    }
+    // The partials of N positions, from a multiple of N on; rows begin at even ones.
+    template <int N>
+    __device__ __forceinline__ void store(const A (&partials)[Q][N]) const {
+        A pairs[2 * N], rest[(Q - 2) * N];
+#pragma unroll
+        for (int i = 0; i < N; ++i)
+#pragma unroll
+            for (int q = 0; q < Q; ++q) (q < 2 ? pairs[2 * i + q] : rest[(Q - 2) * i + q - 2]) = partials[q][i];
+        Packed<A, 2 * N>::store(first(), pairs);
+        Packed<A, (Q - 2) * N>::store(second(), rest);
+    }
+};
+
+// The partial maps, times the upstream map and the mask. They are zero where there is no map element.
 template <class A, int R, int Q>
 struct PartialSource {
-    using S = Slots<A, R>;
+    using B = Block3d<A, R>;
+    using Maps = PartialMaps<A, Q>;
     static constexpr int N = Q;
+    static constexpr bool kOverlaps = B::staged && kHasAsyncCopies, kEarly = false;
+    static constexpr int kMargin = R + R % 2;  // columns before the tile: whole pairs
+    static constexpr int kPairs = (B::tx + kMargin + R + 1) / 2;
+    using S = Slots<A, R, kPairs, 2, kMargin>;
+    using Stage = Planes<A, Q, B::staged ? 2 * S::kAll : 2>;
     const SsimParams<A>& p;
     const Tile& tile;
     const S slots;
-    A maps[S::kCount][Q];
+    // The slice that will be requested next.
+    const typename Maps::First* first;
+    const typename Maps::Second* second;
 
     __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(p, tile, p.maps, sizeof(A), p.crop) {}
+        : p(params), tile(at), slots(p, tile, p.maps, int(p.maps.h), 1) {}
+    __device__ __forceinline__ void seek(int z) {
+        const Maps maps(p, tile, z, 0, 0);
+        first = maps.first();
+        second = maps.second();
+    }
     __device__ __forceinline__ int low() const { return p.crop; }
-    __device__ __forceinline__ const A* slice(int z, int q) const {
-        return static_cast<const A*>(Cursor<A>(p.maps, 0, tile, z, 0, 0).at) + q * p.maps_stride;
+    __device__ __forceinline__ void request(int, Stage& stage) {
+        if constexpr (!B::staged) return;
+#pragma unroll
+        for (int i = 0; i < S::kCount; ++i)
+            if (slots.is_valid(i)) {
+                void* const rest = Q == 3 ? static_cast<void*>(stage.last + 2 * S::index(i))
+                                          : static_cast<void*>(stage.pairs[Q / 2 - 1] + 2 * S::index(i));
+                copy_async<2 * sizeof(typename Maps::First)>(stage.pairs[0] + 2 * S::index(i), first + slots.offset[i]);
+                copy_async<2 * sizeof(typename Maps::Second)>(rest, second + slots.offset[i]);
+            }
+        first += p.maps.d;
+        second += p.maps.d;
     }
-    __device__ __forceinline__ void prefetch(int z) {
-#pragma unroll
-        for (int q = 0; q < Q; ++q) {
-            const char* const at = reinterpret_cast<const char*>(slice(z, q));
-#pragma unroll
-            for (int i = 0; i < S::kCount; ++i)
-                if (slots.is_valid(i)) maps[i][q] = *reinterpret_cast<const A*>(at + slots.offset[i]);
-        }
+    __device__ __forceinline__ void deliver(int z, Stage& stage) const {
+        if constexpr (!B::staged) return;
+        wait_for_copies();
+        if (is_weighted()) weight(z, stage);
     }
-    __device__ __forceinline__ void put(int z, Column<A, N>* stage) const {
-#pragma unroll
-        for (int i = 0; i < S::kCount; ++i) {
-            if (!slots.is_valid(i)) continue;
-            Column<A, N> out;
-#pragma unroll
-            for (int q = 0; q < Q; ++q) out.v[q] = maps[i][q];
-            out.fill();
-            stage[S::index(i)] = out;
-        }
-        if (p.upstream == kUpstreamMap || p.mask.data) weight_stage(z, stage);
+    __device__ __forceinline__ bool is_weighted() const { return p.upstream == kUpstreamMap || p.mask.data; }
+    __device__ __forceinline__ bool is_counted(int row, int column) const {
+        return row >= p.crop && row < p.height - p.crop && column >= p.crop && column < p.width - p.crop;
     }
-    // What this thread has put, weighted.
-    __device__ __forceinline__ void weight_stage(int z, Column<A, N>* stage) const {
-        using B = Block3d<A, R>;
+    // What this thread has copied.
+    __device__ __forceinline__ void weight(int z, Stage& stage) const {
 #pragma unroll 1
-        for (int e = thread_again(); e < B::sy * B::sx; e += B::threads) {
-            const int row = tile.tile_y * B::ty - R + e / B::sx, column = tile.tile_x * B::tx - R + e % B::sx;
-            if (row >= p.crop && row < p.height - p.crop && column >= p.crop && column < p.width - p.crop)
-                weight(z, row, column, stage[e]);
+        for (int e = thread_again(); e < S::kAll; e += B::threads) {
+#pragma unroll 1
+            for (int c = 0; c < 2; ++c) {
+                const int row = S::row(tile, e), column = S::column(tile, e) + c;
+                if (!is_counted(row, column)) continue;
+                A partials[1][Q];
+                stage.get(2 * e + c, partials);
+                weight_partials(p, tile, z, row, column, partials[0]);
+                stage.put(2 * e + c, partials[0]);
+            }
         }
     }
-    __device__ __forceinline__ static void sum_l1(int, const Column<A, N>*) {}
-    __device__ __forceinline__ void weight(int z, int row, int column, Column<A, N>& partials) const {
-        A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(1);
-        if (p.upstream == kUpstreamMap)
-            u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop, row - p.crop, column - p.crop).load(0, 0);
-        // 0 / 0, where K is 0 and an image is black, must not reach the neighbours of what does not count.
-#pragma unroll
-        for (int q = 0; q < Q; ++q) partials.v[q] = u == A(0) ? A(0) : u * partials.v[q];
-    }
-    __device__ __forceinline__ Column<A, N> read(int z, int row, int column) const {
-        using B = Block3d<A, R>;
+    __device__ __forceinline__ static void sum_l1(int, const Stage&) {}
+    __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][Q]) const {
+        if constexpr (B::staged) return stage.get(row * 2 * kPairs + column + (kMargin - R), out);
         const int y_at = tile.tile_y * B::ty - R + row, x_at = tile.tile_x * B::tx - R + column;
-        Column<A, N> out;
-        out.clear();
-        if (y_at < p.crop || y_at >= p.height - p.crop || x_at < p.crop || x_at >= p.width - p.crop) return out;
 #pragma unroll
-        for (int q = 0; q < Q; ++q) out.v[q] = slice(z, q)[y_at * p.maps.h + x_at];
-        if (p.upstream == kUpstreamMap || p.mask.data) weight(z, y_at, x_at, out);
-        return out;
+        for (int q = 0; q < Q; ++q) out[0][q] = A(0);
+        if (!is_counted(y_at, x_at)) return;
+        const Maps maps(p, tile, z, y_at, x_at);
+#pragma unroll
+        for (int q = 0; q < Q; ++q) out[0][q] = q < 2 ? maps.first()->v[q] : maps.second()->v[q - 2];
+        if (is_weighted()) weight_partials(p, tile, z, y_at, x_at, out[0]);
     }
 };
 
@@ -337,7 +438,8 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
     const Place<A, R> at(p, tile, threadIdx.x);
     const Stability<A> stability = {p.c1x2, p.c2x2};
     ImageSource<T, R, N> source(p, tile);
-    A* maps = static_cast<A*>(Cursor<A>(p.maps, 0, tile, at.z_begin, at.row, at.column).at);
+    PartialMaps<A, imax(M, 3)> maps(p, tile, at.z_begin, at.row, at.column);
+    const bool has_maps = at.row < p.height && at.column < p.maps.h;
     A dssim_sum = A(0);
     // A bit for each column whether the map has elements there.
     unsigned counted = 0;
@@ -348,7 +450,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
                    << c;
     constexpr unsigned kAll = (1u << B::cols) - 1;
 
-    const auto expand = [](const A(&in)[column_size(N ? 3 : 2)], A(&out)[Q]) {
+    const auto expand = [](const A(&in)[N ? 3 : 2], A(&out)[Q]) {
         const A s = N ? in[N ? 2 : 0] * in[0] : in[0], d = N ? in[N ? 2 : 0] * in[1] : in[1];
         out[0] = s;
         out[1] = d;
@@ -356,7 +458,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
         out[3] = d * in[1];
         if constexpr (N) out[4] = in[2];
     };
-    const bool is_rare = p.mask.data || p.map.data || (!B::staged && p.l1_scale != A(0));
+    const bool is_rare = p.mask.data || p.map.data || (!B::staged && p.has_l1);
     // The mask, the map, and |x - y| where nothing is staged. `now`: the columns that have an element of the map.
     const auto use_rarely = [&](int z, unsigned now, const A(&here)[B::cols]) {
         const Place<A, R> place(p, tile, thread_again());
@@ -366,7 +468,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
             if (place.row >= p.height || column >= p.width) continue;
             const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, column) : A(1);
             A difference = A(0);
-            if (p.l1_scale != A(0))
+            if (p.has_l1)
                 difference = absolute(to_arithmetic(Cursor<T>(p.x, p.dtype, tile, z, place.row, column).load(0, 0)) -
                                       to_arithmetic(Cursor<T>(p.y, p.dtype, tile, z, place.row, column).load(0, 0)));
             if (!B::staged) source.l1_sum += weight * difference;
@@ -385,10 +487,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
         for (int c = 0; c < B::cols; ++c) {
             Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
             A u = A(1);
-            if constexpr (N) {
-                u = filtered[c][Q - 1] > A(0) ? reciprocal(filtered[c][Q - 1]) : A(0);
-                m = {u * m.mu_s, u * m.mu_d, u * m.sq_s, u * m.sq_d};
-            }
+            if constexpr (N) u = normalize(m, filtered[c][Q - 1]);
             if constexpr (G != 0) {
                 Partials<A> partial;
                 A values[M];
@@ -401,17 +500,14 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
             }
         }
         if constexpr (G != 0) {
-            if (now == kAll && p.packed_maps) {
-#pragma unroll
-                for (int q = 0; q < M; ++q) Pair<A, B::cols>::store(maps + q * p.maps_stride, partials[q]);
-            } else {
+            // Zeros where there is no map element, up to the end of a row: what reads them needs no borders.
+            if (now != kAll)
 #pragma unroll
                 for (int c = 0; c < B::cols; ++c)
-                    if (now >> c & 1)
 #pragma unroll
-                        for (int q = 0; q < M; ++q) maps[q * p.maps_stride + c] = partials[q][c];
-            }
-            maps += p.maps.d;
+                    for (int q = 0; q < M; ++q) partials[q][c] = now >> c & 1 ? partials[q][c] : A(0);
+            if (has_maps) maps.store(partials);
+            maps.next_slice();
         }
         if (is_rare) {
             use_rarely(z, now, here);
@@ -441,48 +537,68 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 #pragma unroll
     for (int c = 0; c < B::cols; ++c) inside |= unsigned(at.row < p.height && at.column + c < p.width) << c;
 
-    const auto expand = [](const A(&in)[column_size(Q)], A(&out)[Q]) {
+    const auto expand = [](const A(&in)[Q], A(&out)[Q]) {
 #pragma unroll
         for (int q = 0; q < Q; ++q) out[q] = in[q];
     };
     typename Elements<T>::Raw xs[B::cols], ys[B::cols];
-    const auto request = [&] {
+    const bool packed = p.packed_grads && inside == (1u << B::cols) - 1;
+    const auto prepare = [&] {
+        if (packed) {
+            Packed<T, B::cols>::load(x.at, xs);
+            Packed<T, B::cols>::load(y.at, ys);
+        } else {
 #pragma unroll
-        for (int c = 0; c < B::cols; ++c) {
-            xs[c] = x.load(0, c, inside >> c & 1);
-            ys[c] = y.load(0, c, inside >> c & 1);
+            for (int c = 0; c < B::cols; ++c) {
+                xs[c] = x.load(0, c, inside >> c & 1);
+                ys[c] = y.load(0, c, inside >> c & 1);
+            }
         }
     };
     const bool is_rare = p.mask.data || p.upstream == kUpstreamMap || p.coarse_x.data;
+    const auto store = [&](const Cursor<T>& to, const A(&values)[B::cols]) {
+        if (packed) {
+            Packed<T, B::cols>::store(to.at, values);
+        } else {
+#pragma unroll
+            for (int c = 0; c < B::cols; ++c)
+                if (inside >> c & 1) to.store(0, c, values[c]);
+        }
+    };
     const auto use = [&](int z, const A(&filtered)[B::cols][Q]) {
+        A grad_x[B::cols], grad_y[B::cols];
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            if (!(inside >> c & 1)) continue;
-            const A xv = to_arithmetic(xs[c]), yv = to_arithmetic(ys[c]);
-            A grad_x, grad_y;
-            unpack_gradient<G>(filtered[c], xv, yv, grad_x, grad_y);
-            grad_x *= scale;
-            if (G == 2) grad_y *= scale;
-            if (l1_scale != A(0) && !is_rare) {
-                const A l1 = with_sign(l1_scale, xv - yv);
-                grad_x += l1;
-                if (G == 2) grad_y -= l1;
-            } else if (is_rare) {
-                const Place<A, R> place(p, tile, thread_again());
-                add_to_gradient<G>(p, tile, z, place.row, place.column + c, with_sign(l1_scale, xv - yv), grad_x,
-                                   grad_y);
-            }
-            // Maps that were saved for both gradients also serve a backward that wants one of them.
-            if (G == 1 || p.grad_x.data) to_x.store(0, c, grad_x);
-            if (G == 2 && p.grad_y.data) to_y.store(0, c, grad_y);
+            unpack_gradient<G>(filtered[c], to_arithmetic(xs[c]), to_arithmetic(ys[c]), grad_x[c], grad_y[c]);
+            grad_x[c] *= scale;
+            if (G == 2) grad_y[c] *= scale;
         }
+        if (l1_scale != A(0) && !is_rare) {
+#pragma unroll
+            for (int c = 0; c < B::cols; ++c) {
+                const A l1 = with_sign(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c]));
+                grad_x[c] += l1;
+                if (G == 2) grad_y[c] -= l1;
+            }
+        } else if (is_rare) {
+            const Place<A, R> place(p, tile, thread_again());
+#pragma unroll
+            for (int c = 0; c < B::cols; ++c)
+                if (place.row < p.height && place.column + c < p.width)
+                    add_to_gradient<G>(p, tile, z, place.row, place.column + c,
+                                       with_sign(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])), grad_x[c],
+                                       grad_y[c]);
+        }
+        // Maps that were saved for both gradients also serve a backward that wants one of them.
+        if (G == 1 || p.grad_x.data) store(to_x, grad_x);
+        if (G == 2 && p.grad_y.data) store(to_y, grad_y);
         x.next_slice();
         y.next_slice();
         to_x.next_slice();
-        to_y.next_slice();
+        if (G == 2) to_y.next_slice();
     };
     PartialSource<A, R, Q> source(p, tile);
-    walk_slices<A, R, Q>(p, tile, source, expand, request, use);
+    walk_slices<A, R, Q>(p, tile, source, expand, prepare, use);
 }
 
 #define FUSEDSSIM_DEFINE_KERNEL(NAME, CALL, TYPE, RADIUS)                                         \

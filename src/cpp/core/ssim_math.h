@@ -63,6 +63,14 @@ struct Moments {
     A mu_s, mu_d, sq_s, sq_d;
 };
 
+// Makes the moments of a window of this mass of sums over it, and returns the reciprocal mass, 0 for an empty window (eq. 9).
+template <class A>
+FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass) {
+    const A u = mass > A(0) ? reciprocal(mass) : A(0);
+    m = {u * m.mu_s, u * m.mu_d, u * m.sq_s, u * m.sq_d};
+    return u;
+}
+
 // The derivatives of SSIM by the filtered quantities at one position: by mu_s and mu_d (at fixed sq) a quarter of them, by
 // var_s and var_d a half. That spares constants everywhere; kGradientFactor puts them back.
 template <class A>

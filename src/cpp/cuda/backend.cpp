@@ -36,11 +36,9 @@ bool is_narrow(const Problem& p) {
     if (p.radius > kRadiusBuckets[0]) return false;
     if (p.is_normalized && p.dtype == FUSEDSSIM_FLOAT64) return false;  // the one kernel that there is for it
     if (!p.is_3d) return true;
-    const auto extent = [&](const View& v) {
-        return double(std::abs(v.h)) * p.height + double(std::abs(v.w)) * p.width;
-    };
-    return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent(p.x) < 0xffffffff &&
-           8 * double(p.height) * p.width < 0xffffffff;
+    const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
+    return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
+           double(p.height) * double(partial_maps_pitch(p)) < 0xffffffff;
 }
 
 // Calls f with a value of the arithmetic's type, the radius bucket and the number of gradients, as constants.
@@ -165,9 +163,7 @@ Workspace plan_workspace(const Problem& p) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
-    if (p.is_3d && p.grads() && !p.saved)
-        w.maps =
-            take(filtered_maps(grads) * p.planes() * p.volume() * std::int64_t(dtype_size(arithmetic_dtype(p.dtype))));
+    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, grads)));
     return w;
 }
 
@@ -184,11 +180,11 @@ void launch(const Driver& driver, const fusedssim_exec& exec, CUfunction kernel,
           "cuLaunchKernel");
 }
 
-// Whether four adjacent elements of a row, from a column that is a multiple of four, are aligned to be accessed as one.
-bool is_packed(const View& v, std::size_t size) {
-    const std::size_t alignment = std::min<std::size_t>(4 * size, 16);
-    return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % 4 == 0 &&
-           v.c % 4 == 0 && v.d % 4 == 0 && v.h % 4 == 0;
+// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as one.
+bool is_packed(const View& v, std::size_t size, int count) {
+    const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
+    return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % count == 0 &&
+           v.c % count == 0 && v.d % count == 0 && v.h % count == 0;
 }
 
 template <class A>
@@ -205,7 +201,6 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.coarse_y = p.coarse_y;
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;
-    k.planes = p.planes();
     k.blocks = blocks.total;
     k.sums_stride = blocks.sums;
     k.partition = blocks.partition;
@@ -223,10 +218,13 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.mask_is_bool = p.mask_is_bool;
     k.is_normalized = p.is_normalized;
     k.is_loss = p.reduction.is_loss;
-    k.packed_map = p.crop % 4 == 0 && is_packed(p.map, sizeof(A));
-    const std::size_t size = dtype_size(p.dtype);
-    k.packed_grads = is_packed(p.x, size) && is_packed(p.y, size) && is_packed(p.grad_x, size) &&
-                     (!p.grad_y.data || is_packed(p.grad_y, size));
+    k.has_l1 = p.reduction.l1_weight != 0;
+    k.packed_map = p.crop % 4 == 0 && is_packed(p.map, sizeof(A), 4);
+    const auto is_packed_or_absent = [&](const View& v) {
+        return !v.data || is_packed(v, dtype_size(p.dtype), p.is_3d ? 2 : 4);
+    };
+    k.packed_grads = is_packed_or_absent(p.x) && is_packed_or_absent(p.y) && is_packed_or_absent(p.grad_x) &&
+                     is_packed_or_absent(p.grad_y);
     k.scale = A(p.ssim_factor() * kGradientFactor);
     k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
     k.coarse_scale = A(p.grad_scale / p.pooled_elements());
@@ -277,6 +275,15 @@ MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_s
     k.parts_sums = parts_sums;
     k.mask_sums = mask_sums;
     return k;
+}
+
+// Whether the elements of a gradient, which do not overlap, leave no gaps.
+bool is_dense(const ScaleProblem& p) {
+    const View& v = p.grad;
+    if (v.n < 0 || v.c < 0 || v.d < 0 || v.h < 0 || v.w < 0) return false;
+    const double last = double(p.images - 1) * v.n + double(p.channels - 1) * v.c + double(p.depth - 1) * v.d +
+                        double(p.height - 1) * v.h + double(p.width - 1) * v.w;
+    return last + 1 == double(p.images * p.channels) * double(p.depth * p.height * p.width);
 }
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
@@ -334,10 +341,9 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             const Family family = p.is_normalized ? Family::ssim3d_forward_normalized : Family::ssim3d_forward;
             const CUfunction forward = has_forward ? kernel(family, p.is_normalized) : nullptr;
             const CUfunction backward = has_backward ? kernel(Family::ssim3d_backward, false) : nullptr;
-            const std::int64_t row = p.width, slice = row * p.height;
-            k.maps = {p.saved ? p.saved : memory + workspace.maps, p.channels * p.volume(), p.volume(), slice, row, 1};
-            k.maps_stride = p.planes() * p.volume();
-            k.packed_maps = p.width % 2 == 0;
+            const std::int64_t row = partial_maps_pitch(p), slice = row * p.height, volume = slice * p.depth;
+            k.maps = {p.saved ? p.saved : memory + workspace.maps, p.channels * volume, volume, slice, row, 1};
+            k.maps_stride = p.planes() * volume;
             launch_mask_sums();
             if (has_forward) launch(driver, exec, forward, blocks.total, B::threads, k);
             if (has_backward) launch(driver, exec, backward, blocks.total, B::threads, k);
@@ -374,9 +380,13 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     k.width = int(p.width);
     k.scale_is_f64 = p.scale_dtype == FUSEDSSIM_FLOAT64;
     k.factor = p.factor;
+    const std::int64_t elements = k.rows * k.width;
+    const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0;
+    if (has_one_scale && is_dense(p) && reinterpret_cast<std::uintptr_t>(p.grad.data) % 16 == 0) k.flat = elements;
     const CUfunction kernel = find_kernel(driver, exec.device_id, Family::scale, element_of(p.dtype));
     // Few blocks that take many rows: where nothing is to be done, little is launched.
-    launch(driver, exec, kernel, std::min<std::int64_t>(k.rows, 16 * kMultiprocessors), kThreadsReduce, k);
+    const std::int64_t wanted = k.flat ? ceil_div(elements, 4 * kThreadsReduce) : k.rows;
+    launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
 }
 
 void pool(const PoolProblem& p, const fusedssim_exec& exec) {

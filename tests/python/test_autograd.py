@@ -194,6 +194,28 @@ def test_upstream_gradient_may_be_expanded(device, shape, reduction):
     assert relative_error(x.grad, expected) <= GRADIENT[torch.float32]
 
 
+LAYOUTS = {
+    "contiguous": lambda image: image.contiguous(),
+    "channels last": lambda image: image.contiguous(
+        memory_format=torch.channels_last if image.dim() == 4 else torch.channels_last_3d
+    ),
+    "transposed": lambda image: image.mT.contiguous().mT,
+}
+
+
+# Odd numbers of elements: what is multiplied in packs of several has a rest.
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=readable)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 11, 13), (1, 3, 61, 67), (1, 1, 7, 9, 11)], ids=readable)
+def test_every_element_follows_the_upstream_gradient(device, shape, dtype, layout):
+    x, y = (LAYOUTS[layout](image.to(dtype)) for image in pair(shape, device=device))
+    x.requires_grad_()
+    value = ssim_of(shape)(x, y, reduction="sum")  # gradients near 1: no float16 is subnormal, and doubling is exact
+    (one,) = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=True)
+    (two,) = torch.autograd.grad(value, x, torch.full_like(value, -2.0))
+    assert torch.equal(two, -2 * one)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16], ids=readable)
 def test_upstream_gradient_may_come_from_another_dtype(device, dtype):
     x, y = pair((2, 3, 16, 19), device=device)

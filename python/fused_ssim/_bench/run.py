@@ -82,7 +82,8 @@ def run(
         if group and group[0].name == OURS:
             progress("Python overhead")
             report["overhead"] = timing.overhead(device, plan)
-            report["growth"] = [runner.growth(same, mode) for same in plan.growth for mode in plan.modes]
+            series = [runner.growth(same, mode) for same in plan.growth for mode in plan.modes]
+            report["growth"] = [entry for entry in series if entry is not None]
     if device.type == "cpu":
         for library in usable:
             runner.cpu_memory(library)
@@ -158,16 +159,20 @@ class _Runner:
             inputs = None  # type: ignore[assignment]
             self._free()
 
-    def growth(self, shapes: list[Shape], mode: str) -> Result:
-        """Time per element of this package at 1, 2, 4 and 8 times the size."""
+    def growth(self, shapes: list[Shape], mode: str) -> Result | None:
+        """Time per element of this package at 1, 2, 4 and 8 times the size; None if one does not fit into memory."""
         costs = []
         for shape in shapes:
             self.progress(f"growth: {readable(shape)}, {mode}")
             call = ours(mode, spatial_dims(shape))
-            inputs = timing.Inputs(shape, "float32", mode, self.device)
-            costs.append(timing.measure(call, inputs, self.device, self.plan).median * 1e9 / elements(shape))
-            del inputs
-            self._free()
+            try:
+                inputs = timing.Inputs(shape, "float32", mode, self.device)
+                costs.append(timing.measure(call, inputs, self.device, self.plan).median * 1e9 / elements(shape))
+            except torch.OutOfMemoryError:
+                return None
+            finally:
+                inputs = None  # type: ignore[assignment]
+                self._free()
         return {
             "mode": mode,
             "shapes": [list(shape) for shape in shapes],

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from processes import Processes
@@ -63,3 +64,22 @@ def restore_threads() -> object:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def colour() -> tuple[np.ndarray, np.ndarray]:
+    """A smooth picture and a noisy version of it, (40, 56, 3) uint8."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[:40, :56]
+    clean = 127 + 90 * np.sin(np.stack([x / 5, y / 7, (x + y) / 9], axis=-1))
+    noisy = clean + random.normal(0, 12, clean.shape)
+    return clean.astype(np.uint8), np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def volumes() -> tuple[np.ndarray, np.ndarray]:
+    """A volume and a noisy version of it, (18, 20, 22) int16, partly negative."""
+    random = np.random.default_rng(2)
+    z, y, x = np.mgrid[:18, :20, :22]
+    clean = 900 * np.sin(x / 4) * np.cos(y / 5) * np.sin(z / 6)
+    return clean.astype(np.int16), (clean + random.normal(0, 60, clean.shape)).astype(np.int16)

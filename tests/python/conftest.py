@@ -4,13 +4,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
 from processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
 
 NO_CUDA = "torch.cuda.is_available() is False"
 
@@ -69,6 +70,8 @@ def restore_threads() -> object:
 @pytest.fixture(scope="session")
 def colour() -> tuple[np.ndarray, np.ndarray]:
     """A smooth picture and a noisy version of it, (40, 56, 3) uint8."""
+    import numpy as np
+
     random = np.random.default_rng(1)
     y, x = np.mgrid[:40, :56]
     clean = 127 + 90 * np.sin(np.stack([x / 5, y / 7, (x + y) / 9], axis=-1))
@@ -79,6 +82,8 @@ def colour() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def volumes() -> tuple[np.ndarray, np.ndarray]:
     """A volume and a noisy version of it, (18, 20, 22) int16, partly negative."""
+    import numpy as np
+
     random = np.random.default_rng(2)
     z, y, x = np.mgrid[:18, :20, :22]
     clean = 900 * np.sin(x / 4) * np.cos(y / 5) * np.sin(z / 6)

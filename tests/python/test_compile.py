@@ -272,6 +272,8 @@ def test_exported_program_gives_the_value_for_other_shapes(device, strict):
         agree([loaded(*inputs)], [Model()(*inputs)])
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # what shapes are compared for is checked once
 def test_traced_function_gives_the_value_for_other_images(device):
     x, y, _ = images((1, 2, 20, 22), device)
     with torch.no_grad():
@@ -281,6 +283,7 @@ def test_traced_function_gives_the_value_for_other_images(device):
     agree([traced(other_x, other_y)], [fused_ssim.fused_ssim(other_x, other_y)])
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_scripted_function_calls_the_operator(device):
     @torch.jit.script
     def scripted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -310,13 +310,10 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
     return _Window(win.shape[-1], 1.0, taps, win.reshape(win.shape[0], -1) if taps is None else None)
 
 
+@_ops.constant_when_compiled
 def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
     """The Gaussian as pytorch-msssim rounds it to float32: a gradient of MS-SSIM shows the difference of 1e-8."""
     return _rounded_gaussian(size, sigma)
-
-
-# What torch.compiler.assume_constant_result does, without loading the compiler.
-_gaussian._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ tensors), ``_transforms`` (``torch.func``) or ``_composite`` (forward mode, seco
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Private names of torch, each with what to do without it.
 _transforms_active: Any = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
@@ -179,6 +182,22 @@ def is_watched() -> bool:
     )
 
 
+def constant_when_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Has the compiler call the function and keep its result, as ``torch.compiler.assume_constant_result`` does.
+
+    That one would load the compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+# The compiler of torch 2.4 cannot look into the function of torch. What it finds holds for the compiled code: that is
+# made anew under other transformations.
+@constant_when_compiled
+def _is_transformed() -> bool:
+    return bool(_transforms_active())
+
+
 def _is_opaque(image: object) -> bool:
     return isinstance(image, Tensor) and _native.is_opaque(image)
 
@@ -189,7 +208,7 @@ def _watched_ssim(
     img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
     if _has_tangent(img1) or _has_tangent(img2):
         return _composite.ssim(img1, img2, mask, settings)
-    if _transforms_active():
+    if _is_transformed():
         if _is_compiling():  # the compiler sees through torch.func, but not with an autograd.Function inside
             return _composite.ssim(img1, img2, mask, settings)
         return _transforms.ssim(img1, img2, mask, settings, train)
@@ -201,10 +220,10 @@ def _watched_value_and_grad(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
     both: Sequence[Tensor]
-    if _has_tangent(img1) or _has_tangent(img2) or (_transforms_active() and _is_compiling()):
+    if _has_tangent(img1) or _has_tangent(img2) or (_is_transformed() and _is_compiling()):
         value = _composite.ssim(img1, img2, mask, settings)
         both = _composite.gradients(torch.ones_like(value), img1, img2, mask, settings)
-    elif _transforms_active():
+    elif _is_transformed():
         value = _transforms.ssim(img1, img2, mask, settings, train=True)
         both = _transforms.gradients(torch.ones_like(value), img1, img2, mask, settings, grads)
     else:
@@ -229,7 +248,7 @@ def _checked(
 
 def _has_tangent(image: Tensor) -> bool:
     # Outside a dual level no tensor has a tangent; the level is a private name, so its absence means "look".
-    if _is_compiling() or getattr(forward_ad, "_current_level", 0) < 0 or _transforms_active():
+    if _is_compiling() or getattr(forward_ad, "_current_level", 0) < 0 or _is_transformed():
         return False
     unpack: Callable[[Tensor], tuple[Tensor, Tensor | None]] = forward_ad.unpack_dual
     return unpack(image)[1] is not None

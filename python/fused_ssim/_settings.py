@@ -64,7 +64,7 @@ def settings(
     names: tuple[str, str] = ("img1", "img2"),
 ) -> Settings:
     """The settings of a call, from the cache if there was one like it."""
-    make = _settings.__wrapped__ if is_compiling() else _settings  # the compiler does not look into a cache
+    make = _settings if is_compiling() else _kept_settings  # the compiler does not look into a cache
     try:
         return make(
             padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim, taps, weights, names
@@ -96,7 +96,6 @@ class _NotPlainError(Exception):
     """An argument cannot be a key of the cache, for instance a tensor, which may change its value."""
 
 
-@lru_cache(maxsize=256, typed=True)
 def _settings(
     padding: str,
     window_size: int,
@@ -138,6 +137,9 @@ def _settings(
         weights=None if weights is None else tuple(map(float, weights)),
         names=names,
     )
+
+
+_kept_settings = lru_cache(maxsize=256, typed=True)(_settings)
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:

@@ -11,6 +11,8 @@ from processes import Processes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+
 NO_CUDA = "torch.cuda.is_available() is False"
 
 DEVICES = [
@@ -63,3 +65,26 @@ def restore_threads() -> object:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def colour() -> tuple[np.ndarray, np.ndarray]:
+    """A smooth picture and a noisy version of it, (40, 56, 3) uint8."""
+    import numpy as np
+
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[:40, :56]
+    clean = 127 + 90 * np.sin(np.stack([x / 5, y / 7, (x + y) / 9], axis=-1))
+    noisy = clean + random.normal(0, 12, clean.shape)
+    return clean.astype(np.uint8), np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def volumes() -> tuple[np.ndarray, np.ndarray]:
+    """A volume and a noisy version of it, (18, 20, 22) int16, partly negative."""
+    import numpy as np
+
+    random = np.random.default_rng(2)
+    z, y, x = np.mgrid[:18, :20, :22]
+    clean = 900 * np.sin(x / 4) * np.cos(y / 5) * np.sin(z / 6)
+    return clean.astype(np.int16), (clean + random.normal(0, 60, clean.shape)).astype(np.int16)

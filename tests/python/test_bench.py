@@ -32,6 +32,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("bench")
     pytest.importorskip("pytorch_msssim")
     arguments = ["--quick", "--device", "cpu", "--library", "pytorch-msssim", "--commit", "0123456789abcdef"]
+    arguments += ["--limit", "1000", "--budget", "1000"]  # everything is measured, however busy the machine is
     result = bench(*arguments, "--json", folder / "result.json", "--plots", folder / "plots")
     assert result.exit_code == 0, result.output
     return folder, result
@@ -124,6 +125,18 @@ def test_earlier_run_is_shown_without_measuring(quick):
     result = bench("--from", quick[0] / "result.json")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].endswith("commit 0123456789abcdef")
+
+
+def test_without_time_other_packages_are_left_out_with_the_reason(tmp_path):
+    pytest.importorskip("pytorch_msssim")
+    arguments = ["--quick", "--device", "cpu", "--library", "pytorch-msssim", "--shape", "1x1x32x32", "--budget", "0"]
+    result = bench(*arguments, "--json", tmp_path / "result.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    for kind in ("results", "memory"):
+        others = [entry for entry in found[kind] if entry["library"] == "pytorch-msssim"]
+        assert others
+        assert {entry["reason"] for entry in others} == {"the run had used its 0 s"}
 
 
 def test_unknown_package_is_refused():

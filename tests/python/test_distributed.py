@@ -204,7 +204,12 @@ def test_bad_input_is_an_error_in_every_process(two_processes):
 
 def dtensors(device: str) -> None:
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    try:
+        from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+    except ImportError:  # torch 2.4
+        from torch.distributed._tensor import DTensor, Replicate, Shard, distribute_tensor
+        from torch.distributed.tensor import parallel  # noqa: F401 - loads the module that has no DTensor yet
 
     from fused_ssim.distributed import sharded_photometric_loss, sharded_ssim
 

@@ -43,15 +43,16 @@ def cpu_peaks(library: str, shapes: list[Shape]) -> list[dict[str, Any]]:
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS, env=environment)
     except subprocess.TimeoutExpired:
-        return _failed(shapes, f"took more than {CHILD_SECONDS} s")
+        return not_measured(shapes, f"took more than {CHILD_SECONDS} s")
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines()
-        return _failed(shapes, lines[-1] if lines else f"exit code {child.returncode}")
+        return not_measured(shapes, lines[-1] if lines else f"exit code {child.returncode}")
     entries: list[dict[str, Any]] = json.loads(child.stdout.splitlines()[-1])
     return entries
 
 
-def _failed(shapes: list[Shape], reason: str) -> list[dict[str, Any]]:
+def not_measured(shapes: list[Shape], reason: str) -> list[dict[str, Any]]:
+    """The entries of :func:`cpu_peaks` where there is nothing but a reason."""
     return [{"shape": list(shape), "mode": mode, "bytes": None, "reason": reason} for shape in shapes for mode in MODES]
 
 

@@ -183,9 +183,11 @@ class _Runner:
     def cpu_memory(self, library: Library) -> None:
         """Peak memory on the CPU, in another process."""
         if self._over_budget(library):
-            return
-        self.progress(f"{library.name}: memory")
-        for entry in memory.cpu_peaks(library.name, self.plan.memory_shapes):
+            entries = memory.not_measured(self.plan.memory_shapes, self._budget_is_used())
+        else:
+            self.progress(f"{library.name}: memory")
+            entries = memory.cpu_peaks(library.name, self.plan.memory_shapes)
+        for entry in entries:
             shape = tuple(entry["shape"])
             if entry["bytes"] is not None:
                 self._add_memory(library, shape, "float32", entry["mode"], entry["bytes"])
@@ -220,7 +222,7 @@ class _Runner:
         if library.name == OURS:
             return ""
         if self._over_budget(library):
-            return f"the run had used its {self.plan.budget:.0f} s"
+            return self._budget_is_used()
 
         def smaller(entries: list[Result]) -> list[Result]:
             return [
@@ -249,6 +251,9 @@ class _Runner:
 
     def _over_budget(self, library: Library) -> bool:
         return library.name != OURS and time.perf_counter() - self.begin > self.plan.budget
+
+    def _budget_is_used(self) -> str:
+        return f"the run had used its {self.plan.budget:.0f} s"
 
     def _free(self) -> None:
         gc.collect()

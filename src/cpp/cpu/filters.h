@@ -207,4 +207,63 @@ __attribute__((noinline)) void filter_across_rows(const A* const* rows, const A*
     }
 }
 
+// Rows of the images, and of the gradients by x and y: of the 2r + 2 slices around two slices of partials.
+template <class A>
+struct GradientRows {
+    const A *x[kMaxTaps + 1], *y[kMaxTaps + 1];
+    A* to[2][kMaxTaps + 1];
+};
+
+// The filter along the walk, transposed: adds what n elements of the filtered partials of two slices, planar, give to the
+// gradients around them. The last two slices of these had nothing: their memory is not read. n is at least a vector; the
+// first one computed overlaps the one before it in the row, for whose elements it adds zeros.
+template <int R, int G, class A>
+__attribute__((noinline)) void add_partials(const A* partials, const A* partials_after, const GradientRows<A>& rows,
+                                            const A* taps, int radius, int n) {
+    using S = Simd<A>;
+    using Vec = typename S::Vec;
+    constexpr int kMaps = filtered_maps(G);
+    const Taps<R, A> tap(taps, radius);
+    const int r = R ? R : radius;
+    const auto add_vector = [&](std::int64_t i, Vec weight, bool is_weighted) __attribute__((always_inline)) {
+        Vec first[kMaps], after[kMaps];
+        for (int q = 0; q < kMaps; ++q) {
+            first[q] = S::load(partials + planar<A>(q, i));
+            after[q] = S::load(partials_after + planar<A>(q, i));
+            if (is_weighted) first[q] *= weight;
+            if (is_weighted) after[q] *= weight;
+        }
+        const auto add_to_row = [&](int k) __attribute__((always_inline)) {
+            Vec maps[kMaps], by_x, by_y;
+            for (int q = 0; q < kMaps; ++q) {
+                if (k > 2 * r)
+                    maps[q] = tap.at[r] * after[q];
+                else if (k == 0)
+                    maps[q] = tap.at[r] * first[q];
+                else
+                    maps[q] = tap.at[k < r ? r - k : k - r] * first[q] + tap.at[k - 1 < r ? r - k + 1 : k - 1 - r] * after[q];
+            }
+            unpack_gradient<G>(maps, S::load(rows.x[k] + i), S::load(rows.y[k] + i), by_x, by_y);
+            A* const to_x = rows.to[0][k] + i;
+            S::store(to_x, k < 2 * r ? S::load(to_x) + by_x : by_x);
+            if constexpr (G == 2) {
+                A* const to_y = rows.to[1][k] + i;
+                S::store(to_y, k < 2 * r ? S::load(to_y) + by_y : by_y);
+            }
+        };
+        FUSEDSSIM_UNROLL
+        for (int k = 0; k <= r; ++k) {
+            add_to_row(k);
+            add_to_row(2 * r + 1 - k);
+        }
+    };
+    const int rest = n % S::lanes;
+    if (rest) {
+        A weight[S::lanes];
+        for (int i = 0; i < S::lanes; ++i) weight[i] = i < S::lanes - rest ? A(0) : A(1);
+        add_vector(n - S::lanes, S::load(weight), true);
+    }
+    for (std::int64_t i = 0; i < n - rest; i += S::lanes) add_vector(i, Vec{}, false);
+}
+
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

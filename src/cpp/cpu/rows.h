@@ -110,26 +110,6 @@ __attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<
     }
 }
 
-// One row of the gradients, from planar filtered partials and the images.
-template <int G, class T, class To, class A>
-void gradient_row(const A* __restrict filtered, const T* __restrict x, std::int64_t x_step, const T* __restrict y,
-                  std::int64_t y_step, A factor, int n, To* __restrict grad_x, std::int64_t grad_x_step,
-                  To* __restrict grad_y, std::int64_t grad_y_step) {
-    auto put = [&](int i, T at_x, T at_y, To& to_x, To* to_y) {
-        A maps[4];
-        for (int q = 0; q < filtered_maps(G); ++q) maps[q] = filtered[planar<A>(q, i)];
-        A a, b = A(0);
-        unpack_gradient<G>(maps, A(to_float(at_x)), A(to_float(at_y)), a, b);
-        from_float(factor * a, to_x);
-        if (G == 2) from_float(factor * b, *to_y);
-    };
-    if (x_step == 1 && y_step == 1 && grad_x_step == 1 && (G == 1 || grad_y_step == 1))
-        for (int i = 0; i < n; ++i) put(i, x[i], y[i], grad_x[i], grad_y + i);
-    else
-        for (int i = 0; i < n; ++i)
-            put(i, x[i * x_step], y[i * y_step], grad_x[i * grad_x_step], grad_y + i * grad_y_step);
-}
-
 // The parts of the gradient by x besides that of SSIM, added up in the type of the arithmetic and rounded once.
 template <class T, class A>
 void l1_gradient_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, A factor,

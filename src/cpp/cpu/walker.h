@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A task walks a tile of one plane along the first spatial axis, and keeps no more than a window of partials:
+// A task walks a tile of one plane along the first spatial axis, two slices at a time, and keeps no more than some rows:
 //
 //     slices l - r to l + r of x and y
 //          |
@@ -8,14 +8,18 @@
 //                                                                                         |
 //                                              sums, map <-- DSSIM <----------------------+
 //                                                                                         |
-//     gradient of slice l - r <-- taps along the walk <-- ring of 2r + 1 slices <-- (along y) <-- along x <-- partials
+//     gradient of slices l - r to l + r <-- added, each with its tap <-- (along y) <-- along x <-- partials
 //
 //     extent of a tile, along x and along y: the gradient's own [0, n), the statistics' [-r, n + r), the input's
 //     [-2r, n + 2r); without a gradient the statistics have n and the input has 2r more.
 //
+// The filter along the walk that ends in the gradient is transposed: the gradient is linear in the filtered partials, and
+// what it multiplies them by, s and d, is known beforehand. So each slice of partials is added to the 2r + 1 slices of the
+// gradient that it belongs to, and no window of partials has to be kept.
+//
 // Work goes row by row, so that what one stage writes is in the first-level cache when the next one reads it. Images of the
 // type of the arithmetic, with a step of 1 along x, are read where they are, once for each tap of the walk: from a cache,
-// but for the first time. Others are first converted, into a ring of slices of their own.
+// but for the first time; and such gradients add up where they are. Others are converted from and to rings of slices.
 #pragma once
 
 #include "cpu/rows.h"
@@ -34,12 +38,17 @@ struct Range {
     FUSEDSSIM_MATH bool has(int i) const { return i >= first && i < last; }
 };
 
-// Whether images are read where they are: every tile then has at least a vector of columns.
+// Whether images are read, and gradients added up, where they are: every tile then has at least a vector of columns.
+struct Direct {
+    bool in, out;
+};
 template <class T>
-bool reads_directly(const Problem& p, const Tiling& t) {
+Direct direct(const Problem& p, const Tiling& t) {
     using A = arithmetic_t<T>;
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
-    return sizeof(T) == sizeof(A) && p.x.w == 1 && p.y.w == 1 && !p.is_normalized && last_columns >= Simd<A>::lanes;
+    const bool may_be = sizeof(T) == sizeof(A) && last_columns >= Simd<A>::lanes;
+    return {may_be && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
+            may_be && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
 }
 
 // Sizes of a tile's stages and their places in the scratch memory. `outer` is the input, `middle` the statistics and the
@@ -49,23 +58,24 @@ struct Scratch {
     int taps, maps, moments_count;  // 2r + 1; filtered_maps; 5 of normalised masks, otherwise 4
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
-    std::int64_t inner_row, inner_slice;  // elements of an interleaved row and slice of the partials
-    std::int64_t image_row, image_line,
-        image_slice;   // and of the converted images: of one, of all of a row, of a slice
-    A* zero;           // planar [5]: nothing but zeros
-    A* across;         // planar [5] of two slices: filtered along the walk (and y)
-    A* moments;        // planar [5]
-    A* partials;       // planar [4]
-    A* filtered;       // planar [4]
-    A* dssim;          // planar [1]
-    A* weights;        // planar [1]
-    A* along_walk;     // [2][taps] planar [5], volumes only: rings of rows of two slices
-    A* partials_x;     // [2][taps][inner_row], volumes only: rings of rows
-    A* partials_ring;  // [taps + 1][inner_rows][inner_row]
-    A* images;         // [taps + 1][outer_rows][x, y (, mask)][image_row], where converted
+    std::int64_t inner_row;                           // elements of an interleaved row of the partials
+    std::int64_t sums_row, sums_slice;                // of the gradients that are not added up where they are
+    std::int64_t image_row, image_line, image_slice;  // of the converted images: of one, of all of a row, of a slice
+    A* zero;                                          // planar [5]: nothing but zeros
+    A* across;                                        // planar [5] of two slices: filtered along the walk (and y)
+    A* moments;                                       // planar [5]
+    A* partials;                                      // planar [4]
+    A* filtered;                                      // planar [4] of two slices: partials, filtered within the slice
+    A* dssim;                                         // planar [1]
+    A* weights;                                       // planar [1]
+    A* spare;                                         // planar [2]
+    A* along_walk;  // [2][taps] planar [5], volumes only: rings of rows of two slices
+    A* partials_x;  // [2][taps][inner_row], volumes only: rings of rows
+    A* sums;        // [taps + 1][inner_rows][grad_x (, grad_y)][inner_columns], where gradients are converted
+    A* images;      // [taps + 1][outer_rows][x, y (, mask)][image_row], where converted
     std::size_t bytes;
 
-    Scratch(const Problem& p, const Tiling& t, bool is_direct, void* memory) {
+    Scratch(const Problem& p, const Tiling& t, Direct direct, void* memory) {
         using S = Simd<A>;
         const int r = p.radius, grads = p.grads(), halo_y = p.is_3d ? r : 0;
         taps = 2 * r + 1;
@@ -78,7 +88,8 @@ struct Scratch {
         middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
         outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
         inner_row = std::int64_t(maps) * inner_columns;
-        inner_slice = inner_rows * inner_row;
+        sums_row = std::int64_t(grads) * inner_columns;
+        sums_slice = inner_rows * sums_row;
         image_row = outer_columns + S::lanes;
         image_line = (p.is_normalized ? 3 : 2) * image_row;
         image_slice = outer_rows * image_line;
@@ -93,13 +104,14 @@ struct Scratch {
         across = take(2 * 5 * kRowPitch);
         moments = take(5 * kRowPitch);
         partials = take(4 * kRowPitch);
-        filtered = take(4 * kRowPitch);
+        filtered = take(2 * 4 * kRowPitch);
         dssim = take(kRowPitch);
         weights = take(kRowPitch);
+        spare = take(2 * kRowPitch);
         along_walk = take(p.is_3d ? 2 * taps * planar<A>(moments_count, 0) : 0);
         partials_x = take(p.is_3d ? 2 * taps * inner_row : 0);
-        partials_ring = take((taps + 1) * inner_slice);
-        images = take(is_direct ? 0 : (taps + 1) * image_slice);
+        sums = take(direct.out ? 0 : (taps + 1) * sums_slice);
+        images = take(direct.in ? 0 : (taps + 1) * image_slice);
     }
 };
 
@@ -127,10 +139,11 @@ class Walker {
 
 public:
     Walker(const Work& work, const Task& task, void* memory)
-        : p(work.problem), t(work.tiling), is_direct(M == 4 && reads_directly<T>(p, t)), s(p, t, is_direct, memory),
+        : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory),
           x(p, p.x, task.plane), y(p, p.y, task.plane), mask(p, p.mask, task.plane), map(p, p.map, task.plane),
           grad_out(p, p.grad_out, task.plane), grad_x(p, p.grad_x, task.plane), grad_y(p, p.grad_y, task.plane),
           coarse_x(p, p.coarse_x, task.plane), coarse_y(p, p.coarse_y, task.plane),
+          begin(task.chunk * t.chunk), end(begin + t.chunk < t.length ? begin + t.chunk : t.length),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
           inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
           middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
@@ -151,45 +164,50 @@ public:
             by_ssim /= group.map;
             by_l1 /= group.image;
         }
-        ssim_scale = A(by_ssim);
-        l1_scale = A(by_l1);
         if (G && p.upstream == kUpstreamPlane) {
-            const A u = *grad_out.template at<const A>(0, 0, 0);
-            ssim_scale *= u;
-            l1_scale *= u;
+            const double u = double(*grad_out.template at<const A>(0, 0, 0));
+            by_ssim *= u;
+            by_l1 *= u;
         }
+        for (int k = 0; k <= p.radius; ++k) gradient_taps[k] = A(by_ssim * double(taps[k]));
+        l1_scale = A(by_l1);
         // What the image's columns do not reach is zero for this tile.
         clear(s.across, 2 * planar<A>(5, 0));
-        if (p.is_3d) clear(s.along_walk, 2 * s.taps * planar<A>(M, 0));
+        clear(s.partials, planar<A>(4, 0));
+        if (!p.is_3d) return;
+        clear(s.along_walk, 2 * s.taps * planar<A>(M, 0));
+        for (int after = 0; after < 2; ++after)
+            for (int k = 0; k < 2 * s.taps; ++k) {
+                along_walk_rows[after][k] = along_walk_row(after, k) + columns.first;
+                partials_x_rows[after][k] = partials_x_row(after, k);
+            }
     }
 
-    // Slices [begin, end); sums has SliceSums for each slice of the tile. Two slices are computed at once, an even one and
-    // the one after it, wherever a chunk begins: the order of summation is not the same for both.
-    void walk(int begin, int end, SliceSums* sums) {
+    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. Two slices are computed at once, an even
+    // one and the one after it, wherever a chunk begins: the order of summation is not the same for both.
+    void walk(SliceSums* sums) {
         const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0), even = first - (first & 1);
-        if (!is_direct)
+        if (!is_direct.in)
             for (int l = even - r; l < even + r; ++l) convert_slice(l);
         for (int at = even; at < last; at += 2) {
-            if (!is_direct) {
+            if (!is_direct.in) {
                 convert_slice(at + r);
                 convert_slice(at + r + 1);
             }
-            double dssim[2] = {0, 0};
-            const bool wanted[2] = {at >= first, at + 1 < last},
-                       own[2] = {at >= begin && at < end, at + 1 >= begin && at + 1 < end};
-            statistics(at, wanted, own, dssim);
-            for (int l = at; l < at + 2; ++l) {
-                if (sums && own[l - at]) sums[l] = {dssim[l - at], p.reduction.l1_weight != 0 ? l1(l) : 0};
-                if (G && l - r >= begin && l < last) gradient(l - r);
-            }
+            const bool computed[2] = {at >= first && is_counted(at), at + 1 < last && is_counted(at + 1)};
+            compute(at, computed, sums);
+            for (int l = at; l < at + 2; ++l)
+                if (sums && is_own(l) && p.reduction.l1_weight != 0) l1(l, sums);
         }
     }
 
 private:
     // Rows of the input begin where a vector of an aligned image does.
     static FUSEDSSIM_MATH int round_down(int x) { return x - (x % Simd<A>::lanes + Simd<A>::lanes) % Simd<A>::lanes; }
-    A* partials_slot(int l) const { return s.partials_ring + (l + s.taps + 1) % (s.taps + 1) * s.inner_slice; }
     A* image_slot(int l) const { return s.images + (l + s.taps + 1) % (s.taps + 1) * s.image_slice; }
+    bool is_own(int l) const { return l >= begin && l < end; }
+    // Sums of DSSIM and |x - y| of the tile's row `row`, at slice l.
+    SliceSums& sums_of(SliceSums* sums, int l, int row) const { return sums[row / kSumRows * t.length + l]; }
 
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
@@ -220,24 +238,24 @@ private:
     // The filter along the walk of row `row` of the input, at slices l and l + 1.
     void filter_input_row(int l, int row, A* out, A* out_after) const {
         InputRows<A> in;
-        const int n = columns.size() < Simd<A>::lanes ? Simd<A>::lanes : columns.size(), begin = l - p.radius;
-        const Range inside(begin, begin + s.taps + 1, 0, t.length);
+        const int n = at_least_a_vector(columns.size()), low = l - p.radius;
+        const Range inside(low, low + s.taps + 1, 0, t.length);
         for (int k = 0; k <= s.taps; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
-        if (!is_direct) {
+        if (!is_direct.in) {
             for (int k = inside.first; k < inside.last; ++k) {
-                in.x[k] = image_slot(begin + k) + row * s.image_line + columns.first;
+                in.x[k] = image_slot(low + k) + row * s.image_line + columns.first;
                 in.y[k] = in.x[k] + s.image_row;
                 in.mask[k] = in.y[k] + s.image_row;
             }
         } else if constexpr (sizeof(T) == sizeof(A)) {
-            const A* at_x = x.template at<const A>(begin + inside.first, outer_y + row, outer_x + columns.first);
-            const A* at_y = y.template at<const A>(begin + inside.first, outer_y + row, outer_x + columns.first);
+            const A* at_x = x.template at<const A>(low + inside.first, outer_y + row, outer_x + columns.first);
+            const A* at_y = y.template at<const A>(low + inside.first, outer_y + row, outer_x + columns.first);
             for (int k = inside.first; k < inside.last; ++k, at_x += x.slice, at_y += y.slice) {
                 in.x[k] = at_x;
                 in.y[k] = at_y;
             }
             // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
-            if (begin + s.taps + 2 < t.length)
+            if (low + s.taps + 2 < t.length)
                 for (int next = 0; next < 2; ++next) {
                     prefetch_row(at_x + next * x.slice, n);
                     prefetch_row(at_y + next * y.slice, n);
@@ -269,6 +287,7 @@ private:
             filter_along_row<0, Q, Out>(in, taps, p.radius, out, n);
     }
 
+    static FUSEDSSIM_MATH int at_least_a_vector(int n) { return n < Simd<A>::lanes ? Simd<A>::lanes : n; }
     // Rows of the rings of slice l or l + 1 (after) of a pair.
     A* along_walk_row(int after, int row) const {
         return s.along_walk + (after * s.taps + row % s.taps) * planar<A>(M, 0);
@@ -280,75 +299,138 @@ private:
     // vectors.
     void statistics_row(int after, int row) {
         A* const across = s.across + after * planar<A>(5, 0);
-        if (p.is_3d) {
-            const A* rows[kMaxTaps];
-            for (int k = 0; k < s.taps; ++k) {
-                const int at = outer_y + row + k;
-                rows[k] = at >= 0 && at < t.rows ? along_walk_row(after, row + k) + columns.first : s.zero;
-            }
-            filter_rows<M, kPlanar, kPlanar>(rows, across + columns.first, columns.size());
-        }
+        if (p.is_3d)
+            filter_rows<M, kPlanar, kPlanar>(along_walk_rows[after] + row % s.taps, across + columns.first, columns.size());
         const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
         filter_row<M, kPlanar>(across + (middle_x - p.radius - outer_x) + first, s.moments + first, n);
         if (M == 5) normalize(s.moments + first, n);
         pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }
 
-    // Statistics of slices l and l + 1, as far as they are wanted; with gradients, their partials, filtered within the
-    // slice, into the ring. dssim gets the sums of DSSIM over the tile's own part. What is not counted has partials of zero.
-    void statistics(int l, const bool* wanted, const bool* own, double* dssim) {
-        for (int after = 0; G && after < 2; ++after)
-            if (!is_counted(l + after)) clear(partials_slot(l + after), s.inner_slice);
-        const bool computed[2] = {wanted[0] && is_counted(l), wanted[1] && is_counted(l + 1)};
-        if (!computed[0] && !computed[1]) return;
+    // Computes slices l and l + 1, as far as they are wanted and counted: the statistics, the sums of DSSIM over the tile's
+    // own part, the map; adds what the partials give to the gradient. What is not counted has partials of zero.
+    void compute(int l, const bool* computed, SliceSums* sums) {
+        const int rows = G ? Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last : 0;
+        if (!computed[0] && !computed[1]) {
+            for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed);
+            return;
+        }
         int next = counted_rows.first;  // row of the input that is not filtered yet
         for (int row = 0; row < s.middle_rows; ++row) {
             const bool counted = counted_rows.has(row);
-            if (counted && p.is_3d) {
-                for (; next <= row + 2 * p.radius; ++next)
-                    if (outer_y + next >= 0 && outer_y + next < t.rows)
-                        filter_input_row(l, next, along_walk_row(0, next), along_walk_row(1, next));
-            } else if (counted) {
+            if (counted && p.is_3d)
+                for (; next <= row + 2 * p.radius; ++next) fill_along_walk(l, next);
+            else if (counted)
                 filter_input_row(l, 0, s.across, s.across + planar<A>(5, 0));
-            }
             for (int after = 0; after < 2; ++after) {
                 if (!computed[after]) continue;
-                if (counted) dssim[after] += count_row(l, after, row, own[after]);
-                if (G) partials_row(l, after, row, counted);
+                if (counted) count_row(l, after, row, sums);
+                if (G) partials_row(after, row, counted);
             }
+            const int done = row - (s.middle_rows - s.inner_rows);
+            if (done >= 0 && done < rows) add_to_gradient(l, done, computed);
         }
     }
 
-    // Computes a row of the statistics that is counted. Returns the sum of DSSIM over the tile's own part, if the slice is
-    // the chunk's own.
-    double count_row(int l, int after, int row, bool own) {
+    // Row `row` of the rings of rows that are filtered along the walk; beside the image it is zero.
+    void fill_along_walk(int l, int row) {
+        if (outer_y + row >= 0 && outer_y + row < t.rows)
+            return filter_input_row(l, row, along_walk_row(0, row), along_walk_row(1, row));
+        for (int after = 0; after < 2; ++after) clear(along_walk_row(after, row), planar<A>(M, 0));
+    }
+
+    // Computes a row of the statistics that is counted, and adds to the sums what is the tile's and the chunk's own.
+    void count_row(int l, int after, int row, SliceSums* sums) {
         statistics_row(after, row);
         const bool has_weights = weigh(l + after, middle_y + row);
-        const int own_row = inner_y - middle_y, own_column = inner_x - middle_x;
-        double sum = 0;
-        if (own && row >= own_row && row < own_row + s.inner_rows) {
+        const int own_row = row - (inner_y - middle_y), own_column = inner_x - middle_x;
+        if (is_own(l + after) && own_row >= 0 && own_row < s.inner_rows) {
             const Range mine(own_column, own_column + t.tile_columns, counted_columns.first, counted_columns.last);
             A* const dssim = s.dssim + own_column + mine.first;
-            sum = ordered_sum(dssim, mine.size());
+            if (sums) sums_of(sums, l + after, own_row).dssim += ordered_sum(dssim, mine.size());
             if (map.data) store_map(l + after, middle_y + row, mine, dssim);
         }
         if (G) mask_partials(has_weights);
-        return sum;
     }
 
     // Filters a row of partials along x, and the rows up to it along y.
-    void partials_row(int l, int after, int row, bool counted) {
+    void partials_row(int after, int row, bool counted) {
         if constexpr (G > 0) {
-            A* const slot = partials_slot(l + after);
-            if (!p.is_3d) return filter_row<kMaps, kInterleaved>(s.partials, slot, s.inner_columns);
-            if (counted) filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(after, row), s.inner_columns);
+            A* const out = s.filtered + after * planar<A>(4, 0);
+            if (!p.is_3d) return filter_row<kMaps, kPlanar>(s.partials, out, s.inner_columns);
+            if (counted)
+                filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(after, row), s.inner_columns);
+            else
+                clear(partials_x_row(after, row), s.inner_row);
             const int done = row - 2 * p.radius;
             if (done < 0 || inner_y + done >= t.rows) return;
-            const A* rows[kMaxTaps];
-            for (int k = 0; k < s.taps; ++k)
-                rows[k] = counted_rows.has(done + k) ? partials_x_row(after, done + k) : s.zero;
-            filter_rows<kMaps, kInterleaved, kInterleaved>(rows, slot + done * s.inner_row, s.inner_columns);
+            filter_rows<kMaps, kInterleaved, kPlanar>(partials_x_rows[after] + done % s.taps, out, s.inner_columns);
         }
+    }
+
+    // Adds row `row` of the filtered partials of slices l and l + 1 to the slices of the gradient around them that are the
+    // chunk's own. The first two of these then have all they get, the last two had nothing.
+    void add_to_gradient(int l, int row, const bool* computed) {
+        if constexpr (G > 0) {
+            const int r = p.radius, low = l - r, n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
+            const Range slices(low, low + s.taps + 1, begin, end);
+            if (!slices.size()) return;
+            GradientRows<A> rows;
+            for (int k = 0; k <= s.taps; ++k) {
+                rows.x[k] = rows.y[k] = s.zero;
+                rows.to[0][k] = rows.to[1][k] = s.spare;
+            }
+            image_rows(x, 0, low, row, slices, rows.x);
+            image_rows(y, 1, low, row, slices, rows.y);
+            sum_rows(grad_x, 0, low, row, slices, rows.to[0]);
+            if (G == 2) sum_rows(grad_y, 1, low, row, slices, rows.to[1]);
+            if (computed[0] || computed[1]) {
+                const A* const partials = computed[0] ? s.filtered : s.zero;
+                const A* const after = computed[1] ? s.filtered + planar<A>(4, 0) : s.zero;
+                if (M == 4 && r == 5)
+                    add_partials<5, G>(partials, after, rows, gradient_taps, 5, at_least_a_vector(n));
+                else
+                    add_partials<0, G>(partials, after, rows, gradient_taps, r, at_least_a_vector(n));
+            } else {
+                for (int k = s.taps - 1; k <= s.taps; ++k)
+                    for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
+            }
+            for (int k = slices.first; k < slices.last && k < 2; ++k)
+                finish_gradient(low + k, inner_y + row, n, rows.to[0][k], rows.to[1][k]);
+        }
+    }
+
+    // Where row `row` of the inner part of `slices`, counted from `low`, of x or y is.
+    void image_rows(const Walk& image, int which, int low, int row, const Range& slices, const A** rows) const {
+        if constexpr (sizeof(T) == sizeof(A))
+            if (is_direct.in) {
+                const A* at = image.template at<const A>(low + slices.first, inner_y + row, inner_x);
+                for (int k = slices.first; k < slices.last; ++k, at += image.slice) rows[k] = at;
+                return;
+            }
+        const std::int64_t at = (inner_y - outer_y + row) * s.image_line + which * s.image_row + (inner_x - outer_x);
+        for (int k = slices.first; k < slices.last; ++k) rows[k] = image_slot(low + k) + at;
+    }
+
+    // And where that of grad_x or grad_y adds up.
+    void sum_rows(const Walk& grad, int which, int low, int row, const Range& slices, A** rows) const {
+        if constexpr (sizeof(T) == sizeof(A))
+            if (is_direct.out) {
+                A* at = grad.template at<A>(low + slices.first, inner_y + row, inner_x);
+                for (int k = slices.first; k < slices.last; ++k, at += grad.slice) rows[k] = at;
+                return;
+            }
+        const std::int64_t at = row * s.sums_row + which * s.inner_columns;
+        for (int k = slices.first; k < slices.last; ++k)
+            rows[k] = s.sums + (low + k) % (s.taps + 1) * s.sums_slice + at;
+    }
+
+    // Whatever else the sums of a row of the gradients need when all partials are in.
+    void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
+        if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
+        if (is_direct.out) return;
+        store_row(sum_x, n, grad_x.template at<T>(l, y_at, inner_x), grad_x.column);
+        if (G == 2) store_row(sum_y, n, grad_y.template at<T>(l, y_at, inner_x), grad_y.column);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, s.weights gets what the partials are to be multiplied by: the
@@ -379,8 +461,7 @@ private:
         const int first = counted_columns.first, last = counted_columns.last;
         for (int q = 0; q < kMaps; ++q) {
             A* const row = s.partials + planar<A>(q, 0);
-            clear(row, first);
-            clear(row + last, s.middle_columns - last);
+            for (int i = last; i < first + Simd<A>::round_up(last - first); ++i) row[i] = 0;
             if (!has_weights) continue;
             if (mask.data)
                 multiply(s.weights + first, last - first, row + first);
@@ -393,7 +474,7 @@ private:
     void store_map(int l, int y_at, const Range& mine, const A* dssim) {
         const int n = mine.size(), x_at = inner_x + mine.first;
         const A by_dssim = A(-2 * p.reduction.ssim_weight), by_l1 = A(p.reduction.l1_weight);
-        A* const row = s.filtered;
+        A* const row = s.spare;
         A* const more = row + planar<A>(1, 0);
         for (int i = 0; i < n; ++i) row[i] = by_dssim * dssim[i];
         if (!p.reduction.is_loss && mask.data) {
@@ -419,44 +500,13 @@ private:
         multiply(m, n, out);
     }
 
-    // The sum of that over the tile's own part of slice l.
-    double l1(int l) {
-        const Range rows(inner_y, inner_y + s.inner_rows, 0, t.rows);
+    // Adds the sums of that over the tile's own part of slice l.
+    void l1(int l, SliceSums* sums) {
+        const int rows = Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last;
         const int n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
-        double sum = 0;
-        for (int row = rows.first; row < rows.last; ++row) {
-            masked_l1(l, inner_y + row, inner_x, n, s.filtered);
-            sum += ordered_sum(s.filtered, n);
-        }
-        return sum;
-    }
-
-    void gradient(int l) {
-        if constexpr (G > 0) {
-            const int rows = Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last;
-            const int n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
-            const A* slices[kMaxTaps];
-            for (int k = 0; k < s.taps; ++k) slices[k] = partials_slot(l - p.radius + k);
-            for (int row = 0; row < rows; ++row) {
-                const int y_at = inner_y + row;
-                filter_rows<kMaps, kInterleaved, kPlanar>(slices, s.filtered, n);
-                for (int k = 0; k < s.taps; ++k) slices[k] += s.inner_row;
-                const T* const from_x = x.template at<const T>(l, y_at, inner_x);
-                const T* const from_y = y.template at<const T>(l, y_at, inner_x);
-                T* const to_x = grad_x.template at<T>(l, y_at, inner_x);
-                T* const to_y = G == 2 ? grad_y.template at<T>(l, y_at, inner_x) : nullptr;
-                if (!has_extras) {
-                    gradient_row<G>(s.filtered, from_x, x.column, from_y, y.column, ssim_scale, n, to_x, grad_x.column,
-                                    to_y, grad_y.column);
-                    continue;
-                }
-                A* const sum_x = s.moments;
-                A* const sum_y = s.moments + planar<A>(1, 0);
-                gradient_row<G>(s.filtered, from_x, x.column, from_y, y.column, ssim_scale, n, sum_x, 1, sum_y, 1);
-                add_extras(l, y_at, n, sum_x, sum_y);
-                store_row(sum_x, n, to_x, grad_x.column);
-                if (G == 2) store_row(sum_y, n, to_y, grad_y.column);
-            }
+        for (int row = 0; row < rows; ++row) {
+            masked_l1(l, inner_y + row, inner_x, n, s.spare);
+            sums_of(sums, l, row).l1 += ordered_sum(s.spare, n);
         }
     }
 
@@ -491,9 +541,10 @@ private:
 
     const Problem& p;
     const Tiling& t;
-    const bool is_direct;
+    const Direct is_direct;
     const Scratch<A> s;
     const Walk x, y, mask, map, grad_out, grad_x, grad_y, coarse_x, coarse_y;
+    const int begin, end;  // slices of the task
     const bool has_extras;
     const Stability<A> stability;
     // Where the tile's stages begin in the plane.
@@ -501,7 +552,10 @@ private:
     const Range columns;                        // of the input, that lie in the image
     const Range counted_columns, counted_rows;  // of the statistics, that the padding counts
     A taps[kMaxRadius + 1];                     // from the centre outwards
-    A ssim_scale, l1_scale;
+    A gradient_taps[kMaxRadius + 1];            // times what the gradient of SSIM is multiplied by
+    A l1_scale;
+    // The rings' rows, twice one after the other: from any row on, 2r + 1 follow.
+    const A *along_walk_rows[2][2 * kMaxTaps], *partials_x_rows[2][2 * kMaxTaps];
 };
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

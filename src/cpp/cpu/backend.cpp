@@ -121,7 +121,7 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
         const std::size_t columns = std::size_t(std::min(t.columns, t.tile_columns + halo));
         const std::size_t read = 2 * columns * std::size_t(std::min(t.rows, t.tile_rows + halo));
         const std::size_t written = std::size_t(p.grads()) * std::size_t(t.tile_columns) * std::size_t(t.tile_rows);
-        const std::size_t window = std::size_t(2 * p.radius + 2) * (read + written) * element;
+        const std::size_t window = std::size_t(2 * p.radius + 4) * (read + written) * element;
         return scratch + window > kCacheBytes || scratch > share;
     };
     const auto cut_rows = [&](int tiles) { t.tile_rows = even_tile(t.rows, ceil_div(t.rows, tiles), kSumRows); };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A task walks a tile of one plane along the first spatial axis, two slices at a time, and keeps no more than some rows:
+// A task walks a tile of one plane along the first spatial axis, kSlices slices at a time, and keeps no more than some rows:
 //
 //     slices l - r to l + r of x and y
 //          |
@@ -58,21 +58,22 @@ struct Scratch {
     int taps, maps, moments_count;  // 2r + 1; filtered_maps; 5 of normalised masks, otherwise 4
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
-    std::int64_t inner_row;                           // elements of an interleaved row of the partials
+    int window;                                       // slices that kSlices slices are filtered from and added to
+    std::int64_t walk_row, partials_row;              // elements of all of a row of the rings of rows
     std::int64_t sums_row, sums_slice;                // of the gradients that are not added up where they are
     std::int64_t image_row, image_line, image_slice;  // of the converted images: of one, of all of a row, of a slice
     A* zero;                                          // planar [5]: nothing but zeros
-    A* across;                                        // planar [5] of two slices: filtered along the walk (and y)
+    A* across;                                        // planar [5] of each slice: filtered along the walk (and y)
     A* moments;                                       // planar [5]
     A* partials;                                      // planar [4]
-    A* filtered;                                      // planar [4] of two slices: partials, filtered within the slice
+    A* filtered;                                      // planar [4] of each slice: partials, filtered within it
     A* dssim;                                         // planar [1]
     A* weights;                                       // planar [1]
     A* spare;                                         // planar [2]
-    A* along_walk;  // [2][taps] planar [5], volumes only: rings of rows of two slices
-    A* partials_x;  // [2][taps][inner_row], volumes only: rings of rows
-    A* sums;        // [taps + 1][inner_rows][grad_x (, grad_y)][inner_columns], where gradients are converted
-    A* images;      // [taps + 1][outer_rows][x, y (, mask)][image_row], where converted
+    A* along_walk;  // [kSlices][taps][moments_count][outer_columns], volumes only: rings of rows
+    A* partials_x;  // [kSlices][taps][maps][inner_columns], volumes only: rings of rows
+    A* sums;        // [window][inner_rows][grad_x (, grad_y)][inner_columns], where gradients are converted
+    A* images;      // [window][outer_rows][x, y (, mask)][image_row], where converted
     std::size_t bytes;
 
     Scratch(const Problem& p, const Tiling& t, Direct direct, void* memory) {
@@ -87,7 +88,9 @@ struct Scratch {
         inner_columns = S::round_up(t.tile_columns);
         middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
         outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
-        inner_row = std::int64_t(maps) * inner_columns;
+        window = 2 * r + kSlices;
+        walk_row = std::int64_t(moments_count) * outer_columns;
+        partials_row = std::int64_t(maps) * inner_columns;
         sums_row = std::int64_t(grads) * inner_columns;
         sums_slice = inner_rows * sums_row;
         image_row = outer_columns + S::lanes;
@@ -101,17 +104,17 @@ struct Scratch {
             return at;
         };
         zero = take(5 * kRowPitch);
-        across = take(2 * 5 * kRowPitch);
+        across = take(kSlices * 5 * kRowPitch);
         moments = take(5 * kRowPitch);
         partials = take(4 * kRowPitch);
-        filtered = take(2 * 4 * kRowPitch);
+        filtered = take(grads ? kSlices * 4 * kRowPitch : 0);
         dssim = take(kRowPitch);
         weights = take(kRowPitch);
         spare = take(2 * kRowPitch);
-        along_walk = take(p.is_3d ? 2 * taps * planar<A>(moments_count, 0) : 0);
-        partials_x = take(p.is_3d ? 2 * taps * inner_row : 0);
-        sums = take(direct.out ? 0 : (taps + 1) * sums_slice);
-        images = take(direct.in ? 0 : (taps + 1) * image_slice);
+        along_walk = take(p.is_3d ? kSlices * taps * walk_row : 0);
+        partials_x = take(p.is_3d ? kSlices * taps * partials_row : 0);
+        sums = take(direct.out ? 0 : window * sums_slice);
+        images = take(direct.in ? 0 : window * image_slice);
     }
 };
 
@@ -172,31 +175,33 @@ public:
         for (int k = 0; k <= p.radius; ++k) gradient_taps[k] = A(by_ssim * double(taps[k]));
         l1_scale = A(by_l1);
         // What the image's columns do not reach is zero for this tile.
-        clear(s.across, 2 * planar<A>(5, 0));
-        clear(s.partials, planar<A>(4, 0));
+        clear(s.across, kSlices * planar(5, 0));
+        clear(s.partials, planar(4, 0));
         if (!p.is_3d) return;
-        clear(s.along_walk, 2 * s.taps * planar<A>(M, 0));
-        for (int after = 0; after < 2; ++after)
+        clear(s.along_walk, kSlices * s.taps * s.walk_row);
+        for (int slice = 0; slice < kSlices; ++slice)
             for (int k = 0; k < 2 * s.taps; ++k) {
-                along_walk_rows[after][k] = along_walk_row(after, k) + columns.first;
-                partials_x_rows[after][k] = partials_x_row(after, k);
+                along_walk_rows[slice][k] = along_walk_row(slice, k) + columns.first;
+                partials_x_rows[slice][k] = partials_x_row(slice, k);
             }
     }
 
-    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. Two slices are computed at once, an even
-    // one and the one after it, wherever a chunk begins: the order of summation is not the same for both.
+    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. kSlices slices are computed at once,
+    // from a multiple of kSlices on wherever a chunk begins: the order of summation is not the same for all of them.
     void walk(SliceSums* sums) {
-        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0), even = first - (first & 1);
+        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0);
+        const int aligned = (first + s.taps * kSlices) / kSlices * kSlices - s.taps * kSlices;
         if (!is_direct.in)
-            for (int l = even - r; l < even + r; ++l) convert_slice(l);
-        for (int at = even; at < last; at += 2) {
-            if (!is_direct.in) {
-                convert_slice(at + r);
-                convert_slice(at + r + 1);
+            for (int l = aligned - r; l < aligned + r; ++l) convert_slice(l);
+        for (int at = aligned; at < last; at += kSlices) {
+            bool computed[kSlices];
+            for (int i = 0; i < kSlices; ++i) {
+                const int l = at + i;
+                if (!is_direct.in) convert_slice(l + r);
+                computed[i] = l >= first && l < last && l >= p.crop && l < t.length - p.crop;
             }
-            const bool computed[2] = {at >= first && is_counted(at), at + 1 < last && is_counted(at + 1)};
             compute(at, computed, sums);
-            for (int l = at; l < at + 2; ++l)
+            for (int l = at; l < at + kSlices; ++l)
                 if (sums && is_own(l) && p.reduction.l1_weight != 0) l1(l, sums);
         }
     }
@@ -204,7 +209,7 @@ public:
 private:
     // Rows of the input begin where a vector of an aligned image does.
     static FUSEDSSIM_MATH int round_down(int x) { return x - (x % Simd<A>::lanes + Simd<A>::lanes) % Simd<A>::lanes; }
-    A* image_slot(int l) const { return s.images + (l + s.taps + 1) % (s.taps + 1) * s.image_slice; }
+    A* image_slot(int l) const { return s.images + l % s.window * s.image_slice; }
     bool is_own(int l) const { return l >= begin && l < end; }
     // Sums of DSSIM and |x - y| of the tile's row `row`, at slice l.
     SliceSums& sums_of(SliceSums* sums, int l, int row) const { return sums[row / kSumRows * t.length + l]; }
@@ -235,12 +240,12 @@ private:
             mask_row<A>(mask.template at<const A>(l, y_at, x_at), false, mask.column, n, out);
     }
 
-    // The filter along the walk of row `row` of the input, at slices l and l + 1.
-    void filter_input_row(int l, int row, A* out, A* out_after) const {
+    // The filter along the walk of row `row` of the input, at kSlices slices from l on.
+    void filter_input_row(int l, int row, A* const* out, std::int64_t pitch) const {
         InputRows<A> in;
         const int n = at_least_a_vector(columns.size()), low = l - p.radius;
-        const Range inside(low, low + s.taps + 1, 0, t.length);
-        for (int k = 0; k <= s.taps; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
+        const Range inside(low, low + s.window, 0, t.length);
+        for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
         if (!is_direct.in) {
             for (int k = inside.first; k < inside.last; ++k) {
                 in.x[k] = image_slot(low + k) + row * s.image_line + columns.first;
@@ -255,64 +260,65 @@ private:
                 in.y[k] = at_y;
             }
             // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
-            if (low + s.taps + 2 < t.length)
-                for (int next = 0; next < 2; ++next) {
+            if (low + s.window + kSlices <= t.length)
+                for (int next = 0; next < kSlices; ++next) {
                     prefetch_row(at_x + next * x.slice, n);
                     prefetch_row(at_y + next * y.slice, n);
                 }
         }
         if (M == 5) {
-            filter_masked_input<A>(in.x, in.y, in.mask, taps, p.radius, out + columns.first, n);
-            filter_masked_input<A>(in.x + 1, in.y + 1, in.mask + 1, taps, p.radius, out_after + columns.first, n);
+            for (int i = 0; i < kSlices; ++i)
+                filter_masked_input<A>(in.x + i, in.y + i, in.mask + i, taps, p.radius, out[i], pitch, n);
         } else if (p.radius == 5) {
-            filter_input<5, A>(in, taps, 5, out + columns.first, out_after + columns.first, n);
+            filter_input<5, A>(in, taps, 5, out, pitch, n);
         } else {
-            filter_input<0, A>(in, taps, p.radius, out + columns.first, out_after + columns.first, n);
+            filter_input<0, A>(in, taps, p.radius, out, pitch, n);
         }
     }
 
-    template <int Q, Layout In, Layout Out>
-    void filter_rows(const A* const* rows, A* out, int n) const {
+    template <int Q>
+    void filter_rows(const A* const* rows, std::int64_t pitch, A* out, int n) const {
         if (M == 4 && p.radius == 5)
-            filter_across_rows<5, Q, In, Out>(rows, taps, 5, out, n);
+            filter_across_rows<5, Q>(rows, pitch, taps, 5, out, n);
         else
-            filter_across_rows<0, Q, In, Out>(rows, taps, p.radius, out, n);
+            filter_across_rows<0, Q>(rows, pitch, taps, p.radius, out, n);
     }
 
-    template <int Q, Layout Out>
-    void filter_row(const A* in, A* out, int n) const {
+    template <int Q>
+    void filter_row(const A* in, A* out, std::int64_t pitch, int n) const {
         if (M == 4 && p.radius == 5)
-            filter_along_row<5, Q, Out>(in, taps, 5, out, n);
+            filter_along_row<5, Q>(in, taps, 5, out, pitch, n);
         else
-            filter_along_row<0, Q, Out>(in, taps, p.radius, out, n);
+            filter_along_row<0, Q>(in, taps, p.radius, out, pitch, n);
     }
 
     static FUSEDSSIM_MATH int at_least_a_vector(int n) { return n < Simd<A>::lanes ? Simd<A>::lanes : n; }
-    // Rows of the rings of slice l or l + 1 (after) of a pair.
-    A* along_walk_row(int after, int row) const {
-        return s.along_walk + (after * s.taps + row % s.taps) * planar<A>(M, 0);
-    }
-    A* partials_x_row(int after, int row) const { return s.partials_x + (after * s.taps + row % s.taps) * s.inner_row; }
-    bool is_counted(int l) const { return l >= p.crop && l < t.length - p.crop; }
+    // Rows of the rings of a slice.
+    A* along_walk_row(int slice, int row) const { return s.along_walk + (slice * s.taps + row % s.taps) * s.walk_row; }
+    A* partials_x_row(int slice, int row) const { return s.partials_x + (slice * s.taps + row % s.taps) * s.partials_row; }
+    A* across(int slice) const { return s.across + slice * planar(5, 0); }
+    A* filtered(int slice) const { return s.filtered + slice * planar(4, 0); }
 
     // Row `row` of the statistics: moments, DSSIM, partials, of the columns that are counted and some more that make whole
     // vectors.
-    void statistics_row(int after, int row) {
-        A* const across = s.across + after * planar<A>(5, 0);
+    void statistics_row(int slice, int row) {
+        A* const in = across(slice);
         if (p.is_3d)
-            filter_rows<M, kPlanar, kPlanar>(along_walk_rows[after] + row % s.taps, across + columns.first, columns.size());
+            filter_rows<M>(along_walk_rows[slice] + row % s.taps, s.outer_columns, in + columns.first, columns.size());
         const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
-        filter_row<M, kPlanar>(across + (middle_x - p.radius - outer_x) + first, s.moments + first, n);
+        filter_row<M>(in + (middle_x - p.radius - outer_x) + first, s.moments + first, kRowPitch, n);
         if (M == 5) normalize(s.moments + first, n);
         pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }
 
-    // Computes slices l and l + 1, as far as they are wanted and counted: the statistics, the sums of DSSIM over the tile's
-    // own part, the map; adds what the partials give to the gradient. What is not counted has partials of zero.
+    // Computes kSlices slices from l on, as far as they are wanted and counted: the statistics, the sums of DSSIM over the
+    // tile's own part, the map; adds what the partials give to the gradient. What is not counted has partials of zero.
     void compute(int l, const bool* computed, SliceSums* sums) {
         const int rows = G ? Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last : 0;
-        if (!computed[0] && !computed[1]) {
-            for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed);
+        bool any = false;
+        for (int i = 0; i < kSlices; ++i) any = any || computed[i];
+        if (!any) {
+            for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
         }
         int next = counted_rows.first;  // row of the input that is not filtered yet
@@ -321,62 +327,75 @@ private:
             if (counted && p.is_3d)
                 for (; next <= row + 2 * p.radius; ++next) fill_along_walk(l, next);
             else if (counted)
-                filter_input_row(l, 0, s.across, s.across + planar<A>(5, 0));
-            for (int after = 0; after < 2; ++after) {
-                if (!computed[after]) continue;
-                if (counted) count_row(l, after, row, sums);
-                if (G) partials_row(after, row, counted);
+                fill_across(l);
+            for (int slice = 0; slice < kSlices; ++slice) {
+                if (!computed[slice]) continue;
+                if (counted) count_row(l + slice, slice, row, sums);
+                if (G) partials_row(slice, row, counted);
             }
             const int done = row - (s.middle_rows - s.inner_rows);
-            if (done >= 0 && done < rows) add_to_gradient(l, done, computed);
+            if (done >= 0 && done < rows) add_to_gradient(l, done, computed, any);
         }
     }
 
     // Row `row` of the rings of rows that are filtered along the walk; beside the image it is zero.
     void fill_along_walk(int l, int row) {
-        if (outer_y + row >= 0 && outer_y + row < t.rows)
-            return filter_input_row(l, row, along_walk_row(0, row), along_walk_row(1, row));
-        for (int after = 0; after < 2; ++after) clear(along_walk_row(after, row), planar<A>(M, 0));
+        A* out[kSlices];
+        for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
+        if (outer_y + row < 0 || outer_y + row >= t.rows) {
+            for (A* at : out)
+                for (int q = 0; q < M; ++q) clear(at + q * s.outer_columns, s.outer_columns);
+            return;
+        }
+        for (A*& at : out) at += columns.first;
+        filter_input_row(l, row, out, s.outer_columns);
+    }
+
+    // And the only one that an image has.
+    void fill_across(int l) {
+        A* out[kSlices];
+        for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + columns.first;
+        filter_input_row(l, 0, out, kRowPitch);
     }
 
     // Computes a row of the statistics that is counted, and adds to the sums what is the tile's and the chunk's own.
-    void count_row(int l, int after, int row, SliceSums* sums) {
-        statistics_row(after, row);
-        const bool has_weights = weigh(l + after, middle_y + row);
+    void count_row(int l, int slice, int row, SliceSums* sums) {
+        statistics_row(slice, row);
+        const bool has_weights = weigh(l, middle_y + row);
         const int own_row = row - (inner_y - middle_y), own_column = inner_x - middle_x;
-        if (is_own(l + after) && own_row >= 0 && own_row < s.inner_rows) {
+        if (is_own(l) && own_row >= 0 && own_row < s.inner_rows) {
             const Range mine(own_column, own_column + t.tile_columns, counted_columns.first, counted_columns.last);
             A* const dssim = s.dssim + own_column + mine.first;
-            if (sums) sums_of(sums, l + after, own_row).dssim += ordered_sum(dssim, mine.size());
-            if (map.data) store_map(l + after, middle_y + row, mine, dssim);
+            if (sums) sums_of(sums, l, own_row).dssim += ordered_sum(dssim, mine.size());
+            if (map.data) store_map(l, middle_y + row, mine, dssim);
         }
         if (G) mask_partials(has_weights);
     }
 
     // Filters a row of partials along x, and the rows up to it along y.
-    void partials_row(int after, int row, bool counted) {
+    void partials_row(int slice, int row, bool counted) {
         if constexpr (G > 0) {
-            A* const out = s.filtered + after * planar<A>(4, 0);
-            if (!p.is_3d) return filter_row<kMaps, kPlanar>(s.partials, out, s.inner_columns);
+            if (!p.is_3d) return filter_row<kMaps>(s.partials, filtered(slice), kRowPitch, s.inner_columns);
             if (counted)
-                filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(after, row), s.inner_columns);
+                filter_row<kMaps>(s.partials, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
             else
-                clear(partials_x_row(after, row), s.inner_row);
+                clear(partials_x_row(slice, row), s.partials_row);
             const int done = row - 2 * p.radius;
             if (done < 0 || inner_y + done >= t.rows) return;
-            filter_rows<kMaps, kInterleaved, kPlanar>(partials_x_rows[after] + done % s.taps, out, s.inner_columns);
+            filter_rows<kMaps>(partials_x_rows[slice] + done % s.taps, s.inner_columns, filtered(slice), s.inner_columns);
         }
     }
 
-    // Adds row `row` of the filtered partials of slices l and l + 1 to the slices of the gradient around them that are the
-    // chunk's own. The first two of these then have all they get, the last two had nothing.
-    void add_to_gradient(int l, int row, const bool* computed) {
+    // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them that are
+    // the chunk's own. The first kSlices of these then have all they get, the last ones had nothing. any: of `computed`.
+    void add_to_gradient(int l, int row, const bool* computed, bool any) {
         if constexpr (G > 0) {
             const int r = p.radius, low = l - r, n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
-            const Range slices(low, low + s.taps + 1, begin, end);
+            const Range slices(low, low + s.window, begin, end);
             if (!slices.size()) return;
             GradientRows<A> rows;
-            for (int k = 0; k <= s.taps; ++k) {
+            for (int k = 0; k < s.window; ++k) {
+                if (slices.has(k)) continue;
                 rows.x[k] = rows.y[k] = s.zero;
                 rows.to[0][k] = rows.to[1][k] = s.spare;
             }
@@ -384,18 +403,19 @@ private:
             image_rows(y, 1, low, row, slices, rows.y);
             sum_rows(grad_x, 0, low, row, slices, rows.to[0]);
             if (G == 2) sum_rows(grad_y, 1, low, row, slices, rows.to[1]);
-            if (computed[0] || computed[1]) {
-                const A* const partials = computed[0] ? s.filtered : s.zero;
-                const A* const after = computed[1] ? s.filtered + planar<A>(4, 0) : s.zero;
+            if (any) {
+                const A* partials[kSlices];
+                for (int slice = 0; slice < kSlices; ++slice)
+                    partials[slice] = computed[slice] ? filtered(slice) : s.zero;
                 if (M == 4 && r == 5)
-                    add_partials<5, G>(partials, after, rows, gradient_taps, 5, at_least_a_vector(n));
+                    add_partials<5, G>(partials, rows, gradient_taps, 5, at_least_a_vector(n));
                 else
-                    add_partials<0, G>(partials, after, rows, gradient_taps, r, at_least_a_vector(n));
+                    add_partials<0, G>(partials, rows, gradient_taps, r, at_least_a_vector(n));
             } else {
-                for (int k = s.taps - 1; k <= s.taps; ++k)
+                for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
             }
-            for (int k = slices.first; k < slices.last && k < 2; ++k)
+            for (int k = slices.first; k < slices.last && k < kSlices; ++k)
                 finish_gradient(low + k, inner_y + row, n, rows.to[0][k], rows.to[1][k]);
         }
     }
@@ -422,7 +442,7 @@ private:
             }
         const std::int64_t at = row * s.sums_row + which * s.inner_columns;
         for (int k = slices.first; k < slices.last; ++k)
-            rows[k] = s.sums + (low + k) % (s.taps + 1) * s.sums_slice + at;
+            rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
     }
 
     // Whatever else the sums of a row of the gradients need when all partials are in.
@@ -451,7 +471,7 @@ private:
             for (int i = 0; i < n; ++i) weights[i] *= u[i * grad_out.column];
         }
         if (G && M == 5) {
-            const A* mass = s.moments + planar<A>(4, first);
+            const A* mass = s.moments + planar(4, first);
             for (int i = 0; i < n; ++i) weights[i] *= mass[i];
         }
         return true;
@@ -460,7 +480,7 @@ private:
     void mask_partials(bool has_weights) {
         const int first = counted_columns.first, last = counted_columns.last;
         for (int q = 0; q < kMaps; ++q) {
-            A* const row = s.partials + planar<A>(q, 0);
+            A* const row = s.partials + planar(q, 0);
             for (int i = last; i < first + Simd<A>::round_up(last - first); ++i) row[i] = 0;
             if (!has_weights) continue;
             if (mask.data)
@@ -475,7 +495,7 @@ private:
         const int n = mine.size(), x_at = inner_x + mine.first;
         const A by_dssim = A(-2 * p.reduction.ssim_weight), by_l1 = A(p.reduction.l1_weight);
         A* const row = s.spare;
-        A* const more = row + planar<A>(1, 0);
+        A* const more = row + planar(1, 0);
         for (int i = 0; i < n; ++i) row[i] = by_dssim * dssim[i];
         if (!p.reduction.is_loss && mask.data) {
             read_mask(l, y_at, x_at, n, more);
@@ -555,7 +575,7 @@ private:
     A gradient_taps[kMaxRadius + 1];            // times what the gradient of SSIM is multiplied by
     A l1_scale;
     // The rings' rows, twice one after the other: from any row on, 2r + 1 follow.
-    const A *along_walk_rows[2][2 * kMaxTaps], *partials_x_rows[2][2 * kMaxTaps];
+    const A *along_walk_rows[kSlices][2 * kMaxTaps], *partials_x_rows[kSlices][2 * kMaxTaps];
 };
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

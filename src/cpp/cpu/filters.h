@@ -34,8 +34,10 @@ constexpr int kVectorBytes = 16;
 constexpr int kCacheLine = 64;
 constexpr int kMaxTaps = 2 * kMaxRadius + 1;
 
-// Slices that are computed at once; they share most of what the filters along the walk load.
+// Slices that are computed at once; they share most of what the filters along the walk load. And rows of a volume of which
+// one slice is computed after the other, so that a slice's rings of rows stay in the first-level cache meanwhile.
 constexpr int kSlices = 4;
+constexpr int kRows = 4;
 constexpr int kMaxWindow = kMaxTaps + kSlices - 1;
 
 template <class A>
@@ -57,9 +59,7 @@ struct Simd {
 constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
 
 // Where element i of quantity q of a planar row stands.
-constexpr std::int64_t planar(int q, std::int64_t i) {
-    return q * std::int64_t(kRowPitch) + i;
-}
+constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }
 
 // The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps the
 // taps in registers; with R = 0 it is `radius`.
@@ -180,10 +180,10 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
         }
 }
 
-// Filters across 2r + 1 rows of Q quantities, which are `pitch` elements apart, into one planar row; n as above.
+// Filters across 2r + 1 rows of Q quantities, which are `pitch` elements apart, into one row of the like; n as above.
 template <int R, int Q, class A>
 __attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int64_t pitch, const A* taps, int radius,
-                                                  A* out, int n) {
+                                                  A* out, std::int64_t out_pitch, int n) {
     using S = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
@@ -196,7 +196,7 @@ __attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int
             for (int q = 0; q < Q; ++q) tap.add_pair(sum[q], k, row[r - k] + q * pitch + i, row[r + k] + q * pitch + i);
         for (int q = 0; q < Q; ++q) {
             sum[q] += tap.at[0] * S::load(row[r] + q * pitch + i);
-            S::store(out + planar(q, i), sum[q]);
+            S::store(out + q * out_pitch + i, sum[q]);
         }
     }
 }
@@ -208,12 +208,12 @@ struct GradientRows {
     A* to[2][kMaxWindow];
 };
 
-// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, planar, give to the
-// gradients around them. The last kSlices of these had nothing: their memory is not read. n is at least a vector; if it is
-// not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
+// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch` elements
+// apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n is at least a
+// vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
 template <int R, int G, class A>
-__attribute__((noinline)) void add_partials(const A* const* partials, const GradientRows<A>& rows, const A* taps,
-                                            int radius, int n) {
+__attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
+                                            const A* taps, int radius, int n) {
     using S = Simd<A>;
     using Vec = typename S::Vec;
     constexpr int kMaps = filtered_maps(G);
@@ -223,7 +223,7 @@ __attribute__((noinline)) void add_partials(const A* const* partials, const Grad
         Vec partial[kSlices][kMaps];
         for (int slice = 0; slice < kSlices; ++slice)
             for (int q = 0; q < kMaps; ++q) {
-                partial[slice][q] = S::load(partials[slice] + planar(q, i));
+                partial[slice][q] = S::load(partials[slice] + q * pitch + i);
                 if (weight) partial[slice][q] *= *weight;
             }
         const auto add_to_row = [&](int k) __attribute__((always_inline)) {

@@ -59,18 +59,19 @@ struct Scratch {
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
     int window;                                       // slices that kSlices slices are filtered from and added to
+    int ring;                                         // rows that kRows rows are filtered from
     std::int64_t walk_row, partials_row;              // elements of all of a row of the rings of rows
     std::int64_t sums_row, sums_slice;                // of the gradients that are not added up where they are
     std::int64_t image_row, image_line, image_slice;  // of the converted images: of one, of all of a row, of a slice
     A* zero;                                          // planar [5]: nothing but zeros
-    A* across;                                        // planar [5] of each slice: filtered along the walk (and y)
-    A* moments;                                       // planar [5]
-    A* partials;                                      // planar [4]
-    A* filtered;                                      // planar [4] of each slice: partials, filtered within it
-    A* dssim;                                         // planar [1]
-    A* weights;                                       // planar [1]
-    A* spare;                                         // planar [2]
-    A* along_walk;  // [kSlices][taps][moments_count][outer_columns], volumes only: rings of rows
+    A* across;      // planar [5], of an image for each slice: filtered along the walk (and y)
+    A* moments;     // planar [5]
+    A* partials;    // planar [4]
+    A* dssim;       // planar [1]
+    A* weights;     // planar [1]
+    A* spare;       // planar [2]
+    A* filtered;    // [kSlices][kRows][maps][inner_columns]: partials, filtered within the slice
+    A* along_walk;  // [kSlices][ring][moments_count][outer_columns], volumes only: rings of rows
     A* partials_x;  // [kSlices][taps][maps][inner_columns], volumes only: rings of rows
     A* sums;        // [window][inner_rows][grad_x (, grad_y)][inner_columns], where gradients are converted
     A* images;      // [window][outer_rows][x, y (, mask)][image_row], where converted
@@ -89,6 +90,7 @@ struct Scratch {
         middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
         outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
         window = 2 * r + kSlices;
+        ring = taps + kRows - 1;
         walk_row = std::int64_t(moments_count) * outer_columns;
         partials_row = std::int64_t(maps) * inner_columns;
         sums_row = std::int64_t(grads) * inner_columns;
@@ -104,14 +106,14 @@ struct Scratch {
             return at;
         };
         zero = take(5 * kRowPitch);
-        across = take(kSlices * 5 * kRowPitch);
+        across = take((p.is_3d ? 1 : kSlices) * 5 * kRowPitch);
         moments = take(5 * kRowPitch);
-        partials = take(4 * kRowPitch);
-        filtered = take(grads ? kSlices * 4 * kRowPitch : 0);
+        partials = take(grads ? 4 * kRowPitch : 0);
         dssim = take(kRowPitch);
         weights = take(kRowPitch);
         spare = take(2 * kRowPitch);
-        along_walk = take(p.is_3d ? kSlices * taps * walk_row : 0);
+        filtered = take((p.is_3d ? kSlices * kRows : kSlices) * partials_row);
+        along_walk = take(p.is_3d ? kSlices * ring * walk_row : 0);
         partials_x = take(p.is_3d ? kSlices * taps * partials_row : 0);
         sums = take(direct.out ? 0 : window * sums_slice);
         images = take(direct.in ? 0 : window * image_slice);
@@ -145,8 +147,8 @@ public:
         : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory),
           x(p, p.x, task.plane), y(p, p.y, task.plane), mask(p, p.mask, task.plane), map(p, p.map, task.plane),
           grad_out(p, p.grad_out, task.plane), grad_x(p, p.grad_x, task.plane), grad_y(p, p.grad_y, task.plane),
-          coarse_x(p, p.coarse_x, task.plane), coarse_y(p, p.coarse_y, task.plane),
-          begin(task.chunk * t.chunk), end(begin + t.chunk < t.length ? begin + t.chunk : t.length),
+          coarse_x(p, p.coarse_x, task.plane), coarse_y(p, p.coarse_y, task.plane), begin(task.chunk * t.chunk),
+          end(begin + t.chunk < t.length ? begin + t.chunk : t.length),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
           inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
           middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
@@ -175,15 +177,15 @@ public:
         for (int k = 0; k <= p.radius; ++k) gradient_taps[k] = A(by_ssim * double(taps[k]));
         l1_scale = A(by_l1);
         // What the image's columns do not reach is zero for this tile.
-        clear(s.across, kSlices * planar(5, 0));
-        clear(s.partials, planar(4, 0));
+        for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
+        if (G) clear(s.partials, planar(4, 0));
         if (!p.is_3d) return;
-        clear(s.along_walk, kSlices * s.taps * s.walk_row);
-        for (int slice = 0; slice < kSlices; ++slice)
-            for (int k = 0; k < 2 * s.taps; ++k) {
+        clear(s.along_walk, kSlices * s.ring * s.walk_row);
+        for (int slice = 0; slice < kSlices; ++slice) {
+            for (int k = 0; k < s.ring + s.taps; ++k)
                 along_walk_rows[slice][k] = along_walk_row(slice, k) + columns.first;
-                partials_x_rows[slice][k] = partials_x_row(slice, k);
-            }
+            for (int k = 0; k < 2 * s.taps; ++k) partials_x_rows[slice][k] = partials_x_row(slice, k);
+        }
     }
 
     // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. kSlices slices are computed at once,
@@ -277,11 +279,11 @@ private:
     }
 
     template <int Q>
-    void filter_rows(const A* const* rows, std::int64_t pitch, A* out, int n) const {
+    void filter_rows(const A* const* rows, std::int64_t pitch, A* out, std::int64_t out_pitch, int n) const {
         if (M == 4 && p.radius == 5)
-            filter_across_rows<5, Q>(rows, pitch, taps, 5, out, n);
+            filter_across_rows<5, Q>(rows, pitch, taps, 5, out, out_pitch, n);
         else
-            filter_across_rows<0, Q>(rows, pitch, taps, p.radius, out, n);
+            filter_across_rows<0, Q>(rows, pitch, taps, p.radius, out, out_pitch, n);
     }
 
     template <int Q>
@@ -294,17 +296,23 @@ private:
 
     static FUSEDSSIM_MATH int at_least_a_vector(int n) { return n < Simd<A>::lanes ? Simd<A>::lanes : n; }
     // Rows of the rings of a slice.
-    A* along_walk_row(int slice, int row) const { return s.along_walk + (slice * s.taps + row % s.taps) * s.walk_row; }
-    A* partials_x_row(int slice, int row) const { return s.partials_x + (slice * s.taps + row % s.taps) * s.partials_row; }
-    A* across(int slice) const { return s.across + slice * planar(5, 0); }
-    A* filtered(int slice) const { return s.filtered + slice * planar(4, 0); }
+    A* along_walk_row(int slice, int row) const { return s.along_walk + (slice * s.ring + row % s.ring) * s.walk_row; }
+    A* partials_x_row(int slice, int row) const {
+        return s.partials_x + (slice * s.taps + row % s.taps) * s.partials_row;
+    }
+    A* across(int slice) const { return p.is_3d ? s.across : s.across + slice * planar(5, 0); }
+    // Row `row` after the filters of partials within the slice.
+    A* filtered(int slice, int row) const {
+        return s.filtered + (p.is_3d ? slice * kRows + row % kRows : slice) * s.partials_row;
+    }
 
     // Row `row` of the statistics: moments, DSSIM, partials, of the columns that are counted and some more that make whole
     // vectors.
     void statistics_row(int slice, int row) {
         A* const in = across(slice);
         if (p.is_3d)
-            filter_rows<M>(along_walk_rows[slice] + row % s.taps, s.outer_columns, in + columns.first, columns.size());
+            filter_rows<M>(along_walk_rows[slice] + row % s.ring, s.outer_columns, in + columns.first, kRowPitch,
+                           columns.size());
         const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
         filter_row<M>(in + (middle_x - p.radius - outer_x) + first, s.moments + first, kRowPitch, n);
         if (M == 5) normalize(s.moments + first, n);
@@ -322,19 +330,20 @@ private:
             return;
         }
         int next = counted_rows.first;  // row of the input that is not filtered yet
-        for (int row = 0; row < s.middle_rows; ++row) {
-            const bool counted = counted_rows.has(row);
-            if (counted && p.is_3d)
-                for (; next <= row + 2 * p.radius; ++next) fill_along_walk(l, next);
-            else if (counted)
-                fill_across(l);
-            for (int slice = 0; slice < kSlices; ++slice) {
-                if (!computed[slice]) continue;
-                if (counted) count_row(l + slice, slice, row, sums);
-                if (G) partials_row(slice, row, counted);
-            }
-            const int done = row - (s.middle_rows - s.inner_rows);
-            if (done >= 0 && done < rows) add_to_gradient(l, done, computed, any);
+        for (int low = 0; low < s.middle_rows; low += kRows) {
+            const int high = low + kRows < s.middle_rows ? low + kRows : s.middle_rows;
+            if (!p.is_3d) fill_across(l);
+            const Range counted(low, high, counted_rows.first, counted_rows.last);
+            if (p.is_3d && counted.size())
+                for (; next < low + counted.last + 2 * p.radius; ++next) fill_along_walk(l, next);
+            for (int slice = 0; slice < kSlices; ++slice)
+                for (int row = low; computed[slice] && row < high; ++row) {
+                    if (counted.has(row - low)) count_row(l + slice, slice, row, sums);
+                    if (G) partials_row(slice, row, counted.has(row - low));
+                }
+            const int behind = s.middle_rows - s.inner_rows;
+            for (int row = low; row < high; ++row)
+                if (row >= behind && row - behind < rows) add_to_gradient(l, row - behind, computed, any);
         }
     }
 
@@ -375,14 +384,15 @@ private:
     // Filters a row of partials along x, and the rows up to it along y.
     void partials_row(int slice, int row, bool counted) {
         if constexpr (G > 0) {
-            if (!p.is_3d) return filter_row<kMaps>(s.partials, filtered(slice), kRowPitch, s.inner_columns);
+            if (!p.is_3d) return filter_row<kMaps>(s.partials, filtered(slice, 0), s.inner_columns, s.inner_columns);
             if (counted)
                 filter_row<kMaps>(s.partials, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
             else
                 clear(partials_x_row(slice, row), s.partials_row);
             const int done = row - 2 * p.radius;
             if (done < 0 || inner_y + done >= t.rows) return;
-            filter_rows<kMaps>(partials_x_rows[slice] + done % s.taps, s.inner_columns, filtered(slice), s.inner_columns);
+            filter_rows<kMaps>(partials_x_rows[slice] + done % s.taps, s.inner_columns, filtered(slice, done),
+                               s.inner_columns, s.inner_columns);
         }
     }
 
@@ -406,11 +416,11 @@ private:
             if (any) {
                 const A* partials[kSlices];
                 for (int slice = 0; slice < kSlices; ++slice)
-                    partials[slice] = computed[slice] ? filtered(slice) : s.zero;
+                    partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
                 if (M == 4 && r == 5)
-                    add_partials<5, G>(partials, rows, gradient_taps, 5, at_least_a_vector(n));
+                    add_partials<5, G>(partials, s.inner_columns, rows, gradient_taps, 5, at_least_a_vector(n));
                 else
-                    add_partials<0, G>(partials, rows, gradient_taps, r, at_least_a_vector(n));
+                    add_partials<0, G>(partials, s.inner_columns, rows, gradient_taps, r, at_least_a_vector(n));
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -441,8 +451,7 @@ private:
                 return;
             }
         const std::int64_t at = row * s.sums_row + which * s.inner_columns;
-        for (int k = slices.first; k < slices.last; ++k)
-            rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
+        for (int k = slices.first; k < slices.last; ++k) rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
     }
 
     // Whatever else the sums of a row of the gradients need when all partials are in.
@@ -574,8 +583,8 @@ private:
     A taps[kMaxRadius + 1];                     // from the centre outwards
     A gradient_taps[kMaxRadius + 1];            // times what the gradient of SSIM is multiplied by
     A l1_scale;
-    // The rings' rows, twice one after the other: from any row on, 2r + 1 follow.
-    const A *along_walk_rows[kSlices][2 * kMaxTaps], *partials_x_rows[kSlices][2 * kMaxTaps];
+    // The rings' rows, and some of them once more: from any row on, 2r + 1 follow.
+    const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];
 };
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

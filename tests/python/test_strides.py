@@ -7,7 +7,7 @@ import oracle
 import pytest
 import torch
 from images import absolute_error, pair, relative_error
-from tolerances import GRADIENT, MAP, VALUE
+from tolerances import GRADIENT, MAP, VALUE, mean_tolerance
 
 import fused_ssim
 
@@ -88,7 +88,12 @@ def test_value_and_gradients_match_oracle_for_layout(device, which, layout, shap
     x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
     value = ssim_of(shape)(x, y, padding)
     grad_x, grad_y = torch.autograd.grad(value, (x, y))
-    assert absolute_error(value, expected) <= VALUE[torch.float32]
+    tolerance = VALUE[torch.float32]
+    if layout is overlapping and which == "both":
+        # Inside the map, positions with the same sum of indices are equal, and so are their errors.
+        sizes = [*shape[:2], *(size - 10 if padding == "valid" else size for size in shape[2:])]
+        tolerance = mean_tolerance(torch.float32, sum(sizes) - len(sizes) + 1)
+    assert absolute_error(value, expected) <= tolerance
     assert relative_error(grad_x, expected_x) <= GRADIENT[torch.float32]
     assert relative_error(grad_y, expected_y) <= GRADIENT[torch.float32]
 

@@ -108,39 +108,46 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     t.columns = p.width;
     t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
     t.tiles_x = ceil_div(t.columns, t.tile_columns);
-    // The fewest tiles, and so the least halo, whose windows stay in the second-level cache, and whose scratch memory is
-    // small beside the images (for two threads: sums depend on the tiles, and so tiles must not depend on the threads).
+    t.sums_y = ceil_div(t.rows, kSumRows);
+    // The highest tiles, and so the least halo, whose windows stay in the second-level cache, and whose scratch memory is
+    // small beside the images (for two threads).
     const std::size_t element = dtype_size(arithmetic_dtype(p.dtype));
     const auto image = std::size_t(p.planes() * p.volume()) * element;
     const std::size_t share =
         image <= kSmallImageBytes ? kCacheBytes : std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
+    const int halo = (p.grads() ? 4 : 2) * p.radius;
     const auto is_too_large = [&] {
         const std::size_t scratch = k.scratch_bytes(p, t);
-        const int halo = (p.grads() ? 4 : 2) * p.radius;
-        const std::size_t window = std::size_t(2 * p.radius + 2) * std::size_t(t.tile_rows + halo) *
-                                   std::size_t(t.tile_columns + halo) * 2 * element;
-        return (t.tile_rows > 16 && scratch + window > kCacheBytes) || (t.tile_rows > 12 && scratch > share);
+        const std::size_t columns = std::size_t(std::min(t.columns, t.tile_columns + halo));
+        const std::size_t read = 2 * columns * std::size_t(std::min(t.rows, t.tile_rows + halo));
+        const std::size_t written = std::size_t(p.grads()) * std::size_t(t.tile_columns) * std::size_t(t.tile_rows);
+        const std::size_t window = std::size_t(2 * p.radius + 4) * (read + written) * element;
+        return scratch + window > kCacheBytes || scratch > share;
     };
-    do {
-        ++t.tiles_y;
-        t.tile_rows = ceil_div(t.rows, t.tiles_y);
-    } while (is_too_large());
-    t.tiles_y = ceil_div(t.rows, t.tile_rows);
-    // Chunks, if there are too few tiles for the threads; each pays for its halo.
-    const std::int64_t tiles = p.planes() * t.tiles_y * t.tiles_x;
-    const int halo = p.grads() ? 2 * p.radius : 0;
-    std::int64_t least = 0;
-    for (int chunks = 1; chunks <= std::max(1, std::min(4 * threads, t.length / 8)); ++chunks) {
-        const int chunk = ceil_div(t.length, chunks);
-        const std::int64_t rounds = (tiles * ceil_div(t.length, chunk) + threads - 1) / threads;
-        const std::int64_t time = rounds * (chunk + halo);
-        if (chunks > 1 && time > least - least / 20) continue;
-        least = time;
-        t.chunk = chunk;
+    const auto cut_rows = [&](int tiles) { t.tile_rows = even_tile(t.rows, ceil_div(t.rows, tiles), kSumRows); };
+    for (t.tile_rows = t.rows; t.tile_rows > kSumRows && is_too_large();)
+        t.tile_rows = (t.tile_rows - 1) / kSumRows * kSumRows;
+    const int least_tiles = ceil_div(t.rows, t.tile_rows);
+    // More tiles, or chunks of the walk, if there are too few for the threads; each pays for its halo.
+    double least = 0;
+    Tiling best = t;
+    for (int tiles = least_tiles; tiles <= std::max(least_tiles, t.sums_y); ++tiles) {
+        cut_rows(tiles);
+        t.tiles_y = ceil_div(t.rows, t.tile_rows);
+        if (t.tiles_y != tiles) continue;
+        for (int chunks = 1; chunks <= std::max(1, std::min(4 * threads, t.length / 8)); ++chunks) {
+            t.chunk = ceil_div(t.length, chunks);
+            t.chunks = ceil_div(t.length, t.chunk);
+            t.tasks = p.planes() * t.tiles_y * t.tiles_x * t.chunks;
+            const std::int64_t rounds = (t.tasks + threads - 1) / threads;
+            const double time = double(rounds) * (t.chunk + (p.grads() ? 2 * p.radius : 0)) *
+                                (t.tile_rows + (p.is_3d ? 3 * halo / 4 : 0));
+            if (least != 0 && time > 0.95 * least) continue;
+            least = time;
+            best = t;
+        }
     }
-    t.chunks = ceil_div(t.length, t.chunk);
-    t.tasks = tiles * t.chunks;
-    return t;
+    return best;
 }
 
 struct AlignedDelete {
@@ -173,7 +180,7 @@ std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads)
 void write_values(const Work& w) {
     const Problem& p = w.problem;
     const Tiling& t = w.tiling;
-    const std::int64_t per_group = p.planes_per_group * t.tiles_y * t.tiles_x * t.length;
+    const std::int64_t per_group = p.planes_per_group * t.tiles_x * t.sums_y * t.length;
     for (std::int64_t group = 0; group < p.groups; ++group) {
         double dssim = 0, l1 = 0;
         for (std::int64_t i = group * per_group; i < (group + 1) * per_group; ++i) {
@@ -205,7 +212,7 @@ void run(const Problem& p, int threads) {
     const int available = thread_count(threads, elements, elements);
     const Tiling t = make_tiling(p, k, available);
     // All memory comes before the first result: a call that fails has written nothing.
-    std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_y * t.tiles_x * t.length) : 0);
+    std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_x * t.sums_y * t.length) : 0);
     std::vector<MaskSums> mask_sums;
     if (p.mask.data && !p.map.data && p.upstream != kUpstreamMap) mask_sums = sum_masks(p, k, available);
     const Work work{p, t, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};

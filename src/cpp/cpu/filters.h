@@ -34,6 +34,12 @@ constexpr int kVectorBytes = 16;
 constexpr int kCacheLine = 64;
 constexpr int kMaxTaps = 2 * kMaxRadius + 1;
 
+// Slices that are computed at once; they share most of what the filters along the walk load. And rows of a volume of which
+// one slice is computed after the other, so that a slice's rings of rows stay in the first-level cache meanwhile.
+constexpr int kSlices = 4;
+constexpr int kRows = 4;
+constexpr int kMaxWindow = kMaxTaps + kSlices - 1;
+
 template <class A>
 struct Simd {
     typedef A Vec __attribute__((vector_size(kVectorBytes)));
@@ -52,23 +58,8 @@ struct Simd {
 // filters, and the rounding up of both to vectors.
 constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
 
-// Slices of partials are interleaved: a vector of each quantity in turn, so that a filter over 2r + 1 slices reads 2r + 1
-// streams of memory at constant offsets.
-
-// Where vector i / lanes of quantity q stands in a planar and in an interleaved row of Q quantities.
-template <class A>
-constexpr std::int64_t planar(int q, std::int64_t i) {
-    return q * std::int64_t(kRowPitch) + i;
-}
-template <int Q, class A>
-constexpr std::int64_t interleaved(int q, std::int64_t i) {
-    return i * Q + q * Simd<A>::lanes;
-}
-enum Layout { kPlanar, kInterleaved };
-template <Layout L, int Q, class A>
-constexpr std::int64_t place(int q, std::int64_t i) {
-    return L == kPlanar ? planar<A>(q, i) : interleaved<Q, A>(q, i);
-}
+// Where element i of quantity q of a planar row stands.
+constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }
 
 // The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps the
 // taps in registers; with R = 0 it is `radius`.
@@ -101,54 +92,57 @@ struct Taps {
     }
 };
 
-// Rows of the images: the 2r + 1 of a slice's window, and one more for the slice after it.
+// Rows of the images, of the 2r + kSlices slices in the windows of kSlices slices.
 template <class A>
 struct InputRows {
-    const A *x[kMaxTaps + 1], *y[kMaxTaps + 1], *mask[kMaxTaps + 1];  // mask: where it is normalised
+    const A *x[kMaxWindow], *y[kMaxWindow], *mask[kMaxWindow];  // mask: where it is normalised
 };
 
-// The filter along the walk, for two slices at once, which share all rows but two: from n elements of 2r + 2 rows of the
-// images to planar G*s, G*d, G*s^2 and G*d^2. n is at least a vector; the last one overlaps the one before it.
+// The filter along the walk, for kSlices slices at once: from n elements of rows of the images to planar G*s, G*d, G*s^2 and
+// G*d^2, a row of each slice; its quantities are `pitch` elements apart. n is at least a vector; the last one overlaps the
+// one before it.
 template <int R, class A>
-__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* out, A* out_after,
-                                            int n) {
+__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* const* out,
+                                            std::int64_t pitch, int n) {
     using S = Simd<A>;
     using Vec = typename S::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    const A *x[R ? 2 * R + 2 : kMaxTaps + 1], *y[R ? 2 * R + 2 : kMaxTaps + 1];
-    for (int k = 0; k <= 2 * r + 1; ++k) {
-        x[k] = rows.x[k];
-        y[k] = rows.y[k];
-    }
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        if (i + S::lanes > n) i = n - S::lanes;
-        Vec sum[4] = {}, after[4] = {};
+    const auto filter_one = [&](std::int64_t i, int q, auto combine) __attribute__((always_inline)) {
+        Vec sum[kSlices] = {}, of_squares[kSlices] = {};
         const auto add_row = [&](int k) __attribute__((always_inline)) {
-            const Vec in_x = S::load(x[k] + i), in_y = S::load(y[k] + i);
-            const Vec s = in_x + in_y, d = in_x - in_y;
-            const Vec v[4] = {s, d, s * s, d * d};
-            for (int q = 0; q < 4; ++q) {
-                if (k <= 2 * r) sum[q] += tap.at[k < r ? r - k : k - r] * v[q];
-                if (k >= 1) after[q] += tap.at[k - 1 < r ? r - k + 1 : k - 1 - r] * v[q];
+            const Vec v = combine(S::load(rows.x[k] + i), S::load(rows.y[k] + i)), square = v * v;
+            FUSEDSSIM_UNROLL
+            for (int slice = 0; slice < kSlices; ++slice) {
+                const int at = k - slice - r;  // from the centre
+                if (at < -r || at > r) continue;
+                sum[slice] += tap.at[at < 0 ? -at : at] * v;
+                of_squares[slice] += tap.at[at < 0 ? -at : at] * square;
             }
         };
         FUSEDSSIM_UNROLL
-        for (int k = 0; k <= r; ++k) {
+        for (int k = 0; k < r + kSlices / 2; ++k) {
             add_row(k);
-            add_row(2 * r + 1 - k);
+            add_row(2 * r + kSlices - 1 - k);
         }
-        for (int q = 0; q < 4; ++q) {
-            S::store(out + planar<A>(q, i), sum[q]);
-            S::store(out_after + planar<A>(q, i), after[q]);
+        FUSEDSSIM_UNROLL
+        for (int slice = 0; slice < kSlices; ++slice) {
+            S::store(out[slice] + q * pitch + i, sum[slice]);
+            S::store(out[slice] + (2 + q) * pitch + i, of_squares[slice]);
         }
+    };
+    for (std::int64_t i = 0; i < n; i += S::lanes) {
+        if (i + S::lanes > n) i = n - S::lanes;
+        // One after the other: the sums of both would be more than there are registers.
+        filter_one(i, 0, [](Vec x, Vec y) __attribute__((always_inline)) { return x + y; });
+        filter_one(i, 1, [](Vec x, Vec y) __attribute__((always_inline)) { return x - y; });
     }
 }
 
 // The same for one slice of images under a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
 template <class A>
 __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A* const* in_y, const A* const* in_mask,
-                                                   const A* taps, int r, A* out, int n) {
+                                                   const A* taps, int r, A* out, std::int64_t pitch, int n) {
     using S = Simd<A>;
     using Vec = typename S::Vec;
     for (std::int64_t i = 0; i < n; i += S::lanes) {
@@ -165,28 +159,31 @@ __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A
                 sum[3] += of_d * d;
                 sum[4] += weight;
             }
-        for (int q = 0; q < 5; ++q) S::store(out + planar<A>(q, i), sum[q]);
+        for (int q = 0; q < 5; ++q) S::store(out + q * pitch + i, sum[q]);
     }
 }
 
-// Filters Q planar rows along x into one row; n results, and what is up to the next multiple of a vector's length.
-template <int R, int Q, Layout Out, class A>
-__attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, int n) {
+// Filters Q planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up to the next
+// multiple of a vector's length.
+template <int R, int Q, class A>
+__attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, std::int64_t pitch,
+                                                int n) {
     using S = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
     for (std::int64_t i = 0; i < n; i += S::lanes)
         for (int q = 0; q < Q; ++q) {
-            const A* centre = in + planar<A>(q, i + r);
+            const A* centre = in + planar(q, i + r);
             typename S::Vec sum = {};
             for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
-            S::store(out + place<Out, Q, A>(q, i), sum + tap.at[0] * S::load(centre));
+            S::store(out + q * pitch + i, sum + tap.at[0] * S::load(centre));
         }
 }
 
-// Filters across 2r + 1 rows of Q quantities into one row; n as above.
-template <int R, int Q, Layout In, Layout Out, class A>
-__attribute__((noinline)) void filter_across_rows(const A* const* rows, const A* taps, int radius, A* out, int n) {
+// Filters across 2r + 1 rows of Q quantities, which are `pitch` elements apart, into one row of the like; n as above.
+template <int R, int Q, class A>
+__attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int64_t pitch, const A* taps, int radius,
+                                                  A* out, std::int64_t out_pitch, int n) {
     using S = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
@@ -196,15 +193,68 @@ __attribute__((noinline)) void filter_across_rows(const A* const* rows, const A*
     for (std::int64_t i = 0; i < n; i += S::lanes) {
         typename S::Vec sum[Q] = {};
         for (int k = r; k > 0; --k)
-            for (int q = 0; q < Q; ++q) {
-                const std::int64_t at = place<In, Q, A>(q, i);
-                tap.add_pair(sum[q], k, row[r - k] + at, row[r + k] + at);
-            }
+            for (int q = 0; q < Q; ++q) tap.add_pair(sum[q], k, row[r - k] + q * pitch + i, row[r + k] + q * pitch + i);
         for (int q = 0; q < Q; ++q) {
-            sum[q] += tap.at[0] * S::load(row[r] + place<In, Q, A>(q, i));
-            S::store(out + place<Out, Q, A>(q, i), sum[q]);
+            sum[q] += tap.at[0] * S::load(row[r] + q * pitch + i);
+            S::store(out + q * out_pitch + i, sum[q]);
         }
     }
+}
+
+// Rows of the images, and of the gradients by x and y, of the 2r + kSlices slices around kSlices slices of partials.
+template <class A>
+struct GradientRows {
+    const A *x[kMaxWindow], *y[kMaxWindow];
+    A* to[2][kMaxWindow];
+};
+
+// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch` elements
+// apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n is at least a
+// vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
+template <int R, int G, class A>
+__attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
+                                            const A* taps, int radius, int n) {
+    using S = Simd<A>;
+    using Vec = typename S::Vec;
+    constexpr int kMaps = filtered_maps(G);
+    const Taps<R, A> tap(taps, radius);
+    const int r = R ? R : radius;
+    const auto add_vector = [&](std::int64_t i, const Vec* weight) __attribute__((always_inline)) {
+        Vec partial[kSlices][kMaps];
+        for (int slice = 0; slice < kSlices; ++slice)
+            for (int q = 0; q < kMaps; ++q) {
+                partial[slice][q] = S::load(partials[slice] + q * pitch + i);
+                if (weight) partial[slice][q] *= *weight;
+            }
+        const auto add_to_row = [&](int k) __attribute__((always_inline)) {
+            const int first = k < 2 * r ? 0 : k - 2 * r;  // the first slice in whose window it is
+            const auto tap_of = [&](int slice) { return tap.at[k - slice < r ? r - k + slice : k - slice - r]; };
+            Vec maps[kMaps], by_x, by_y;
+            for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
+            for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)
+                for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
+            unpack_gradient<G>(maps, S::load(rows.x[k] + i), S::load(rows.y[k] + i), by_x, by_y);
+            A* const to_x = rows.to[0][k] + i;
+            S::store(to_x, k < 2 * r ? S::load(to_x) + by_x : by_x);
+            if constexpr (G == 2) {
+                A* const to_y = rows.to[1][k] + i;
+                S::store(to_y, k < 2 * r ? S::load(to_y) + by_y : by_y);
+            }
+        };
+        FUSEDSSIM_UNROLL
+        for (int k = 0; k < r + kSlices / 2; ++k) {
+            add_to_row(k);
+            add_to_row(2 * r + kSlices - 1 - k);
+        }
+    };
+    const int rest = n % S::lanes;
+    if (rest) {
+        A is_rest[S::lanes];
+        for (int i = 0; i < S::lanes; ++i) is_rest[i] = i < S::lanes - rest ? A(0) : A(1);
+        const Vec weight = S::load(is_rest);
+        add_vector(n - S::lanes, &weight);
+    }
+    for (std::int64_t i = 0; i < n - rest; i += S::lanes) add_vector(i, nullptr);
 }
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

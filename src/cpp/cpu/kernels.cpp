@@ -18,13 +18,12 @@ namespace FUSEDSSIM_ISA {
 template <class T, int G>
 void run_task(const Work& w, const Task& task, void* scratch) {
     const Tiling& t = w.tiling;
-    const int begin = task.chunk * t.chunk, end = begin + t.chunk < t.length ? begin + t.chunk : t.length;
-    const std::int64_t tile = (task.plane * t.tiles_y + task.tile_y) * t.tiles_x + task.tile_x;
-    SliceSums* const sums = w.sums ? w.sums + tile * t.length : nullptr;
+    const std::int64_t at = (task.plane * t.tiles_x + task.tile_x) * t.sums_y + task.tile_y * t.tile_rows / kSumRows;
+    SliceSums* const sums = w.sums ? w.sums + at * t.length : nullptr;
     if (w.problem.is_normalized)
-        Walker<T, G, 5>(w, task, scratch).walk(begin, end, sums);
+        Walker<T, G, 5>(w, task, scratch).walk(sums);
     else
-        Walker<T, G, 4>(w, task, scratch).walk(begin, end, sums);
+        Walker<T, G, 4>(w, task, scratch).walk(sums);
 }
 
 inline void run(const Work& w, const Task& task, void* scratch) {
@@ -42,7 +41,7 @@ inline std::size_t scratch_bytes(const Problem& p, const Tiling& t) {
     std::size_t bytes = 0;
     dispatch_dtype(p.dtype, [&](auto element) {
         using T = decltype(element);
-        bytes = Scratch<arithmetic_t<T>>(p, t, reads_directly<T>(p, t), nullptr).bytes;
+        bytes = Scratch<arithmetic_t<T>>(p, t, direct<T>(p, t), nullptr).bytes;
     });
     return bytes;
 }

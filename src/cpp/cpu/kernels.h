@@ -21,6 +21,7 @@ struct Tiling {
     int rows, columns;  // of a slice (an image: 1 row)
     int tile_rows, tile_columns;
     int tiles_y, tiles_x;
+    int sums_y;          // how many sums a slice has along y
     int chunk, chunks;   // slices that one task walks
     std::int64_t tasks;  // planes * tiles_y * tiles_x * chunks
 };
@@ -30,7 +31,10 @@ struct Task {
     int tile_y, tile_x, chunk;
 };
 
-// Sums over a tile's part of a slice, each element times the mask if there is one.
+// Rows of a tile, in a volume, that have sums of their own. Tiles have a multiple of it, if a plane has several along y.
+constexpr int kSumRows = 16;
+
+// Sums over kSumRows rows of a tile's part of a slice, each element times the mask if there is one.
 struct SliceSums {
     double dssim;  // (1 - SSIM) / 2, over the map
     double l1;     // |x - y|
@@ -45,8 +49,8 @@ struct Work {
     const Problem& problem;
     const Tiling& tiling;
     const MaskSums* mask_sums;  // of each group; NULL without a mask
-    // Of each slice of each tile of each plane, [plane, tile_y, tile_x, slice]; they do not depend on how slices are cut
-    // into chunks. NULL if nobody asks for them.
+    // [plane, tile_x, y / kSumRows, slice], zero at first. They do not depend on how a plane is cut along y and along the
+    // walk. NULL if nobody asks for them.
     SliceSums* sums;
 };
 

@@ -80,10 +80,10 @@ void l1_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, s
 // without mass have no statistics: their reciprocal is 0.
 template <class A>
 __attribute__((noinline)) void normalize(A* moments, int n) {
-    A* __restrict mass = moments + planar<A>(4, 0);
+    A* __restrict mass = moments + planar(4, 0);
     for (int i = 0; i < n; ++i) mass[i] = mass[i] > A(0) ? A(1) / mass[i] : A(0);
     for (int q = 0; q < 4; ++q) {
-        A* __restrict row = moments + planar<A>(q, 0);
+        A* __restrict row = moments + planar(q, 0);
         for (int i = 0; i < n; ++i) row[i] *= mass[i];
     }
 }
@@ -93,8 +93,8 @@ template <int G, class A>
 __attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<A> c, int n, A* __restrict dssim,
                                          A* __restrict partials) {
     for (int i = 0; i < n; ++i) {
-        const Moments<A> m = {moments[planar<A>(0, i)], moments[planar<A>(1, i)], moments[planar<A>(2, i)],
-                              moments[planar<A>(3, i)]};
+        const Moments<A> m = {moments[planar(0, i)], moments[planar(1, i)], moments[planar(2, i)],
+                              moments[planar(3, i)]};
         if constexpr (G == 0) {
             dssim[i] = fusedssim::dssim<A>(m, c);
         } else {
@@ -102,32 +102,12 @@ __attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<
             A maps[4];
             dssim[i] = dssim_and_partials<A>(m, c, A(1), partial);
             pack_partials<G>(partial, maps);
-            partials[planar<A>(0, i)] = maps[0];
-            partials[planar<A>(1, i)] = maps[1];
-            partials[planar<A>(2, i)] = maps[2];
-            if (G == 2) partials[planar<A>(3, i)] = maps[3];
+            partials[planar(0, i)] = maps[0];
+            partials[planar(1, i)] = maps[1];
+            partials[planar(2, i)] = maps[2];
+            if (G == 2) partials[planar(3, i)] = maps[3];
         }
     }
-}
-
-// One row of the gradients, from planar filtered partials and the images.
-template <int G, class T, class To, class A>
-void gradient_row(const A* __restrict filtered, const T* __restrict x, std::int64_t x_step, const T* __restrict y,
-                  std::int64_t y_step, A factor, int n, To* __restrict grad_x, std::int64_t grad_x_step,
-                  To* __restrict grad_y, std::int64_t grad_y_step) {
-    auto put = [&](int i, T at_x, T at_y, To& to_x, To* to_y) {
-        A maps[4];
-        for (int q = 0; q < filtered_maps(G); ++q) maps[q] = filtered[planar<A>(q, i)];
-        A a, b = A(0);
-        unpack_gradient<G>(maps, A(to_float(at_x)), A(to_float(at_y)), a, b);
-        from_float(factor * a, to_x);
-        if (G == 2) from_float(factor * b, *to_y);
-    };
-    if (x_step == 1 && y_step == 1 && grad_x_step == 1 && (G == 1 || grad_y_step == 1))
-        for (int i = 0; i < n; ++i) put(i, x[i], y[i], grad_x[i], grad_y + i);
-    else
-        for (int i = 0; i < n; ++i)
-            put(i, x[i * x_step], y[i * y_step], grad_x[i * grad_x_step], grad_y + i * grad_y_step);
 }
 
 // The parts of the gradient by x besides that of SSIM, added up in the type of the arithmetic and rounded once.

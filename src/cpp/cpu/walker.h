@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A task walks a tile of one plane along the first spatial axis, and keeps no more than a window of partials:
+// A task walks a tile of one plane along the first spatial axis, kSlices slices at a time, and keeps no more than some rows:
 //
 //     slices l - r to l + r of x and y
 //          |
@@ -8,14 +8,18 @@
 //                                                                                         |
 //                                              sums, map <-- DSSIM <----------------------+
 //                                                                                         |
-//     gradient of slice l - r <-- taps along the walk <-- ring of 2r + 1 slices <-- (along y) <-- along x <-- partials
+//     gradient of slices l - r to l + r <-- added, each with its tap <-- (along y) <-- along x <-- partials
 //
 //     extent of a tile, along x and along y: the gradient's own [0, n), the statistics' [-r, n + r), the input's
 //     [-2r, n + 2r); without a gradient the statistics have n and the input has 2r more.
 //
+// The filter along the walk that ends in the gradient is transposed: the gradient is linear in the filtered partials, and
+// what it multiplies them by, s and d, is known beforehand. So each slice of partials is added to the 2r + 1 slices of the
+// gradient that it belongs to, and no window of partials has to be kept.
+//
 // Work goes row by row, so that what one stage writes is in the first-level cache when the next one reads it. Images of the
 // type of the arithmetic, with a step of 1 along x, are read where they are, once for each tap of the walk: from a cache,
-// but for the first time. Others are first converted, into a ring of slices of their own.
+// but for the first time; and such gradients add up where they are. Others are converted from and to rings of slices.
 #pragma once
 
 #include "cpu/rows.h"
@@ -34,12 +38,17 @@ struct Range {
     FUSEDSSIM_MATH bool has(int i) const { return i >= first && i < last; }
 };
 
-// Whether images are read where they are: every tile then has at least a vector of columns.
+// Whether images are read, and gradients added up, where they are: every tile then has at least a vector of columns.
+struct Direct {
+    bool in, out;
+};
 template <class T>
-bool reads_directly(const Problem& p, const Tiling& t) {
+Direct direct(const Problem& p, const Tiling& t) {
     using A = arithmetic_t<T>;
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
-    return sizeof(T) == sizeof(A) && p.x.w == 1 && p.y.w == 1 && !p.is_normalized && last_columns >= Simd<A>::lanes;
+    const bool may_be = sizeof(T) == sizeof(A) && last_columns >= Simd<A>::lanes;
+    return {may_be && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
+            may_be && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
 }
 
 // Sizes of a tile's stages and their places in the scratch memory. `outer` is the input, `middle` the statistics and the
@@ -49,23 +58,26 @@ struct Scratch {
     int taps, maps, moments_count;  // 2r + 1; filtered_maps; 5 of normalised masks, otherwise 4
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
-    std::int64_t inner_row, inner_slice;  // elements of an interleaved row and slice of the partials
-    std::int64_t image_row, image_line,
-        image_slice;   // and of the converted images: of one, of all of a row, of a slice
-    A* zero;           // planar [5]: nothing but zeros
-    A* across;         // planar [5] of two slices: filtered along the walk (and y)
-    A* moments;        // planar [5]
-    A* partials;       // planar [4]
-    A* filtered;       // planar [4]
-    A* dssim;          // planar [1]
-    A* weights;        // planar [1]
-    A* along_walk;     // [2][taps] planar [5], volumes only: rings of rows of two slices
-    A* partials_x;     // [2][taps][inner_row], volumes only: rings of rows
-    A* partials_ring;  // [taps + 1][inner_rows][inner_row]
-    A* images;         // [taps + 1][outer_rows][x, y (, mask)][image_row], where converted
+    int window;                                       // slices that kSlices slices are filtered from and added to
+    int ring;                                         // rows that kRows rows are filtered from
+    std::int64_t walk_row, partials_row;              // elements of all of a row of the rings of rows
+    std::int64_t sums_row, sums_slice;                // of the gradients that are not added up where they are
+    std::int64_t image_row, image_line, image_slice;  // of the converted images: of one, of all of a row, of a slice
+    A* zero;                                          // planar [5]: nothing but zeros
+    A* across;      // planar [5], of an image for each slice: filtered along the walk (and y)
+    A* moments;     // planar [5]
+    A* partials;    // planar [4]
+    A* dssim;       // planar [1]
+    A* weights;     // planar [1]
+    A* spare;       // planar [2]
+    A* filtered;    // [kSlices][kRows][maps][inner_columns]: partials, filtered within the slice
+    A* along_walk;  // [kSlices][ring][moments_count][outer_columns], volumes only: rings of rows
+    A* partials_x;  // [kSlices][taps][maps][inner_columns], volumes only: rings of rows
+    A* sums;        // [window][inner_rows][grad_x (, grad_y)][inner_columns], where gradients are converted
+    A* images;      // [window][outer_rows][x, y (, mask)][image_row], where converted
     std::size_t bytes;
 
-    Scratch(const Problem& p, const Tiling& t, bool is_direct, void* memory) {
+    Scratch(const Problem& p, const Tiling& t, Direct direct, void* memory) {
         using S = Simd<A>;
         const int r = p.radius, grads = p.grads(), halo_y = p.is_3d ? r : 0;
         taps = 2 * r + 1;
@@ -77,8 +89,12 @@ struct Scratch {
         inner_columns = S::round_up(t.tile_columns);
         middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
         outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
-        inner_row = std::int64_t(maps) * inner_columns;
-        inner_slice = inner_rows * inner_row;
+        window = 2 * r + kSlices;
+        ring = taps + kRows - 1;
+        walk_row = std::int64_t(moments_count) * outer_columns;
+        partials_row = std::int64_t(maps) * inner_columns;
+        sums_row = std::int64_t(grads) * inner_columns;
+        sums_slice = inner_rows * sums_row;
         image_row = outer_columns + S::lanes;
         image_line = (p.is_normalized ? 3 : 2) * image_row;
         image_slice = outer_rows * image_line;
@@ -90,16 +106,17 @@ struct Scratch {
             return at;
         };
         zero = take(5 * kRowPitch);
-        across = take(2 * 5 * kRowPitch);
+        across = take((p.is_3d ? 1 : kSlices) * 5 * kRowPitch);
         moments = take(5 * kRowPitch);
-        partials = take(4 * kRowPitch);
-        filtered = take(4 * kRowPitch);
+        partials = take(grads ? 4 * kRowPitch : 0);
         dssim = take(kRowPitch);
         weights = take(kRowPitch);
-        along_walk = take(p.is_3d ? 2 * taps * planar<A>(moments_count, 0) : 0);
-        partials_x = take(p.is_3d ? 2 * taps * inner_row : 0);
-        partials_ring = take((taps + 1) * inner_slice);
-        images = take(is_direct ? 0 : (taps + 1) * image_slice);
+        spare = take(2 * kRowPitch);
+        filtered = take((p.is_3d ? kSlices * kRows : kSlices) * partials_row);
+        along_walk = take(p.is_3d ? kSlices * ring * walk_row : 0);
+        partials_x = take(p.is_3d ? kSlices * taps * partials_row : 0);
+        sums = take(direct.out ? 0 : window * sums_slice);
+        images = take(direct.in ? 0 : window * image_slice);
     }
 };
 
@@ -127,10 +144,11 @@ class Walker {
 
 public:
     Walker(const Work& work, const Task& task, void* memory)
-        : p(work.problem), t(work.tiling), is_direct(M == 4 && reads_directly<T>(p, t)), s(p, t, is_direct, memory),
+        : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory),
           x(p, p.x, task.plane), y(p, p.y, task.plane), mask(p, p.mask, task.plane), map(p, p.map, task.plane),
           grad_out(p, p.grad_out, task.plane), grad_x(p, p.grad_x, task.plane), grad_y(p, p.grad_y, task.plane),
-          coarse_x(p, p.coarse_x, task.plane), coarse_y(p, p.coarse_y, task.plane),
+          coarse_x(p, p.coarse_x, task.plane), coarse_y(p, p.coarse_y, task.plane), begin(task.chunk * t.chunk),
+          end(begin + t.chunk < t.length ? begin + t.chunk : t.length),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
           inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
           middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
@@ -151,45 +169,52 @@ public:
             by_ssim /= group.map;
             by_l1 /= group.image;
         }
-        ssim_scale = A(by_ssim);
-        l1_scale = A(by_l1);
         if (G && p.upstream == kUpstreamPlane) {
-            const A u = *grad_out.template at<const A>(0, 0, 0);
-            ssim_scale *= u;
-            l1_scale *= u;
+            const double u = double(*grad_out.template at<const A>(0, 0, 0));
+            by_ssim *= u;
+            by_l1 *= u;
         }
+        for (int k = 0; k <= p.radius; ++k) gradient_taps[k] = A(by_ssim * double(taps[k]));
+        l1_scale = A(by_l1);
         // What the image's columns do not reach is zero for this tile.
-        clear(s.across, 2 * planar<A>(5, 0));
-        if (p.is_3d) clear(s.along_walk, 2 * s.taps * planar<A>(M, 0));
+        for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
+        if (G) clear(s.partials, planar(4, 0));
+        if (!p.is_3d) return;
+        clear(s.along_walk, kSlices * s.ring * s.walk_row);
+        for (int slice = 0; slice < kSlices; ++slice) {
+            for (int k = 0; k < s.ring + s.taps; ++k)
+                along_walk_rows[slice][k] = along_walk_row(slice, k) + columns.first;
+            for (int k = 0; k < 2 * s.taps; ++k) partials_x_rows[slice][k] = partials_x_row(slice, k);
+        }
     }
 
-    // Slices [begin, end); sums has SliceSums for each slice of the tile. Two slices are computed at once, an even one and
-    // the one after it, wherever a chunk begins: the order of summation is not the same for both.
-    void walk(int begin, int end, SliceSums* sums) {
-        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0), even = first - (first & 1);
-        if (!is_direct)
-            for (int l = even - r; l < even + r; ++l) convert_slice(l);
-        for (int at = even; at < last; at += 2) {
-            if (!is_direct) {
-                convert_slice(at + r);
-                convert_slice(at + r + 1);
+    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. kSlices slices are computed at once,
+    // from a multiple of kSlices on wherever a chunk begins: the order of summation is not the same for all of them.
+    void walk(SliceSums* sums) {
+        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0);
+        const int aligned = (first + s.taps * kSlices) / kSlices * kSlices - s.taps * kSlices;
+        if (!is_direct.in)
+            for (int l = aligned - r; l < aligned + r; ++l) convert_slice(l);
+        for (int at = aligned; at < last; at += kSlices) {
+            bool computed[kSlices];
+            for (int i = 0; i < kSlices; ++i) {
+                const int l = at + i;
+                if (!is_direct.in) convert_slice(l + r);
+                computed[i] = l >= first && l < last && l >= p.crop && l < t.length - p.crop;
             }
-            double dssim[2] = {0, 0};
-            const bool wanted[2] = {at >= first, at + 1 < last},
-                       own[2] = {at >= begin && at < end, at + 1 >= begin && at + 1 < end};
-            statistics(at, wanted, own, dssim);
-            for (int l = at; l < at + 2; ++l) {
-                if (sums && own[l - at]) sums[l] = {dssim[l - at], p.reduction.l1_weight != 0 ? l1(l) : 0};
-                if (G && l - r >= begin && l < last) gradient(l - r);
-            }
+            compute(at, computed, sums);
+            for (int l = at; l < at + kSlices; ++l)
+                if (sums && is_own(l) && p.reduction.l1_weight != 0) l1(l, sums);
         }
     }
 
 private:
     // Rows of the input begin where a vector of an aligned image does.
     static FUSEDSSIM_MATH int round_down(int x) { return x - (x % Simd<A>::lanes + Simd<A>::lanes) % Simd<A>::lanes; }
-    A* partials_slot(int l) const { return s.partials_ring + (l + s.taps + 1) % (s.taps + 1) * s.inner_slice; }
-    A* image_slot(int l) const { return s.images + (l + s.taps + 1) % (s.taps + 1) * s.image_slice; }
+    A* image_slot(int l) const { return s.images + l % s.window * s.image_slice; }
+    bool is_own(int l) const { return l >= begin && l < end; }
+    // Sums of DSSIM and |x - y| of the tile's row `row`, at slice l.
+    SliceSums& sums_of(SliceSums* sums, int l, int row) const { return sums[row / kSumRows * t.length + l]; }
 
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
@@ -217,138 +242,224 @@ private:
             mask_row<A>(mask.template at<const A>(l, y_at, x_at), false, mask.column, n, out);
     }
 
-    // The filter along the walk of row `row` of the input, at slices l and l + 1.
-    void filter_input_row(int l, int row, A* out, A* out_after) const {
+    // The filter along the walk of row `row` of the input, at kSlices slices from l on.
+    void filter_input_row(int l, int row, A* const* out, std::int64_t pitch) const {
         InputRows<A> in;
-        const int n = columns.size() < Simd<A>::lanes ? Simd<A>::lanes : columns.size(), begin = l - p.radius;
-        const Range inside(begin, begin + s.taps + 1, 0, t.length);
-        for (int k = 0; k <= s.taps; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
-        if (!is_direct) {
+        const int n = at_least_a_vector(columns.size()), low = l - p.radius;
+        const Range inside(low, low + s.window, 0, t.length);
+        for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
+        if (!is_direct.in) {
             for (int k = inside.first; k < inside.last; ++k) {
-                in.x[k] = image_slot(begin + k) + row * s.image_line + columns.first;
+                in.x[k] = image_slot(low + k) + row * s.image_line + columns.first;
                 in.y[k] = in.x[k] + s.image_row;
                 in.mask[k] = in.y[k] + s.image_row;
             }
         } else if constexpr (sizeof(T) == sizeof(A)) {
-            const A* at_x = x.template at<const A>(begin + inside.first, outer_y + row, outer_x + columns.first);
-            const A* at_y = y.template at<const A>(begin + inside.first, outer_y + row, outer_x + columns.first);
+            const A* at_x = x.template at<const A>(low + inside.first, outer_y + row, outer_x + columns.first);
+            const A* at_y = y.template at<const A>(low + inside.first, outer_y + row, outer_x + columns.first);
             for (int k = inside.first; k < inside.last; ++k, at_x += x.slice, at_y += y.slice) {
                 in.x[k] = at_x;
                 in.y[k] = at_y;
             }
             // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
-            if (begin + s.taps + 2 < t.length)
-                for (int next = 0; next < 2; ++next) {
+            if (low + s.window + kSlices <= t.length)
+                for (int next = 0; next < kSlices; ++next) {
                     prefetch_row(at_x + next * x.slice, n);
                     prefetch_row(at_y + next * y.slice, n);
                 }
         }
         if (M == 5) {
-            filter_masked_input<A>(in.x, in.y, in.mask, taps, p.radius, out + columns.first, n);
-            filter_masked_input<A>(in.x + 1, in.y + 1, in.mask + 1, taps, p.radius, out_after + columns.first, n);
+            for (int i = 0; i < kSlices; ++i)
+                filter_masked_input<A>(in.x + i, in.y + i, in.mask + i, taps, p.radius, out[i], pitch, n);
         } else if (p.radius == 5) {
-            filter_input<5, A>(in, taps, 5, out + columns.first, out_after + columns.first, n);
+            filter_input<5, A>(in, taps, 5, out, pitch, n);
         } else {
-            filter_input<0, A>(in, taps, p.radius, out + columns.first, out_after + columns.first, n);
+            filter_input<0, A>(in, taps, p.radius, out, pitch, n);
         }
     }
 
-    template <int Q, Layout In, Layout Out>
-    void filter_rows(const A* const* rows, A* out, int n) const {
+    template <int Q>
+    void filter_rows(const A* const* rows, std::int64_t pitch, A* out, std::int64_t out_pitch, int n) const {
         if (M == 4 && p.radius == 5)
-            filter_across_rows<5, Q, In, Out>(rows, taps, 5, out, n);
+            filter_across_rows<5, Q>(rows, pitch, taps, 5, out, out_pitch, n);
         else
-            filter_across_rows<0, Q, In, Out>(rows, taps, p.radius, out, n);
+            filter_across_rows<0, Q>(rows, pitch, taps, p.radius, out, out_pitch, n);
     }
 
-    template <int Q, Layout Out>
-    void filter_row(const A* in, A* out, int n) const {
+    template <int Q>
+    void filter_row(const A* in, A* out, std::int64_t pitch, int n) const {
         if (M == 4 && p.radius == 5)
-            filter_along_row<5, Q, Out>(in, taps, 5, out, n);
+            filter_along_row<5, Q>(in, taps, 5, out, pitch, n);
         else
-            filter_along_row<0, Q, Out>(in, taps, p.radius, out, n);
+            filter_along_row<0, Q>(in, taps, p.radius, out, pitch, n);
     }
 
-    // Rows of the rings of slice l or l + 1 (after) of a pair.
-    A* along_walk_row(int after, int row) const {
-        return s.along_walk + (after * s.taps + row % s.taps) * planar<A>(M, 0);
+    static FUSEDSSIM_MATH int at_least_a_vector(int n) { return n < Simd<A>::lanes ? Simd<A>::lanes : n; }
+    // Rows of the rings of a slice.
+    A* along_walk_row(int slice, int row) const { return s.along_walk + (slice * s.ring + row % s.ring) * s.walk_row; }
+    A* partials_x_row(int slice, int row) const {
+        return s.partials_x + (slice * s.taps + row % s.taps) * s.partials_row;
     }
-    A* partials_x_row(int after, int row) const { return s.partials_x + (after * s.taps + row % s.taps) * s.inner_row; }
-    bool is_counted(int l) const { return l >= p.crop && l < t.length - p.crop; }
+    A* across(int slice) const { return p.is_3d ? s.across : s.across + slice * planar(5, 0); }
+    // Row `row` after the filters of partials within the slice.
+    A* filtered(int slice, int row) const {
+        return s.filtered + (p.is_3d ? slice * kRows + row % kRows : slice) * s.partials_row;
+    }
 
     // Row `row` of the statistics: moments, DSSIM, partials, of the columns that are counted and some more that make whole
     // vectors.
-    void statistics_row(int after, int row) {
-        A* const across = s.across + after * planar<A>(5, 0);
-        if (p.is_3d) {
-            const A* rows[kMaxTaps];
-            for (int k = 0; k < s.taps; ++k) {
-                const int at = outer_y + row + k;
-                rows[k] = at >= 0 && at < t.rows ? along_walk_row(after, row + k) + columns.first : s.zero;
-            }
-            filter_rows<M, kPlanar, kPlanar>(rows, across + columns.first, columns.size());
-        }
+    void statistics_row(int slice, int row) {
+        A* const in = across(slice);
+        if (p.is_3d)
+            filter_rows<M>(along_walk_rows[slice] + row % s.ring, s.outer_columns, in + columns.first, kRowPitch,
+                           columns.size());
         const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
-        filter_row<M, kPlanar>(across + (middle_x - p.radius - outer_x) + first, s.moments + first, n);
+        filter_row<M>(in + (middle_x - p.radius - outer_x) + first, s.moments + first, kRowPitch, n);
         if (M == 5) normalize(s.moments + first, n);
         pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }
 
-    // Statistics of slices l and l + 1, as far as they are wanted; with gradients, their partials, filtered within the
-    // slice, into the ring. dssim gets the sums of DSSIM over the tile's own part. What is not counted has partials of zero.
-    void statistics(int l, const bool* wanted, const bool* own, double* dssim) {
-        for (int after = 0; G && after < 2; ++after)
-            if (!is_counted(l + after)) clear(partials_slot(l + after), s.inner_slice);
-        const bool computed[2] = {wanted[0] && is_counted(l), wanted[1] && is_counted(l + 1)};
-        if (!computed[0] && !computed[1]) return;
+    // Computes kSlices slices from l on, as far as they are wanted and counted: the statistics, the sums of DSSIM over the
+    // tile's own part, the map; adds what the partials give to the gradient. What is not counted has partials of zero.
+    void compute(int l, const bool* computed, SliceSums* sums) {
+        const int rows = G ? Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last : 0;
+        bool any = false;
+        for (int i = 0; i < kSlices; ++i) any = any || computed[i];
+        if (!any) {
+            for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
+            return;
+        }
         int next = counted_rows.first;  // row of the input that is not filtered yet
-        for (int row = 0; row < s.middle_rows; ++row) {
-            const bool counted = counted_rows.has(row);
-            if (counted && p.is_3d) {
-                for (; next <= row + 2 * p.radius; ++next)
-                    if (outer_y + next >= 0 && outer_y + next < t.rows)
-                        filter_input_row(l, next, along_walk_row(0, next), along_walk_row(1, next));
-            } else if (counted) {
-                filter_input_row(l, 0, s.across, s.across + planar<A>(5, 0));
-            }
-            for (int after = 0; after < 2; ++after) {
-                if (!computed[after]) continue;
-                if (counted) dssim[after] += count_row(l, after, row, own[after]);
-                if (G) partials_row(l, after, row, counted);
-            }
+        for (int low = 0; low < s.middle_rows; low += kRows) {
+            const int high = low + kRows < s.middle_rows ? low + kRows : s.middle_rows;
+            if (!p.is_3d) fill_across(l);
+            const Range counted(low, high, counted_rows.first, counted_rows.last);
+            if (p.is_3d && counted.size())
+                for (; next < low + counted.last + 2 * p.radius; ++next) fill_along_walk(l, next);
+            for (int slice = 0; slice < kSlices; ++slice)
+                for (int row = low; computed[slice] && row < high; ++row) {
+                    if (counted.has(row - low)) count_row(l + slice, slice, row, sums);
+                    if (G) partials_row(slice, row, counted.has(row - low));
+                }
+            const int behind = s.middle_rows - s.inner_rows;
+            for (int row = low; row < high; ++row)
+                if (row >= behind && row - behind < rows) add_to_gradient(l, row - behind, computed, any);
         }
     }
 
-    // Computes a row of the statistics that is counted. Returns the sum of DSSIM over the tile's own part, if the slice is
-    // the chunk's own.
-    double count_row(int l, int after, int row, bool own) {
-        statistics_row(after, row);
-        const bool has_weights = weigh(l + after, middle_y + row);
-        const int own_row = inner_y - middle_y, own_column = inner_x - middle_x;
-        double sum = 0;
-        if (own && row >= own_row && row < own_row + s.inner_rows) {
+    // Row `row` of the rings of rows that are filtered along the walk; beside the image it is zero.
+    void fill_along_walk(int l, int row) {
+        A* out[kSlices];
+        for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
+        if (outer_y + row < 0 || outer_y + row >= t.rows) {
+            for (A* at : out)
+                for (int q = 0; q < M; ++q) clear(at + q * s.outer_columns, s.outer_columns);
+            return;
+        }
+        for (A*& at : out) at += columns.first;
+        filter_input_row(l, row, out, s.outer_columns);
+    }
+
+    // And the only one that an image has.
+    void fill_across(int l) {
+        A* out[kSlices];
+        for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + columns.first;
+        filter_input_row(l, 0, out, kRowPitch);
+    }
+
+    // Computes a row of the statistics that is counted, and adds to the sums what is the tile's and the chunk's own.
+    void count_row(int l, int slice, int row, SliceSums* sums) {
+        statistics_row(slice, row);
+        const bool has_weights = weigh(l, middle_y + row);
+        const int own_row = row - (inner_y - middle_y), own_column = inner_x - middle_x;
+        if (is_own(l) && own_row >= 0 && own_row < s.inner_rows) {
             const Range mine(own_column, own_column + t.tile_columns, counted_columns.first, counted_columns.last);
             A* const dssim = s.dssim + own_column + mine.first;
-            sum = ordered_sum(dssim, mine.size());
-            if (map.data) store_map(l + after, middle_y + row, mine, dssim);
+            if (sums) sums_of(sums, l, own_row).dssim += ordered_sum(dssim, mine.size());
+            if (map.data) store_map(l, middle_y + row, mine, dssim);
         }
         if (G) mask_partials(has_weights);
-        return sum;
     }
 
     // Filters a row of partials along x, and the rows up to it along y.
-    void partials_row(int l, int after, int row, bool counted) {
+    void partials_row(int slice, int row, bool counted) {
         if constexpr (G > 0) {
-            A* const slot = partials_slot(l + after);
-            if (!p.is_3d) return filter_row<kMaps, kInterleaved>(s.partials, slot, s.inner_columns);
-            if (counted) filter_row<kMaps, kInterleaved>(s.partials, partials_x_row(after, row), s.inner_columns);
+            if (!p.is_3d) return filter_row<kMaps>(s.partials, filtered(slice, 0), s.inner_columns, s.inner_columns);
+            if (counted)
+                filter_row<kMaps>(s.partials, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
+            else
+                clear(partials_x_row(slice, row), s.partials_row);
             const int done = row - 2 * p.radius;
             if (done < 0 || inner_y + done >= t.rows) return;
-            const A* rows[kMaxTaps];
-            for (int k = 0; k < s.taps; ++k)
-                rows[k] = counted_rows.has(done + k) ? partials_x_row(after, done + k) : s.zero;
-            filter_rows<kMaps, kInterleaved, kInterleaved>(rows, slot + done * s.inner_row, s.inner_columns);
+            filter_rows<kMaps>(partials_x_rows[slice] + done % s.taps, s.inner_columns, filtered(slice, done),
+                               s.inner_columns, s.inner_columns);
         }
+    }
+
+    // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them that are
+    // the chunk's own. The first kSlices of these then have all they get, the last ones had nothing. any: of `computed`.
+    void add_to_gradient(int l, int row, const bool* computed, bool any) {
+        if constexpr (G > 0) {
+            const int r = p.radius, low = l - r, n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
+            const Range slices(low, low + s.window, begin, end);
+            if (!slices.size()) return;
+            GradientRows<A> rows;
+            for (int k = 0; k < s.window; ++k) {
+                if (slices.has(k)) continue;
+                rows.x[k] = rows.y[k] = s.zero;
+                rows.to[0][k] = rows.to[1][k] = s.spare;
+            }
+            image_rows(x, 0, low, row, slices, rows.x);
+            image_rows(y, 1, low, row, slices, rows.y);
+            sum_rows(grad_x, 0, low, row, slices, rows.to[0]);
+            if (G == 2) sum_rows(grad_y, 1, low, row, slices, rows.to[1]);
+            if (any) {
+                const A* partials[kSlices];
+                for (int slice = 0; slice < kSlices; ++slice)
+                    partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
+                if (M == 4 && r == 5)
+                    add_partials<5, G>(partials, s.inner_columns, rows, gradient_taps, 5, at_least_a_vector(n));
+                else
+                    add_partials<0, G>(partials, s.inner_columns, rows, gradient_taps, r, at_least_a_vector(n));
+            } else {
+                for (int k = 2 * r; k < s.window; ++k)
+                    for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
+            }
+            for (int k = slices.first; k < slices.last && k < kSlices; ++k)
+                finish_gradient(low + k, inner_y + row, n, rows.to[0][k], rows.to[1][k]);
+        }
+    }
+
+    // Where row `row` of the inner part of `slices`, counted from `low`, of x or y is.
+    void image_rows(const Walk& image, int which, int low, int row, const Range& slices, const A** rows) const {
+        if constexpr (sizeof(T) == sizeof(A))
+            if (is_direct.in) {
+                const A* at = image.template at<const A>(low + slices.first, inner_y + row, inner_x);
+                for (int k = slices.first; k < slices.last; ++k, at += image.slice) rows[k] = at;
+                return;
+            }
+        const std::int64_t at = (inner_y - outer_y + row) * s.image_line + which * s.image_row + (inner_x - outer_x);
+        for (int k = slices.first; k < slices.last; ++k) rows[k] = image_slot(low + k) + at;
+    }
+
+    // And where that of grad_x or grad_y adds up.
+    void sum_rows(const Walk& grad, int which, int low, int row, const Range& slices, A** rows) const {
+        if constexpr (sizeof(T) == sizeof(A))
+            if (is_direct.out) {
+                A* at = grad.template at<A>(low + slices.first, inner_y + row, inner_x);
+                for (int k = slices.first; k < slices.last; ++k, at += grad.slice) rows[k] = at;
+                return;
+            }
+        const std::int64_t at = row * s.sums_row + which * s.inner_columns;
+        for (int k = slices.first; k < slices.last; ++k) rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
+    }
+
+    // Whatever else the sums of a row of the gradients need when all partials are in.
+    void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
+        if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
+        if (is_direct.out) return;
+        store_row(sum_x, n, grad_x.template at<T>(l, y_at, inner_x), grad_x.column);
+        if (G == 2) store_row(sum_y, n, grad_y.template at<T>(l, y_at, inner_x), grad_y.column);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, s.weights gets what the partials are to be multiplied by: the
@@ -369,7 +480,7 @@ private:
             for (int i = 0; i < n; ++i) weights[i] *= u[i * grad_out.column];
         }
         if (G && M == 5) {
-            const A* mass = s.moments + planar<A>(4, first);
+            const A* mass = s.moments + planar(4, first);
             for (int i = 0; i < n; ++i) weights[i] *= mass[i];
         }
         return true;
@@ -378,9 +489,8 @@ private:
     void mask_partials(bool has_weights) {
         const int first = counted_columns.first, last = counted_columns.last;
         for (int q = 0; q < kMaps; ++q) {
-            A* const row = s.partials + planar<A>(q, 0);
-            clear(row, first);
-            clear(row + last, s.middle_columns - last);
+            A* const row = s.partials + planar(q, 0);
+            for (int i = last; i < first + Simd<A>::round_up(last - first); ++i) row[i] = 0;
             if (!has_weights) continue;
             if (mask.data)
                 multiply(s.weights + first, last - first, row + first);
@@ -393,8 +503,8 @@ private:
     void store_map(int l, int y_at, const Range& mine, const A* dssim) {
         const int n = mine.size(), x_at = inner_x + mine.first;
         const A by_dssim = A(-2 * p.reduction.ssim_weight), by_l1 = A(p.reduction.l1_weight);
-        A* const row = s.filtered;
-        A* const more = row + planar<A>(1, 0);
+        A* const row = s.spare;
+        A* const more = row + planar(1, 0);
         for (int i = 0; i < n; ++i) row[i] = by_dssim * dssim[i];
         if (!p.reduction.is_loss && mask.data) {
             read_mask(l, y_at, x_at, n, more);
@@ -419,44 +529,13 @@ private:
         multiply(m, n, out);
     }
 
-    // The sum of that over the tile's own part of slice l.
-    double l1(int l) {
-        const Range rows(inner_y, inner_y + s.inner_rows, 0, t.rows);
+    // Adds the sums of that over the tile's own part of slice l.
+    void l1(int l, SliceSums* sums) {
+        const int rows = Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last;
         const int n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
-        double sum = 0;
-        for (int row = rows.first; row < rows.last; ++row) {
-            masked_l1(l, inner_y + row, inner_x, n, s.filtered);
-            sum += ordered_sum(s.filtered, n);
-        }
-        return sum;
-    }
-
-    void gradient(int l) {
-        if constexpr (G > 0) {
-            const int rows = Range(inner_y, inner_y + s.inner_rows, 0, t.rows).last;
-            const int n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
-            const A* slices[kMaxTaps];
-            for (int k = 0; k < s.taps; ++k) slices[k] = partials_slot(l - p.radius + k);
-            for (int row = 0; row < rows; ++row) {
-                const int y_at = inner_y + row;
-                filter_rows<kMaps, kInterleaved, kPlanar>(slices, s.filtered, n);
-                for (int k = 0; k < s.taps; ++k) slices[k] += s.inner_row;
-                const T* const from_x = x.template at<const T>(l, y_at, inner_x);
-                const T* const from_y = y.template at<const T>(l, y_at, inner_x);
-                T* const to_x = grad_x.template at<T>(l, y_at, inner_x);
-                T* const to_y = G == 2 ? grad_y.template at<T>(l, y_at, inner_x) : nullptr;
-                if (!has_extras) {
-                    gradient_row<G>(s.filtered, from_x, x.column, from_y, y.column, ssim_scale, n, to_x, grad_x.column,
-                                    to_y, grad_y.column);
-                    continue;
-                }
-                A* const sum_x = s.moments;
-                A* const sum_y = s.moments + planar<A>(1, 0);
-                gradient_row<G>(s.filtered, from_x, x.column, from_y, y.column, ssim_scale, n, sum_x, 1, sum_y, 1);
-                add_extras(l, y_at, n, sum_x, sum_y);
-                store_row(sum_x, n, to_x, grad_x.column);
-                if (G == 2) store_row(sum_y, n, to_y, grad_y.column);
-            }
+        for (int row = 0; row < rows; ++row) {
+            masked_l1(l, inner_y + row, inner_x, n, s.spare);
+            sums_of(sums, l, row).l1 += ordered_sum(s.spare, n);
         }
     }
 
@@ -491,9 +570,10 @@ private:
 
     const Problem& p;
     const Tiling& t;
-    const bool is_direct;
+    const Direct is_direct;
     const Scratch<A> s;
     const Walk x, y, mask, map, grad_out, grad_x, grad_y, coarse_x, coarse_y;
+    const int begin, end;  // slices of the task
     const bool has_extras;
     const Stability<A> stability;
     // Where the tile's stages begin in the plane.
@@ -501,7 +581,10 @@ private:
     const Range columns;                        // of the input, that lie in the image
     const Range counted_columns, counted_rows;  // of the statistics, that the padding counts
     A taps[kMaxRadius + 1];                     // from the centre outwards
-    A ssim_scale, l1_scale;
+    A gradient_taps[kMaxRadius + 1];            // times what the gradient of SSIM is multiplied by
+    A l1_scale;
+    // The rings' rows, and some of them once more: from any row on, 2r + 1 follow.
+    const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];
 };
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

@@ -161,6 +161,19 @@ def test_compiled_func_grad_is_right(device):
     agree([compiled(call)(x, y)], [call(x, y)])
 
 
+@pytest.mark.parametrize("transformed_first", [False, True])
+def test_compiled_call_is_made_anew_under_func_grad(device, transformed_first):
+    x, y, _ = images((1, 2, 16, 19), device)
+    call = lambda a, b: fused_ssim.fused_ssim(a, b)  # noqa: E731
+    function = torch.compile(call, backend="aot_eager")
+    expected, expected_grad = call(x, y), torch.func.grad(call)(x, y)
+    for transformed in (transformed_first, not transformed_first, transformed_first):
+        if transformed:
+            agree([torch.func.grad(function)(x, y)], [expected_grad])
+        else:
+            agree([function(x, y)], [expected])
+
+
 def test_compiled_value_and_grad_is_right(device):
     x, y, _ = images((1, 2, 16, 19), device)
     call = lambda a, b: fused_ssim.value_and_grad(a, b)  # noqa: E731

@@ -94,3 +94,31 @@ def test_gradient_of_identical_images_is_zero(device, shape):
 def test_ssim_is_symmetric(device, dtype):
     x, y = pair((2, 3, 41, 43), dtype, device)
     assert torch.equal(fused_ssim.fused_ssim(x, y), fused_ssim.fused_ssim(y, x))
+
+
+@pytest.fixture
+def flushed_denormals() -> object:
+    # As code that is compiled with -ffast-math leaves a process; torch loads such code.
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush denormals")
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 29, 35), (1, 1, 13, 15, 17)], ids=readable)
+def test_float16_is_not_changed_where_denormals_are_flushed(device, shape, request):
+    x, y = ((image * 2.0**-13).half() for image in pair(shape, device=device))
+    assert float(((x > 0) & (x < 2.0**-14)).float().mean()) > 0.2  # float16 has subnormals here, float32 none
+    fused = fused_ssim.fused_ssim if len(shape) == 4 else fused_ssim.fused_ssim3d
+
+    def results():
+        value = fused(x.requires_grad_(), y, data_range=2.0**-13, reduction="sum")
+        # Gradients are near 2^13; scaled, near 2^-15.
+        (grad,) = torch.autograd.grad(value, x, torch.full_like(value, 2.0**-28))
+        return value.detach(), grad
+
+    expected = results()
+    assert float(((expected[1] != 0) & (expected[1].abs() < 2.0**-14)).float().mean()) > 0.2
+    request.getfixturevalue("flushed_denormals")
+    for found, before in zip(results(), expected, strict=True):
+        assert torch.equal(found, before)

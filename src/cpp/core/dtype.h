@@ -56,11 +56,16 @@ FUSEDSSIM_MATH To bit_cast(From from) {
 FUSEDSSIM_MATH float to_float(float v) { return v; }
 FUSEDSSIM_MATH double to_float(double v) { return v; }
 FUSEDSSIM_MATH float to_float(Bfloat16 v) { return bit_cast<float>(std::uint32_t(v.bits) << 16); }
+// Subnormals without a float that is one: a process may have those flushed to zero (code that gcc linked with -ffast-math does
+// so, when it is loaded).
 FUSEDSSIM_MATH float to_float(Float16 v) {
-    // Shifted into place, the exponent is 112 too small, for subnormals as well; 2^112 mends both.
+    // Shifted into place, the exponent is 112 too small.
     const std::uint32_t magnitude = std::uint32_t(v.bits & 0x7fffu) << 13;
-    std::uint32_t bits = bit_cast<std::uint32_t>(bit_cast<float>(magnitude) * bit_cast<float>(0x77800000u));
-    bits |= (v.bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;  // infinity, NaN
+    // That of a subnormal counts from 2^-14, which has no leading 1.
+    const float subnormal = bit_cast<float>(magnitude + 0x38800000u) - bit_cast<float>(0x38800000u);
+    const std::uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity, NaN
+    const std::uint32_t normal = (magnitude + 0x38000000u) | special;
+    const std::uint32_t bits = magnitude < 0x00800000u ? bit_cast<std::uint32_t>(subnormal) : normal;
     return bit_cast<float>(bits | std::uint32_t(v.bits & 0x8000u) << 16);
 }
 

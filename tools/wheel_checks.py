@@ -17,7 +17,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 LARGEST = 10_000_000  # bytes
-# sm_70 is where the kernels begin; a release serves all that came after it (see tools/wheels.py) and, by PTX, what will come.
+# sm_70 is where the kernels begin; a release serves all that came after it (see tools/wheels.py) and, by PTX, what
+# will come.
 EVERY_RELEASE_HAS = {f"sm_{number}" for number in (70, 75, 80, 90, 100, 120)} | {"compute_100"}
 PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)")
 SONAME = "libfusedssim.so.0"

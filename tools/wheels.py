@@ -36,8 +36,8 @@ GLIBC = "2.17"
 RELEASED = ["3.12", "3.11", "3.10"]
 LATER = ["3.13", "3.14", "3.15"]
 
-# Code for every GPU from sm_70 on, in less than 10 MB. A cubin runs on later GPUs of its major version: 70 and 75 on 7.x,
-# 80 on 8.x, 90, 100 on 10.x, 120 on 12.x; PTX for compute_100 on what has none of them, sm_110 and what is to come.
+# Code for every GPU from sm_70 on, in less than 10 MB. A cubin runs on later GPUs of its major version: 70 and 75 on
+# 7.x, 80 on 8.x, 90, 100 on 10.x, 120 on 12.x; PTX for compute_100 on what has none, sm_110 and what is to come.
 ARCHITECTURES = "70;75;80;90;100;120;100-virtual"
 
 

@@ -128,7 +128,9 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     for (t.tile_rows = t.rows; t.tile_rows > kSumRows && is_too_large();)
         t.tile_rows = (t.tile_rows - 1) / kSumRows * kSumRows;
     const int least_tiles = ceil_div(t.rows, t.tile_rows);
-    // More tiles, or chunks of the walk, if there are too few for the threads; each pays for its halo.
+    // More tiles, or chunks of the walk, so that the threads end together: each pays for its halo, except at the border of
+    // the image. The last thread works for half a task, on average, while the others have none left.
+    const double idle = threads > 1 ? 0.5 : 0;
     double least = 0;
     Tiling best = t;
     for (int tiles = least_tiles; tiles <= std::max(least_tiles, t.sums_y); ++tiles) {
@@ -140,9 +142,11 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
             t.chunks = ceil_div(t.length, t.chunk);
             t.tasks = p.planes() * t.tiles_y * t.tiles_x * t.chunks;
             const std::int64_t rounds = (t.tasks + threads - 1) / threads;
-            const double time = double(rounds) * (t.chunk + (p.grads() ? 2 * p.radius : 0)) *
-                                (t.tile_rows + (p.is_3d ? 3 * halo / 4 : 0));
-            if (least != 0 && time > 0.95 * least) continue;
+            const int halo_slices = p.grads() ? 2 * p.radius : 0, halo_rows = p.is_3d ? halo : 0;
+            const double slices = double(t.length + (t.chunks - 1) * halo_slices) / t.chunks;
+            const double rows = double(t.rows + (t.tiles_y - 1) * halo_rows) / t.tiles_y;
+            const double time = (double(rounds) + idle) * slices * rows;
+            if (least != 0 && time > 0.99 * least) continue;
             least = time;
             best = t;
         }

@@ -32,7 +32,7 @@ import wheel_checks
 ROOT = Path(__file__).resolve().parent.parent
 GLIBC = "2.17"
 
-# A wheel for each; the stable ABI begins with 3.12, so that the last serves all later ones: those that are here try it.
+# A wheel for each; the stable ABI begins with 3.12, whose wheel serves all later ones: those that are here try it.
 RELEASED = ["3.12", "3.11", "3.10"]
 LATER = ["3.13", "3.14", "3.15"]
 

@@ -131,6 +131,7 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     // More tiles, or chunks of the walk, so that the threads end together: each pays for its halo, except at the border of
     // the image. The last thread works for half a task, on average, while the others have none left.
     const double idle = threads > 1 ? 0.5 : 0;
+    const int halo_slices = p.grads() ? 2 * p.radius : 0, halo_rows = p.is_3d ? halo : 0;
     double least = 0;
     Tiling best = t;
     for (int tiles = least_tiles; tiles <= std::max(least_tiles, t.sums_y); ++tiles) {
@@ -142,7 +143,6 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
             t.chunks = ceil_div(t.length, t.chunk);
             t.tasks = p.planes() * t.tiles_y * t.tiles_x * t.chunks;
             const std::int64_t rounds = (t.tasks + threads - 1) / threads;
-            const int halo_slices = p.grads() ? 2 * p.radius : 0, halo_rows = p.is_3d ? halo : 0;
             const double slices = double(t.length + (t.chunks - 1) * halo_slices) / t.chunks;
             const double rows = double(t.rows + (t.tiles_y - 1) * halo_rows) / t.tiles_y;
             const double time = (double(rounds) + idle) * slices * rows;

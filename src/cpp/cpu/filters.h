@@ -7,6 +7,10 @@
 // would keep one copy, with instructions that another processor lacks. For the same reason they use no std templates.
 #pragma once
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 
@@ -53,6 +57,20 @@ struct Simd {
     static FUSEDSSIM_MATH void store(A* p, Vec v) { std::memcpy(p, &v, sizeof v); }
     static FUSEDSSIM_MATH int round_up(int n) { return (n + lanes - 1) / lanes * lanes; }
 };
+
+// Vectors as long as a cache line are split between two of these wherever they begin, but for one address in 16. Loads then
+// set the pace, since such a load counts twice; some vectors are put together from others instead.
+constexpr bool kSplitsLines = kVectorBytes == kCacheLine;
+#if defined(__AVX512F__)
+// The vector that begins with element I of `low`, and goes on with `high`.
+template <int I>
+FUSEDSSIM_MATH Simd<float>::Vec shifted(Simd<float>::Vec low, Simd<float>::Vec high) {
+    return Simd<float>::Vec(_mm512_alignr_epi32(__m512i(high), __m512i(low), I));
+}
+#else
+template <int I, class V>
+V shifted(V low, V high);  // not called
+#endif
 
 // Row buffers are planar: each quantity has a row of its own. This is the length of one: the widest tile, the halos of two
 // filters, and the rounding up of both to vectors.
@@ -169,15 +187,36 @@ template <int R, int Q, class A>
 __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, std::int64_t pitch,
                                                 int n) {
     using S = Simd<A>;
+    using Vec = typename S::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    for (std::int64_t i = 0; i < n; i += S::lanes)
-        for (int q = 0; q < Q; ++q) {
-            const A* centre = in + planar(q, i + r);
-            typename S::Vec sum = {};
-            for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
-            S::store(out + q * pitch + i, sum + tap.at[0] * S::load(centre));
-        }
+    if constexpr (kSplitsLines && R > 2 && 2 * R < S::lanes) {
+        // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds, equally busy.
+        Vec before[Q];
+        for (int q = 0; q < Q; ++q) before[q] = S::load(in + planar(q, 0));
+        for (std::int64_t i = 0; i < n; i += S::lanes)
+            for (int q = 0; q < Q; ++q) {
+                const A* at = in + planar(q, i);
+                const Vec low = before[q], high = S::load(at + S::lanes);
+                Vec left = tap.at[R] * low, right = tap.at[R] * shifted<2 * R>(low, high);
+                left += tap.at[R - 1] * shifted<1>(low, high);
+                right += tap.at[R - 1] * shifted<2 * R - 1>(low, high);
+                left += tap.at[R - 2] * shifted<2>(low, high);
+                right += tap.at[R - 2] * shifted<2 * R - 2>(low, high);
+                Vec sum = left + right;
+                for (int k = R - 3; k > 0; --k) tap.add_pair(sum, k, at + R - k, at + R + k);
+                S::store(out + q * pitch + i, sum + tap.at[0] * S::load(at + R));
+                before[q] = high;
+            }
+    } else {
+        for (std::int64_t i = 0; i < n; i += S::lanes)
+            for (int q = 0; q < Q; ++q) {
+                const A* centre = in + planar(q, i + r);
+                Vec sum = {};
+                for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
+                S::store(out + q * pitch + i, sum + tap.at[0] * S::load(centre));
+            }
+    }
 }
 
 // Filters across 2r + 1 rows of Q quantities, which are `pitch` elements apart, into one row of the like; n as above.

@@ -65,7 +65,8 @@ constexpr bool kSplitsLines = kVectorBytes == kCacheLine;
 // The vector that begins with element I of `low`, and goes on with `high`.
 template <int I>
 FUSEDSSIM_MATH Simd<float>::Vec shifted(Simd<float>::Vec low, Simd<float>::Vec high) {
-    return Simd<float>::Vec(_mm512_alignr_epi32(__m512i(high), __m512i(low), I));
+    // With a mask, of all elements: without one GCC's header gives rise to a warning.
+    return Simd<float>::Vec(_mm512_maskz_alignr_epi32(__mmask16(0xffff), __m512i(high), __m512i(low), I));
 }
 #else
 template <int I, class V>

@@ -8,6 +8,35 @@
 
 namespace fusedssim {
 
+// What only PTX says. tests/simulator has functions of its own for it.
+#if defined(FUSEDSSIM_DEVICE_CODE)
+__device__ __forceinline__ float half_to_float(unsigned short bits) {
+    float r;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(bits));
+    return r;
+}
+__device__ __forceinline__ unsigned short float_to_half(float v) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+    return bits;
+}
+
+// threadIdx.x, in a way that no compiler computes ahead of a branch that is rarely taken what follows from it: that would
+// take registers from what is not rare.
+__device__ __forceinline__ int thread_again() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
+// Whether copy_async() is asynchronous.
+#if __CUDA_ARCH__ >= 800
+constexpr bool kHasAsyncCopies = true;
+#else
+constexpr bool kHasAsyncCopies = false;
+#endif
+#endif
+
 struct f16 {
     unsigned short bits;
 };
@@ -32,18 +61,12 @@ using arithmetic_t = typename Arithmetic<T>::type;
 
 __device__ __forceinline__ float to_arithmetic(float v) { return v; }
 __device__ __forceinline__ double to_arithmetic(double v) { return v; }
-__device__ __forceinline__ float to_arithmetic(f16 v) {
-    float r;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(v.bits));
-    return r;
-}
+__device__ __forceinline__ float to_arithmetic(f16 v) { return half_to_float(v.bits); }
 __device__ __forceinline__ float to_arithmetic(bf16 v) { return __uint_as_float(unsigned(v.bits) << 16); }
 
 __device__ __forceinline__ void from_arithmetic(float v, float& out) { out = v; }
 __device__ __forceinline__ void from_arithmetic(double v, double& out) { out = v; }
-__device__ __forceinline__ void from_arithmetic(float v, f16& out) {
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
-}
+__device__ __forceinline__ void from_arithmetic(float v, f16& out) { out.bits = float_to_half(v); }
 // Round to nearest even, NaN kept: GPUs before sm_90 have no instruction for one value.
 __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
 #if __CUDA_ARCH__ >= 900
@@ -134,24 +157,11 @@ struct alignas(column_alignment(sizeof(A), N)) Column {
     }
 };
 
-// threadIdx.x, in a way that no compiler computes ahead of a branch that is rarely taken what follows from it: that would
-// take registers from what is not rare.
-__device__ __forceinline__ int thread_again() {
-    int thread;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-    return thread;
-}
-
 // What a block may have of shared memory without asking for more.
 constexpr int kStaticShared = 48 * 1024;
 
 // Copies SIZE bytes, aligned to as many (to 16 if there are more), from global to shared memory; wait_for_copies() waits for
 // those of this thread. GPUs before sm_80 copy at once.
-#if __CUDA_ARCH__ >= 800
-constexpr bool kHasAsyncCopies = true;
-#else
-constexpr bool kHasAsyncCopies = false;
-#endif
 template <int SIZE>
 __device__ __forceinline__ void copy_async(void* to, const void* from) {
     constexpr int kStep = SIZE < 16 ? SIZE : 16;

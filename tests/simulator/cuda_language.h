@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// As much of CUDA C++ as the kernels in src/cuda/ use, so that a C++ compiler of the host takes them: included before
+// them.
+#pragma once
+
+#include <cstring>
+
+#include "simulator.h"
+
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __grid_constant__
+#define __launch_bounds__(...)
+// One block runs at a time.
+#define __shared__ static
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) int2 {
+    int x, y;
+};
+
+inline unsigned __float_as_uint(float v) {
+    unsigned bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+using simulator::blockDim;
+using simulator::blockIdx;
+using simulator::gridDim;
+using simulator::threadIdx;
+
+inline void __syncthreads() { simulator::wait(simulator::Reason::barrier); }
+inline double __shfl_down_sync(unsigned, double value, unsigned lanes) { return simulator::shuffle_down(value, lanes); }
+
+// What device.h says in PTX for a GPU.
+namespace fusedssim {
+constexpr bool kHasAsyncCopies = true;
+inline float half_to_float(unsigned short bits) { return simulator::half_to_float(bits); }
+inline unsigned short float_to_half(float v) { return simulator::float_to_half(v); }
+inline int thread_again() { return int(threadIdx.x); }
+}  // namespace fusedssim

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+//
+// A libcuda.so.1 with what the library asks of a driver: one device, whose memory is that of the host, and kernels by
+// their names.
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+
+#include "simulator.h"
+
+namespace {
+
+constexpr int kSuccess = 0, kNotFound = 500;
+constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76, kMultiprocessors = 16;  // CUdevice_attribute
+int context, library;                                                               // somewhere to point to
+std::mutex device;
+
+}  // namespace
+
+#define DRIVER_API extern "C" __attribute__((visibility("default"))) int
+
+DRIVER_API cuInit(unsigned) { return kSuccess; }
+DRIVER_API cuDriverGetVersion(int* version) {
+    *version = 13000;
+    return kSuccess;
+}
+DRIVER_API cuGetErrorName(int, const char** text) {
+    *text = "CUDA_ERROR_NOT_FOUND";
+    return kSuccess;
+}
+DRIVER_API cuGetErrorString(int, const char** text) {
+    *text = "named symbol not found";
+    return kSuccess;
+}
+DRIVER_API cuDeviceGetCount(int* count) {
+    *count = 1;
+    return kSuccess;
+}
+DRIVER_API cuDeviceGet(int* id, int ordinal) {
+    *id = ordinal;
+    return kSuccess;
+}
+DRIVER_API cuDeviceGetName(char* name, int size, int) {
+    std::snprintf(name, std::size_t(size), "simulated");
+    return kSuccess;
+}
+DRIVER_API cuDeviceGetAttribute(int* value, int attribute, int) {
+    *value = attribute == kCapabilityMajor   ? 9
+             : attribute == kCapabilityMinor ? 0
+             : attribute == kMultiprocessors ? 1
+                                             : 0;
+    return kSuccess;
+}
+DRIVER_API cuDeviceTotalMem_v2(std::size_t* bytes, int) {
+    *bytes = std::size_t(1) << 30;
+    return kSuccess;
+}
+DRIVER_API cuDevicePrimaryCtxRetain(void** current, int) {
+    *current = &context;
+    return kSuccess;
+}
+DRIVER_API cuCtxGetCurrent(void** current) {
+    *current = &context;
+    return kSuccess;
+}
+DRIVER_API cuCtxGetDevice(int* id) {
+    *id = 0;
+    return kSuccess;
+}
+DRIVER_API cuCtxPushCurrent_v2(void*) { return kSuccess; }
+DRIVER_API cuCtxPopCurrent_v2(void** current) { return cuCtxGetCurrent(current); }
+DRIVER_API cuThreadExchangeStreamCaptureMode(int*) { return kSuccess; }
+DRIVER_API cuLibraryLoadData(void** loaded, const void*, int*, void**, unsigned, int*, void**, unsigned) {
+    *loaded = &library;
+    return kSuccess;
+}
+DRIVER_API cuLibraryGetKernel(const void** kernel, void*, const char* name) {
+    for (const simulator::Kernels& unit :
+         {simulator::ssim2d_kernels(), simulator::ssim3d_kernels(), simulator::reduce_kernels()})
+        for (const simulator::Kernel* each = unit.first; each != unit.first + unit.count; ++each)
+            if (!std::strcmp(each->name, name)) {
+                *kernel = each;
+                return kSuccess;
+            }
+    return kNotFound;
+}
+DRIVER_API cuLaunchKernel(const void* kernel, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned,
+                          unsigned, void*, void** params, void**) {
+    const std::lock_guard<std::mutex> lock(device);
+    simulator::run_grid(*static_cast<const simulator::Kernel*>(kernel), params[0], {x, y, z}, threads);
+    return kSuccess;
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "simulator.h"
+
+#include <ucontext.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace simulator {
+
+Index threadIdx, blockIdx, blockDim, gridDim;
+
+namespace {
+
+constexpr std::size_t kStackBytes = 256 * 1024;
+constexpr unsigned kWarp = 32;
+
+struct Fiber {
+    ucontext_t context;
+    Reason waits_for;
+    double shuffled;
+};
+
+// The fibers of the block that runs. Their stacks are kept for the next one.
+struct Block {
+    std::vector<Fiber> fibers;
+    std::vector<std::unique_ptr<char[]>> stacks;
+    ucontext_t scheduler;
+    unsigned running = 0;
+    const Kernel* kernel = nullptr;
+    const void* params = nullptr;
+    std::mt19937 random{1};
+} block;
+
+void run_fiber() {
+    block.kernel->run(block.params);
+    block.fibers[block.running].waits_for = Reason::end;
+}
+
+void resume(unsigned thread) {
+    block.running = thread;
+    threadIdx.x = thread;
+    block.fibers[thread].waits_for = Reason::none;
+    swapcontext(&block.scheduler, &block.fibers[thread].context);
+}
+
+void run_block(unsigned threads) {
+    block.fibers.resize(threads);
+    while (block.stacks.size() < threads) block.stacks.emplace_back(new char[kStackBytes]);
+    for (unsigned i = 0; i < threads; ++i) {
+        ucontext_t& context = block.fibers[i].context;
+        getcontext(&context);
+        context.uc_stack.ss_sp = block.stacks[i].get();
+        context.uc_stack.ss_size = kStackBytes;
+        context.uc_link = &block.scheduler;
+        makecontext(&context, run_fiber, 0);
+    }
+    std::vector<unsigned> order(threads);
+    std::iota(order.begin(), order.end(), 0u);
+    for (Reason reason = Reason::none; reason != Reason::end;) {
+        // A random order costs more than the kernels do: a random beginning and a random direction.
+        const unsigned first = unsigned(block.random() % threads);
+        const bool backwards = block.random() % 2;
+        for (unsigned i = 0; i < threads; ++i)
+            resume(backwards ? (first + threads - i) % threads : (first + i) % threads);
+        reason = block.fibers[0].waits_for;
+        for (unsigned i = 1; i < threads; ++i)
+            if (block.fibers[i].waits_for != reason) {
+                std::fprintf(stderr, "%s: block %u: thread 0 waits for %d, thread %u for %d\n", block.kernel->name,
+                             blockIdx.x, int(reason), i, int(block.fibers[i].waits_for));
+                std::abort();
+            }
+    }
+}
+
+}  // namespace
+
+void wait(Reason reason) {
+    Fiber& fiber = block.fibers[block.running];
+    fiber.waits_for = reason;
+    swapcontext(&fiber.context, &block.scheduler);
+}
+
+double shuffle_down(double value, unsigned lanes) {
+    const unsigned thread = block.running;
+    block.fibers[thread].shuffled = value;
+    wait(Reason::shuffle);
+    const double result = thread % kWarp + lanes < kWarp ? block.fibers[thread + lanes].shuffled : value;
+    wait(Reason::shuffle);
+    return result;
+}
+
+float half_to_float(unsigned short bits) { return fusedssim::to_float(fusedssim::Float16{bits}); }
+unsigned short float_to_half(float v) {
+    fusedssim::Float16 out;
+    fusedssim::from_float(v, out);
+    return out.bits;
+}
+
+void run_grid(const Kernel& kernel, const void* params, Index grid, unsigned threads) {
+    block.kernel = &kernel;
+    block.params = params;
+    gridDim = grid;
+    blockDim = {threads, 1, 1};
+    for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
+        for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) run_block(threads);
+}
+
+}  // namespace simulator

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// Runs kernels on the CPU, one block after the other. The threads of a block are fibers: one of them runs until it waits
+// at a barrier or in a shuffle, then another. Their order changes from wait to wait, so that what lacks a barrier gives
+// wrong results.
+#pragma once
+
+#include <cstddef>
+
+namespace simulator {
+
+struct Index {
+    unsigned x = 0, y = 0, z = 0;
+};
+extern Index threadIdx, blockIdx, blockDim, gridDim;  // of the thread that runs
+
+enum class Reason { none, barrier, shuffle, end };
+
+// The calling thread waits until all threads of the block wait for the same. The program ends if some wait for another
+// reason, or wait no more: a GPU would hang.
+void wait(Reason reason);
+
+// __shfl_down_sync of a whole warp.
+double shuffle_down(double value, unsigned lanes);
+
+float half_to_float(unsigned short bits);
+unsigned short float_to_half(float v);
+
+// A kernel: its name, and how a thread of it is run with the parameters at an address.
+struct Kernel {
+    const char* name;
+    void (*run)(const void* params);
+};
+struct Kernels {
+    const Kernel* first;
+    std::size_t count;
+};
+Kernels ssim2d_kernels();
+Kernels ssim3d_kernels();
+Kernels reduce_kernels();
+
+void run_grid(const Kernel& kernel, const void* params, Index grid, unsigned threads);
+
+}  // namespace simulator

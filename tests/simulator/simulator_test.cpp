@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: MIT
+//
+// The CUDA backend on the simulated device, against the CPU backend: `simulator_test <group>` runs one group of checks.
+// The CPU's results are tested from Python, with oracles.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "fusedssim/fusedssim.h"
+
+namespace {
+
+using Extents = std::vector<std::int64_t>;
+
+int failures = 0;
+std::mt19937 random_bits{7};
+
+std::size_t size_of(fusedssim_dtype dtype) {
+    return dtype == FUSEDSSIM_FLOAT64 ? 8 : dtype == FUSEDSSIM_FLOAT32 ? 4 : dtype == FUSEDSSIM_BOOL ? 1 : 2;
+}
+fusedssim_dtype arithmetic_of(fusedssim_dtype dtype) {
+    return dtype == FUSEDSSIM_FLOAT64 ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
+}
+
+// An array in the heap, which ends with its last element; what is not set is not a number. Axes lie in memory in the order
+// `layout`, the outermost first; `shift` elements stand before it, `pad` after each row.
+struct Array {
+    fusedssim_tensor tensor{};
+    std::size_t bytes = 0;
+    std::unique_ptr<unsigned char[]> memory;
+
+    Array() = default;
+    Array(fusedssim_dtype dtype, const Extents& shape, std::vector<int> layout = {}, std::int64_t shift = 0,
+          std::int64_t pad = 0) {
+        if (layout.empty())
+            for (std::size_t i = 0; i < shape.size(); ++i) layout.push_back(int(i));
+        tensor = fusedssim_contiguous(nullptr, dtype, int(shape.size()), shape.data());
+        std::int64_t stride = 1, last = 0;
+        for (std::size_t i = layout.size(); i-- > 0;) {
+            const auto axis = std::size_t(layout[i]);
+            tensor.stride[axis] = stride;
+            last += (shape[axis] - 1) * stride;
+            stride *= shape[axis];
+            if (i + 1 == layout.size()) stride += pad;
+        }
+        bytes = std::size_t(shift + last + 1) * size_of(dtype);
+        memory.reset(new unsigned char[bytes]);
+        std::memset(memory.get(), 0xff, bytes);
+        tensor.data = memory.get() + std::size_t(shift) * size_of(dtype);
+    }
+    std::size_t count() const {
+        std::size_t n = 1;
+        for (int i = 0; i < tensor.ndim; ++i) n *= std::size_t(tensor.shape[i]);
+        return n;
+    }
+    void* at(std::size_t element) const {
+        std::int64_t offset = 0;
+        for (int i = tensor.ndim; i-- > 0;) {
+            offset += std::int64_t(element % std::size_t(tensor.shape[i])) * tensor.stride[i];
+            element /= std::size_t(tensor.shape[i]);
+        }
+        return static_cast<unsigned char*>(tensor.data) + offset * std::int64_t(size_of(tensor.dtype));
+    }
+    template <class T>
+    static double get_as(const void* at) {
+        T v;
+        std::memcpy(&v, at, sizeof v);
+        return double(fusedssim::to_float(v));
+    }
+    template <class T>
+    static void set_as(void* at, double value) {
+        T v;
+        fusedssim::from_float(fusedssim::arithmetic_t<T>(value), v);
+        std::memcpy(at, &v, sizeof v);
+    }
+    double get(std::size_t element) const {
+        switch (tensor.dtype) {
+            case FUSEDSSIM_FLOAT64: return get_as<double>(at(element));
+            case FUSEDSSIM_FLOAT16: return get_as<fusedssim::Float16>(at(element));
+            case FUSEDSSIM_BFLOAT16: return get_as<fusedssim::Bfloat16>(at(element));
+            case FUSEDSSIM_BOOL: return *static_cast<unsigned char*>(at(element));
+            default: return get_as<float>(at(element));
+        }
+    }
+    void set(std::size_t element, double value) {
+        switch (tensor.dtype) {
+            case FUSEDSSIM_FLOAT64: return set_as<double>(at(element), value);
+            case FUSEDSSIM_FLOAT16: return set_as<fusedssim::Float16>(at(element), value);
+            case FUSEDSSIM_BFLOAT16: return set_as<fusedssim::Bfloat16>(at(element), value);
+            case FUSEDSSIM_BOOL: *static_cast<unsigned char*>(at(element)) = value != 0; return;
+            default: return set_as<float>(at(element), value);
+        }
+    }
+    void fill(const std::function<double(std::size_t)>& value) {
+        for (std::size_t i = 0; i < count(); ++i) set(i, value(i));
+    }
+    const fusedssim_tensor* pointer() const { return tensor.data ? &tensor : nullptr; }
+};
+
+double uniform(double low = 0, double high = 1) {
+    return std::uniform_real_distribution<double>(low, high)(random_bits);
+}
+
+enum class Call { forward, value_and_grad, backward, backward_saved, multi_scale };
+
+struct Case {
+    Extents shape;
+    fusedssim_dtype dtype = FUSEDSSIM_FLOAT32;
+    Call call = Call::value_and_grad;
+    fusedssim_grads grads = FUSEDSSIM_GRAD_X;
+    fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
+    std::vector<int> layout = {};  // of x, y and their gradients
+    std::int64_t shift = 0, pad = 0;
+    int mask = -1;  // a dtype, or none
+    int levels = 2;
+
+    std::string name() const {
+        std::string text;
+        for (const std::int64_t n : shape) text += (text.empty() ? "" : "x") + std::to_string(n);
+        const int numbers[] = {
+            dtype, int(call),        int(grads), params.padding, params.reduction, params.window_size, params.objective,
+            mask,  params.mask_mode, int(shift), int(pad)};
+        const char* const names[] = {"dtype",     "call", "grads",     "padding", "reduction", "window",
+                                     "objective", "mask", "mask_mode", "shift",   "pad"};
+        for (std::size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
+            text += std::string(" ") + names[i] + " " + std::to_string(numbers[i]);
+        return text;
+    }
+};
+
+struct Results {
+    Array out, grad_x, grad_y;
+};
+
+void require(fusedssim_status status, const char* what) {
+    if (status == FUSEDSSIM_OK) return;
+    std::fprintf(stderr, "%s: %s\n", what, fusedssim_last_error());
+    std::exit(1);
+}
+
+Extents shape_of_out(const Case& c, bool is_multi_scale) {
+    switch (c.params.reduction) {
+        case FUSEDSSIM_REDUCTION_MEAN:
+        case FUSEDSSIM_REDUCTION_SUM: return {};
+        case FUSEDSSIM_REDUCTION_PER_IMAGE: return {c.shape[0]};
+        case FUSEDSSIM_REDUCTION_PER_PLANE: return {c.shape[0], c.shape[1]};
+        default: break;
+    }
+    Extents shape = c.shape;
+    if (c.params.padding == FUSEDSSIM_PADDING_VALID && !is_multi_scale)
+        for (std::size_t i = 2; i < shape.size(); ++i) shape[i] -= c.params.window_size - 1;
+    return shape;
+}
+
+Results run(const Case& c, fusedssim_device device, const Array& x, const Array& y, const Array& mask,
+            const Array& grad_out) {
+    fusedssim_params params = c.params;
+    params.mask = mask.pointer();
+    fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+    exec.device = device;
+    exec.cpu_threads = 1;
+    fusedssim_ms_params ms = {sizeof ms, c.levels, {0.3, 0.7}};
+    const bool has_grads = c.call != Call::forward;
+
+    Results r;
+    if (c.call != Call::backward && c.call != Call::backward_saved)
+        r.out = Array(arithmetic_of(c.dtype), shape_of_out(c, c.call == Call::multi_scale));
+    if (has_grads && c.grads & FUSEDSSIM_GRAD_X) r.grad_x = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
+    if (has_grads && c.grads & FUSEDSSIM_GRAD_Y) r.grad_y = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
+
+    std::size_t workspace_bytes = 0;
+    const fusedssim_grads grads = has_grads ? c.grads : fusedssim_grads(FUSEDSSIM_GRAD_NONE);
+    const auto with_workspace = [&](fusedssim_op op, fusedssim_grads wanted, const auto& call) {
+        if (c.call == Call::multi_scale)
+            require(fusedssim_ms_workspace_size(&params, &ms, &exec, wanted, &x.tensor, &workspace_bytes), "size");
+        else
+            require(fusedssim_workspace_size(&params, &exec, op, wanted, &x.tensor, &workspace_bytes), "size");
+        const std::unique_ptr<unsigned char[]> workspace(new unsigned char[workspace_bytes + 1]);
+        std::memset(workspace.get(), 0xff, workspace_bytes);
+        exec.workspace = workspace.get();
+        exec.workspace_bytes = workspace_bytes;
+        require(call(), c.name().c_str());
+    };
+    switch (c.call) {
+        case Call::forward:
+            with_workspace(FUSEDSSIM_OP_FORWARD, grads, [&] {
+                return fusedssim_forward(&params, &exec, &x.tensor, &y.tensor, &r.out.tensor, nullptr, 0);
+            });
+            break;
+        case Call::value_and_grad:
+            with_workspace(FUSEDSSIM_OP_VALUE_AND_GRAD, grads, [&] {
+                return fusedssim_value_and_grad(&params, &exec, &x.tensor, &y.tensor, &r.out.tensor, r.grad_x.pointer(),
+                                                r.grad_y.pointer());
+            });
+            break;
+        case Call::multi_scale:
+            with_workspace(0, grads, [&] {
+                return fusedssim_ms_value_and_grad(&params, &ms, &exec, &x.tensor, &y.tensor, &r.out.tensor,
+                                                   r.grad_x.pointer(), r.grad_y.pointer());
+            });
+            break;
+        default: {
+            std::size_t saved_bytes = 0;
+            if (c.call == Call::backward_saved)
+                require(fusedssim_saved_size(&params, &exec, grads, &x.tensor, &saved_bytes), "saved size");
+            const std::unique_ptr<unsigned char[]> saved(saved_bytes ? new unsigned char[saved_bytes] : nullptr);
+            if (saved) {
+                std::memset(saved.get(), 0xff, saved_bytes);
+                const Array out(arithmetic_of(c.dtype), shape_of_out(c, false));
+                with_workspace(FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, [&] {
+                    return fusedssim_forward(&params, &exec, &x.tensor, &y.tensor, &out.tensor, saved.get(),
+                                             saved_bytes);
+                });
+            }
+            with_workspace(saved ? FUSEDSSIM_OP_BACKWARD_SAVED : FUSEDSSIM_OP_BACKWARD, grads, [&] {
+                return fusedssim_backward(&params, &exec, &x.tensor, &y.tensor, saved.get(), saved_bytes,
+                                          &grad_out.tensor, r.grad_x.pointer(), r.grad_y.pointer());
+            });
+        }
+    }
+    return r;
+}
+
+// |a - b| over |b|, of all elements together; infinite where something is not a number.
+double distance(const Array& a, const Array& b) {
+    double difference = 0, size = 0;
+    for (std::size_t i = 0; i < a.count(); ++i) {
+        const double u = a.get(i), v = b.get(i);
+        if (!(std::isfinite(u) && std::isfinite(v))) return INFINITY;
+        difference += (u - v) * (u - v);
+        size += v * v;
+    }
+    return std::sqrt(difference / (size > 0 ? size : 1));
+}
+
+void check(const Case& c) {
+    Array x(c.dtype, c.shape, c.layout, c.shift, c.pad), y(c.dtype, c.shape, c.layout, c.shift, c.pad), mask, grad_out;
+    x.fill([](std::size_t) { return uniform(); });
+    y.fill([&](std::size_t i) { return std::min(1.0, 0.8 * x.get(i) + uniform(0, 0.3)); });
+    if (c.mask >= 0) {
+        mask = Array(c.mask == FUSEDSSIM_BOOL ? FUSEDSSIM_BOOL : arithmetic_of(c.dtype), c.shape);
+        mask.fill([&](std::size_t) { return uniform() < 0.3 ? 0 : c.mask == FUSEDSSIM_BOOL ? 1 : uniform(); });
+    }
+    if (c.call == Call::backward || c.call == Call::backward_saved) {
+        grad_out = Array(arithmetic_of(c.dtype), shape_of_out(c, false));
+        grad_out.fill([](std::size_t) { return uniform(-1, 1); });
+    }
+    const Results cpu = run(c, FUSEDSSIM_CPU, x, y, mask, grad_out),
+                  cuda = run(c, FUSEDSSIM_CUDA, x, y, mask, grad_out);
+    // Both round in the arithmetic's type, in different orders, and gradients to theirs: 11, 8 and 24 bits.
+    const bool is_double = c.dtype == FUSEDSSIM_FLOAT64;
+    const double of_value = is_double ? 1e-13 : 4e-6;
+    const double of_gradient = is_double                       ? 1e-11
+                               : c.dtype == FUSEDSSIM_FLOAT16  ? 1e-3
+                               : c.dtype == FUSEDSSIM_BFLOAT16 ? 6e-3
+                                                               : 2e-5;
+    const auto compare = [&](const char* what, const Array& a, const Array& b, double tolerance) {
+        if (!b.tensor.data) return;
+        const double d = distance(a, b);
+        if (d <= tolerance) return;
+        std::fprintf(stderr, "%s: %s differs by %g, at most %g\n", c.name().c_str(), what, d, tolerance);
+        ++failures;
+    };
+    compare("out", cuda.out, cpu.out, of_value);
+    compare("grad_x", cuda.grad_x, cpu.grad_x, of_gradient);
+    compare("grad_y", cuda.grad_y, cpu.grad_y, of_gradient);
+}
+
+// ---- The groups --------------------------------------------------------------------------------------------------------
+
+constexpr fusedssim_dtype kTypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16, FUSEDSSIM_BFLOAT16};
+const std::vector<Extents> kImages = {{1, 1, 1, 1},    {1, 2, 5, 4},    {2, 1, 11, 12}, {1, 2, 21, 37},
+                                      {1, 1, 13, 240}, {1, 1, 12, 277}, {1, 3, 40, 33}};
+const std::vector<Extents> kVolumes = {
+    {1, 1, 1, 1, 1}, {1, 1, 3, 5, 7}, {1, 1, 12, 16, 36}, {1, 2, 9, 19, 35}, {2, 1, 20, 11, 32}};
+
+void each_call(const std::vector<Extents>& shapes) {
+    for (const fusedssim_dtype dtype : kTypes)
+        for (const Extents& shape : shapes)
+            for (const fusedssim_padding padding : {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID}) {
+                if (padding == FUSEDSSIM_PADDING_VALID && *std::min_element(shape.begin() + 2, shape.end()) < 11)
+                    continue;
+                Case c{shape, dtype};
+                c.params.padding = padding;
+                c.call = Call::forward;
+                check(c);
+                c.call = Call::value_and_grad;
+                for (const fusedssim_grads grads : {1, 2, 3}) {
+                    c.grads = grads;
+                    check(c);
+                }
+            }
+}
+void images() { each_call(kImages); }
+void volumes() { each_call(kVolumes); }
+
+// Rows with other steps, addresses that are not aligned to more than an element.
+void layouts() {
+    for (const fusedssim_dtype dtype : kTypes)
+        for (const Extents& shape : {Extents{2, 3, 14, 38}, Extents{1, 2, 12, 13, 34}, Extents{1, 2, 12, 14, 35}})
+            for (const std::int64_t shift : {0, 1})
+                for (const std::int64_t pad : {0, 1, 2})
+                    for (const bool channels_last : {false, true}) {
+                        if (dtype != FUSEDSSIM_FLOAT32 && channels_last && pad) continue;  // as with float32
+                        Case c{shape, dtype};
+                        c.grads = 3;
+                        c.shift = shift;
+                        c.pad = pad;
+                        if (channels_last)
+                            c.layout =
+                                shape.size() == 4 ? std::vector<int>{0, 2, 3, 1} : std::vector<int>{0, 2, 3, 4, 1};
+                        check(c);
+                        c.call = Call::forward;
+                        check(c);
+                    }
+}
+
+void reductions() {
+    for (const Extents& shape : {Extents{2, 2, 15, 30}, Extents{2, 2, 13, 12, 14}})
+        for (const fusedssim_padding padding : {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID})
+            for (const fusedssim_reduction reduction : {1, 2, 3, 4})
+                for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
+                    if (objective == FUSEDSSIM_OBJECTIVE_LOSS && padding == FUSEDSSIM_PADDING_VALID && reduction == 4)
+                        continue;
+                    Case c{shape};
+                    c.grads = 3;
+                    c.params.padding = padding;
+                    c.params.reduction = reduction;
+                    c.params.objective = objective;
+                    for (const Call call :
+                         {Call::forward, Call::value_and_grad, Call::backward, Call::backward_saved}) {
+                        c.call = call;
+                        check(c);
+                    }
+                }
+}
+
+void masks() {
+    for (const Extents& shape : {Extents{1, 2, 15, 30}, Extents{1, 2, 13, 12, 14}})
+        for (const fusedssim_dtype dtype : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16})
+            for (const int mask : {FUSEDSSIM_BOOL, FUSEDSSIM_FLOAT32})
+                for (const fusedssim_mask_mode mode : {FUSEDSSIM_MASK_WEIGHT, FUSEDSSIM_MASK_NORMALIZED})
+                    for (const fusedssim_reduction reduction : {0, 3, 4})
+                        for (const Call call : {Call::forward, Call::value_and_grad, Call::backward}) {
+                            if (dtype != FUSEDSSIM_FLOAT32 && mask == FUSEDSSIM_BOOL) continue;  // as with float32
+                            Case c{shape, dtype};
+                            c.grads = 3;
+                            c.mask = mask;
+                            c.params.mask_mode = mode;
+                            c.params.reduction = reduction;
+                            c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                            c.call = call;
+                            check(c);
+                        }
+}
+
+void windows() {
+    for (const Extents& shape : {Extents{1, 1, 21, 40}, Extents{1, 1, 11, 12, 18}})
+        for (const fusedssim_dtype dtype : kTypes)
+            for (const int size : {1, 7, 13, 33})
+                for (const fusedssim_grads grads : {1, 3})
+                    for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
+                        Case c{shape, dtype};
+                        c.grads = grads;
+                        c.params.window_size = size;
+                        c.params.sigma = size / 5.0;
+                        c.params.objective = objective;
+                        check(c);
+                        c.call = Call::forward;
+                        check(c);
+                    }
+}
+
+void multi_scale() {
+    for (const Extents& shape : {Extents{2, 2, 25, 32}, Extents{1, 1, 14, 13, 16}})
+        for (const fusedssim_dtype dtype : kTypes) {
+            Case c{shape, dtype, Call::multi_scale};
+            c.grads = 3;
+            check(c);
+        }
+}
+
+// What the planner makes of it has several blocks for each of its ways to cut: pieces, strips, chunks, tiles.
+void larger() {
+    for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70}}) {
+        Case c{shape};
+        check(c);
+        c.call = Call::forward;
+        c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+        check(c);
+    }
+}
+
+struct Group {
+    const char* name;
+    void (*run)();
+} const kGroups[] = {{"images", images}, {"volumes", volumes}, {"layouts", layouts},         {"reductions", reductions},
+                     {"masks", masks},   {"windows", windows}, {"multi_scale", multi_scale}, {"larger", larger}};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    fusedssim_info info{};
+    info.struct_size = sizeof info;
+    require(fusedssim_get_info(&info), "info");
+    if (*info.cuda_problem) {
+        std::fprintf(stderr, "no simulated device: %s\n", info.cuda_problem);
+        return 1;
+    }
+    fusedssim_cuda_device_info device{};
+    device.struct_size = sizeof device;
+    require(fusedssim_get_cuda_device_info(0, &device), "device");
+    if (std::strcmp(device.name, "simulated") != 0) {
+        std::fprintf(stderr, "this is a real device: %s\n", device.name);
+        return 1;
+    }
+    bool found = false;
+    for (const Group& group : kGroups)
+        if (argc < 2 || !std::strcmp(argv[1], group.name)) {
+            found = true;
+            group.run();
+        }
+    if (!found) std::fprintf(stderr, "no group %s\n", argv[1]);
+    if (failures) std::fprintf(stderr, "%d failed\n", failures);
+    return failures || !found;
+}

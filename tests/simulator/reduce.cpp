@@ -7,13 +7,12 @@ namespace {
 
 using namespace fusedssim;
 
-#define KERNEL(NAME, PARAMS) {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
-#define REDUCE(TYPE) KERNEL(reduce_sums_##TYPE, ReduceParams)
-#define SUM_MASK(TYPE) KERNEL(sum_mask_##TYPE, MaskParams)
-#define REDUCE_MASK(TYPE) KERNEL(reduce_mask_##TYPE, MaskParams)
-#define SCALE(TYPE) KERNEL(scale_##TYPE, ScaleParams)
-#define POOL(TYPE) KERNEL(pool_##TYPE, PoolParams)
-#define COMBINE(TYPE) KERNEL(combine_##TYPE, CombineParams)
+#define REDUCE(TYPE) SIMULATOR_KERNEL(reduce_sums_##TYPE, ReduceParams)
+#define SUM_MASK(TYPE) SIMULATOR_KERNEL(sum_mask_##TYPE, MaskParams)
+#define REDUCE_MASK(TYPE) SIMULATOR_KERNEL(reduce_mask_##TYPE, MaskParams)
+#define SCALE(TYPE) SIMULATOR_KERNEL(scale_##TYPE, ScaleParams)
+#define POOL(TYPE) SIMULATOR_KERNEL(pool_##TYPE, PoolParams)
+#define COMBINE(TYPE) SIMULATOR_KERNEL(combine_##TYPE, CombineParams)
 constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_REDUCE_KERNELS(REDUCE)            //
                                           FUSEDSSIM_SUM_MASK_KERNELS(SUM_MASK)        //
                                           FUSEDSSIM_REDUCE_MASK_KERNELS(REDUCE_MASK)  //
@@ -23,4 +22,4 @@ constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_REDUCE_KERNELS(REDUCE)      
 
 }  // namespace
 
-simulator::Kernels simulator::reduce_kernels() { return {kKernels, sizeof kKernels / sizeof *kKernels}; }
+simulator::Kernels simulator::reduce_kernels() { return kKernels; }

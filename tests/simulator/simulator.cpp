@@ -5,9 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <vector>
 
@@ -62,8 +60,6 @@ void run_block(unsigned threads) {
         context.uc_link = &block.scheduler;
         makecontext(&context, run_fiber, 0);
     }
-    std::vector<unsigned> order(threads);
-    std::iota(order.begin(), order.end(), 0u);
     for (Reason reason = Reason::none; reason != Reason::end;) {
         // A random order costs more than the kernels do: a random beginning and a random direction.
         const unsigned first = unsigned(block.random() % threads);

@@ -31,9 +31,12 @@ struct Kernel {
     const char* name;
     void (*run)(const void* params);
 };
+#define SIMULATOR_KERNEL(NAME, PARAMS) {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
 struct Kernels {
     const Kernel* first;
     std::size_t count;
+    template <std::size_t N>
+    constexpr Kernels(const Kernel (&all)[N]) : first(all), count(N) {}
 };
 Kernels ssim2d_kernels();
 Kernels ssim3d_kernels();

@@ -35,7 +35,6 @@ fusedssim_dtype arithmetic_of(fusedssim_dtype dtype) {
 // `layout`, the outermost first; `shift` elements stand before it, `pad` after each row.
 struct Array {
     fusedssim_tensor tensor{};
-    std::size_t bytes = 0;
     std::unique_ptr<unsigned char[]> memory;
 
     Array() = default;
@@ -52,7 +51,7 @@ struct Array {
             stride *= shape[axis];
             if (i + 1 == layout.size()) stride += pad;
         }
-        bytes = std::size_t(shift + last + 1) * size_of(dtype);
+        const std::size_t bytes = std::size_t(shift + last + 1) * size_of(dtype);
         memory.reset(new unsigned char[bytes]);
         std::memset(memory.get(), 0xff, bytes);
         tensor.data = memory.get() + std::size_t(shift) * size_of(dtype);
@@ -121,7 +120,6 @@ struct Case {
     std::vector<int> layout = {};  // of x, y and their gradients
     std::int64_t shift = 0, pad = 0;
     int mask = -1;  // a dtype, or none
-    int levels = 2;
 
     std::string name() const {
         std::string text;
@@ -147,7 +145,7 @@ void require(fusedssim_status status, const char* what) {
     std::exit(1);
 }
 
-Extents shape_of_out(const Case& c, bool is_multi_scale) {
+Extents shape_of_out(const Case& c) {
     switch (c.params.reduction) {
         case FUSEDSSIM_REDUCTION_MEAN:
         case FUSEDSSIM_REDUCTION_SUM: return {};
@@ -156,7 +154,7 @@ Extents shape_of_out(const Case& c, bool is_multi_scale) {
         default: break;
     }
     Extents shape = c.shape;
-    if (c.params.padding == FUSEDSSIM_PADDING_VALID && !is_multi_scale)
+    if (c.params.padding == FUSEDSSIM_PADDING_VALID)
         for (std::size_t i = 2; i < shape.size(); ++i) shape[i] -= c.params.window_size - 1;
     return shape;
 }
@@ -168,18 +166,18 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
     fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
     exec.device = device;
     exec.cpu_threads = 1;
-    fusedssim_ms_params ms = {sizeof ms, c.levels, {0.3, 0.7}};
+    fusedssim_ms_params ms = {sizeof ms, 2, {0.3, 0.7}};
     const bool has_grads = c.call != Call::forward;
 
     Results r;
     if (c.call != Call::backward && c.call != Call::backward_saved)
-        r.out = Array(arithmetic_of(c.dtype), shape_of_out(c, c.call == Call::multi_scale));
+        r.out = Array(arithmetic_of(c.dtype), shape_of_out(c));
     if (has_grads && c.grads & FUSEDSSIM_GRAD_X) r.grad_x = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
     if (has_grads && c.grads & FUSEDSSIM_GRAD_Y) r.grad_y = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
 
-    std::size_t workspace_bytes = 0;
     const fusedssim_grads grads = has_grads ? c.grads : fusedssim_grads(FUSEDSSIM_GRAD_NONE);
     const auto with_workspace = [&](fusedssim_op op, fusedssim_grads wanted, const auto& call) {
+        std::size_t workspace_bytes = 0;
         if (c.call == Call::multi_scale)
             require(fusedssim_ms_workspace_size(&params, &ms, &exec, wanted, &x.tensor, &workspace_bytes), "size");
         else
@@ -215,7 +213,7 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
             const std::unique_ptr<unsigned char[]> saved(saved_bytes ? new unsigned char[saved_bytes] : nullptr);
             if (saved) {
                 std::memset(saved.get(), 0xff, saved_bytes);
-                const Array out(arithmetic_of(c.dtype), shape_of_out(c, false));
+                const Array out(arithmetic_of(c.dtype), shape_of_out(c));
                 with_workspace(FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, [&] {
                     return fusedssim_forward(&params, &exec, &x.tensor, &y.tensor, &out.tensor, saved.get(),
                                              saved_bytes);
@@ -251,7 +249,7 @@ void check(const Case& c) {
         mask.fill([&](std::size_t) { return uniform() < 0.3 ? 0 : c.mask == FUSEDSSIM_BOOL ? 1 : uniform(); });
     }
     if (c.call == Call::backward || c.call == Call::backward_saved) {
-        grad_out = Array(arithmetic_of(c.dtype), shape_of_out(c, false));
+        grad_out = Array(arithmetic_of(c.dtype), shape_of_out(c));
         grad_out.fill([](std::size_t) { return uniform(-1, 1); });
     }
     const Results cpu = run(c, FUSEDSSIM_CPU, x, y, mask, grad_out),
@@ -347,11 +345,11 @@ void reductions() {
 void masks() {
     for (const Extents& shape : {Extents{1, 2, 15, 30}, Extents{1, 2, 13, 12, 14}})
         for (const fusedssim_dtype dtype : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16})
-            for (const int mask : {FUSEDSSIM_BOOL, FUSEDSSIM_FLOAT32})
+            for (const int mask : {FUSEDSSIM_BOOL, FUSEDSSIM_FLOAT32}) {
+                if (dtype != FUSEDSSIM_FLOAT32 && mask == FUSEDSSIM_BOOL) continue;  // as with float32
                 for (const fusedssim_mask_mode mode : {FUSEDSSIM_MASK_WEIGHT, FUSEDSSIM_MASK_NORMALIZED})
                     for (const fusedssim_reduction reduction : {0, 3, 4})
                         for (const Call call : {Call::forward, Call::value_and_grad, Call::backward}) {
-                            if (dtype != FUSEDSSIM_FLOAT32 && mask == FUSEDSSIM_BOOL) continue;  // as with float32
                             Case c{shape, dtype};
                             c.grads = 3;
                             c.mask = mask;
@@ -361,6 +359,7 @@ void masks() {
                             c.call = call;
                             check(c);
                         }
+            }
 }
 
 void windows() {
@@ -389,6 +388,27 @@ void multi_scale() {
         }
 }
 
+// A gradient times a scale: of all, of an image, of a plane; where it is dense and where it has gaps.
+void scale() {
+    for (const fusedssim_dtype dtype : kTypes)
+        for (const Extents& shape : {Extents{2, 3, 5, 7}, Extents{2, 3, 4, 5, 6}})
+            for (const std::size_t axes : {0u, 1u, 2u})
+                for (const std::int64_t pad : {0, 1}) {
+                    Array factors(arithmetic_of(dtype), Extents(shape.begin(), shape.begin() + std::ptrdiff_t(axes)));
+                    factors.fill([](std::size_t i) { return i == 1 ? 0.5 : uniform(-2, 2); });  // times 2: 1
+                    Array cpu(dtype, shape, {}, 0, pad), cuda(dtype, shape, {}, 0, pad);
+                    cpu.fill([](std::size_t) { return uniform(-1, 1); });
+                    cuda.fill([&](std::size_t i) { return cpu.get(i); });
+                    fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+                    require(fusedssim_scale(&exec, 2, &factors.tensor, &cpu.tensor), "scale");
+                    exec.device = FUSEDSSIM_CUDA;
+                    require(fusedssim_scale(&exec, 2, &factors.tensor, &cuda.tensor), "scale");
+                    if (distance(cuda, cpu) == 0) continue;  // one product and one rounding, on both
+                    std::fprintf(stderr, "scale: dtype %d, %d axes, pad %d\n", dtype, int(axes), int(pad));
+                    ++failures;
+                }
+}
+
 // What the planner makes of it has several blocks for each of its ways to cut: pieces, strips, chunks, tiles.
 void larger() {
     for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70}}) {
@@ -403,8 +423,9 @@ void larger() {
 struct Group {
     const char* name;
     void (*run)();
-} const kGroups[] = {{"images", images}, {"volumes", volumes}, {"layouts", layouts},         {"reductions", reductions},
-                     {"masks", masks},   {"windows", windows}, {"multi_scale", multi_scale}, {"larger", larger}};
+} const kGroups[] = {{"images", images},           {"volumes", volumes}, {"layouts", layouts},
+                     {"reductions", reductions},   {"masks", masks},     {"windows", windows},
+                     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger}};
 
 }  // namespace
 

@@ -7,8 +7,7 @@ namespace {
 
 using namespace fusedssim;
 
-#define KERNEL(NAME, TYPE) \
-    {#NAME, [](const void* params) { NAME(*static_cast<const SsimParams<arithmetic_t<TYPE>>*>(params)); }},
+#define KERNEL(NAME, TYPE) SIMULATOR_KERNEL(NAME, SsimParams<arithmetic_t<TYPE>>)
 #define PLAIN(TYPE, RADIUS, GRADS) KERNEL(ssim2d_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
 #define NORMALIZED(TYPE, RADIUS, GRADS) KERNEL(ssim2d_normalized_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
 constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(PLAIN)  //
@@ -16,4 +15,4 @@ constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(PLAIN)  //
 
 }  // namespace
 
-simulator::Kernels simulator::ssim2d_kernels() { return {kKernels, sizeof kKernels / sizeof *kKernels}; }
+simulator::Kernels simulator::ssim2d_kernels() { return kKernels; }

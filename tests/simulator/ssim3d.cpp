@@ -7,8 +7,7 @@ namespace {
 
 using namespace fusedssim;
 
-#define KERNEL(NAME, TYPE) \
-    {#NAME, [](const void* params) { NAME(*static_cast<const SsimParams<arithmetic_t<TYPE>>*>(params)); }},
+#define KERNEL(NAME, TYPE) SIMULATOR_KERNEL(NAME, SsimParams<arithmetic_t<TYPE>>)
 #define FORWARD(TYPE, RADIUS, GRADS) KERNEL(ssim3d_forward_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
 #define NORMALIZED(TYPE, RADIUS, GRADS) KERNEL(ssim3d_forward_normalized_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
 #define BACKWARD(TYPE, RADIUS, GRADS) KERNEL(ssim3d_backward_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
@@ -18,4 +17,4 @@ constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FORWA
 
 }  // namespace
 
-simulator::Kernels simulator::ssim3d_kernels() { return {kKernels, sizeof kKernels / sizeof *kKernels}; }
+simulator::Kernels simulator::ssim3d_kernels() { return kKernels; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What all kernels share: element types, loads and stores, the sum of a block.
+// What all kernels share: element types, loads and stores.
 #pragma once
 
 #include "core/ssim_math.h"
@@ -21,12 +21,35 @@ __device__ __forceinline__ unsigned short float_to_half(float v) {
     return bits;
 }
 
-// threadIdx.x, in a way that no compiler computes ahead of a branch that is rarely taken what follows from it: that would
-// take registers from what is not rare.
+// threadIdx.x and blockIdx.x, in a way that no compiler computes ahead of where it is wanted what follows from them: that
+// would take registers from what comes before.
 __device__ __forceinline__ int thread_again() {
     int thread;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
     return thread;
+}
+__device__ __forceinline__ int block_again() {
+    int block;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+    return block;
+}
+
+// a * b + c, which no compiler takes apart.
+__device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+__device__ __forceinline__ double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+
+// Any value, which costs no instruction.
+__device__ __forceinline__ void set_to_any(float& v) { asm("" : "=f"(v)); }
+__device__ __forceinline__ void set_to_any(double& v) { asm("" : "=d"(v)); }
+
+// What a thread wrote before it stores a value in this way is seen by whoever loads that value in this way.
+__device__ __forceinline__ void store_release(unsigned long long* to, unsigned long long value) {
+    asm volatile("st.release.gpu.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+__device__ __forceinline__ unsigned long long load_acquire(const unsigned long long* from) {
+    unsigned long long value;
+    asm volatile("ld.acquire.gpu.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+    return value;
 }
 
 // Whether copy_async() is asynchronous.
@@ -83,12 +106,6 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
 template <class T>
 struct Elements {
     using Raw = T;
-    __device__ __forceinline__ static int size(int) { return sizeof(T); }
-    // Where the element lies that is i further.
-    template <class I>
-    __device__ __forceinline__ static void* step(void* at, I i, int) {
-        return static_cast<T*>(at) + i;
-    }
     __device__ __forceinline__ static Raw load(const void* at, int) { return *static_cast<const T*>(at); }
     __device__ __forceinline__ static void store(void* at, int, arithmetic_t<T> v) {
         from_arithmetic(v, *static_cast<T*>(at));
@@ -97,11 +114,6 @@ struct Elements {
 template <>
 struct Elements<any> {
     using Raw = float;
-    __device__ __forceinline__ static int size(int dtype) { return dtype == kFloat32 ? 4 : 2; }
-    template <class I>
-    __device__ __forceinline__ static void* step(void* at, I i, int dtype) {
-        return static_cast<char*>(at) + (long long)i * size(dtype);
-    }
     __device__ __forceinline__ static Raw load(const void* at, int dtype) {
         if (dtype == kFloat16) return to_arithmetic(*static_cast<const f16*>(at));
         if (dtype == kBfloat16) return to_arithmetic(*static_cast<const bf16*>(at));
@@ -153,7 +165,7 @@ struct alignas(column_alignment(sizeof(A), N)) Column {
     }
     // What pads three values to four: any number, so that they are stored as one.
     __device__ __forceinline__ void fill() {
-        if (N == 3) v[column_size(N) - 1] = v[0];
+        if constexpr (N == 3) set_to_any(v[column_size(N) - 1]);
     }
 };
 
@@ -213,9 +225,11 @@ struct TransposedFir {
 #pragma unroll
         for (int k = 0; k < 2 * R; ++k) sums[k] = A(0);
     }
-    // Takes the value at position i, returns the filtered value at i - R.
+    // Takes the value at position i, returns the filtered value at i - R. FIRST: that result is wanted before all else, and so
+    // is not made the sum with a product that is needed later.
+    template <bool FIRST = false>
     __device__ __forceinline__ A step(A value, const A* taps) {
-        const A out = taps[R] * value + sums[0];
+        const A out = FIRST ? multiply_add(taps[R], value, sums[0]) : taps[R] * value + sums[0];
 #pragma unroll
         for (int k = 0; k + 1 < 2 * R; ++k) sums[k] = taps[iabs(k + 1 - R)] * value + sums[k + 1];
         sums[2 * R - 1] = taps[R] * value;
@@ -248,37 +262,40 @@ struct Tile {
           tile_x(strip) {}
 };
 
+// Where an element of the plane of a tile lies.
+__device__ __forceinline__ char* address(const ByteView& v, const Tile& tile, int z, int y, int x) {
+    return static_cast<char*>(v.data) + (tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w);
+}
+
 // A place in a view, in the plane of a tile.
 template <class T>
 struct Cursor {
     using E = Elements<T>;
-    const View& v;
+    const ByteView& v;
     const int dtype;
-    void* at;
+    char* at;
 
-    __device__ __forceinline__ Cursor(const View& view, int element, const Tile& tile, int z, int y, int x)
-        : v(view), dtype(element) {
-        at = E::step(v.data, tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w, dtype);
-    }
-    __device__ __forceinline__ void next_row() { at = E::step(at, v.h, dtype); }
-    __device__ __forceinline__ void next_rows(int rows) { at = E::step(at, rows * v.h, dtype); }
-    __device__ __forceinline__ void next_slice() { at = E::step(at, v.d, dtype); }
+    __device__ __forceinline__ Cursor(const ByteView& view, int element, const Tile& tile, int z, int y, int x)
+        : v(view), dtype(element), at(address(view, tile, z, y, x)) {}
+    __device__ __forceinline__ void next_row() { at += v.h; }
+    __device__ __forceinline__ void next_rows(int rows) { at += rows * v.h; }
+    __device__ __forceinline__ void next_slice() { at += v.d; }
     // What lies so many rows and columns further; zero unless valid.
     __device__ __forceinline__ typename E::Raw load(int rows, int columns, bool valid = true) const {
         typename E::Raw out = {};
-        if (valid) out = E::load(E::step(at, rows * v.h + columns * v.w, dtype), dtype);
+        if (valid) out = E::load(at + rows * v.h + columns * v.w, dtype);
         return out;
     }
     __device__ __forceinline__ void store(int rows, int columns, arithmetic_t<T> value) const {
-        E::store(E::step(at, rows * v.h + columns * v.w, dtype), dtype, value);
+        E::store(at + rows * v.h + columns * v.w, dtype, value);
     }
 };
 
 // What a mask holds at an element of a tile's plane.
 template <class A>
-__device__ __forceinline__ A load_mask(const View& v, int is_bool, const Tile& tile, int z, int y, int x) {
-    const long long at = tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w;
-    return is_bool ? A(static_cast<const unsigned char*>(v.data)[at] != 0) : static_cast<const A*>(v.data)[at];
+__device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Tile& tile, int z, int y, int x) {
+    const void* const at = address(v, tile, z, y, x);
+    return is_bool ? A(*static_cast<const unsigned char*>(at) != 0) : *static_cast<const A*>(at);
 }
 
 // Multiplies the partials at an element of the map by the mask and the upstream map. 0 / 0, where K is 0 and an image is
@@ -310,7 +327,7 @@ __device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile&
 
 // What an element gets of the gradient of the pooled images.
 template <class A>
-__device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const View& v, const Tile& tile, int z, int y,
+__device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteView& v, const Tile& tile, int z, int y,
                                              int x) {
     if (!v.data) return A(0);
     return p.coarse_scale *
@@ -333,33 +350,6 @@ __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Ti
     if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, 0, tile, z, y, x).load(0, 0);
     grad_x += l1 + coarse_gradient(p, p.coarse_x, tile, z, y, x);
     if (G == 2) grad_y += coarse_gradient(p, p.coarse_y, tile, z, y, x) - l1;
-}
-
-// The sum of one value a thread, in a fixed order, written for the block by its first thread.
-template <int THREADS>
-__device__ __forceinline__ void store_block_sum(double value, double* sums, long long block) {
-    __shared__ double warps[THREADS / 32];
-#pragma unroll
-    for (int lane = 16; lane; lane /= 2) value += __shfl_down_sync(0xffffffffu, value, lane);
-    if ((threadIdx.x & 31) == 0) warps[threadIdx.x / 32] = value;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        double sum = 0;
-#pragma unroll
-        for (int i = 0; i < THREADS / 32; ++i) sum += warps[i];
-        sums[block] = sum;
-    }
-}
-
-// The sums of a block's threads, of DSSIM and, if the kernel has it, of |x - y|.
-template <int THREADS, class A>
-__device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long long at, A dssim, A l1) {
-    if (!p.sums) return;
-    store_block_sum<THREADS>(double(dssim), p.sums, at);
-    if (p.has_l1) {
-        __syncthreads();
-        store_block_sum<THREADS>(double(l1), p.sums, p.sums_stride + at);
-    }
 }
 
 }  // namespace fusedssim

@@ -12,6 +12,12 @@ namespace fusedssim {
 // Windows run in the smallest bucket that holds their radius, with zero taps at their ends.
 constexpr int kRadiusBuckets[] = {5, kMaxRadius};
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr bool kHasLongBatches = false;
+#else
+constexpr bool kHasLongBatches = true;
+#endif
+
 // The shapes of blocks, which the kernels are compiled for and the launchers cut planes into. A is the type of the
 // arithmetic, R the radius bucket, G the number of gradients.
 
@@ -25,14 +31,26 @@ struct Strip2d {
     // Wide windows have no registers for both vertical filters in a thread: statistics and gradients are two roles then.
     static constexpr int roles = wide && G ? 2 : 1;
     static constexpr int threads = columns * roles;
-    static constexpr int rows = 4;              // of a batch
-    static constexpr int group = 4;             // adjacent columns that a thread filters horizontally
+    // Rows of a batch: with more, what each batch costs once costs less. A gradient or a mass leaves no registers for them,
+    // and GPUs before sm_80 no shared memory for a second block.
+    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !N && !G ? 8 : 4;
+    static constexpr int group = rows;          // adjacent columns that a thread filters horizontally
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
-    static constexpr int out = (columns - 2 * halo) / group * group;  // columns that a block writes
-    static constexpr int margin = G ? R : 0;                          // columns on each side of them with statistics
+    static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
+    static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
     static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
     static constexpr int min_blocks = sizeof(A) == 4 && !wide && !N ? 2 : 1;  // on a multiprocessor
     static_assert(out > 0, "the strip is all margin");
+};
+
+// Where an element is in its slice: launchers see to it that 32 bits are enough for the kernels that count on it.
+template <bool NARROW>
+struct Position {
+    using type = unsigned;
+};
+template <>
+struct Position<false> {
+    using type = long long;
 };
 
 // ssim3d: a tile of columns along z.
@@ -40,10 +58,17 @@ template <class A, int R>
 struct Block3d {
     static constexpr int threads = 256;
     static constexpr bool staged = R <= 5;
+    using Offset = typename Position<staged>::type;
     static constexpr int cols = staged && sizeof(A) == 4 ? 2 : 1;        // adjacent columns in x that a thread owns
     static constexpr int tx = 32, ty = threads / tx * cols;              // outputs of a block
     static constexpr int sx = tx + 2 * R, sy = ty + 2 * R;               // inputs of a block
     static constexpr int min_blocks = staged && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
+};
+
+// A View with its strides in bytes: what kernels add to an address, whatever the type of the elements.
+struct ByteView {
+    void* data;
+    long long n, c, d, h, w;
 };
 
 // How the blocks of ssim2d share the rows of all strips: evenly, from strip to strip and from plane to plane. A block's rows
@@ -72,20 +97,44 @@ constexpr int kThreadsReduce = 256;
 // Values of fusedssim_dtype, for the device code.
 enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
 
+// The values of the groups, from the sums of their blocks.
+struct ReduceParams {
+    const double* sums;  // as in SsimParams
+    long long sums_stride;
+    const double* mask_sums;   // [2][groups], or NULL: the elements are counted below
+    Partition partition;       // ssim2d
+    long long sums_per_group;  // 0: as the partition says
+    long long groups, planes_per_group;
+    double map_elements, image_elements;  // of a group
+    Reduction reduction;
+    ByteView out;  // n and c strides
+    int channels;  // groups are numbered n * channels + c
+};
+
+// How the last block of a launch makes the value of the one group there is. It waits until all have written `launch`, a number
+// that no other launch has, to their tags: so these need not be zero before. It leaves zeros, for a CUDA graph launches the
+// same number again.
+struct Completion {
+    unsigned long long launch;  // 0: a kernel of its own makes the values
+    unsigned long long* tags;   // one a block
+    ReduceParams reduce;
+};
+constexpr int kMostTags = 1024;
+
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
 template <class A>
 struct SsimParams {
-    View x, y;            // the images
-    View map;             // SSIM, for the positions that padding keeps (out)
-    View grad_out;        // of type A, as `upstream` says
-    View grad_x, grad_y;  // (out)
+    ByteView x, y;            // the images
+    ByteView map;             // SSIM, for the positions that padding keeps (out)
+    ByteView grad_out;        // of type A, as `upstream` says
+    ByteView grad_x, grad_y;  // (out)
     // Partial maps, of type A (out of the forward, in of the backward). The first two of a position stand side by side,
     // [planes, D, H, maps.h, 2], and behind all of them the others, [planes, D, H, maps.h, 1 or 2]; maps.h is W rounded up
     // to an even number. The strides count positions, of which there are maps_stride.
     View maps;
     long long maps_stride;
-    View mask;                // data NULL: none
-    View coarse_x, coarse_y;  // gradients of the pooled images, of type A; data NULL: none
+    ByteView mask;                // data NULL: none
+    ByteView coarse_x, coarse_y;  // gradients of the pooled images, of type A; data NULL: none
     // For each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2 (out), and, sums_stride further, if has_l1, its sum
     // of |x - y|.
     double* sums;
@@ -96,6 +145,7 @@ struct SsimParams {
     const double* mask_sums;
     long long groups, planes_per_group;
     long long blocks;  // of this launch: planes * chunks * tiles_y * tiles_x
+    Completion completion;
     int channels, depth, height, width;
     int crop;   // map positions closer than this to a border do not count: the radius for padding valid
     int chunk;  // (ssim3d) slices that a block walks along
@@ -108,6 +158,7 @@ struct SsimParams {
     int has_l1;   // sums of |x - y| are wanted
     // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
     int packed_map, packed_grads;
+    int packed_images;         // (ssim3d) two adjacent elements of x and y are aligned so, and rows have an even number
     A scale;                   // multiplies the gradients of SSIM
     A l1_scale;                // and those of |x - y|; 0: there is no such part
     A coarse_scale;            // and those of the pooled images
@@ -116,23 +167,9 @@ struct SsimParams {
     A taps[kMaxRadius + 1];    // of the window from its centre outwards
 };
 
-// The values of the groups, from the sums of their blocks.
-struct ReduceParams {
-    const double* sums;  // as in SsimParams
-    long long sums_stride;
-    const double* mask_sums;   // [2][groups], or NULL: the elements are counted below
-    Partition partition;       // ssim2d
-    long long sums_per_group;  // 0: as the partition says
-    long long groups, planes_per_group;
-    double map_elements, image_elements;  // of a group
-    Reduction reduction;
-    View out;      // n and c strides
-    int channels;  // groups are numbered n * channels + c
-};
-
 // Sums of a mask, for each part of each plane, over the map and over the image; and then for each group.
 struct MaskParams {
-    View mask;
+    ByteView mask;
     int mask_is_bool;
     int channels, depth, height, width, crop;
     int is_3d;
@@ -144,7 +181,7 @@ struct MaskParams {
 
 // out = averages over blocks of 2 elements along each spatial axis.
 struct PoolParams {
-    View in, out;
+    ByteView in, out;
     long long elements;                  // of out
     int channels, depth, height, width;  // of in
     int out_depth, out_height, out_width, is_3d;
@@ -154,7 +191,7 @@ struct PoolParams {
 struct CombineParams {
     const void* means;  // [levels][planes]
     void* upstream;     // [levels][planes], or NULL (out)
-    View out;
+    ByteView out;
     long long planes, groups, planes_per_group;
     int channels, levels, is_mean;
     double weights[kMaxLevels];
@@ -162,7 +199,7 @@ struct CombineParams {
 
 // grad *= factor * scale.
 struct ScaleParams {
-    View scale, grad;
+    ByteView scale, grad;
     long long rows;  // planes * D * H
     // Elements that stand side by side from an aligned address on, and have one scale; 0: the rows are gone through.
     long long flat;

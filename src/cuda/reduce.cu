@@ -2,42 +2,16 @@
 //
 // The small kernels: block sums -> values, sums of masks, the scaling of a finished gradient, and what MS-SSIM needs
 // between its levels.
+#include "block_sums.h"
 #include "core/ms_ssim.h"
-#include "device.h"
 #include "instances.h"
 
 namespace fusedssim {
 
-// The sum of `count` numbers that are `stride` apart, in a fixed order, for all threads.
-__device__ __forceinline__ double ordered_sum(const double* values, long long count) {
-    __shared__ double result;
-    double sum = 0;
-    for (long long i = threadIdx.x; i < count; i += kThreadsReduce) sum += values[i];
-    __syncthreads();
-    store_block_sum<kThreadsReduce>(sum, &result, 0);
-    __syncthreads();
-    return result;
-}
-
 // The value of each group of blocks.
 template <class A>
 __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
-    for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) {
-        long long first = group * p.sums_per_group, count = p.sums_per_group;
-        if (!count) {
-            first = p.partition.first_sum(group * p.planes_per_group);
-            count = p.partition.first_sum((group + 1) * p.planes_per_group) - first;
-        }
-        const double dssim = ordered_sum(p.sums + first, count);
-        const double l1 = p.reduction.l1_weight != 0 ? ordered_sum(p.sums + p.sums_stride + first, count) : 0;
-        if (threadIdx.x == 0) {
-            const long long n = group / p.channels, c = group - n * p.channels;
-            const double map_elements = p.mask_sums ? p.mask_sums[group] : p.map_elements;
-            const double image_elements = p.mask_sums ? p.mask_sums[p.groups + group] : p.image_elements;
-            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] =
-                A(reduced_value(p.reduction, dssim, l1, map_elements, image_elements));
-        }
-    }
+    for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) reduce_group<A, kThreadsReduce>(p, group);
 }
 
 // The sums of a mask for each part of each plane: a part has every parts-th row.
@@ -58,9 +32,9 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
                 if (row_counted && x >= p.crop && x < p.width - p.crop) map += value;
             }
         }
-        store_block_sum<kThreadsReduce>(map, p.parts_sums, block);
+        store_block_sum<kThreadsReduce>(map, p.parts_sums + block);
         __syncthreads();
-        store_block_sum<kThreadsReduce>(all, p.parts_sums, p.planes * p.parts + block);
+        store_block_sum<kThreadsReduce>(all, p.parts_sums + p.planes * p.parts + block);
         __syncthreads();
     }
 }
@@ -69,7 +43,7 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
 __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     const long long per_group = p.planes * p.parts / p.groups;
     for (long long group = blockIdx.x; group < 2 * p.groups; group += gridDim.x) {
-        const double sum = ordered_sum(p.parts_sums + group * per_group, per_group);
+        const double sum = ordered_sum<kThreadsReduce>(p.parts_sums + group * per_group, per_group);
         if (threadIdx.x == 0) p.mask_sums[group] = sum;
     }
 }
@@ -79,9 +53,8 @@ template <class T>
 __device__ __forceinline__ void scale(const ScaleParams& p) {
     using A = arithmetic_t<T>;
     const auto product_of = [&](long long n, long long c) {
-        const long long at = n * p.scale.n + c * p.scale.c;
-        return A(p.factor * (p.scale_is_f64 ? static_cast<const double*>(p.scale.data)[at]
-                                            : double(static_cast<const float*>(p.scale.data)[at])));
+        return A(p.factor *
+                 (p.scale_is_f64 ? at_group<double>(p.scale, n, c) : double(at_group<float>(p.scale, n, c))));
     };
     if (p.flat) {
         const A product = product_of(0, 0);
@@ -109,9 +82,10 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
         const long long n = plane / p.channels, c = plane - n * p.channels;
         const A product = product_of(n, c);
         if (product == A(1)) continue;
-        const long long row_at = n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h;
+        char* const row_at =
+            static_cast<char*>(p.grad.data) + n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h;
         for (int i = threadIdx.x; i < p.width; i += kThreadsReduce) {
-            T* const at = static_cast<T*>(p.grad.data) + row_at + i * p.grad.w;
+            T* const at = reinterpret_cast<T*>(row_at + i * p.grad.w);
             from_arithmetic(product * to_arithmetic(*at), *at);
         }
     }
@@ -153,10 +127,10 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
             sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
                            p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
         }
-        store_block_sum<kThreadsReduce>(sum * upstream, &result, 0);
+        store_block_sum<kThreadsReduce>(sum * upstream, &result);
         if (threadIdx.x == 0 && p.out.data) {
             const long long n = group / p.channels, c = group - n * p.channels;
-            static_cast<A*>(p.out.data)[n * p.out.n + c * p.out.c] = A(result);
+            at_group<A>(p.out, n, c) = A(result);
         }
         __syncthreads();
     }

@@ -37,6 +37,18 @@ struct alignas(16) Planes {
         for (int k = 0; k < Q / 2; ++k) pairs[k][at] = {in[2 * k], in[2 * k + 1]};
         if constexpr (Q % 2 != 0) last[at] = in[Q - 1];
     }
+    // Two adjacent positions, the first of which is even.
+    __device__ __forceinline__ void put_two(int at, const A (&in)[2][Q]) {
+#pragma unroll
+        for (int k = 0; k < Q / 2; ++k) {
+            const A values[4] = {in[0][2 * k], in[0][2 * k + 1], in[1][2 * k], in[1][2 * k + 1]};
+            Packed<A, 4>::store(&pairs[k][at], values);
+        }
+        if constexpr (Q % 2 != 0) {
+            const A values[2] = {in[0][Q - 1], in[1][Q - 1]};
+            Packed<A, 2>::store(&last[at], values);
+        }
+    }
     __device__ __forceinline__ void clear() {
         auto* const all = reinterpret_cast<Column<A, 2>*>(pairs);
         for (int i = threadIdx.x; i < Q / 2 * COUNT; i += blockDim.x) all[i] = {};
@@ -57,7 +69,11 @@ struct SliceFilter {
     __device__ __forceinline__ void filter_y(const A* taps, In in, Expand expand) {
         // Adjacent results along y that a thread computes: of more quantities fewer, for want of registers.
         constexpr int Y = !B::staged ? 1 : Q == 3 && B::cols == 2 ? 8 : 4;
-        for (int e = threadIdx.x; e < B::sx * (B::ty / Y); e += B::threads) {
+        constexpr int kTasks = B::sx * (B::ty / Y);
+#pragma unroll 1
+        for (int first = 0; first < kTasks; first += B::threads) {
+            const int e = first + thread_again();
+            if (e >= kTasks) break;
             const int column = e % B::sx, row = e / B::sx * Y;
             A out[Y][Q];
 #pragma unroll

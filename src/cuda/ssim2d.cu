@@ -2,13 +2,13 @@
 //
 // SSIM of images, its map, and its gradient, in one pass over memory and with nothing saved.
 //
-// A block walks down a strip of columns of one plane, four rows at a time (and then, perhaps, down another: see Partition).
-// Each batch of rows has two phases, with a barrier after each:
+// A block walks down a strip of columns of one plane, four rows at a time (and then, perhaps, down another: see Partition), or
+// eight rows where there is no gradient. Each batch of rows has two phases, with a barrier after each:
 //
 //     down     a thread is a column. It loads x, y --> s, d, s^2, d^2 --> vertical taps --> moments --shared--+
 //              and takes partials of the batch before <--shared--+                                            |
 //                  --> vertical taps --shared--+                 |                                            |
-//     across   a thread is 4 adjacent columns of one row.        |                                            |
+//     across   a thread is 4 (or 8) adjacent columns of a row.   |                                            |
 //                  horizontal taps <-----------+--> gradient of the row 2R above                              |
 //                  horizontal taps <---------------------------- | -------------------------------------------+
 //                  --> DSSIM, its sum and the map; --> partials -+
@@ -19,39 +19,40 @@
 //
 // The vertical filters come first: they square each element once, need no neighbours, and halo rows pay for nothing else.
 // They are transposed FIRs in registers (device.h), 2R a quantity. In shared memory the columns of a row stand by their
-// residue modulo 4, with pitches that let both phases read and write without bank conflicts. On sm_90 the float32 kernels
-// for R = 5 take 128 registers a thread (117 without gradients) and 48 KB (17 KB) of shared memory, for 2 blocks a
+// residue modulo 4 (or 8), with pitches that let both phases read and write without bank conflicts. On sm_90 the float32
+// kernels for R = 5 take 128 registers a thread and 48 KB (34 KB without gradients) of shared memory, for 2 blocks a
 // multiprocessor. Equation numbers: docs/derivation.md.
 //
 // G is the number of gradients: 0 (value or map only), 1 (x), 2 (x and y). N: windows are normalised by the mass of a mask.
+#include "block_sums.h"
 #include "core/ssim_math.h"
-#include "device.h"
 #include "instances.h"
 
 namespace fusedssim {
 
-// Rows of at least COLUMNS columns in shared memory, Q values each.
-template <class A, int COLUMNS, int Q>
+// ROWS rows of at least COLUMNS columns in shared memory, Q values each.
+template <class A, int ROWS, int COLUMNS, int Q, int GROUP>
 struct Rows {
-    // Columns of one residue: 2 modulo 4 puts neighbouring residues, of 16 bytes an element, in different banks.
-    static constexpr int kGroups = (COLUMNS + 3) / 4, kPitch = kGroups + (6 - kGroups % 4) % 4;
-    Column<A, Q> columns[4][4 * kPitch];
+    // Columns of one residue: neighbouring residues, of 16 bytes an element, are in different banks.
+    static constexpr int kGroups = (COLUMNS + GROUP - 1) / GROUP;
+    static constexpr int kPitch = kGroups + (GROUP == 8 ? 1 - kGroups % 2 : (6 - kGroups % 4) % 4);
+    Column<A, Q> columns[ROWS][GROUP * kPitch];
 
     __device__ __forceinline__ Column<A, Q>& at(int row, int column) {
-        return columns[row][column % 4 * kPitch + column / 4];
+        return columns[row][column % GROUP * kPitch + column / GROUP];
     }
-    // `column` is a constant, counted from the first of a group of 4.
+    // `column` is a constant, counted from the first of a group.
     __device__ __forceinline__ Column<A, Q>& in_group(int row, int group, int column) {
-        return columns[row][group + column % 4 * kPitch + column / 4];
+        return columns[row][group + column % GROUP * kPitch + column / GROUP];
     }
     // Filters horizontally at a group's columns; the window of its first begins at the group's first column.
     template <int R>
-    __device__ __forceinline__ void filter(int row, int group, const A* taps, A (&out)[4][Q]) {
+    __device__ __forceinline__ void filter(int row, int group, const A* taps, A (&out)[GROUP][Q]) {
 #pragma unroll
-        for (int e = 0; e < 4 + 2 * R; ++e) {
+        for (int e = 0; e < GROUP + 2 * R; ++e) {
             const Column<A, Q> in = in_group(row, group, e);
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
+            for (int c = 0; c < GROUP; ++c) {
                 const int k = e - c;
                 if (k < 0 || k > 2 * R) continue;
 #pragma unroll
@@ -68,27 +69,39 @@ struct Strip {
     static constexpr int Q = N ? 5 : 4;  // moments: of s, d, s^2, d^2, and the mass
     static constexpr int M = G ? filtered_maps(G) : 1;
     static constexpr int kStates = S::roles == 2 ? Q : G ? Q + M : Q;
-    static constexpr int kGroups = S::columns / S::group;  // threads of a row, across
+    static constexpr int C = S::group, kGroups = S::columns / C;  // threads of a row, across
     struct Shared {
-        Rows<A, S::statistics + 2 * R, Q> moments;
-        Rows<A, G ? S::statistics : 4, M> partials, filtered;
+        Rows<A, S::rows, S::statistics + 2 * R, Q, C> moments;
+        Rows<A, S::rows, G ? S::statistics : C, M, C> partials, filtered;
     };
 
     const SsimParams<A>& p;
     const Tile tile;
     Shared& shared;
-    const int role, thread;  // 0: statistics, 1: gradients, if there are two; of the role
-    const int x0;            // the first column that the block writes
-    const int row_begin, row_end;
-    // Across: the row of a batch and the group of columns that this thread has.
+    const int role, thread;     // 0: statistics, 1: gradients, if there are two; of the role
+    const int x0;               // the first column that the block writes
+    const int row_begin, rows;  // that the block writes,
+    int map_begin, map_rows;    // and those of the map that it computes
+    // Across: the row of a batch (and every kRowStep-th after it) and the group of C columns that this thread has.
     const int across_row, group;
-    // Across: a bit for each of its columns, whether the map has an element there, and more that does not change.
+    static constexpr int kRowStep = S::threads / S::roles / kGroups;
+    // What does not change from batch to batch, a bit each: a test is one instruction. Across, first whether the map has an
+    // element at each of C columns.
     unsigned flags;
-    static constexpr unsigned kAllColumns = 15;
-    static constexpr unsigned kOwned = 16;       // this block sums (and writes) these elements of the map
-    static constexpr unsigned kStatistics = 32;  // there are statistics,
-    static constexpr unsigned kGradient = 64;    // a gradient,
-    static constexpr unsigned kPacked = 128;     // and its elements can be accessed as one
+    static constexpr unsigned kFirst4 = 15, kLast4 = kFirst4 << (C - 4), kAllColumns = kFirst4 | kLast4;
+    static constexpr unsigned kOwned = 1 << 8;        // this block sums (and writes) these elements of the map,
+    static constexpr unsigned kPlain = 1 << 9;        // the first 4 and all or none of the last, and there is no mask,
+    static constexpr unsigned kStoresMap = 1 << 10;   // and they are stored
+    static constexpr unsigned kStatistics = 1 << 11;  // there are statistics,
+    static constexpr unsigned kGradient = 1 << 12;    // a gradient,
+    static constexpr unsigned kPacked = 1 << 13;      // whose elements can be accessed as one,
+    static constexpr unsigned kL1Gradient = 1 << 14;  // with a part of |x - y|,
+    static constexpr unsigned kRare = 1 << 15;        // or with what is rarer
+    // Down.
+    static constexpr unsigned kReads = 1 << 16;     // this column is in the image
+    static constexpr unsigned kSumsL1 = 1 << 17;    // the block sums |x - y| here
+    static constexpr unsigned kFilters = 1 << 18;   // there are partials,
+    static constexpr unsigned kWeighted = 1 << 19;  // which have weights
     // Down: sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
     Cursor<T> x_at, y_at;                              // the row that will be read next
@@ -101,20 +114,38 @@ struct Strip {
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory)
         : p(params), tile(at), shared(memory), role(S::roles == 2 ? threadIdx.x / S::columns : 0),
           thread(S::roles == 2 ? threadIdx.x % S::columns : threadIdx.x), x0(tile.tile_x * S::out), row_begin(first),
-          row_end(end), across_row(thread / kGroups), group(thread % kGroups), flags(0),
+          rows(end - first), across_row(thread / kGroups), group(thread % kGroups), flags(0),
           x_at(cursor(p.x, first_row(), x0 - S::halo + thread)), y_at(cursor(p.y, first_row(), x0 - S::halo + thread)),
           x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)),
           to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale) {
         if (G) plane_scales(p, tile, scale, l1_scale);
+        map_begin = imax(row_begin - S::margin, p.crop);
+        map_rows = imax(imin(end + S::margin, p.height - p.crop) - map_begin, 0);
+        // What lies beside the image, and partials of columns without a map element, are zero, and are so in shared memory.
+        const int read_column = x0 - S::halo + thread, partial_column = x0 - S::margin + thread;
+        if (has_statistics() && read_column >= 0 && read_column < p.width) flags |= kReads;
+        if (p.has_l1 && thread >= S::halo && thread < S::halo + S::out) flags |= kSumsL1;
+        if (has_gradient() && thread < S::statistics && partial_column >= p.crop && partial_column < p.width - p.crop)
+            flags |= kFilters;
+        if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted | kRare;
+        if (p.coarse_x.data) flags |= kRare;
+        if (l1_scale != A(0)) flags |= kL1Gradient;
+
         const int column = statistics_column(group);
 #pragma unroll
-        for (int c = 0; c < 4; ++c) flags |= unsigned(column + c >= p.crop && column + c < p.width - p.crop) << c;
-        // Statistics extend beyond the strip: those of whole groups are its own, the first of which begins at or before the
-        // image for the first strip.
-        constexpr int kFirst = S::margin / 4;
-        if (group >= kFirst && (group < kFirst + S::out / 4 || tile.tile_x + 1 == p.partition.strips)) flags |= kOwned;
-        if (has_statistics() && 4 * group < S::statistics && column < p.width) flags |= kStatistics;
-        if (has_gradient() && 4 * group < S::out && gradient_column() < p.width) flags |= kGradient;
+        for (int c = 0; c < C; ++c)
+            if (column + c >= p.crop && column + c < p.width - p.crop && (G || C * group + c < S::out))
+                flags |= 1u << c;
+        // With gradients, statistics extend beyond the strip: those of whole groups are its own, the first of which begins at
+        // or before the image for the first strip.
+        constexpr int kFirst = S::margin / C;
+        if (!G || (group >= kFirst && (group < kFirst + S::out / C || tile.tile_x + 1 == p.partition.strips)))
+            flags |= kOwned;
+        const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
+        if (is_simple && !p.mask.data) flags |= kPlain;
+        if (!G && p.map.data) flags |= kStoresMap;
+        if (has_statistics() && C * group < S::statistics && column < p.width) flags |= kStatistics;
+        if (has_gradient() && C * group < S::out && gradient_column() < p.width) flags |= kGradient;
         if (p.packed_grads && gradient_column() + 3 < p.width) flags |= kPacked;
     }
 
@@ -122,18 +153,19 @@ struct Strip {
     __device__ __forceinline__ bool has_gradient() const { return G && (S::roles == 1 || role == 1); }
     // A place in this plane.
     template <class E = T>
-    __device__ __forceinline__ Cursor<E> cursor(const View& v, int row, int column, int crop = 0) const {
+    __device__ __forceinline__ Cursor<E> cursor(const ByteView& v, int row, int column, int crop = 0) const {
         return Cursor<E>(v, p.dtype, tile, 0, row - crop, column - crop);
     }
     __device__ __forceinline__ A mask_at(int row, int column) const {
         return load_mask<A>(p.mask, p.mask_is_bool, tile, 0, row, column);
     }
+    __device__ __forceinline__ bool is_own(int row) const { return unsigned(row - row_begin) < unsigned(rows); }
     __device__ __forceinline__ bool row_counted(int row) const { return row >= p.crop && row < p.height - p.crop; }
     // Across: the first column of this thread's statistics.
-    __device__ __forceinline__ int statistics_column(int of_group) const { return x0 - S::margin + 4 * of_group; }
-    __device__ __forceinline__ int gradient_column() const { return x0 + 4 * group; }
-    __device__ __forceinline__ Cursor<T> gradient_cursor(const View& v) const {
-        return cursor(v, first_row() + across_row - 2 * R, gradient_column());
+    __device__ __forceinline__ int statistics_column(int of_group) const { return x0 - S::margin + C * of_group; }
+    __device__ __forceinline__ int gradient_column() const { return x0 + C * group; }
+    __device__ __forceinline__ Cursor<T> gradient_cursor(const ByteView& v) const {
+        return cursor(v, first_row() - S::rows + across_row - 2 * R, gradient_column());
     }
     // Rows above the image are zeros and leave the running sums zero: begin at row 0. Otherwise begin early enough, in whole
     // batches.
@@ -143,28 +175,21 @@ struct Strip {
     }
 
     __device__ __forceinline__ void walk() {
-        const int first = first_row(), last = row_end - 1 + S::halo;
-        // What lies beside the image, and partials of columns without a map element, are zero, and are so in shared memory.
-        const int read_column = x0 - S::halo + thread, partial_column = x0 - S::margin + thread;
-        const bool reads = has_statistics() && read_column >= 0 && read_column < p.width;
-        const bool filters =
-            has_gradient() && thread < S::statistics && partial_column >= p.crop && partial_column < p.width - p.crop;
-        if (reads) prefetch(first);
-        // The first batches whose moments, partials and gradients are wanted.
-        const int moments_from = imax(row_begin - S::margin, 0) + R - (S::rows - 1);
-        const int partials_from = imax(moments_from, first);
-        const int gradients_from = row_begin + 2 * R - (S::rows - 1);
+        const int first = first_row(), last = row_begin + rows - 1 + S::halo;
+        if (flags & kReads) prefetch(first);
         for (int row = first; row <= last + (G ? S::rows : 0); row += S::rows) {
             const int before = row - S::rows;  // the batch whose partials are there
-            if (reads) moments_down(row);
-            if (G && filters && before >= partials_from) partials_down(before - R);
+            if (flags & kReads) moments_down(row);
+            if (G && (flags & kFilters)) partials_down(before - R);
             __syncthreads();
-            if (G) {
-                if (before >= gradients_from && (flags & kGradient)) gradient_across(before + across_row - 2 * R);
-                if (before >= first) next_gradient_rows();
+            if constexpr (G != 0) {
+                if (flags & kGradient) gradient_across(before + across_row - 2 * R);
+                next_gradient_rows();
             }
-            if (reads) prefetch(row + S::rows);
-            if (row >= moments_from && (flags & kStatistics)) statistics_across(row + across_row - R);
+            if (flags & kReads) prefetch(row + S::rows);
+            if (flags & kStatistics)
+#pragma unroll
+                for (int k = 0; k < S::rows; k += kRowStep) statistics_across(row + k + across_row - R, k + across_row);
             __syncthreads();
         }
     }
@@ -194,7 +219,7 @@ struct Strip {
 
     // Rows row, row + 1, ... of the images --> moments of the rows R above.
     __device__ __forceinline__ void moments_down(int row) {
-        if (p.has_l1) sum_l1(row);
+        if (flags & kSumsL1) sum_l1(row);
 #pragma unroll
         for (int k = 0; k < S::rows; ++k) {
             const A xk = to_arithmetic(x[k]), yk = to_arithmetic(y[k]);
@@ -209,53 +234,56 @@ struct Strip {
         }
     }
     __device__ __forceinline__ void sum_l1(int row) {
-        if (thread < S::halo || thread >= S::halo + S::out || row + S::rows <= row_begin || row >= row_end) return;
         A differences[S::rows];
 #pragma unroll
         for (int k = 0; k < S::rows; ++k) differences[k] = absolute(to_arithmetic(x[k]) - to_arithmetic(y[k]));
-        if (p.mask.data) {
+        const bool all = row >= row_begin && row + S::rows <= row_begin + rows;
+        if (all && !p.mask.data) {
+#pragma unroll
+            for (int k = 0; k < S::rows; k += 4)
+                l1_sum += (differences[k] + differences[k + 1]) + (differences[k + 2] + differences[k + 3]);
+        } else {
             const int column = x0 - S::halo + thread_again() % S::columns;
 #pragma unroll
             for (int k = 0; k < S::rows; ++k)
-                if (row + k >= row_begin && row + k < row_end) l1_sum += mask_at(row + k, column) * differences[k];
-        } else if (row >= row_begin && row + S::rows <= row_end) {
-            l1_sum += (differences[0] + differences[1]) + (differences[2] + differences[3]);
-        } else {
-#pragma unroll
-            for (int k = 0; k < S::rows; ++k)
-                if (row + k >= row_begin && row + k < row_end) l1_sum += differences[k];
+                if (is_own(row + k)) l1_sum += p.mask.data ? mask_at(row + k, column) * differences[k] : differences[k];
         }
     }
 
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
         constexpr int kFirst = S::roles == 2 ? 0 : Q;
-        const bool is_weighted = p.mask.data || p.upstream == kUpstreamMap;
+        const int here = thread_again() % S::columns;
+        if (flags & kWeighted)
+#pragma unroll
+            for (int k = 0; k < S::rows; ++k)
+                if (row_counted(row + k))
+                    weight_partials(p, tile, 0, row + k, x0 - S::margin + here, shared.partials.at(k, here).v);
 #pragma unroll
         for (int k = 0; k < S::rows; ++k) {
-            Column<A, M> in = shared.partials.at(k, thread);
-            if (is_weighted && row_counted(row + k))
-                weight_partials(p, tile, 0, row + k, x0 - S::margin + thread_again() % S::columns, in.v);
+            const Column<A, M> in = shared.partials.at(k, here);
+            Column<A, M> out;
 #pragma unroll
-            for (int q = 0; q < M; ++q) in.v[q] = fir[kFirst + q].step(in.v[q], p.taps);
-            shared.filtered.at(k, thread) = in;
+            for (int q = 0; q < M; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps);
+            out.fill();
+            shared.filtered.at(k, here) = out;
         }
     }
 
-    // Statistics of a row of the map, at 4 columns.
-    __device__ __forceinline__ void statistics_across(int row) {
-        if (!row_counted(row)) {
+    // Statistics of a row of the map, at C columns.
+    __device__ __forceinline__ void statistics_across(int row, int across_row) {
+        if (unsigned(row - map_begin) >= unsigned(map_rows)) {
             if constexpr (G != 0)
 #pragma unroll
-                for (int c = 0; c < 4; ++c) shared.partials.in_group(across_row, group, c).clear();
+                for (int c = 0; c < C; ++c) shared.partials.in_group(across_row, group, c).clear();
             return;
         }
-        A moments[4][Q];
+        A moments[C][Q];
         shared.moments.template filter<R>(across_row, group, p.taps, moments);
         const Stability<A> stability = {p.c1x2, p.c2x2};
-        A here[4];
+        A here[C];
 #pragma unroll
-        for (int c = 0; c < 4; ++c) {
+        for (int c = 0; c < C; ++c) {
             Moments<A> at = {moments[c][0], moments[c][1], moments[c][2], moments[c][3]};
             A u = A(1);
             if constexpr (N) u = normalize(at, moments[c][Q - 1]);
@@ -270,55 +298,64 @@ struct Strip {
                 here[c] = dssim(at, stability);
             }
         }
-        if (row < row_begin || row >= row_end || !(flags & kOwned)) return;
+        if (G && !(is_own(row) && (flags & kOwned))) return;
         const unsigned counted = flags & kAllColumns;
-        if (counted == kAllColumns && !p.mask.data) {
+        if (flags & kPlain) {
             dssim_sum += (here[0] + here[1]) + (here[2] + here[3]);
+            if (C > 4 && (flags & kLast4)) dssim_sum += (here[C - 4] + here[C - 3]) + (here[C - 2] + here[C - 1]);
         } else {
             const int again = statistics_column(thread_again() % S::columns % kGroups);
 #pragma unroll
-            for (int c = 0; c < 4; ++c) {
+            for (int c = 0; c < C; ++c) {
                 if (!(counted >> c & 1)) continue;
                 const A weight = p.mask.data ? mask_at(row, again + c) : A(1);
                 if (weight != A(0)) dssim_sum += weight * here[c];
             }
         }
-        if (!G && p.map.data) store_map(row, statistics_column(thread_again() % kGroups), counted, here);
+        if (!G && (flags & kStoresMap))
+            store_map(row, statistics_column(thread_again() % S::columns % kGroups), counted, here);
     }
 
-    __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[4]) const {
-        A values[4];
-#pragma unroll
-        for (int c = 0; c < 4; ++c) values[c] = ssim_from_dssim(here[c]);
-        if (p.is_loss || p.mask.data)
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                if (!(counted >> c & 1)) continue;
-                if (p.is_loss) {
-                    const A x_here = to_arithmetic(cursor(p.x, row, column + c).load(0, 0));
-                    const A y_here = to_arithmetic(cursor(p.y, row, column + c).load(0, 0));
-                    values[c] = A(-2) * p.ssim_weight * here[c] + p.l1_weight * absolute(x_here - y_here);
-                }
-                if (p.mask.data) {
-                    const A weight = mask_at(row, column + c);
-                    values[c] = weight != A(0) ? weight * values[c] : A(0);
-                }
-            }
+    __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[C]) const {
         const Cursor<A> at = cursor<A>(p.map, row, column, p.crop);
-        if (p.packed_map && counted == kAllColumns) {
-            Packed<A>::store(at.at, values);
-        } else {
 #pragma unroll
-            for (int c = 0; c < 4; ++c)
-                if (counted >> c & 1) at.store(0, c, values[c]);
+        for (int first = 0; first < C; first += 4) {
+            A values[4];
+#pragma unroll
+            for (int c = 0; c < 4; ++c) values[c] = ssim_from_dssim(here[first + c]);
+            if (p.is_loss || p.mask.data)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) {
+                    const int i = first + c;
+                    if (!(counted >> i & 1)) continue;
+                    if (p.is_loss) {
+                        const A x_here = to_arithmetic(cursor(p.x, row, column + i).load(0, 0));
+                        const A y_here = to_arithmetic(cursor(p.y, row, column + i).load(0, 0));
+                        values[c] = A(-2) * p.ssim_weight * here[i] + p.l1_weight * absolute(x_here - y_here);
+                    }
+                    if (p.mask.data) {
+                        const A weight = mask_at(row, column + i);
+                        values[c] = weight != A(0) ? weight * values[c] : A(0);
+                    }
+                }
+            if (p.packed_map && (counted >> first & kFirst4) == kFirst4) {
+                Packed<A>::store(at.at + first * sizeof(A), values);
+            } else {
+#pragma unroll
+                for (int c = 0; c < 4; ++c)
+                    if (counted >> (first + c) & 1) at.store(0, first + c, values[c]);
+            }
         }
     }
 
     // The gradient of a row, at 4 columns.
     __device__ __forceinline__ void gradient_across(int row) {
-        if (row < row_begin || row >= row_end) return;
+        if (!is_own(row)) return;
         const int column = gradient_column();
         const bool packed = flags & kPacked;
+        A filtered[4][M];
+        shared.filtered.template filter<R>(across_row, group, p.taps, filtered);
+        // Not before, for want of registers; they were read lately, and are near.
         typename Elements<T>::Raw xs[4], ys[4];
         if (packed) {
             Packed<T>::load(x_here.at, xs);
@@ -330,8 +367,6 @@ struct Strip {
                 ys[c] = y_here.load(0, c, column + c < p.width);
             }
         }
-        A filtered[4][M];
-        shared.filtered.template filter<R>(across_row, group, p.taps, filtered);
         A grad_x[4], grad_y[4];
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
@@ -340,16 +375,14 @@ struct Strip {
             grad_x[c] *= scale;
             if (G == 2) grad_y[c] *= scale;
         }
-        // What is rare stands apart.
-        const bool is_rare = p.mask.data || p.upstream == kUpstreamMap || p.coarse_x.data;
-        if (l1_scale != A(0) && !is_rare) {
+        if ((flags & (kL1Gradient | kRare)) == kL1Gradient) {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
                 const A l1 = with_sign(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c]));
                 grad_x[c] += l1;
                 if (G == 2) grad_y[c] -= l1;
             }
-        } else if (is_rare) {
+        } else if (flags & kRare) {
             const int again = x0 + 4 * (thread_again() % S::columns % kGroups);
 #pragma unroll
             for (int c = 0; c < 4; ++c)
@@ -379,10 +412,11 @@ __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
     using S = typename P::S;
     __shared__ typename P::Shared shared;
     const Partition& partition = p.partition;
-    const long long begin = partition.begin(blockIdx.x), end = partition.begin(blockIdx.x + 1);
-    const long long last = end / p.height;
-    for (long long strip = begin / p.height; strip <= last; ++strip) {
+    for (long long strip = partition.begin(blockIdx.x) / p.height;; ++strip) {
+        const int block = block_again();  // here and below, it takes no register from what a strip needs
+        const long long begin = partition.begin(block), end = partition.begin(block + 1);
         const long long top = strip * p.height;
+        if (top > end) break;
         const int row = begin > top ? int(begin - top) : 0, row_end = end - top < p.height ? int(end - top) : p.height;
         typename P::A dssim = 0, l1 = 0;
         if (row < row_end) {
@@ -398,9 +432,10 @@ __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
             l1 = walker.l1_sum;
         }
         // Pieces without rows, at the end of a block, have a place, too.
-        store_block_sums<S::threads>(p, strip + blockIdx.x, dssim, l1);
+        store_block_sums<S::threads>(p, strip + block, dssim, l1);
         __syncthreads();
     }
+    finish_block<typename P::A, S::threads>(p, blockIdx.x);
 }
 
 #define FUSEDSSIM_DEFINE_AS(NAME, TYPE, RADIUS, GRADS, NORMALIZED)                                                   \

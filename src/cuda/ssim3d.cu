@@ -22,8 +22,8 @@
 // through the L1 cache. Equation numbers: docs/derivation.md.
 //
 // G is the number of gradients, as in ssim2d.cu. N: windows are normalised by the mass of a mask.
+#include "block_sums.h"
 #include "core/ssim_math.h"
-#include "device.h"
 #include "instances.h"
 #include "slice_filter.h"
 
@@ -47,21 +47,22 @@ struct Slots {
     using B = Block3d<A, R>;
     static constexpr int kAll = B::sy * COLUMNS;
     static constexpr int kCount = B::staged ? (kAll + B::threads - 1) / B::threads : 1;
-    unsigned valid;  // a bit for each: whether it lies in the slice
-    // From the slice's first element, in elements times `size`. Launchers see to it that it fits.
+    unsigned flags;  // a bit for each, whether it lies in the slice, and from kFree on what its user puts there
+    static constexpr unsigned kFree = 1u << kCount;
+    // From the slice's first element, in what the view's strides count. Launchers see to it that it fits.
     unsigned offset[kCount];
 
-    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const View& v, int width, int size)
-        : valid(0) {
+    template <class V>
+    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const V& v, int width) : flags(0) {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
             const int y = row(tile, index(i)), x = column(tile, index(i));
             const bool in_slice = index(i) < kAll && y >= 0 && y < p.height && x >= 0 && x < width;
-            valid |= unsigned(in_slice) << i;
-            offset[i] = unsigned(y * v.h + x * v.w) * unsigned(size);
+            flags |= unsigned(in_slice) << i;
+            offset[i] = unsigned(y * v.h + x * v.w);
         }
     }
-    __device__ __forceinline__ bool is_valid(int i) const { return valid >> i & 1; }
+    __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
     __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * B::threads; }
     // Where an element lies in its plane.
     __device__ __forceinline__ static int row(const Tile& tile, int e) { return tile.tile_y * B::ty - R + e / COLUMNS; }
@@ -150,8 +151,8 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
 #pragma unroll
         for (int c = 0; c < B::cols; ++c)
 #pragma unroll
-            for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].step(filtered[c][q], p.taps);
-        if (z - R >= place.z_begin) use(z - R, filtered);
+            for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps);
+        use(z - R, z - R >= place.z_begin, filtered);
     }
 }
 
@@ -161,30 +162,61 @@ struct ImageSource {
     using A = arithmetic_t<T>;
     using B = Block3d<A, R>;
     using E = Elements<T>;
-    using S = Slots<A, R, B::sx, 1, R>;
     static constexpr int N = NORMALIZED ? 3 : 2;
     // A mask leaves no registers for a slice under way during the filter along y.
     static constexpr bool kOverlaps = false, kEarly = !NORMALIZED;
-    using Stage = Planes<A, N, B::staged ? S::kAll : 2>;
+    static constexpr int kMargin = R + R % 2;  // columns before the tile: whole pairs
+    static constexpr int kPairs = (B::tx + kMargin + R + 1) / 2, kPitch = 2 * kPairs;
+    using S = Slots<A, R, kPairs, 2, kMargin>;
+    using Stage = Planes<A, N, B::staged ? 2 * S::kAll : 2>;
     const SsimParams<A>& p;
     const Tile& tile;
-    const S slots;  // of both images: their rows and columns have the same strides
-    typename E::Raw x[S::kCount], y[S::kCount];
+    S slots;  // of both images: their rows and columns have the same strides
+    // What does not change from slice to slice, beside the slots' own bits: pairs are accessed as one, |x - y| is summed,
+    static constexpr unsigned kPacked = S::kFree, kSumsL1 = 2 * S::kFree;
+    static constexpr unsigned kPlain = 4 * S::kFree;  // and the map has all elements, of which nothing rare is wanted.
+    // The slice that will be requested next.
+    const char *x_at, *y_at;
+    typename E::Raw x[S::kCount][2], y[S::kCount][2];
     A l1_sum;
 
     __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(p, tile, p.x, p.width, E::size(p.dtype)), l1_sum(0) {}
+        : p(params), tile(at), slots(p, tile, p.x, p.width), l1_sum(0) {
+        if (p.packed_images) slots.flags |= kPacked;
+        if (B::staged && p.has_l1) slots.flags |= kSumsL1;
+    }
     __device__ __forceinline__ static int low() { return 0; }
-    __device__ __forceinline__ static void seek(int) {}
+    __device__ __forceinline__ void seek(int z) {
+        x_at = address(p.x, tile, z, 0, 0);
+        y_at = address(p.y, tile, z, 0, 0);
+    }
     __device__ __forceinline__ void request(int z, Stage&) {
         if constexpr (!B::staged) return;
-        const Cursor<T> x_at(p.x, p.dtype, tile, z, 0, 0), y_at(p.y, p.dtype, tile, z, 0, 0);
+        if (slots.flags & kPacked) {
 #pragma unroll
-        for (int i = 0; i < S::kCount; ++i)
-            if (slots.is_valid(i)) {
-                x[i] = E::load(static_cast<const char*>(x_at.at) + slots.offset[i], p.dtype);
-                y[i] = E::load(static_cast<const char*>(y_at.at) + slots.offset[i], p.dtype);
-            }
+            for (int i = 0; i < S::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
+                    Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
+                }
+        } else {
+#pragma unroll
+            for (int i = 0; i < S::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    const char* const x_here = x_at + slots.offset[i];
+                    const char* const y_here = y_at + slots.offset[i];
+                    const bool both = S::column(tile, thread_again() + i * B::threads) + 1 < p.width;
+                    x[i][0] = E::load(x_here, p.dtype);
+                    y[i][0] = E::load(y_here, p.dtype);
+                    x[i][1] = y[i][1] = {};
+                    if (both) {
+                        x[i][1] = E::load(x_here + p.x.w, p.dtype);
+                        y[i][1] = E::load(y_here + p.x.w, p.dtype);
+                    }
+                }
+        }
+        x_at += p.x.d;
+        y_at += p.y.d;
     }
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
         if constexpr (!B::staged) return;
@@ -192,19 +224,22 @@ struct ImageSource {
         for (int i = 0; i < S::kCount; ++i) {
             if (!slots.is_valid(i)) continue;
             const int e = NORMALIZED ? thread_again() + i * B::threads : 0;
-            A values[N];
-            combine(to_arithmetic(x[i]), to_arithmetic(y[i]), z, S::row(tile, e), S::column(tile, e), values);
-            stage.put(S::index(i), values);
+            A values[2][N];
+#pragma unroll
+            for (int c = 0; c < 2; ++c)
+                combine(to_arithmetic(x[i][c]), to_arithmetic(y[i][c]), z, S::row(tile, e), S::column(tile, e) + c,
+                        values[c]);
+            stage.put_two(2 * S::index(i), values);
         }
     }
     // |x - y| at this thread's columns, from the stage, which is zero beside the volume.
     __device__ __forceinline__ void sum_l1(int z, const Stage& stage) {
-        if (!B::staged || !p.has_l1 || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
+        if (!(slots.flags & kSumsL1) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * B::ty, column = place.column - tile.tile_x * B::tx;
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
-            const A difference = absolute(stage.pairs[0][(row + R) * B::sx + column + c + R].v[1]);
+            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1]);
             const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
             l1_sum += is_weighted
                           ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c) * difference
@@ -214,11 +249,12 @@ struct ImageSource {
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[N]) const {
         out[0] = xv + yv;
         out[1] = xv - yv;
-        if constexpr (NORMALIZED) out[2] = load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column);
+        if constexpr (NORMALIZED)
+            out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
     }
     // `row` and `column` are counted from the tile's first halo element.
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][N]) const {
-        if constexpr (B::staged) return stage.get(row * B::sx + column, out);
+        if constexpr (B::staged) return stage.get(row * kPitch + column + (kMargin - R), out);
         const int y_at = tile.tile_y * B::ty - R + row, x_at = tile.tile_x * B::tx - R + column;
 #pragma unroll
         for (int i = 0; i < N; ++i) out[0][i] = A(0);
@@ -231,31 +267,33 @@ struct ImageSource {
 
 // Where the partials of a tile's plane stand in memory: the first two of a position side by side, the rest, one or two,
 // behind those of all positions.
-template <class A, int Q>
+template <class A, int Q, class I = long long>
 struct PartialMaps {
     using First = Column<A, 2>;
     using Second = Column<A, Q - 2>;
-    const View& v;
-    const long long positions;  // of all planes
-    long long at;
+    const SsimParams<A>& p;
+    const Tile& tile;
+    const I at;  // in a slice
 
-    __device__ __forceinline__ PartialMaps(const SsimParams<A>& p, const Tile& tile, int z, int y, int x)
-        : v(p.maps), positions(p.maps_stride), at(tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x) {}
-    __device__ __forceinline__ void next_slice() { at += v.d; }
-    __device__ __forceinline__ First* first() const { return static_cast<First*>(v.data) + at; }
-    __device__ __forceinline__ Second* second() const {
-        return reinterpret_cast<Second*>(static_cast<First*>(v.data) + positions) + at;
+    __device__ __forceinline__ PartialMaps(const SsimParams<A>& params, const Tile& of, int y, int x)
+        : p(params), tile(of), at(I(y * params.maps.h + x)) {}
+    __device__ __forceinline__ long long slice(int z) const {
+        return tile.image * p.maps.n + tile.channel * p.maps.c + z * p.maps.d;
+    }
+    __device__ __forceinline__ First* first(int z) const { return static_cast<First*>(p.maps.data) + slice(z) + at; }
+    __device__ __forceinline__ Second* second(int z) const {
+        return reinterpret_cast<Second*>(static_cast<First*>(p.maps.data) + p.maps_stride) + slice(z) + at;
     }
     // The partials of N positions, from a multiple of N on; rows begin at even ones.
     template <int N>
-    __device__ __forceinline__ void store(const A (&partials)[Q][N]) const {
+    __device__ __forceinline__ void store(int z, const A (&partials)[Q][N]) const {
         A pairs[2 * N], rest[(Q - 2) * N];
 #pragma unroll
         for (int i = 0; i < N; ++i)
 #pragma unroll
             for (int q = 0; q < Q; ++q) (q < 2 ? pairs[2 * i + q] : rest[(Q - 2) * i + q - 2]) = partials[q][i];
-        Packed<A, 2 * N>::store(first(), pairs);
-        Packed<A, (Q - 2) * N>::store(second(), rest);
+        Packed<A, 2 * N>::store(first(z), pairs);
+        Packed<A, (Q - 2) * N>::store(second(z), rest);
     }
 };
 
@@ -278,11 +316,11 @@ struct PartialSource {
     const typename Maps::Second* second;
 
     __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(p, tile, p.maps, int(p.maps.h), 1) {}
+        : p(params), tile(at), slots(p, tile, p.maps, int(p.maps.h)) {}
     __device__ __forceinline__ void seek(int z) {
-        const Maps maps(p, tile, z, 0, 0);
-        first = maps.first();
-        second = maps.second();
+        const Maps maps(p, tile, 0, 0);
+        first = maps.first(z);
+        second = maps.second(z);
     }
     __device__ __forceinline__ int low() const { return p.crop; }
     __device__ __forceinline__ void request(int, Stage& stage) {
@@ -329,9 +367,9 @@ struct PartialSource {
 #pragma unroll
         for (int q = 0; q < Q; ++q) out[0][q] = A(0);
         if (!is_counted(y_at, x_at)) return;
-        const Maps maps(p, tile, z, y_at, x_at);
+        const Maps maps(p, tile, y_at, x_at);
 #pragma unroll
-        for (int q = 0; q < Q; ++q) out[0][q] = q < 2 ? maps.first()->v[q] : maps.second()->v[q - 2];
+        for (int q = 0; q < Q; ++q) out[0][q] = q < 2 ? maps.first(z)->v[q] : maps.second(z)->v[q - 2];
         if (is_weighted()) weight_partials(p, tile, z, y_at, x_at, out[0]);
     }
 };
@@ -347,17 +385,27 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
     const Place<A, R> at(p, tile, threadIdx.x);
     const Stability<A> stability = {p.c1x2, p.c2x2};
     ImageSource<T, R, N> source(p, tile);
-    PartialMaps<A, imax(M, 3)> maps(p, tile, at.z_begin, at.row, at.column);
-    const bool has_maps = at.row < p.height && at.column < p.maps.h;
+    const PartialMaps<A, imax(M, 3), typename B::Offset> maps(p, tile, at.row, at.column);
+    const auto has_maps = [&] {
+        const Place<A, R> place(p, tile, thread_again());
+        return place.row < p.height && place.column < p.maps.h;
+    };
     A dssim_sum = A(0);
-    // A bit for each column whether the map has elements there.
-    unsigned counted = 0;
-#pragma unroll
-    for (int c = 0; c < B::cols; ++c)
-        counted |= unsigned(at.row >= p.crop && at.row < p.height - p.crop && at.column + c >= p.crop &&
-                            at.column + c < p.width - p.crop)
-                   << c;
+    const bool is_rare = p.mask.data || p.map.data || (!B::staged && p.has_l1);
+    // A bit for each column, whether the map has elements there.
     constexpr unsigned kAll = (1u << B::cols) - 1;
+    const auto counted = [&] {
+        const Place<A, R> place(p, tile, thread_again());
+        unsigned bits = 0;
+#pragma unroll
+        for (int c = 0; c < B::cols; ++c)
+            bits |= unsigned(place.row >= p.crop && place.row < p.height - p.crop && place.column + c >= p.crop &&
+                             place.column + c < p.width - p.crop)
+                    << c;
+        return bits;
+    };
+    // Everywhere, and what is rare is not wanted: so in most tiles.
+    if (counted() == kAll && !is_rare) source.slots.flags |= source.kPlain;
 
     const auto expand = [](const A(&in)[N ? 3 : 2], A(&out)[Q]) {
         const A s = N ? in[N ? 2 : 0] * in[0] : in[0], d = N ? in[N ? 2 : 0] * in[1] : in[1];
@@ -367,7 +415,6 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
         out[3] = d * in[1];
         if constexpr (N) out[4] = in[2];
     };
-    const bool is_rare = p.mask.data || p.map.data || (!B::staged && p.has_l1);
     // The mask, the map, and |x - y| where nothing is staged. `now`: the columns that have an element of the map.
     const auto use_rarely = [&](int z, unsigned now, const A(&here)[B::cols]) {
         const Place<A, R> place(p, tile, thread_again());
@@ -389,8 +436,10 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
             Cursor<A>(p.map, 0, tile, z - p.crop, place.row - p.crop, column - p.crop).store(0, 0, value);
         }
     };
-    const auto use = [&](int z, const A(&filtered)[B::cols][Q]) {
-        const unsigned now = z >= p.crop && z < p.depth - p.crop ? counted : 0;
+    const auto use = [&](int z, bool in_chunk, const A(&filtered)[B::cols][Q]) {
+        // With nothing but the value, what follows costs less than the branch that would avoid it.
+        if (G && !in_chunk) return;
+        const bool in_map = in_chunk && unsigned(z - p.crop) < unsigned(p.depth - 2 * p.crop);
         A here[B::cols], partials[M][B::cols];
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {
@@ -408,6 +457,14 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
                 here[c] = dssim(m, stability);
             }
         }
+        if (in_map && (source.slots.flags & source.kPlain)) {
+            if constexpr (G != 0) maps.store(z, partials);
+#pragma unroll
+            for (int c = 0; c < B::cols; ++c) dssim_sum += here[c];
+            return;
+        }
+        if (!in_chunk) return;
+        const unsigned now = in_map ? counted() : 0;
         if constexpr (G != 0) {
             // Zeros where there is no map element, up to the end of a row: what reads them needs no borders.
             if (now != kAll)
@@ -415,8 +472,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
                 for (int c = 0; c < B::cols; ++c)
 #pragma unroll
                     for (int q = 0; q < M; ++q) partials[q][c] = now >> c & 1 ? partials[q][c] : A(0);
-            if (has_maps) maps.store(partials);
-            maps.next_slice();
+            if (has_maps()) maps.store(z, partials);
         }
         if (is_rare) {
             use_rarely(z, now, here);
@@ -427,6 +483,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
     };
     walk_slices<A, R, Q>(p, tile, source, expand, [] {}, use);
     store_block_sums<B::threads>(p, tile.block, dssim_sum, source.l1_sum);
+    finish_block<A, B::threads>(p, tile.block);
 }
 
 template <class T, int R, int G>
@@ -438,7 +495,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    const auto cursor = [&](const View& v) { return Cursor<T>(v, p.dtype, tile, at.z_begin, at.row, at.column); };
+    const auto cursor = [&](const ByteView& v) { return Cursor<T>(v, p.dtype, tile, at.z_begin, at.row, at.column); };
     Cursor<T> x = cursor(p.x), y = cursor(p.y), to_x = cursor(p.grad_x), to_y = cursor(p.grad_y);
     A scale = p.scale, l1_scale = p.l1_scale;
     plane_scales(p, tile, scale, l1_scale);
@@ -474,7 +531,8 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
                 if (inside >> c & 1) to.store(0, c, values[c]);
         }
     };
-    const auto use = [&](int z, const A(&filtered)[B::cols][Q]) {
+    const auto use = [&](int z, bool in_chunk, const A(&filtered)[B::cols][Q]) {
+        if (!in_chunk) return;
         A grad_x[B::cols], grad_y[B::cols];
 #pragma unroll
         for (int c = 0; c < B::cols; ++c) {

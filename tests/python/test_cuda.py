@@ -82,6 +82,31 @@ def test_forward_and_backward_can_be_captured_in_a_graph(shape, reduction, dtype
 
 
 @shapes
+def test_calls_and_replays_that_overlap_do_not_mix_up_their_sums(shape):
+    """The last block of a launch makes the value of what all blocks leave in the workspace."""
+    images = [tuple(image.cuda() for image in pair(shape, seed=seed)) for seed in range(4)]
+    values = [float(ssim_of(shape)(x, y)) for x, y in images]
+    streams = [torch.cuda.Stream() for _ in images]
+    graphs, replayed = [], []
+    for (x, y), stream in zip(images, streams, strict=True):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            replayed.append(ssim_of(shape)(x, y))
+        graphs.append(graph)
+    torch.cuda.synchronize()
+    called: list[list[torch.Tensor]] = [[] for _ in images]
+    for _ in range(50):
+        for (x, y), stream, graph, results in zip(images, streams, graphs, called, strict=True):
+            with torch.cuda.stream(stream):
+                graph.replay()
+                results.append(ssim_of(shape)(x, y))
+    torch.cuda.synchronize()
+    assert [float(value) for value in replayed] == values
+    for results, value in zip(called, values, strict=True):
+        assert {float(result) for result in results} == {value}
+
+
+@shapes
 def test_nothing_synchronises_with_the_host(shape):
     x, y = (image.cuda() for image in pair(shape))
     x.requires_grad_()

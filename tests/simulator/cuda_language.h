@@ -4,6 +4,7 @@
 // them.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 
 #include "simulator.h"
@@ -52,4 +53,11 @@ constexpr bool kHasAsyncCopies = true;
 inline float half_to_float(unsigned short bits) { return simulator::half_to_float(bits); }
 inline unsigned short float_to_half(float v) { return simulator::float_to_half(v); }
 inline int thread_again() { return int(threadIdx.x); }
+inline int block_again() { return int(blockIdx.x); }
+inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+inline double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
+inline void set_to_any(float& v) { v = __uint_as_float(0x7fc00000); }
+inline void set_to_any(double& v) { v = double(__uint_as_float(0x7fc00000)); }
+inline void store_release(unsigned long long* to, unsigned long long value) { *to = value; }
+inline unsigned long long load_acquire(const unsigned long long* from) { return *from; }
 }  // namespace fusedssim

@@ -51,6 +51,20 @@ FUSEDSSIM_MATH float not_negative(float v) {
 #endif
 #endif
 
+// 1 - 2 v.
+template <class A>
+FUSEDSSIM_MATH A one_minus_twice(A v) {
+    return A(1) - A(2) * v;
+}
+#if defined(FUSEDSSIM_DEVICE_CODE)
+// One instruction: two constants do not fit in it, and compilers then prefer two additions.
+FUSEDSSIM_MATH float one_minus_twice(float v) {
+    float r;
+    asm("{ .reg .f32 one; mov.f32 one, 0f3F800000; fma.rn.f32 %0, %1, 0fC0000000, one; }" : "=f"(r) : "f"(v));
+    return r;
+}
+#endif
+
 // 2 C1 and 2 C2, as the sum/difference form wants them.
 template <class A>
 struct Stability {
@@ -95,7 +109,7 @@ struct Terms {
         a = m.mu_d * reciprocal(m.mu_s * m.mu_s + (m.mu_d * m.mu_d + c.c1x2));
         t = m.mu_d * a;
         b = var_d * inv2;
-        lum = A(1) - A(2) * t;
+        lum = one_minus_twice(t);
     }
     // Not negative but for rounding, which would let SSIM exceed 1 where x is -y.
     FUSEDSSIM_MATH A dssim() const { return not_negative(t + b * lum); }
@@ -116,7 +130,7 @@ FUSEDSSIM_MATH A ssim_from_dssim(A v) {
 template <class A>
 FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Stability<A>& c, A u, Partials<A>& p) {
     const Terms<A> k(m, c);
-    const A cs = A(1) - A(2) * k.b;
+    const A cs = one_minus_twice(k.b);
     const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
     p.var_s = l2 * k.b;
     p.var_d = p.var_s - l2;

@@ -4,7 +4,9 @@
 #include "cuda/backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <random>
 #include <type_traits>
 
 #include "core/dtype.h"
@@ -140,25 +142,28 @@ std::int64_t mask_parts(const Problem& p) {
     return std::min<std::int64_t>(ceil_div(rows, 8), std::max<std::int64_t>(1, 8 * kMultiprocessors / p.planes()));
 }
 
-// The workspace: block sums, sums of the mask, partial maps.
+// The workspace: block sums, tags of blocks, sums of the mask, partial maps.
 struct Workspace {
-    std::size_t sums, parts, mask_sums, maps;  // in bytes from its beginning
+    std::size_t sums, tags, parts, mask_sums, maps;  // in bytes from its beginning
     std::size_t total;
 };
 
 Workspace plan_workspace(const Problem& p) {
     const int grads = kernel_grads(p);
     // Whoever asks for the size does not know all strides yet: it is enough for either kind of kernel.
-    std::int64_t sums = cut_blocks(p, false, grads).sums;
-    if (p.radius <= kRadiusBuckets[0]) sums = std::max(sums, cut_blocks(p, true, grads).sums);
+    const Blocks wide = cut_blocks(p, false, grads);
+    const Blocks narrow = p.radius <= kRadiusBuckets[0] ? cut_blocks(p, true, grads) : wide;
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
         w.total += std::size_t(round_up(bytes, 16));
         return at;
     };
-    constexpr std::int64_t kDouble = sizeof(double);
-    if (p.value.data) w.sums = take(sums * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
+    constexpr std::int64_t kDouble = sizeof(double), kTag = sizeof(*Completion::tags);
+    if (p.value.data) {
+        w.sums = take(std::max(wide.sums, narrow.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
+        w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostTags) * kTag);
+    }
     if (needs_mask_sums(p)) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
@@ -180,6 +185,11 @@ void launch(const Driver& driver, const fusedssim_exec& exec, CUfunction kernel,
           "cuLaunchKernel");
 }
 
+ByteView in_bytes(const View& v, std::size_t size) {
+    const auto bytes = (long long)(size);
+    return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
+}
+
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as one.
 bool is_packed(const View& v, std::size_t size, int count) {
     const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
@@ -190,15 +200,16 @@ bool is_packed(const View& v, std::size_t size, int count) {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     SsimParams<A> k{};
-    k.x = p.x;
-    k.y = p.y;
-    k.map = p.map;
-    k.grad_out = p.grad_out;
-    k.grad_x = p.grad_x;
-    k.grad_y = p.grad_y;
-    k.mask = p.mask;
-    k.coarse_x = p.coarse_x;
-    k.coarse_y = p.coarse_y;
+    const std::size_t size = dtype_size(p.dtype);
+    k.x = in_bytes(p.x, size);
+    k.y = in_bytes(p.y, size);
+    k.map = in_bytes(p.map, sizeof(A));
+    k.grad_out = in_bytes(p.grad_out, sizeof(A));
+    k.grad_x = in_bytes(p.grad_x, size);
+    k.grad_y = in_bytes(p.grad_y, size);
+    k.mask = in_bytes(p.mask, p.mask_is_bool ? 1 : sizeof(A));
+    k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
+    k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;
     k.blocks = blocks.total;
@@ -220,11 +231,10 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.is_loss = p.reduction.is_loss;
     k.has_l1 = p.reduction.l1_weight != 0;
     k.packed_map = p.crop % 4 == 0 && is_packed(p.map, sizeof(A), 4);
-    const auto is_packed_or_absent = [&](const View& v) {
-        return !v.data || is_packed(v, dtype_size(p.dtype), p.is_3d ? 2 : 4);
-    };
+    const auto is_packed_or_absent = [&](const View& v) { return !v.data || is_packed(v, size, p.is_3d ? 2 : 4); };
     k.packed_grads = is_packed_or_absent(p.x) && is_packed_or_absent(p.y) && is_packed_or_absent(p.grad_x) &&
                      is_packed_or_absent(p.grad_y);
+    k.packed_images = p.width % 2 == 0 && is_packed(p.x, size, 2) && is_packed(p.y, size, 2);
     k.scale = A(p.ssim_factor() * kGradientFactor);
     k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
     k.coarse_scale = A(p.grad_scale / p.pooled_elements());
@@ -254,14 +264,14 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
     k.map_elements = p.map_elements();
     k.image_elements = p.image_elements();
     k.reduction = p.reduction;
-    k.out = p.value;
+    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.dtype)));
     k.channels = group_channels(p);
     return k;
 }
 
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums) {
     MaskParams k{};
-    k.mask = p.mask;
+    k.mask = in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.dtype)));
     k.mask_is_bool = p.mask_is_bool;
     k.channels = int(p.channels);
     k.depth = p.depth;
@@ -284,6 +294,18 @@ bool is_dense(const ScaleProblem& p) {
     const double last = double(p.images - 1) * v.n + double(p.channels - 1) * v.c + double(p.depth - 1) * v.d +
                         double(p.height - 1) * v.h + double(p.width - 1) * v.w;
     return last + 1 == double(p.images * p.channels) * double(p.depth * p.height * p.width);
+}
+
+// Different for each launch, and unlike what memory may hold.
+unsigned long long launch_number() {
+    static std::atomic<unsigned long long> next = [] {
+        std::random_device random;
+        return (unsigned long long)(random()) << 32 | random() | 1;
+    }();
+    unsigned long long number;
+    do number = next.fetch_add(0x9e3779b97f4a7c15, std::memory_order_relaxed);
+    while (!number);
+    return number;
 }
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
@@ -312,7 +334,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const auto find = [&](Family family, Element element, int radius = 0, int gradients = 0) {
         return find_kernel(driver, exec.device_id, family, element, radius, gradients);
     };
-    const CUfunction reduce = sums ? find(Family::reduce_sums, arithmetic) : nullptr;
+    const bool is_completed = sums && p.groups == 1 && blocks.total <= kMostTags;
+    const CUfunction reduce = sums && !is_completed ? find(Family::reduce_sums, arithmetic) : nullptr;
     const CUfunction sum_mask = mask_sums ? find(Family::sum_mask, arithmetic) : nullptr;
     const CUfunction reduce_mask = mask_sums ? find(Family::reduce_mask, Element::f64) : nullptr;
     const auto launch_mask_sums = [&] {
@@ -331,9 +354,13 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             return find(family, element_for(is_normalized), radius, gradients);
         };
         SsimParams<A> k = make_ssim_params<A>(p, blocks);
-        if (element_for(p.is_normalized) == Element::any) k.packed_grads = 0;  // it reads one element at a time
+        if (element_for(p.is_normalized) == Element::any)
+            k.packed_grads = k.packed_images = 0;  // it reads one element at a time
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
+        if (is_completed)
+            k.completion = {launch_number(), reinterpret_cast<unsigned long long*>(memory + workspace.tags),
+                            make_reduce_params(p, sums, mask_sums, blocks)};
         if (p.is_3d) {
             using B = Block3d<A, radius>;
             // A backward with saved maps needs no forward: its maps are there.
@@ -362,7 +389,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             launch(driver, exec, ssim2d, blocks.total, threads, k);
         }
     });
-    if (sums)
+    if (reduce)
         launch(driver, exec, reduce, few_blocks(p.groups), kThreadsReduce,
                make_reduce_params(p, sums, mask_sums, blocks));
 }
@@ -371,8 +398,8 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     ScaleParams k{};
-    k.scale = p.scale;
-    k.grad = p.grad;
+    k.scale = in_bytes(p.scale, dtype_size(p.scale_dtype));
+    k.grad = in_bytes(p.grad, dtype_size(p.dtype));
     k.rows = p.images * p.channels * p.depth * p.height;
     k.channels = int(p.channels);
     k.depth = int(p.depth);
@@ -393,8 +420,8 @@ void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     PoolParams k{};
-    k.in = p.in;
-    k.out = p.out;
+    k.in = in_bytes(p.in, dtype_size(p.dtype));
+    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.dtype)));
     k.channels = int(p.channels);
     k.depth = p.depth;
     k.height = p.height;
@@ -415,7 +442,7 @@ void combine(const CombineProblem& p, const fusedssim_exec& exec) {
     CombineParams k{};
     k.means = p.means;
     k.upstream = p.upstream;
-    k.out = p.value;
+    k.out = in_bytes(p.value, dtype_size(p.dtype));
     k.planes = p.images * p.channels;
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;

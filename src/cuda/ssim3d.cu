@@ -17,7 +17,7 @@
 //     +-+--------------+-+ <R>
 //
 // Elements beside the volume are never written to the stage, which is zero there; slices before and behind the volume are
-// not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers a thread and 19 KB (forward) or 43 KB of
+// not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers a thread and 20 KB (forward) or 43 KB of
 // shared memory, for two blocks a multiprocessor. Wide windows (R > 5) have no stage: their taps along y read global memory
 // through the L1 cache. Equation numbers: docs/derivation.md.
 //
@@ -84,8 +84,8 @@ struct Slots {
 //     read(z, stage, row, column, values)     an element of it
 //     sum_l1(z, stage)             what else is wanted of the stage
 //
-// use(z, results[cols][Q]) gets the filtered quantities of the chunk's slices, one after the other; prepare() is called
-// well before each use, to load what that needs.
+// use(z, in_chunk, results[cols][Q]) gets the filtered quantities of the slices, one after the other, also of those before the
+// chunk; prepare() is called well before each use in the chunk, to load what that needs.
 //
 // If the source says kOverlaps and shared memory allows it, a slice is filtered along y between the same two barriers as the
 // one before along x and z, while the next one is under way. Otherwise there is a barrier more.

@@ -59,5 +59,8 @@ inline double multiply_add(double a, double b, double c) { return std::fma(a, b,
 inline void set_to_any(float& v) { v = __uint_as_float(0x7fc00000); }
 inline void set_to_any(double& v) { v = double(__uint_as_float(0x7fc00000)); }
 inline void store_release(unsigned long long* to, unsigned long long value) { *to = value; }
-inline unsigned long long load_acquire(const unsigned long long* from) { return *from; }
+inline unsigned long long load_acquire(const unsigned long long* from) {
+    simulator::wait(simulator::Reason::memory);
+    return *from;
+}
 }  // namespace fusedssim

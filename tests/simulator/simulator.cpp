@@ -49,6 +49,28 @@ void resume(unsigned thread) {
     swapcontext(&block.scheduler, &block.fibers[thread].context);
 }
 
+[[noreturn]] void hang(const char* why, unsigned thread) {
+    const auto reason = [](unsigned of) { return int(block.fibers[of].waits_for); };
+    std::fprintf(stderr, "%s: block %u hangs, %s: thread 0 waits for %d, thread %u for %d\n", block.kernel->name,
+                 blockIdx.x, why, reason(0), thread, reason(thread));
+    std::abort();
+}
+
+// Lets those run on that wait for memory, until none does.
+void resume_readers(unsigned threads) {
+    constexpr int kMostRounds = 10000;
+    for (int round = 0;; ++round) {
+        unsigned reader = threads;
+        for (unsigned i = 0; i < threads; ++i)
+            if (block.fibers[i].waits_for == Reason::memory) {
+                reader = i;
+                resume(i);
+            }
+        if (reader == threads) return;
+        if (round == kMostRounds) hang("nobody writes what is waited for", reader);
+    }
+}
+
 void run_block(unsigned threads) {
     block.fibers.resize(threads);
     while (block.stacks.size() < threads) block.stacks.emplace_back(new char[kStackBytes]);
@@ -66,13 +88,10 @@ void run_block(unsigned threads) {
         const bool backwards = block.random() % 2;
         for (unsigned i = 0; i < threads; ++i)
             resume(backwards ? (first + threads - i) % threads : (first + i) % threads);
+        resume_readers(threads);
         reason = block.fibers[0].waits_for;
         for (unsigned i = 1; i < threads; ++i)
-            if (block.fibers[i].waits_for != reason) {
-                std::fprintf(stderr, "%s: block %u: thread 0 waits for %d, thread %u for %d\n", block.kernel->name,
-                             blockIdx.x, int(reason), i, int(block.fibers[i].waits_for));
-                std::abort();
-            }
+            if (block.fibers[i].waits_for != reason) hang("its threads wait for different things", i);
     }
 }
 

@@ -14,10 +14,11 @@ struct Index {
 };
 extern Index threadIdx, blockIdx, blockDim, gridDim;  // of the thread that runs
 
-enum class Reason { none, barrier, shuffle, end };
+enum class Reason { none, barrier, shuffle, memory, end };
 
-// The calling thread waits until all threads of the block wait for the same. The program ends if some wait for another
-// reason, or wait no more: a GPU would hang.
+// The calling thread waits until all threads of the block wait for the same, or, if it waits for what another writes to memory,
+// until the others have run on. The program ends if some wait for another reason, or wait no more, or if what is waited for is
+// never written: a GPU would hang.
 void wait(Reason reason);
 
 // __shfl_down_sync of a whole warp.

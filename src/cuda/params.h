@@ -34,7 +34,7 @@ struct Strip2d {
     // Rows of a batch: with more, what each batch costs once costs less. A gradient or a mass leaves no registers for them,
     // and GPUs before sm_80 no shared memory for a second block.
     static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !N && !G ? 8 : 4;
-    static constexpr int group = rows;          // adjacent columns that a thread filters horizontally
+    static constexpr int group = rows;          // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
     static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics

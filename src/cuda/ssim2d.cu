@@ -82,9 +82,8 @@ struct Strip {
     const int x0;               // the first column that the block writes
     const int row_begin, rows;  // that the block writes,
     int map_begin, map_rows;    // and those of the map that it computes
-    // Across: the row of a batch (and every kRowStep-th after it) and the group of C columns that this thread has.
+    // Across: the row of a batch and the group of C columns that this thread has.
     const int across_row, group;
-    static constexpr int kRowStep = S::threads / S::roles / kGroups;
     // What does not change from batch to batch, a bit each: a test is one instruction. Across, first whether the map has an
     // element at each of C columns.
     unsigned flags;
@@ -187,9 +186,7 @@ struct Strip {
                 next_gradient_rows();
             }
             if (flags & kReads) prefetch(row + S::rows);
-            if (flags & kStatistics)
-#pragma unroll
-                for (int k = 0; k < S::rows; k += kRowStep) statistics_across(row + k + across_row - R, k + across_row);
+            if (flags & kStatistics) statistics_across(row + across_row - R);
             __syncthreads();
         }
     }
@@ -271,7 +268,7 @@ struct Strip {
     }
 
     // Statistics of a row of the map, at C columns.
-    __device__ __forceinline__ void statistics_across(int row, int across_row) {
+    __device__ __forceinline__ void statistics_across(int row) {
         if (unsigned(row - map_begin) >= unsigned(map_rows)) {
             if constexpr (G != 0)
 #pragma unroll
@@ -413,7 +410,7 @@ __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
     __shared__ typename P::Shared shared;
     const Partition& partition = p.partition;
     for (long long strip = partition.begin(blockIdx.x) / p.height;; ++strip) {
-        const int block = block_again();  // here and below, it takes no register from what a strip needs
+        const int block = block_again();  // kept, what follows from it would take registers from what a strip needs
         const long long begin = partition.begin(block), end = partition.begin(block + 1);
         const long long top = strip * p.height;
         if (top > end) break;

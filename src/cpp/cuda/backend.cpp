@@ -189,6 +189,9 @@ ByteView in_bytes(const View& v, std::size_t size) {
     const auto bytes = (long long)(size);
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
+ByteView mask_in_bytes(const Problem& p) {
+    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.dtype)));
+}
 
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as one.
 bool is_packed(const View& v, std::size_t size, int count) {
@@ -207,7 +210,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.grad_out = in_bytes(p.grad_out, sizeof(A));
     k.grad_x = in_bytes(p.grad_x, size);
     k.grad_y = in_bytes(p.grad_y, size);
-    k.mask = in_bytes(p.mask, p.mask_is_bool ? 1 : sizeof(A));
+    k.mask = mask_in_bytes(p);
     k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
     k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
     k.groups = p.groups;
@@ -271,7 +274,7 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
 
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums) {
     MaskParams k{};
-    k.mask = in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.dtype)));
+    k.mask = mask_in_bytes(p);
     k.mask_is_bool = p.mask_is_bool;
     k.channels = int(p.channels);
     k.depth = p.depth;
@@ -296,16 +299,13 @@ bool is_dense(const ScaleProblem& p) {
     return last + 1 == double(p.images * p.channels) * double(p.depth * p.height * p.width);
 }
 
-// Different for each launch, and unlike what memory may hold.
+// Different for each launch, unlike what memory may hold, and, being odd, not 0.
 unsigned long long launch_number() {
     static std::atomic<unsigned long long> next = [] {
         std::random_device random;
         return (unsigned long long)(random()) << 32 | random() | 1;
     }();
-    unsigned long long number;
-    do number = next.fetch_add(0x9e3779b97f4a7c15, std::memory_order_relaxed);
-    while (!number);
-    return number;
+    return next.fetch_add(2, std::memory_order_relaxed);
 }
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }

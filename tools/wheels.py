@@ -122,7 +122,7 @@ def cross_environment(python: Path, machine: str) -> dict[str, str]:
 def repair(wheel: Path, out: Path) -> Path:
     """The wheel under the oldest manylinux tag that it deserves. Nothing has to be copied into it: it needs glibc."""
     with tempfile.TemporaryDirectory() as folder:
-        run([sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-w", folder, wheel])
+        run([sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-z", "9", "-w", folder, wheel])
         (repaired,) = Path(folder).glob("*.whl")
         out.mkdir(parents=True, exist_ok=True)
         for older in out.glob(f"{wheel.name.rsplit('-', 1)[0]}-manylinux*_{repaired.stem[-6:]}.whl"):

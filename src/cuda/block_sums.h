@@ -27,18 +27,19 @@ __device__ __forceinline__ void store_block_sum(double value, double* to) {
 template <int THREADS, class A>
 __device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long long at, A dssim, A l1) {
     if (!p.sums) return;
-    store_block_sum<THREADS>(double(dssim), p.sums + at);
-    if (p.has_l1) {
-        __syncthreads();
-        store_block_sum<THREADS>(double(l1), p.sums + p.sums_stride + at);
+#pragma unroll 1
+    for (int which = 0; which <= p.has_l1; ++which) {
+        if (which) __syncthreads();
+        store_block_sum<THREADS>(double(which ? l1 : dssim), p.sums + which * p.sums_stride + at);
     }
 }
 
-// The sum of `count` numbers, for all threads.
-template <int THREADS>
+// The sum of `count` numbers, for all threads, of which each reads so many at a time.
+template <int THREADS, int AT_ONCE>
 __device__ __forceinline__ double ordered_sum(const double* values, long long count) {
     __shared__ double result;
     double sum = 0;
+#pragma unroll AT_ONCE
     for (long long i = threadIdx.x; i < count; i += THREADS) sum += values[i];
     __syncthreads();
     store_block_sum<THREADS>(sum, &result);
@@ -51,16 +52,12 @@ __device__ __forceinline__ A& at_group(const ByteView& v, long long n, long long
     return *reinterpret_cast<A*>(static_cast<char*>(v.data) + n * v.n + c * v.c);
 }
 
-// The value of a group of blocks.
-template <class A, int THREADS>
-__device__ __forceinline__ void reduce_group(const ReduceParams& p, long long group) {
-    long long first = group * p.sums_per_group, count = p.sums_per_group;
-    if (!count) {
-        first = p.partition.first_sum(group * p.planes_per_group);
-        count = p.partition.first_sum((group + 1) * p.planes_per_group) - first;
-    }
-    const double dssim = ordered_sum<THREADS>(p.sums + first, count);
-    const double l1 = p.reduction.l1_weight != 0 ? ordered_sum<THREADS>(p.sums + p.sums_stride + first, count) : 0;
+// The value of a group, whose sums of blocks are these.
+template <class A, int THREADS, int AT_ONCE>
+__device__ __forceinline__ void write_value(const ReduceParams& p, long long group, const double* sums,
+                                            long long count) {
+    const double dssim = ordered_sum<THREADS, AT_ONCE>(sums, count);
+    const double l1 = p.reduction.l1_weight != 0 ? ordered_sum<THREADS, AT_ONCE>(sums + p.sums_stride, count) : 0;
     if (threadIdx.x == 0) {
         const long long n = group / p.channels, c = group - n * p.channels;
         const double map_elements = p.mask_sums ? p.mask_sums[group] : p.map_elements;
@@ -71,19 +68,21 @@ __device__ __forceinline__ void reduce_group(const ReduceParams& p, long long gr
 
 // The end of a block whose sums its first thread has written: the last block makes the value of them, if that is wanted.
 // Blocks are begun in the order of their numbers, so that those it waits for do run.
-template <class A, int THREADS>
+template <int THREADS, class A>
 __device__ __forceinline__ void finish_block(const SsimParams<A>& p, long long block) {
     const Completion& c = p.completion;
     if (!c.launch) return;
-    if (threadIdx.x == 0) store_release(c.tags + block, c.launch);
-    if (block + 1 < p.blocks) return;
-    for (long long i = threadIdx.x; i < p.blocks; i += THREADS) {
+    if (block + 1 < p.blocks) {
+        if (threadIdx.x == 0) store_release(c.tags + block, c.launch);
+        return;
+    }
+    for (long long i = threadIdx.x; i < block; i += THREADS) {
         while (load_acquire(c.tags + i) != c.launch) {
         }
         c.tags[i] = 0;
     }
     __syncthreads();
-    reduce_group<A, THREADS>(c.reduce, 0);
+    write_value<A, THREADS, 1>(c.reduce, 0, c.reduce.sums, c.reduce.sums_per_group);
 }
 
 }  // namespace fusedssim

@@ -103,7 +103,7 @@ struct ReduceParams {
     long long sums_stride;
     const double* mask_sums;   // [2][groups], or NULL: the elements are counted below
     Partition partition;       // ssim2d
-    long long sums_per_group;  // 0: as the partition says
+    long long sums_per_group;  // 0: as the partition says, for more groups than one
     long long groups, planes_per_group;
     double map_elements, image_elements;  // of a group
     Reduction reduction;
@@ -119,7 +119,12 @@ struct Completion {
     unsigned long long* tags;   // one a block
     ReduceParams reduce;
 };
-constexpr int kMostTags = 1024;
+constexpr int kMostSums = 1024;  // that it adds up, for each block has a tag and a sum or more
+// Which kernels can: the usual ones. It is much code, and shows in short launches only.
+template <class A>
+FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
+    return sizeof(A) == sizeof(float) && radius_bucket == kRadiusBuckets[0] && !is_normalized;
+}
 
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
 template <class A>

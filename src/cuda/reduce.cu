@@ -11,7 +11,14 @@ namespace fusedssim {
 // The value of each group of blocks.
 template <class A>
 __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
-    for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) reduce_group<A, kThreadsReduce>(p, group);
+    for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) {
+        long long first = group * p.sums_per_group, count = p.sums_per_group;
+        if (!count) {
+            first = p.partition.first_sum(group * p.planes_per_group);
+            count = p.partition.first_sum((group + 1) * p.planes_per_group) - first;
+        }
+        write_value<A, kThreadsReduce, 4>(p, group, p.sums + first, count);
+    }
 }
 
 // The sums of a mask for each part of each plane: a part has every parts-th row.
@@ -43,7 +50,7 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
 __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     const long long per_group = p.planes * p.parts / p.groups;
     for (long long group = blockIdx.x; group < 2 * p.groups; group += gridDim.x) {
-        const double sum = ordered_sum<kThreadsReduce>(p.parts_sums + group * per_group, per_group);
+        const double sum = ordered_sum<kThreadsReduce, 4>(p.parts_sums + group * per_group, per_group);
         if (threadIdx.x == 0) p.mask_sums[group] = sum;
     }
 }

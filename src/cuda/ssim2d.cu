@@ -138,7 +138,7 @@ struct Strip {
         // With gradients, statistics extend beyond the strip: those of whole groups are its own, the first of which begins at
         // or before the image for the first strip.
         constexpr int kFirst = S::margin / C;
-        if (!G || (group >= kFirst && (group < kFirst + S::out / C || tile.tile_x + 1 == p.partition.strips)))
+        if (G && group >= kFirst && (group < kFirst + S::out / C || tile.tile_x + 1 == p.partition.strips))
             flags |= kOwned;
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (is_simple && !p.mask.data) flags |= kPlain;
@@ -250,20 +250,19 @@ struct Strip {
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
         constexpr int kFirst = S::roles == 2 ? 0 : Q;
-        const int here = thread_again() % S::columns;
         if (flags & kWeighted)
 #pragma unroll
             for (int k = 0; k < S::rows; ++k)
                 if (row_counted(row + k))
-                    weight_partials(p, tile, 0, row + k, x0 - S::margin + here, shared.partials.at(k, here).v);
+                    weight_partials(p, tile, 0, row + k, x0 - S::margin + thread, shared.partials.at(k, thread).v);
 #pragma unroll
         for (int k = 0; k < S::rows; ++k) {
-            const Column<A, M> in = shared.partials.at(k, here);
+            const Column<A, M> in = shared.partials.at(k, thread);
             Column<A, M> out;
 #pragma unroll
             for (int q = 0; q < M; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps);
             out.fill();
-            shared.filtered.at(k, here) = out;
+            shared.filtered.at(k, thread) = out;
         }
     }
 
@@ -432,7 +431,7 @@ __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
         store_block_sums<S::threads>(p, strip + block, dssim, l1);
         __syncthreads();
     }
-    finish_block<typename P::A, S::threads>(p, blockIdx.x);
+    if constexpr (has_completion<typename P::A>(R, N)) finish_block<S::threads>(p, blockIdx.x);
 }
 
 #define FUSEDSSIM_DEFINE_AS(NAME, TYPE, RADIUS, GRADS, NORMALIZED)                                                   \

@@ -149,9 +149,9 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
             prepare();
         }
 #pragma unroll
-        for (int c = 0; c < B::cols; ++c)
+        for (int q = 0; q < Q; ++q)
 #pragma unroll
-            for (int q = 0; q < Q; ++q) filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps);
+            for (int c = 0; c < B::cols; ++c) filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps);
         use(z - R, z - R >= place.z_begin, filtered);
     }
 }
@@ -483,7 +483,7 @@ __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>
     };
     walk_slices<A, R, Q>(p, tile, source, expand, [] {}, use);
     store_block_sums<B::threads>(p, tile.block, dssim_sum, source.l1_sum);
-    finish_block<A, B::threads>(p, tile.block);
+    if constexpr (has_completion<A>(R, N)) finish_block<B::threads>(p, tile.block);
 }
 
 template <class T, int R, int G>

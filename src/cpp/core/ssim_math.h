@@ -122,7 +122,7 @@ FUSEDSSIM_MATH A dssim(const Moments<A>& m, const Stability<A>& c) {
 }
 template <class A>
 FUSEDSSIM_MATH A ssim_from_dssim(A v) {
-    return A(1) - A(2) * v;
+    return one_minus_twice(v);
 }
 
 // DSSIM, and the partial derivatives of SSIM times u (eq. 5). Each product pairs a small factor with the large 1/D, so

@@ -162,7 +162,7 @@ Workspace plan_workspace(const Problem& p) {
     constexpr std::int64_t kDouble = sizeof(double), kTag = sizeof(*Completion::tags);
     if (p.value.data) {
         w.sums = take(std::max(wide.sums, narrow.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
-        w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostTags) * kTag);
+        w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostSums) * kTag);
     }
     if (needs_mask_sums(p)) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
@@ -261,7 +261,10 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
     k.mask_sums = mask_sums;
     k.sums_stride = blocks.sums;
     k.partition = blocks.partition;
-    k.sums_per_group = p.is_3d ? blocks.total / p.groups : 0;
+    if (p.is_3d)
+        k.sums_per_group = blocks.total / p.groups;
+    else if (p.groups == 1)
+        k.sums_per_group = blocks.partition.first_sum(p.planes());
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;
     k.map_elements = p.map_elements();
@@ -334,7 +337,10 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const auto find = [&](Family family, Element element, int radius = 0, int gradients = 0) {
         return find_kernel(driver, exec.device_id, family, element, radius, gradients);
     };
-    const bool is_completed = sums && p.groups == 1 && blocks.total <= kMostTags;
+    const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
+                              with_constants(p, narrow, grads, [&](auto zero, auto radius, auto) {
+                                  return has_completion<decltype(zero)>(radius, p.is_normalized);
+                              });
     const CUfunction reduce = sums && !is_completed ? find(Family::reduce_sums, arithmetic) : nullptr;
     const CUfunction sum_mask = mask_sums ? find(Family::sum_mask, arithmetic) : nullptr;
     const CUfunction reduce_mask = mask_sums ? find(Family::reduce_mask, Element::f64) : nullptr;

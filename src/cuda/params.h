@@ -26,8 +26,8 @@ template <class A, int R, int G, bool N>
 struct Strip2d {
     static constexpr bool wide = R > 5;
     // Columns that are read, one for each thread of a role. Doubles, and a fifth quantity, take more shared memory; wide
-    // windows more registers.
-    static constexpr int columns = sizeof(A) == 8 || N ? 128 : wide ? 192 : 256;
+    // windows, and both gradients, more registers.
+    static constexpr int columns = sizeof(A) == 8 || N ? 128 : wide || G == 2 ? 192 : 256;
     // Wide windows have no registers for both vertical filters in a thread: statistics and gradients are two roles then.
     static constexpr int roles = wide && G ? 2 : 1;
     static constexpr int threads = columns * roles;

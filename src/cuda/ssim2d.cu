@@ -20,8 +20,8 @@
 // The vertical filters come first: they square each element once, need no neighbours, and halo rows pay for nothing else.
 // They are transposed FIRs in registers (device.h), 2R a quantity. In shared memory the columns of a row stand by their
 // residue modulo 4 (or 8), with pitches that let both phases read and write without bank conflicts. On sm_90 the float32
-// kernels for R = 5 take 128 registers a thread and 48 KB (34 KB without gradients) of shared memory, for 2 blocks a
-// multiprocessor. Equation numbers: docs/derivation.md.
+// kernels for R = 5 take 128 registers a thread (168 for both gradients) and 48 KB (34 and 36 KB without and with both
+// gradients) of shared memory, for 2 blocks a multiprocessor. Equation numbers: docs/derivation.md.
 //
 // G is the number of gradients: 0 (value or map only), 1 (x), 2 (x and y). N: windows are normalised by the mass of a mask.
 #include "block_sums.h"

@@ -119,7 +119,7 @@ struct Completion {
     unsigned long long* tags;   // one a block
     ReduceParams reduce;
 };
-constexpr int kMostSums = 1024;  // that it adds up, for each block has a tag and a sum or more
+constexpr int kMostSums = 1024;  // of a launch that is completed so; each block has one or more
 // Which kernels can: the usual ones. It is much code, and shows in short launches only.
 template <class A>
 FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {

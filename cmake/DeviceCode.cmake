@@ -39,6 +39,10 @@ function(fusedssim_embed_device_code target)
   # NVRTC writes no dependency file; the headers are few, so every image depends on all of them.
   file(GLOB headers CONFIGURE_DEPENDS ${source_dir}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/src/cpp/core/*.h)
   list(TRANSFORM headers PREPEND --depends= OUTPUT_VARIABLE depends)
+  set(werror)
+  if(FUSEDSSIM_WERROR)
+    set(werror --werror)
+  endif()
 
   set(images)
   foreach(architecture IN LISTS FUSEDSSIM_DEVICE_ARCHITECTURES)
@@ -53,7 +57,7 @@ function(fusedssim_embed_device_code target)
         OUTPUT ${image}
         COMMAND
           ${Python_EXECUTABLE} ${FUSEDSSIM_DEVICE_CODE_SCRIPT} compile ${FUSEDSSIM_DEVICE_COMPILER_ARGS}
-          --output=${image} ${depends} ${source_dir}/${unit}.cu -- --std=c++17 -DFUSEDSSIM_DEVICE_CODE=1 -I${source_dir}
+          --output=${image} ${depends} ${werror} ${source_dir}/${unit}.cu -- --std=c++17 -DFUSEDSSIM_DEVICE_CODE=1 -I${source_dir}
           -I${CMAKE_CURRENT_SOURCE_DIR}/src/cpp ${FUSEDSSIM_CUDA_FLAGS}
         DEPENDS ${source_dir}/${unit}.cu ${headers} ${FUSEDSSIM_DEVICE_CODE_SCRIPT}
         COMMENT "Compiling device code ${shown}"

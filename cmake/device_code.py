@@ -28,6 +28,7 @@ NVRTC_PACKAGE = "nvidia-cuda-nvrtc-cu12==12.9.*"
 CACHE_VARIABLE = "FUSEDSSIM_DEVICE_CODE_CACHE"  # a folder: images that several builds share are compiled once
 OLDEST_ARCHITECTURE = 70  # kernel parameters marked __grid_constant__ need it
 IMAGE_ALIGNMENT = 64  # bytes
+WARNING = re.compile(r"\): warning ")  # of the source; those of options and old architectures name no line
 
 NO_COMPILER = f"""CUDA support was asked for, and no compiler for device code was found.
 Looked for libnvrtc.so in the Python packages of {{python}}
@@ -81,7 +82,8 @@ class Nvrtc:
         self.check(getattr(self.library, f"nvrtcGet{what}")(program, buffer), f"nvrtcGet{what}")
         return buffer.raw
 
-    def compile(self, source: Path, target: str, options: list[str]) -> bytes:
+    def compile(self, source: Path, target: str, options: list[str]) -> tuple[bytes, str]:
+        """The image, and what the compiler says."""
         program = ctypes.c_void_p()
         status = self.library.nvrtcCreateProgram(
             ctypes.byref(program), source.read_bytes(), os.fsencode(source), 0, None, None
@@ -95,7 +97,7 @@ class Nvrtc:
         if log:
             print(log, file=sys.stderr, flush=True)
         self.check(status, f"{self.name}: compiling {source} for {target}")
-        return self._bytes(program, "PTX" if target.startswith("compute_") else "CUBIN")
+        return self._bytes(program, "PTX" if target.startswith("compute_") else "CUBIN"), log
 
 
 class Nvcc:
@@ -110,21 +112,28 @@ class Nvcc:
 
     def _run(self, *arguments: str) -> str:
         try:
-            return subprocess.run([self.path, *arguments], check=True, stdout=subprocess.PIPE).stdout.decode()
+            done = subprocess.run(
+                [self.path, *arguments], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
         except OSError as error:
             fail(f"FUSEDSSIM_NVCC: {self.path} cannot be run: {error}")
-        except subprocess.CalledProcessError as error:
-            sys.exit(error.returncode)  # nvcc has said why
+        said = done.stdout.decode(errors="replace")
+        if done.returncode != 0:
+            sys.stderr.write(said)
+            sys.exit(done.returncode)
+        return said
 
     def architectures(self) -> list[int]:
         return sorted({int(number) for number in re.findall(r"sm_(\d+)$", self._run("--list-gpu-code"), re.MULTILINE)})
 
-    def compile(self, source: Path, target: str, options: list[str]) -> bytes:
+    def compile(self, source: Path, target: str, options: list[str]) -> tuple[bytes, str]:
+        """The image, and what the compiler says."""
         kind = "-ptx" if target.startswith("compute_") else "-cubin"
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "image"
-            print(self._run(kind, f"-arch={target}", *options, "-x", "cu", str(source), "-o", str(output)), end="")
-            return output.read_bytes()
+            log = self._run(kind, f"-arch={target}", *options, "-x", "cu", str(source), "-o", str(output))
+            print(log, end="", file=sys.stderr, flush=True)
+            return output.read_bytes(), log
 
 
 def nvrtc_candidates(roots: list[str]) -> list[str]:
@@ -225,9 +234,12 @@ def compile_image(arguments: argparse.Namespace) -> None:
             arguments.output.write_bytes(cached.read_bytes())
             return
     target = arguments.output.name.split(".")[1]
-    image = compiler.compile(arguments.source, target, arguments.options)
+    image, log = compiler.compile(arguments.source, target, arguments.options)
+    has_warnings = WARNING.search(log) is not None
+    if has_warnings and arguments.werror:
+        fail(f"{arguments.source} has warnings, which FUSEDSSIM_WERROR makes errors")
     arguments.output.write_bytes(image)
-    if cached:
+    if cached and not has_warnings:  # another build is to see them, too
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_name(f"{cached.name}.{os.getpid()}")
         partial.write_bytes(image)
@@ -280,6 +292,7 @@ def main() -> None:
     command.add_argument("--nvrtc", default="")
     command.add_argument("--output", type=Path, required=True, help="<unit>.sm_<n>.cubin or <unit>.compute_<n>.ptx")
     command.add_argument("--depends", type=Path, action="append", default=[], help="a header that the source includes")
+    command.add_argument("--werror", action="store_true", help="warnings are errors")
     command.add_argument("source", type=Path)
     command.add_argument("options", nargs="*", help="for the compiler, after --")
     command.set_defaults(run=compile_image)

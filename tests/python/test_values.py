@@ -11,8 +11,8 @@ from tolerances import GRADIENT, GRADIENT_SCALED, MAP, VALUE, mean_tolerance
 
 import fused_ssim
 
-# One pixel, sides below the window, primes, many channels, sides around the tiles of the kernels (32, 128, 256 wide),
-# tall and thin, wide and flat.
+# One pixel, sides below the window, primes, many channels, more than a thousand planes, sides around the tiles of the
+# kernels (32, 128, 256 wide), tall and thin, wide and flat.
 SHAPES_2D = [
     (1, 1, 1, 1),
     (1, 1, 1, 7),
@@ -38,6 +38,7 @@ SHAPES_2D = [
     (1, 1, 12, 1031),
     (1, 65, 17, 19),
     (70, 1, 13, 11),
+    (30, 40, 2, 3),
     (5, 5, 23, 29),
     (1, 1, 263, 269),
 ]
@@ -62,6 +63,7 @@ SHAPES_3D = [
     (1, 1, 64, 12, 12),
     (1, 1, 20, 48, 65),
     (1, 17, 4, 6, 5),
+    (30, 40, 2, 1, 3),
     (3, 4, 12, 18, 20),
 ]
 SHAPES = SHAPES_2D + SHAPES_3D

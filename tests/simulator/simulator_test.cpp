@@ -411,7 +411,9 @@ void scale() {
 
 // What the planner makes of it has several blocks for each of its ways to cut: pieces, strips, chunks, tiles.
 void larger() {
-    for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70}}) {
+    // The last two have more sums than a last block adds up.
+    for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70},
+                                 Extents{30, 40, 2, 3}, Extents{30, 40, 2, 1, 3}}) {
         Case c{shape};
         check(c);
         c.call = Call::forward;

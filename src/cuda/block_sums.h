@@ -27,6 +27,7 @@ __device__ __forceinline__ void store_block_sum(double value, double* to) {
 template <int THREADS, class A>
 __device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long long at, A dssim, A l1) {
     if (!p.sums) return;
+    // The code once for both: it is in every kernel.
 #pragma unroll 1
     for (int which = 0; which <= p.has_l1; ++which) {
         if (which) __syncthreads();

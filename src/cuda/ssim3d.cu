@@ -118,30 +118,37 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
             },
             expand);
     };
+    // Wide windows have no stage.
+    const auto request = [&](int slice, Shared& to) {
+        if constexpr (B::staged) source.request(slice, to.stage);
+    };
+    const auto deliver = [&](int slice, Shared& to) {
+        if constexpr (B::staged) source.deliver(slice, to.stage);
+    };
     source.seek(z);
-    if (z < last) source.request(z, at(z).stage);
+    if (z < last) request(z, at(z));
     if (kOverlaps && z < last) {
-        source.deliver(z, at(z).stage);
+        deliver(z, at(z));
         __syncthreads();
-        if (z + 1 < last) source.request(z + 1, at(z + 1).stage);
+        if (z + 1 < last) request(z + 1, at(z + 1));
         filter_y(z);
     }
     for (; z < end; ++z) {
         A filtered[B::cols][Q] = {};
         if (z < last) {
             if constexpr (kOverlaps) {
-                if (z + 1 < last) source.deliver(z + 1, at(z + 1).stage);
+                if (z + 1 < last) deliver(z + 1, at(z + 1));
                 __syncthreads();
-                if (z + 2 < last) source.request(z + 2, at(z).stage);
+                if (z + 2 < last) request(z + 2, at(z));
                 if (z - R >= place.z_begin) prepare();
                 if (z + 1 < last) filter_y(z + 1);
             } else {
-                source.deliver(z, at(z).stage);
+                deliver(z, at(z));
                 __syncthreads();
-                if (Source::kEarly && z + 1 < last) source.request(z + 1, at(z + 1).stage);
+                if (Source::kEarly && z + 1 < last) request(z + 1, at(z + 1));
                 filter_y(z);
                 __syncthreads();
-                if (!Source::kEarly && z + 1 < last) source.request(z + 1, at(z + 1).stage);
+                if (!Source::kEarly && z + 1 < last) request(z + 1, at(z + 1));
                 if (z - R >= place.z_begin) prepare();
             }
             at(z).slice.filter_x(p.taps, filtered);
@@ -191,47 +198,43 @@ struct ImageSource {
         y_at = address(p.y, tile, z, 0, 0);
     }
     __device__ __forceinline__ void request(int z, Stage&) {
-        if constexpr (B::staged) {
-            if (slots.flags & kPacked) {
+        if (slots.flags & kPacked) {
 #pragma unroll
-                for (int i = 0; i < S::kCount; ++i)
-                    if (slots.is_valid(i)) {
-                        Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
-                        Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
-                    }
-            } else {
+            for (int i = 0; i < S::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
+                    Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
+                }
+        } else {
 #pragma unroll
-                for (int i = 0; i < S::kCount; ++i)
-                    if (slots.is_valid(i)) {
-                        const char* const x_here = x_at + slots.offset[i];
-                        const char* const y_here = y_at + slots.offset[i];
-                        const bool both = S::column(tile, thread_again() + i * B::threads) + 1 < p.width;
-                        x[i][0] = E::load(x_here, p.dtype);
-                        y[i][0] = E::load(y_here, p.dtype);
-                        x[i][1] = y[i][1] = {};
-                        if (both) {
-                            x[i][1] = E::load(x_here + p.x.w, p.dtype);
-                            y[i][1] = E::load(y_here + p.x.w, p.dtype);
-                        }
+            for (int i = 0; i < S::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    const char* const x_here = x_at + slots.offset[i];
+                    const char* const y_here = y_at + slots.offset[i];
+                    const bool both = S::column(tile, thread_again() + i * B::threads) + 1 < p.width;
+                    x[i][0] = E::load(x_here, p.dtype);
+                    y[i][0] = E::load(y_here, p.dtype);
+                    x[i][1] = y[i][1] = {};
+                    if (both) {
+                        x[i][1] = E::load(x_here + p.x.w, p.dtype);
+                        y[i][1] = E::load(y_here + p.x.w, p.dtype);
                     }
-            }
-            x_at += p.x.d;
-            y_at += p.y.d;
+                }
         }
+        x_at += p.x.d;
+        y_at += p.y.d;
     }
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
-        if constexpr (B::staged) {
 #pragma unroll
-            for (int i = 0; i < S::kCount; ++i) {
-                if (!slots.is_valid(i)) continue;
-                const int e = NORMALIZED ? thread_again() + i * B::threads : 0;
-                A values[2][N];
+        for (int i = 0; i < S::kCount; ++i) {
+            if (!slots.is_valid(i)) continue;
+            const int e = NORMALIZED ? thread_again() + i * B::threads : 0;
+            A values[2][N];
 #pragma unroll
-                for (int c = 0; c < 2; ++c)
-                    combine(to_arithmetic(x[i][c]), to_arithmetic(y[i][c]), z, S::row(tile, e), S::column(tile, e) + c,
-                            values[c]);
-                stage.put_two(2 * S::index(i), values);
-            }
+            for (int c = 0; c < 2; ++c)
+                combine(to_arithmetic(x[i][c]), to_arithmetic(y[i][c]), z, S::row(tile, e), S::column(tile, e) + c,
+                        values[c]);
+            stage.put_two(2 * S::index(i), values);
         }
     }
     // |x - y| at this thread's columns, from the stage, which is zero beside the volume.
@@ -326,25 +329,20 @@ struct PartialSource {
     }
     __device__ __forceinline__ int low() const { return p.crop; }
     __device__ __forceinline__ void request(int, Stage& stage) {
-        if constexpr (B::staged) {
 #pragma unroll
-            for (int i = 0; i < S::kCount; ++i)
-                if (slots.is_valid(i)) {
-                    void* const rest = Q == 3 ? static_cast<void*>(stage.last + 2 * S::index(i))
-                                              : static_cast<void*>(stage.pairs[Q / 2 - 1] + 2 * S::index(i));
-                    copy_async<2 * sizeof(typename Maps::First)>(stage.pairs[0] + 2 * S::index(i),
-                                                                 first + slots.offset[i]);
-                    copy_async<2 * sizeof(typename Maps::Second)>(rest, second + slots.offset[i]);
-                }
-            first += p.maps.d;
-            second += p.maps.d;
-        }
+        for (int i = 0; i < S::kCount; ++i)
+            if (slots.is_valid(i)) {
+                void* const rest = Q == 3 ? static_cast<void*>(stage.last + 2 * S::index(i))
+                                          : static_cast<void*>(stage.pairs[Q / 2 - 1] + 2 * S::index(i));
+                copy_async<2 * sizeof(typename Maps::First)>(stage.pairs[0] + 2 * S::index(i), first + slots.offset[i]);
+                copy_async<2 * sizeof(typename Maps::Second)>(rest, second + slots.offset[i]);
+            }
+        first += p.maps.d;
+        second += p.maps.d;
     }
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
-        if constexpr (B::staged) {
-            wait_for_copies();
-            if (is_weighted()) weight(z, stage);
-        }
+        wait_for_copies();
+        if (is_weighted()) weight(z, stage);
     }
     __device__ __forceinline__ bool is_weighted() const { return p.upstream == kUpstreamMap || p.mask.data; }
     __device__ __forceinline__ bool is_counted(int row, int column) const {

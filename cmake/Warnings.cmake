@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Warnings for the project's own code; an error with FUSEDSSIM_WERROR. A function and not an interface target, because
 # a static libfusedssim would have to export such a target to its users.
 function(fusedssim_warnings target)

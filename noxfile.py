@@ -17,7 +17,7 @@ nox.needs_version = ">=2024.10"
 nox.options.sessions = ["wheels", "torch_matrix"]
 nox.options.default_venv_backend = "venv"
 
-# The last patch of the oldest release that pyproject.toml allows, the release that development uses, and the newest one.
+# The last patch of the oldest release that pyproject.toml allows, the release that development uses, and the newest.
 TORCH = ["2.4.1", "2.13.0", "2.15.0"]
 # A Python that all of them have wheels for; the wheel for it serves every later Python.
 PYTHON = "3.12"

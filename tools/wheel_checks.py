@@ -18,9 +18,9 @@ from elftools.elf.sections import SymbolTableSection
 
 LARGEST = 10_000_000  # bytes
 LARGEST_FOR_ONE = 2_450_000  # with code for one architecture, as every change is checked
-# A release has code for every GPU from sm_70 on, the oldest that the kernels support, in less than 10 MB. A cubin runs on
-# later GPUs of its major version: 70 and 75 on 7.x, 80 on 8.x, 90, 100 on 10.x, 120 on 12.x. PTX for compute_100 serves
-# the GPUs that no cubin serves: sm_110, and what is to come.
+# A release has code for every GPU from sm_70 on, the oldest that the kernels support, in less than 10 MB. A cubin runs
+# on later GPUs of its major version: 70 and 75 on 7.x, 80 on 8.x, 90, 100 on 10.x, 120 on 12.x. PTX for compute_100
+# serves the GPUs that no cubin serves: sm_110, and what is to come.
 RELEASE_ARCHITECTURES = "70;75;80;90;100;120;100-virtual"
 EVERY_RELEASE_HAS = {
     f"compute_{name.removesuffix('-virtual')}" if name.endswith("-virtual") else f"sm_{name}"

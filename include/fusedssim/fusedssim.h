@@ -120,6 +120,26 @@ enum {
     FUSEDSSIM_BOOL = 4 /* one byte, any value but 0 is true; for masks only */
 };
 
+/* Two rules of this library, as functions of the dtype of the images; -1 for what is no dtype of images. */
+#ifdef __cplusplus
+#define FUSEDSSIM_INLINE static constexpr
+#else
+#define FUSEDSSIM_INLINE static inline
+#endif
+
+/* The dtype of the arithmetic, and with it of `out`, `grad_out` and masks of weights: float64 for float64, else float32. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_arithmetic_dtype(fusedssim_dtype images) {
+    return images == FUSEDSSIM_FLOAT64    ? FUSEDSSIM_FLOAT64
+           : images == FUSEDSSIM_FLOAT32  ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_FLOAT16  ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_BFLOAT16 ? FUSEDSSIM_FLOAT32
+                                          : -1;
+}
+/* The dtype of `grad_x` and `grad_y`: that of the images. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype images) {
+    return fusedssim_arithmetic_dtype(images) < 0 ? -1 : images;
+}
+
 #define FUSEDSSIM_MAX_NDIM 5
 
 /* An array in memory. Images have 4 axes [N, C, H, W], volumes 5 [N, C, D, H, W]; a plane is one of the N * C images

@@ -15,11 +15,13 @@ namespace {
 
 constexpr int kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
 
+Dtype dtype_of(const fusedssim_tensor& t) { return Dtype(t.dtype); }
+
 fusedssim_tensor read_any_tensor(const fusedssim_tensor* tensor, const char* name) {
     fusedssim_tensor t{};
     read_struct(&t, sizeof t, sizeof t, tensor, name);
     if (t.reserved) fail(kInvalid, "{%s}.reserved = %d, expected 0", name, int(t.reserved));
-    if (!dtype_name(t.dtype))
+    if (!dtype_name(dtype_of(t)))
         fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %d is not a fusedssim_dtype", name, int(t.dtype));
     if (t.ndim < 0 || t.ndim > FUSEDSSIM_MAX_NDIM)
         fail(kInvalid, "{%s}.ndim = %d, expected 0 to %d", name, int(t.ndim), FUSEDSSIM_MAX_NDIM);
@@ -31,17 +33,18 @@ fusedssim_tensor read_any_tensor(const fusedssim_tensor* tensor, const char* nam
 
 fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
     const fusedssim_tensor t = read_any_tensor(tensor, name);
-    if (t.dtype == FUSEDSSIM_BOOL)
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = bool, expected float32, float64, float16 or bfloat16", name);
+    if (fusedssim_arithmetic_dtype(t.dtype) < 0)
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected float32, float64, float16 or bfloat16", name,
+             dtype_name(dtype_of(t)));
     return t;
 }
 
 void require_data(const fusedssim_tensor& t, const char* name) {
     if (!t.data) fail(kInvalid, "{%s}.data is NULL", name);
-    const std::size_t size = dtype_size(t.dtype);
+    const std::size_t size = dtype_size(dtype_of(t));
     if (reinterpret_cast<std::uintptr_t>(t.data) % size)
         fail(kInvalid, "{%s}.data = %p is not aligned to the %zu bytes of a %s", name, t.data, size,
-             dtype_name(t.dtype));
+             dtype_name(dtype_of(t)));
 }
 
 // Outputs must not write an element twice: sorted by stride, each axis has to step over all that lies below it.
@@ -73,10 +76,10 @@ void require_same_shape(const fusedssim_tensor& t, const char* name, int ndim, c
                  static_cast<long long>(shape[i]), what);
 }
 
-void require_dtype(const fusedssim_tensor& t, const char* name, fusedssim_dtype dtype, const char* why) {
-    if (t.dtype != dtype)
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected %s (%s)", name, dtype_name(t.dtype), dtype_name(dtype),
-             why);
+void require_dtype(const fusedssim_tensor& t, const char* name, Dtype dtype, const char* why) {
+    if (dtype_of(t) != dtype)
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected %s (%s)", name, dtype_name(dtype_of(t)),
+             dtype_name(dtype), why);
 }
 
 void require_distinct(const fusedssim_tensor& out, const char* name, const fusedssim_tensor& in, const char* in_name) {
@@ -94,8 +97,11 @@ View group_view(const fusedssim_tensor& t) {
     return View{t.data, t.ndim > 0 ? t.stride[0] : 0, t.ndim > 1 ? t.stride[1] : 0, 0, 0, 0};
 }
 
-// Those that are given, or a Gaussian, computed in double, that sums to 1.
-void fill_taps(Problem& p, const fusedssim_params& params) {
+// The window along an axis: the taps that are given, or a Gaussian, computed in double, that sums to 1.
+Window make_window(const fusedssim_params& params, bool is_cropped) {
+    Window w{};
+    w.radius = params.window_size / 2;
+    w.crop = is_cropped ? w.radius : 0;
     double sum = 0;
     if (params.taps) {
         for (int i = 0; i < params.window_size; ++i) {
@@ -108,15 +114,32 @@ void fill_taps(Problem& p, const fusedssim_params& params) {
             sum += tap;
         }
         if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
-        for (int k = 0; k <= p.radius; ++k) p.taps[k] = params.taps[p.radius + k];
-        return;
+        for (int k = 0; k <= w.radius; ++k) w.taps[k] = params.taps[w.radius + k];
+        return w;
     }
-    for (int k = 0; k <= p.radius; ++k) {
+    for (int k = 0; k <= w.radius; ++k) {
         const double z = k / params.sigma;
-        p.taps[k] = std::exp(-0.5 * z * z);
-        sum += k ? 2 * p.taps[k] : p.taps[k];
+        w.taps[k] = std::exp(-0.5 * z * z);
+        sum += k ? 2 * w.taps[k] : w.taps[k];
     }
-    for (int k = 0; k <= p.radius; ++k) p.taps[k] /= sum;
+    for (int k = 0; k <= w.radius; ++k) w.taps[k] /= sum;
+    return w;
+}
+
+// The window of an axis that is not filtered.
+constexpr Window kNoWindow = {0, 0, {1}};
+
+// What a padding means: the one place that knows.
+struct Edges {
+    bool is_cropped;  // the map has no positions whose windows reach beyond the image
+    Border border;    // what windows see there
+};
+Edges edges_of(fusedssim_padding padding) {
+    switch (padding) {
+        case FUSEDSSIM_PADDING_SAME: return {false, Border::zeros};
+        case FUSEDSSIM_PADDING_VALID: return {true, Border::zeros};
+        default: fail(kInvalid, "{params.padding} = %d is not a fusedssim_padding", int(padding));
+    }
 }
 
 void check_positive(double value, const char* name) {
@@ -124,8 +147,7 @@ void check_positive(double value, const char* name) {
 }
 
 void check_params(const fusedssim_params& params) {
-    if (params.padding != FUSEDSSIM_PADDING_SAME && params.padding != FUSEDSSIM_PADDING_VALID)
-        fail(kInvalid, "{params.padding} = %d is not a fusedssim_padding", int(params.padding));
+    const Edges edges = edges_of(params.padding);
     if (params.reduction < FUSEDSSIM_REDUCTION_MEAN || params.reduction > FUSEDSSIM_REDUCTION_NONE)
         fail(kInvalid, "{params.reduction} = %d is not a fusedssim_reduction", int(params.reduction));
     if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
@@ -143,8 +165,7 @@ void check_params(const fusedssim_params& params) {
     if (params.objective == FUSEDSSIM_OBJECTIVE_LOSS) {
         if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
             fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);
-        if (params.reduction == FUSEDSSIM_REDUCTION_NONE && params.padding == FUSEDSSIM_PADDING_VALID &&
-            params.lambda_dssim < 1)
+        if (params.reduction == FUSEDSSIM_REDUCTION_NONE && edges.is_cropped && params.lambda_dssim < 1)
             fail(kInvalid,
                  "{params.reduction} = NONE with padding VALID and {params.lambda_dssim} = %g, expected 1: |{x} - {y}| "
                  "has "
@@ -157,10 +178,10 @@ void check_params(const fusedssim_params& params) {
 void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor& x, bool needs_data) {
     if (!params.mask) return;
     const fusedssim_tensor t = read_any_tensor(params.mask, "params.mask");
-    const fusedssim_dtype arithmetic = arithmetic_dtype(x.dtype);
-    if (t.dtype != FUSEDSSIM_BOOL && t.dtype != arithmetic)
+    const Dtype arithmetic = arithmetic_dtype(dtype_of(x));
+    if (dtype_of(t) != Dtype::boolean && dtype_of(t) != arithmetic)
         fail(FUSEDSSIM_INVALID_DTYPE, "{params.mask}.dtype = %s, expected bool or %s (the type of the arithmetic)",
-             dtype_name(t.dtype), dtype_name(arithmetic));
+             dtype_name(dtype_of(t)), dtype_name(arithmetic));
     if (t.ndim != x.ndim)
         fail(kInvalid, "{params.mask}.ndim = %d, expected %d (the axes of {x})", int(t.ndim), int(x.ndim));
     fusedssim_tensor broadcast = t;
@@ -174,7 +195,7 @@ void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor
     static char anything;
     p.mask = spatial_view(broadcast);
     if (!needs_data) p.mask.data = &anything;
-    p.mask_is_bool = t.dtype == FUSEDSSIM_BOOL;
+    p.mask_is_bool = dtype_of(t) == Dtype::boolean;
     p.is_normalized = params.mask_mode == FUSEDSSIM_MASK_NORMALIZED;
 }
 
@@ -187,15 +208,20 @@ void require_axis_fits(const fusedssim_tensor& t, const char* name, int axis) {
 }
 
 // C1 and C2 have to be normal numbers, or 0, in the type of the arithmetic.
-void check_constant(double constant, fusedssim_dtype dtype, const char* name, double k, double data_range) {
-    const bool is_double = arithmetic_dtype(dtype) == FUSEDSSIM_FLOAT64;
-    const double least = is_double ? std::numeric_limits<double>::min() : std::numeric_limits<float>::min();
-    const double most = is_double ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+void check_constant(double constant, Dtype arithmetic, const char* name, double k, double data_range) {
+    double least = 0, most = 0;
+    dispatch_arithmetic(arithmetic, [&](auto zero) {
+        least = std::numeric_limits<decltype(zero)>::min();
+        most = std::numeric_limits<decltype(zero)>::max();
+    });
     if (k > 0 && !(constant >= least && constant <= most))
         fail(kInvalid,
              "{params.data_range} = %g: the square of {params.data_range} * {%s} (%g) is beyond the range of %s",
-             data_range, name, k, dtype_name(arithmetic_dtype(dtype)));
+             data_range, name, k, dtype_name(arithmetic));
 }
+
+// The spatial axis that is axis i of a tensor.
+Axis axis_of(const fusedssim_tensor& t, int i) { return Axis(i + kAxes - t.ndim); }
 
 // Everything that follows from params and the shape of x.
 Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
@@ -204,13 +230,17 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
         fail(kInvalid, "{x}.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
     Problem p{};
     p.is_3d = x.ndim == 5;
-    p.dtype = x.dtype;
-    p.radius = params.window_size / 2;
-    p.crop = params.padding == FUSEDSSIM_PADDING_VALID ? p.radius : 0;
+    p.image_dtype = dtype_of(x);
+    p.grad_dtype = grad_dtype(p.image_dtype);
+    const Edges edges = edges_of(params.padding);
+    p.border = edges.border;
+    const Window window = make_window(params, edges.is_cropped);
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x})
+        p.windows[int(axis)] = axis == Axis::z && !p.is_3d ? kNoWindow : window;
     std::int64_t elements = 1;
     for (int i = 0; i < x.ndim; ++i) {
         require_axis_fits(x, "x", i);
-        if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop))
+        if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop(axis_of(x, i))))
             fail(kInvalid, "{x}.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
                  int(params.window_size));
         if (x.shape[i] > (std::int64_t(1) << 56) / elements)
@@ -223,15 +253,14 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     p.depth = p.is_3d ? int(x.shape[2]) : 1;
     p.height = int(x.shape[x.ndim - 2]);
     p.width = int(x.shape[x.ndim - 1]);
-    fill_taps(p, params);
     const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
     p.c1x2 = 2 * c1 * c1;
     p.c2x2 = 2 * c2 * c2;
-    check_constant(p.c1x2, x.dtype, "params.k1", params.k1, params.data_range);
-    check_constant(p.c2x2, x.dtype, "params.k2", params.k2, params.data_range);
-    // A window of one tap has no variance: the contrast is 1 whatever C2 is. A large C2 keeps the derivatives by the
-    // variances, which would cancel, from spoiling the gradient.
-    if (p.radius == 0) p.c2x2 = 1e30;
+    check_constant(p.c1x2, arithmetic_dtype(p.image_dtype), "params.k1", params.k1, params.data_range);
+    check_constant(p.c2x2, arithmetic_dtype(p.image_dtype), "params.k2", params.k2, params.data_range);
+    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel, but for
+    // rounding. A large C2 makes them small, so that they do not spoil the gradient.
+    if (p.max_radius() == 0) p.c2x2 = 1e30;
 
     p.groups = 1;
     p.planes_per_group = p.planes();
@@ -257,9 +286,9 @@ int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* sh
     if (params.reduction >= FUSEDSSIM_REDUCTION_PER_IMAGE) shape[n++] = p.images;
     if (params.reduction >= FUSEDSSIM_REDUCTION_PER_PLANE) shape[n++] = p.channels;
     if (params.reduction == FUSEDSSIM_REDUCTION_NONE) {
-        if (p.is_3d) shape[n++] = p.depth - 2 * p.crop;
-        shape[n++] = p.height - 2 * p.crop;
-        shape[n++] = p.width - 2 * p.crop;
+        if (p.is_3d) shape[n++] = p.map_size(Axis::z);
+        shape[n++] = p.map_size(Axis::y);
+        shape[n++] = p.map_size(Axis::x);
     }
     return n;
 }
@@ -278,7 +307,7 @@ struct Checked {
 // What all three operations share.
 Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
     Checked c{read_tensor(a.x, "x"), read_tensor(a.y, "y"), {}};
-    require_dtype(c.y, "y", c.x.dtype, "the dtype of {x}");
+    require_dtype(c.y, "y", dtype_of(c.x), "the dtype of {x}");
     require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of {x}");
     c.problem = make_base(params, c.x);
     set_mask(c.problem, params, c.x, true);
@@ -308,7 +337,7 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
 View check_out(const Checked& c, const fusedssim_params& params, const fusedssim_tensor& t, const char* name) {
     std::int64_t shape[FUSEDSSIM_MAX_NDIM];
     const int ndim = out_shape(c.problem, params, shape);
-    require_dtype(t, name, arithmetic_dtype(c.x.dtype), "the type of the arithmetic");
+    require_dtype(t, name, arithmetic_dtype(c.problem.image_dtype), "the type of the arithmetic");
     require_same_shape(t, name, ndim, shape, "as the reduction and the padding want");
     require_data(t, name);
     return params.reduction == FUSEDSSIM_REDUCTION_NONE ? spatial_view(t) : group_view(t);
@@ -326,7 +355,7 @@ void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor*
 
 View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name) {
     const fusedssim_tensor t = read_tensor(grad, name);
-    require_dtype(t, name, c.x.dtype, "the dtype of {x}");
+    require_dtype(t, name, c.problem.grad_dtype, "the dtype of {x}");
     require_same_shape(t, name, c.x.ndim, c.x.shape, "the shape of {x}");
     require_data(t, name);
     require_no_self_overlap(t, name);
@@ -464,7 +493,7 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
         fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
     if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
     const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
-    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && params.padding == FUSEDSSIM_PADDING_VALID; ++i)
+    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
         if (x.shape[i] <= least)
             fail(kInvalid,
                  "{x}.shape[%d] = %lld, expected more than %lld: ({params.window_size} - 1) * 2^({ms.levels} - 1), "
@@ -493,7 +522,7 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
     if (!std::isfinite(factor)) fail(kInvalid, "{factor} = %g is not finite", factor);
     const fusedssim_tensor s = read_tensor(scale, "scale"), g = read_tensor(grad, "grad");
     if (g.ndim != 4 && g.ndim != 5) fail(kInvalid, "{grad}.ndim = %d, expected 4 or 5", int(g.ndim));
-    require_dtype(s, "scale", arithmetic_dtype(g.dtype), "the type of the arithmetic");
+    require_dtype(s, "scale", arithmetic_dtype(dtype_of(g)), "the type of the arithmetic");
     if (s.ndim > 2) fail(kInvalid, "{scale}.ndim = %d, expected 0, 1 ([N]) or 2 ([N, C])", int(s.ndim));
     require_same_shape(s, "scale", s.ndim, g.shape, "the first axes of {grad}");
     require_data(s, "scale");
@@ -502,8 +531,8 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
     require_distinct(g, "grad", s, "scale");
     for (int i = 0; i < g.ndim; ++i) require_axis_fits(g, "grad", i);
     ScaleProblem p{};
-    p.dtype = g.dtype;
-    p.scale_dtype = s.dtype;
+    p.grad_dtype = dtype_of(g);
+    p.scale_dtype = dtype_of(s);
     p.images = g.shape[0];
     p.channels = g.shape[1];
     p.depth = g.ndim == 5 ? g.shape[2] : 1;
@@ -517,7 +546,7 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
 
 std::size_t partial_maps_bytes(const Problem& p, int grads) {
     const std::int64_t positions = p.planes() * p.depth * p.height * partial_maps_pitch(p);
-    return std::size_t(filtered_maps(grads)) * std::size_t(positions) * dtype_size(arithmetic_dtype(p.dtype));
+    return std::size_t(filtered_maps(grads)) * std::size_t(positions) * dtype_size(arithmetic_dtype(p.image_dtype));
 }
 
 std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads) {

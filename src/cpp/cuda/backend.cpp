@@ -29,6 +29,13 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 template <int N>
 using Constant = std::integral_constant<int, N>;
 
+// The partial maps of a volume (see SsimParams): elements from row to row, and bytes for so many gradients.
+int partial_maps_pitch(const Problem& p) { return p.width + p.width % 2; }
+std::size_t partial_maps_bytes(const Problem& p, int grads) {
+    const std::int64_t positions = p.planes() * p.depth * p.height * partial_maps_pitch(p);
+    return std::size_t(filtered_maps(grads)) * std::size_t(positions) * dtype_size(arithmetic_dtype(p.image_dtype));
+}
+
 // Whether the kernels for narrow windows serve: those for volumes step through rows and columns of both images at once, in
 // 32 bits. The others read any memory, several times slower.
 bool is_narrow(const Problem& p) {
@@ -309,9 +316,10 @@ unsigned long long launch_number() {
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
 
-}  // namespace
-
 std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
+
+// The gradient of an image is made in one pass, and computing again is cheaper than memory.
+std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
@@ -465,6 +473,11 @@ void fill_info(fusedssim_info& info) {
     info.cuda_driver_version = driver.version;
     info.cuda_device_count = driver.device_count;
 }
+
+}  // namespace
+
+constexpr bool kUsesWorkspace = true;
+const Backend backend = {kUsesWorkspace, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
 
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();

@@ -18,15 +18,20 @@ from elftools.elf.sections import SymbolTableSection
 
 LARGEST = 10_000_000  # bytes
 LARGEST_FOR_ONE = 2_450_000  # with code for one architecture, as every change is checked
-# sm_70 is where the kernels begin; a release serves all that came after it (see tools/wheels.py) and, by PTX, what
-# will come.
-EVERY_RELEASE_HAS = {f"sm_{number}" for number in (70, 75, 80, 90, 100, 120)} | {"compute_100"}
+# A release has code for every GPU from sm_70 on, the oldest that the kernels support, in less than 10 MB. A cubin runs
+# on later GPUs of its major version: 70 and 75 on 7.x, 80 on 8.x, 90, 100 on 10.x, 120 on 12.x. PTX for compute_100
+# serves the GPUs that no cubin serves: sm_110, and what is to come.
+RELEASE_ARCHITECTURES = "70;75;80;90;100;120;100-virtual"
+EVERY_RELEASE_HAS = {
+    f"compute_{name.removesuffix('-virtual')}" if name.endswith("-virtual") else f"sm_{name}"
+    for name in RELEASE_ARCHITECTURES.split(";")
+}
 PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)")
 SONAME = "libfusedssim.so.0"
 GLIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux[-\w]*)\.so\.\d+")
 
-# Runs in an environment that has the wheel and nothing else, no torch: what needs torch is not imported, and what does
-# not need it is used. No driver has to be there; without one the reason is told, and nothing fails.
+# Runs in an environment that has the wheel and NumPy, but no torch: it uses what works without torch. No driver has to
+# be there. Without one, `info` says why CUDA cannot be used, and nothing fails.
 SMOKE_TEST = """
 import importlib.metadata, sys
 import fused_ssim

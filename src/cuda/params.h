@@ -4,8 +4,10 @@
 // any standard header: only built-in types, of the same size on both sides.
 #pragma once
 
+#include "core/pooling.h"
 #include "core/ssim_math.h"
 #include "core/view.h"
+#include "core/window.h"
 
 namespace fusedssim {
 
@@ -94,8 +96,8 @@ struct Partition {
 
 constexpr int kThreadsReduce = 256;
 
-// Values of fusedssim_dtype, for the device code.
-enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
+// What the kernels that serve several dtypes switch over.
+constexpr int kFloat16 = int(Dtype::float16), kBfloat16 = int(Dtype::bfloat16);
 
 // The values of the groups, from the sums of their blocks.
 struct ReduceParams {

@@ -3,7 +3,7 @@
 // The small kernels: block sums -> values, sums of masks, the scaling of a finished gradient, and what MS-SSIM needs
 // between its levels.
 #include "block_sums.h"
-#include "core/ms_ssim.h"
+#include "core/level_product.h"
 #include "instances.h"
 
 namespace fusedssim {
@@ -131,8 +131,8 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
         double sum = 0;
         for (long long i = threadIdx.x; i < p.planes_per_group; i += kThreadsReduce) {
             const long long plane = group * p.planes_per_group + i;
-            sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
-                           p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
+            sum += level_product(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
+                                 p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
         }
         store_block_sum<kThreadsReduce>(sum * upstream, &result);
         if (threadIdx.x == 0 && p.out.data) {

@@ -17,9 +17,6 @@
 
 namespace fusedssim::cuda {
 
-static_assert(int(kFloat32) == FUSEDSSIM_FLOAT32 && int(kFloat64) == FUSEDSSIM_FLOAT64 &&
-              int(kFloat16) == FUSEDSSIM_FLOAT16 && int(kBfloat16) == FUSEDSSIM_BFLOAT16);
-
 namespace {
 
 // The multiprocessors that the planner assumes: those of an H200. A constant, so that sums, and the size of the workspace,
@@ -32,11 +29,18 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 template <int N>
 using Constant = std::integral_constant<int, N>;
 
+// The partial maps of a volume (see SsimParams): elements from row to row, and bytes for so many gradients.
+int partial_maps_pitch(const Problem& p) { return p.width + p.width % 2; }
+std::size_t partial_maps_bytes(const Problem& p, int grads) {
+    const std::int64_t positions = p.planes() * p.depth * p.height * partial_maps_pitch(p);
+    return std::size_t(filtered_maps(grads)) * std::size_t(positions) * dtype_size(arithmetic_dtype(p.image_dtype));
+}
+
 // Whether the kernels for narrow windows serve: those for volumes step through rows and columns of both images at once, in
 // 32 bits. The others read any memory, several times slower.
 bool is_narrow(const Problem& p) {
-    if (p.radius > kRadiusBuckets[0]) return false;
-    if (p.is_normalized && p.dtype == FUSEDSSIM_FLOAT64) return false;  // the one kernel that there is for it
+    if (p.max_radius() > kRadiusBuckets[0]) return false;
+    if (p.is_normalized && p.image_dtype == Dtype::float64) return false;  // the one kernel that there is for it
     if (!p.is_3d) return true;
     const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
     return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
@@ -55,16 +59,18 @@ auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
         return narrow ? with_radius(zero, Constant<kRadiusBuckets[0]>())
                       : with_radius(zero, Constant<kRadiusBuckets[1]>());
     };
-    return p.dtype == FUSEDSSIM_FLOAT64 ? with_type(double()) : with_type(float());
+    return p.image_dtype == Dtype::float64 ? with_type(double()) : with_type(float());
 }
 
-Element element_of(fusedssim_dtype dtype) {
+Element element_of(Dtype dtype) {
     switch (dtype) {
-        case FUSEDSSIM_FLOAT64: return Element::f64;
-        case FUSEDSSIM_FLOAT16: return Element::f16;
-        case FUSEDSSIM_BFLOAT16: return Element::bf16;
-        default: return Element::f32;
+        case Dtype::float32: return Element::f32;
+        case Dtype::float64: return Element::f64;
+        case Dtype::float16: return Element::f16;
+        case Dtype::bfloat16: return Element::bf16;
+        case Dtype::boolean: break;
     }
+    unexpected_dtype(dtype);
 }
 
 // How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
@@ -133,9 +139,6 @@ Blocks cut_blocks(const Problem& p, bool narrow, int grads) {
 // The gradients that the kernels are compiled for: maps that were saved for both serve one as well.
 int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
 
-// A value, or the gradient of a mean, wants to know how much the mask counts.
-bool needs_mask_sums(const Problem& p) { return p.mask.data && (p.value.data || p.reduction.is_mean); }
-
 // Parts of a plane of a mask, which a block each sums.
 std::int64_t mask_parts(const Problem& p) {
     const std::int64_t rows = std::int64_t(p.depth) * p.height;
@@ -152,7 +155,7 @@ Workspace plan_workspace(const Problem& p) {
     const int grads = kernel_grads(p);
     // Whoever asks for the size does not know all strides yet: it is enough for either kind of kernel.
     const Blocks wide = cut_blocks(p, false, grads);
-    const Blocks narrow = p.radius <= kRadiusBuckets[0] ? cut_blocks(p, true, grads) : wide;
+    const Blocks narrow = p.max_radius() <= kRadiusBuckets[0] ? cut_blocks(p, true, grads) : wide;
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -164,7 +167,7 @@ Workspace plan_workspace(const Problem& p) {
         w.sums = take(std::max(wide.sums, narrow.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
         w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostSums) * kTag);
     }
-    if (needs_mask_sums(p)) {
+    if (p.needs_mask_sums()) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
@@ -190,7 +193,7 @@ ByteView in_bytes(const View& v, std::size_t size) {
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
 ByteView mask_in_bytes(const Problem& p) {
-    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.dtype)));
+    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.image_dtype)));
 }
 
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as one.
@@ -203,13 +206,13 @@ bool is_packed(const View& v, std::size_t size, int count) {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     SsimParams<A> k{};
-    const std::size_t size = dtype_size(p.dtype);
+    const std::size_t size = dtype_size(p.image_dtype);
     k.x = in_bytes(p.x, size);
     k.y = in_bytes(p.y, size);
     k.map = in_bytes(p.map, sizeof(A));
     k.grad_out = in_bytes(p.grad_out, sizeof(A));
-    k.grad_x = in_bytes(p.grad_x, size);
-    k.grad_y = in_bytes(p.grad_y, size);
+    k.grad_x = in_bytes(p.grad_x, dtype_size(p.grad_dtype));
+    k.grad_y = in_bytes(p.grad_y, dtype_size(p.grad_dtype));
     k.mask = mask_in_bytes(p);
     k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
     k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
@@ -222,30 +225,30 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks) {
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
-    k.crop = p.crop;
+    k.crop = p.crop(Axis::x);
     k.chunk = blocks.chunk;
     k.chunks = blocks.chunks;
     k.tiles_y = blocks.tiles_y;
     k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
-    k.dtype = p.dtype;
+    k.dtype = int(p.image_dtype);
     k.mask_is_bool = p.mask_is_bool;
     k.is_normalized = p.is_normalized;
     k.is_loss = p.reduction.is_loss;
     k.has_l1 = p.reduction.l1_weight != 0;
-    k.packed_map = p.crop % 4 == 0 && is_packed(p.map, sizeof(A), 4);
+    k.packed_map = p.crop(Axis::x) % 4 == 0 && is_packed(p.map, sizeof(A), 4);
     const auto is_packed_or_absent = [&](const View& v) { return !v.data || is_packed(v, size, p.is_3d ? 2 : 4); };
     k.packed_grads = is_packed_or_absent(p.x) && is_packed_or_absent(p.y) && is_packed_or_absent(p.grad_x) &&
                      is_packed_or_absent(p.grad_y);
     k.packed_images = p.width % 2 == 0 && is_packed(p.x, size, 2) && is_packed(p.y, size, 2);
     k.scale = A(p.ssim_factor() * kGradientFactor);
     k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
-    k.coarse_scale = A(p.grad_scale / p.pooled_elements());
+    k.coarse_scale = A(p.coarse_factor());
     k.ssim_weight = A(p.reduction.ssim_weight);
     k.l1_weight = A(p.reduction.l1_weight);
     k.c1x2 = A(p.c1x2);
     k.c2x2 = A(p.c2x2);
-    for (int i = 0; i <= p.radius; ++i) k.taps[i] = A(p.taps[i]);
+    for (int i = 0; i <= p.radius(Axis::x); ++i) k.taps[i] = A(p.taps(Axis::x)[i]);
     return k;
 }
 
@@ -270,7 +273,7 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
     k.map_elements = p.map_elements();
     k.image_elements = p.image_elements();
     k.reduction = p.reduction;
-    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.dtype)));
+    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.image_dtype)));
     k.channels = group_channels(p);
     return k;
 }
@@ -283,7 +286,7 @@ MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_s
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
-    k.crop = p.crop;
+    k.crop = p.crop(Axis::x);
     k.is_3d = p.is_3d;
     k.parts = int(mask_parts(p));
     k.planes = p.planes();
@@ -313,9 +316,10 @@ unsigned long long launch_number() {
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
 
-}  // namespace
-
 std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
+
+// The gradient of an image is made in one pass, and computing again is cheaper than memory.
+std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
@@ -327,13 +331,13 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         return wanted ? reinterpret_cast<double*>(memory + at) : nullptr;
     };
     double* const sums = doubles(p.value.data, workspace.sums);
-    double* const mask_sums = doubles(needs_mask_sums(p), workspace.mask_sums);
+    double* const mask_sums = doubles(p.needs_mask_sums(), workspace.mask_sums);
     const int grads = kernel_grads(p);
     const bool narrow = is_narrow(p);
     const Blocks blocks = cut_blocks(p, narrow, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const Element arithmetic = element_of(arithmetic_dtype(p.dtype));
+    const Element arithmetic = element_of(arithmetic_dtype(p.image_dtype));
     const auto find = [&](Family family, Element element, int radius = 0, int gradients = 0) {
         return find_kernel(driver, exec.device_id, family, element, radius, gradients);
     };
@@ -354,7 +358,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         using A = decltype(zero);
         const auto element_for = [&](bool is_normalized) {
             const bool has_own = radius == kRadiusBuckets[0] && !is_normalized;
-            return has_own || p.dtype == FUSEDSSIM_FLOAT64 ? element_of(p.dtype) : Element::any;
+            return has_own || p.image_dtype == Dtype::float64 ? element_of(p.image_dtype) : Element::any;
         };
         const auto kernel = [&](Family family, bool is_normalized) {
             return find(family, element_for(is_normalized), radius, gradients);
@@ -405,18 +409,18 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const ContextScope context(driver, exec.device_id);
     ScaleParams k{};
     k.scale = in_bytes(p.scale, dtype_size(p.scale_dtype));
-    k.grad = in_bytes(p.grad, dtype_size(p.dtype));
+    k.grad = in_bytes(p.grad, dtype_size(p.grad_dtype));
     k.rows = p.images * p.channels * p.depth * p.height;
     k.channels = int(p.channels);
     k.depth = int(p.depth);
     k.height = int(p.height);
     k.width = int(p.width);
-    k.scale_is_f64 = p.scale_dtype == FUSEDSSIM_FLOAT64;
+    k.scale_is_f64 = p.scale_dtype == Dtype::float64;
     k.factor = p.factor;
     const std::int64_t elements = k.rows * k.width;
     const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0;
     if (has_one_scale && is_dense(p) && reinterpret_cast<std::uintptr_t>(p.grad.data) % 16 == 0) k.flat = elements;
-    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::scale, element_of(p.dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::scale, element_of(p.grad_dtype));
     // Few blocks that take many rows: where nothing is to be done, little is launched.
     const std::int64_t wanted = k.flat ? ceil_div(elements, 4 * kThreadsReduce) : k.rows;
     launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
@@ -426,18 +430,18 @@ void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     PoolParams k{};
-    k.in = in_bytes(p.in, dtype_size(p.dtype));
-    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.dtype)));
+    k.in = in_bytes(p.in, dtype_size(p.image_dtype));
+    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.image_dtype)));
     k.channels = int(p.channels);
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
     k.is_3d = p.is_3d;
-    k.out_depth = p.is_3d ? (p.depth + 1) / 2 : 1;
-    k.out_height = (p.height + 1) / 2;
-    k.out_width = (p.width + 1) / 2;
+    k.out_depth = p.is_3d ? pooled_size(p.depth) : 1;
+    k.out_height = pooled_size(p.height);
+    k.out_width = pooled_size(p.width);
     k.elements = p.images * p.channels * k.out_depth * k.out_height * k.out_width;
-    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::pool, element_of(p.dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::pool, element_of(p.image_dtype));
     launch(driver, exec, kernel, std::min<std::int64_t>(ceil_div(k.elements, kThreadsReduce), 1 << 20), kThreadsReduce,
            k);
 }
@@ -448,7 +452,7 @@ void combine(const CombineProblem& p, const fusedssim_exec& exec) {
     CombineParams k{};
     k.means = p.means;
     k.upstream = p.upstream;
-    k.out = in_bytes(p.value, dtype_size(p.dtype));
+    k.out = in_bytes(p.value, dtype_size(p.arithmetic));
     k.planes = p.images * p.channels;
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;
@@ -456,7 +460,7 @@ void combine(const CombineProblem& p, const fusedssim_exec& exec) {
     k.levels = p.levels;
     k.is_mean = p.is_mean;
     std::copy_n(p.weights, p.levels, k.weights);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::combine, element_of(p.dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, Family::combine, element_of(p.arithmetic));
     launch(driver, exec, kernel, few_blocks(k.groups), kThreadsReduce, k);
 }
 
@@ -470,10 +474,15 @@ void fill_info(fusedssim_info& info) {
     info.cuda_device_count = driver.device_count;
 }
 
+}  // namespace
+
+constexpr bool kUsesWorkspace = true;
+const Backend backend = {kUsesWorkspace, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
+
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();
     if (device_id < 0 || device_id >= driver.device_count)
-        fail(FUSEDSSIM_INVALID_ARGUMENT, "device_id = %d, expected 0 to %d", device_id, driver.device_count - 1);
+        fail(FUSEDSSIM_INVALID_ARGUMENT, "{device_id} = %d, expected 0 to %d", device_id, driver.device_count - 1);
     CUdevice device;
     std::size_t memory = 0;
     check(driver, driver.cuDeviceGet(&device, device_id), "cuDeviceGet");

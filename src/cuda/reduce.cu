@@ -46,7 +46,8 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
     }
 }
 
-// And for each group.
+// And for each group. The sums are float64 (A), whatever the type of the mask.
+template <class A>
 __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     const long long per_group = p.planes * p.parts / p.groups;
     for (long long group = blockIdx.x; group < 2 * p.groups; group += gridDim.x) {
@@ -143,21 +144,13 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
     }
 }
 
-#define FUSEDSSIM_DEFINE(KERNEL, TYPE, PARAMS, CALL)                                                                 \
-    extern "C" __global__ void __launch_bounds__(kThreadsReduce) KERNEL##_##TYPE(const __grid_constant__ PARAMS p) { \
-        CALL(p);                                                                                                     \
+#define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                                 \
+    extern "C" __global__ void __launch_bounds__(kThreadsReduce) NAME(const __grid_constant__ PARAMS p) { \
+        FAMILY<TYPE>(p);                                                                                  \
     }
-#define FUSEDSSIM_DEFINE_REDUCE(TYPE) FUSEDSSIM_DEFINE(reduce_sums, TYPE, ReduceParams, reduce_sums<TYPE>)
-#define FUSEDSSIM_DEFINE_SUM_MASK(TYPE) FUSEDSSIM_DEFINE(sum_mask, TYPE, MaskParams, sum_mask<TYPE>)
-#define FUSEDSSIM_DEFINE_REDUCE_MASK(TYPE) FUSEDSSIM_DEFINE(reduce_mask, TYPE, MaskParams, reduce_mask)
-#define FUSEDSSIM_DEFINE_SCALE(TYPE) FUSEDSSIM_DEFINE(scale, TYPE, ScaleParams, scale<TYPE>)
-#define FUSEDSSIM_DEFINE_POOL(TYPE) FUSEDSSIM_DEFINE(pool, TYPE, PoolParams, pool<TYPE>)
-#define FUSEDSSIM_DEFINE_COMBINE(TYPE) FUSEDSSIM_DEFINE(combine, TYPE, CombineParams, combine<TYPE>)
-FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_DEFINE_REDUCE)
-FUSEDSSIM_SUM_MASK_KERNELS(FUSEDSSIM_DEFINE_SUM_MASK)
-FUSEDSSIM_REDUCE_MASK_KERNELS(FUSEDSSIM_DEFINE_REDUCE_MASK)
-FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_DEFINE_SCALE)
-FUSEDSSIM_POOL_KERNELS(FUSEDSSIM_DEFINE_POOL)
-FUSEDSSIM_COMBINE_KERNELS(FUSEDSSIM_DEFINE_COMBINE)
+#define FUSEDSSIM_FAMILY(FAMILY, KERNELS) KERNELS(FUSEDSSIM_KERNEL)
+FUSEDSSIM_REDUCE_FAMILIES(FUSEDSSIM_FAMILY)
+#undef FUSEDSSIM_FAMILY
+#undef FUSEDSSIM_KERNEL
 
 }  // namespace fusedssim

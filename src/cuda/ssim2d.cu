@@ -402,8 +402,9 @@ struct Strip {
     }
 };
 
+// A block goes through its pieces of strips.
 template <class T, int R, int G, bool N>
-__device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
+__device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p) {
     using P = Strip<T, R, G, N>;
     using S = typename P::S;
     __shared__ typename P::Shared shared;
@@ -434,17 +435,29 @@ __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
     if constexpr (has_completion<typename P::A>(R, N)) finish_block<S::threads>(p, blockIdx.x);
 }
 
-#define FUSEDSSIM_DEFINE_AS(NAME, TYPE, RADIUS, GRADS, NORMALIZED)                                                   \
-    extern "C" __global__ void __launch_bounds__(Strip2d<arithmetic_t<TYPE>, RADIUS, GRADS, NORMALIZED>::threads,    \
-                                                 Strip2d<arithmetic_t<TYPE>, RADIUS, GRADS, NORMALIZED>::min_blocks) \
-        NAME(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) {                                             \
-        ssim2d<TYPE, RADIUS, GRADS, NORMALIZED>(p);                                                                  \
+// The families of this unit (instances.h), and the shapes of their blocks.
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, false>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_normalized(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, true>(p);
+}
+template <class T, int R, int G>
+using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false>;
+template <class T, int R, int G>
+using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true>;
+
+#define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \
+    extern "C" __global__ void __launch_bounds__(FAMILY##_shape<TYPE, RADIUS, GRADS>::threads,    \
+                                                 FAMILY##_shape<TYPE, RADIUS, GRADS>::min_blocks) \
+        NAME(const __grid_constant__ PARAMS p) {                                                  \
+        FAMILY<TYPE, RADIUS, GRADS>(p);                                                           \
     }
-#define FUSEDSSIM_DEFINE(TYPE, RADIUS, GRADS) \
-    FUSEDSSIM_DEFINE_AS(ssim2d_##TYPE##_r##RADIUS##_g##GRADS, TYPE, RADIUS, GRADS, false)
-#define FUSEDSSIM_DEFINE_NORMALIZED(TYPE, RADIUS, GRADS) \
-    FUSEDSSIM_DEFINE_AS(ssim2d_normalized_##TYPE##_r##RADIUS##_g##GRADS, TYPE, RADIUS, GRADS, true)
-FUSEDSSIM_SSIM2D_KERNELS(FUSEDSSIM_DEFINE)
-FUSEDSSIM_SSIM2D_NORMALIZED_KERNELS(FUSEDSSIM_DEFINE_NORMALIZED)
+#define FUSEDSSIM_FAMILY(FAMILY, KERNELS) KERNELS(FUSEDSSIM_KERNEL)
+FUSEDSSIM_SSIM2D_FAMILIES(FUSEDSSIM_FAMILY)
+#undef FUSEDSSIM_FAMILY
+#undef FUSEDSSIM_KERNEL
 
 }  // namespace fusedssim

@@ -378,7 +378,7 @@ struct PartialSource {
 };
 
 template <class T, int R, int G, bool N>
-__device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>& p) {
+__device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     using A = arithmetic_t<T>;
     using B = Block3d<A, R>;
     constexpr int Q = N ? 5 : 4, M = G ? filtered_maps(G) : 1;
@@ -571,23 +571,25 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     walk_slices<A, R, Q>(p, tile, source, expand, prepare, use);
 }
 
-#define FUSEDSSIM_DEFINE_KERNEL(NAME, CALL, TYPE, RADIUS)                                         \
+// The families of this unit (instances.h).
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>& p) {
+    forward<T, R, G, false>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim3d_forward_normalized(const SsimParams<arithmetic_t<T>>& p) {
+    forward<T, R, G, true>(p);
+}
+
+#define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \
     extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,    \
                                                  Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks) \
-        NAME(const __grid_constant__ SsimParams<arithmetic_t<TYPE>> p) {                          \
-        CALL(p);                                                                                  \
+        NAME(const __grid_constant__ PARAMS p) {                                                  \
+        FAMILY<TYPE, RADIUS, GRADS>(p);                                                           \
     }
-#define FUSEDSSIM_DEFINE_FORWARD(TYPE, RADIUS, GRADS)                     \
-    FUSEDSSIM_DEFINE_KERNEL(ssim3d_forward_##TYPE##_r##RADIUS##_g##GRADS, \
-                            (ssim3d_forward<TYPE, RADIUS, GRADS, false>), TYPE, RADIUS)
-#define FUSEDSSIM_DEFINE_NORMALIZED(TYPE, RADIUS, GRADS)                             \
-    FUSEDSSIM_DEFINE_KERNEL(ssim3d_forward_normalized_##TYPE##_r##RADIUS##_g##GRADS, \
-                            (ssim3d_forward<TYPE, RADIUS, GRADS, true>), TYPE, RADIUS)
-#define FUSEDSSIM_DEFINE_BACKWARD(TYPE, RADIUS, GRADS)                                                             \
-    FUSEDSSIM_DEFINE_KERNEL(ssim3d_backward_##TYPE##_r##RADIUS##_g##GRADS, (ssim3d_backward<TYPE, RADIUS, GRADS>), \
-                            TYPE, RADIUS)
-FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_DEFINE_FORWARD)
-FUSEDSSIM_SSIM3D_NORMALIZED_KERNELS(FUSEDSSIM_DEFINE_NORMALIZED)
-FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_DEFINE_BACKWARD)
+#define FUSEDSSIM_FAMILY(FAMILY, KERNELS) KERNELS(FUSEDSSIM_KERNEL)
+FUSEDSSIM_SSIM3D_FAMILIES(FUSEDSSIM_FAMILY)
+#undef FUSEDSSIM_FAMILY
+#undef FUSEDSSIM_KERNEL
 
 }  // namespace fusedssim

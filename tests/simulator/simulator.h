@@ -27,12 +27,14 @@ double shuffle_down(double value, unsigned lanes);
 float half_to_float(unsigned short bits);
 unsigned short float_to_half(float v);
 
-// A kernel: its name, and how a thread of it is run with the parameters at an address.
+// A kernel: its name, and how a thread of it is run with the parameters at an address. SIMULATOR_KERNEL makes one of an entry
+// in the list of kernels (src/cuda/instances.h).
 struct Kernel {
     const char* name;
     void (*run)(const void* params);
 };
-#define SIMULATOR_KERNEL(NAME, PARAMS) {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
+#define SIMULATOR_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS) \
+    {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
 struct Kernels {
     const Kernel* first;
     std::size_t count;

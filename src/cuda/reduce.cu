@@ -21,7 +21,7 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
     }
 }
 
-// The sums of a mask for each part of each plane: a part has every parts-th row.
+// The sums of a mask, over the map and over the image, for each part of each plane. Part i of n has the rows i, i + n, ...
 template <class A>
 __device__ __forceinline__ void sum_mask(const MaskParams& p) {
     for (long long block = blockIdx.x; block < p.planes * p.parts; block += gridDim.x) {
@@ -31,12 +31,12 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
         double all = 0, map = 0;
         for (long long row = block % p.parts; row < rows; row += p.parts) {
             const int z = int(row / p.height), y = int(row % p.height);
-            const bool row_counted =
-                y >= p.crop && y < p.height - p.crop && (!p.is_3d || (z >= p.crop && z < p.depth - p.crop));
+            const bool row_in_map =
+                y >= p.map_begin_y() && y < p.map_end_y() && (!p.is_3d || (z >= p.map_begin_z() && z < p.map_end_z()));
             for (int x = threadIdx.x; x < p.width; x += kThreadsReduce) {
                 const double value = double(load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x));
                 all += value;
-                if (row_counted && x >= p.crop && x < p.width - p.crop) map += value;
+                if (row_in_map && x >= p.map_begin_x() && x < p.map_end_x()) map += value;
             }
         }
         store_block_sum<kThreadsReduce>(map, p.parts_sums + block);
@@ -46,7 +46,7 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
     }
 }
 
-// And for each group. The sums are float64 (A), whatever the type of the mask.
+// And for each group. Always in float64 (A), whatever the type of the mask.
 template <class A>
 __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     const long long per_group = p.planes * p.parts / p.groups;
@@ -56,7 +56,7 @@ __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     }
 }
 
-// grad *= factor * scale; a product of 1 leaves memory untouched.
+// grad *= factor * scale. If the product is 1, memory is not touched.
 template <class T>
 __device__ __forceinline__ void scale(const ScaleParams& p) {
     using A = arithmetic_t<T>;
@@ -67,18 +67,18 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
     if (p.flat) {
         const A product = product_of(0, 0);
         if (product == A(1)) return;
-        constexpr int N = 16 / sizeof(T);
+        constexpr int kCount = 16 / sizeof(T);  // elements of 16 bytes
         T* const grad = static_cast<T*>(p.grad.data);
-        const long long first = (long long)blockIdx.x * kThreadsReduce + threadIdx.x, packs = p.flat / N;
+        const long long first = (long long)blockIdx.x * kThreadsReduce + threadIdx.x, packs = p.flat / kCount;
         for (long long i = first; i < packs; i += (long long)gridDim.x * kThreadsReduce) {
-            T in[N];
-            A out[N];
-            Packed<T, N>::load(grad + i * N, in);
+            T in[kCount];
+            A out[kCount];
+            Packed<T, kCount>::load(grad + i * kCount, in);
 #pragma unroll
-            for (int k = 0; k < N; ++k) out[k] = product * to_arithmetic(in[k]);
-            Packed<T, N>::store(grad + i * N, out);
+            for (int k = 0; k < kCount; ++k) out[k] = product * to_arithmetic(in[k]);
+            Packed<T, kCount>::store(grad + i * kCount, out);
         }
-        if (const long long i = packs * N + first; i < p.flat)
+        if (const long long i = packs * kCount + first; i < p.flat)
             from_arithmetic(product * to_arithmetic(grad[i]), grad[i]);
         return;
     }
@@ -99,7 +99,7 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
     }
 }
 
-// A thread for each pooled element. Elements beside the image are zeros, and count.
+// One thread computes one pooled element. An axis of odd size has a zero in front, which counts as an element.
 template <class T>
 __device__ __forceinline__ void pool(const PoolParams& p) {
     using A = arithmetic_t<T>;
@@ -124,6 +124,7 @@ __device__ __forceinline__ void pool(const PoolParams& p) {
     }
 }
 
+// MS-SSIM of each plane, its derivatives by the means, and the values of the groups.
 template <class A>
 __device__ __forceinline__ void combine(const CombineParams& p) {
     __shared__ double result;

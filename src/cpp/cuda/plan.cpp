@@ -71,7 +71,7 @@ Blocks cut_blocks(const Problem& p, bool narrow, int grads) {
         using A = decltype(zero);
         if (p.is_3d) {
             using Shape = Block3d<A, radius>;
-            return cut_volume(p.planes(), int(ceil_div(p.width, Shape::tx)), int(ceil_div(p.height, Shape::ty)),
+            return cut_volume(p.planes(), int(ceil_div(p.width, Shape::out_x)), int(ceil_div(p.height, Shape::out_y)),
                               p.depth, 2 * radius, kMultiprocessors * Shape::min_blocks);
         }
         return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true>>(p)

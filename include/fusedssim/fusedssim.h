@@ -94,6 +94,17 @@ FUSEDSSIM_API const char* fusedssim_status_string(fusedssim_status status);
  * Empty if no call of this thread has failed. Valid until this thread's next failing call. */
 FUSEDSSIM_API const char* fusedssim_last_error(void);
 
+/* The same text with other names for the arguments: for a binding whose callers know x as img1.
+ *
+ * names: pairs of a name in this header and the one to print, ended by NULL. A field is named with its structure, as in
+ * params.sigma. A first name that ends with a dot stands for every name that begins with it. The first pair that fits
+ * counts; a name without a pair, or any name if names is NULL, is printed as it stands. With
+ *     const char* names[] = {"x", "img1", "params.k1", "K[0]", "params.", "", NULL};
+ * "params.sigma = -1, expected ..." becomes "sigma = -1, expected ...".
+ *
+ * Never NULL. Valid until this thread's next call of this function, whatever else the thread calls; names is not kept. */
+FUSEDSSIM_API const char* fusedssim_last_error_as(const char* const* names);
+
 /* ---- Arguments --------------------------------------------------------------------------------------------------- */
 
 /* Every structure starts with struct_size = sizeof(the structure), so that programs built with one version of this
@@ -108,6 +119,26 @@ enum {
     FUSEDSSIM_BFLOAT16 = 3,
     FUSEDSSIM_BOOL = 4 /* one byte, any value but 0 is true; for masks only */
 };
+
+/* Two rules of this library, as functions of the dtype of the images; -1 for what is no dtype of images. */
+#ifdef __cplusplus
+#define FUSEDSSIM_INLINE static constexpr
+#else
+#define FUSEDSSIM_INLINE static inline
+#endif
+
+/* The dtype of the arithmetic, and with it of `out`, `grad_out` and masks of weights: float64 for float64, else float32. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_arithmetic_dtype(fusedssim_dtype images) {
+    return images == FUSEDSSIM_FLOAT64    ? FUSEDSSIM_FLOAT64
+           : images == FUSEDSSIM_FLOAT32  ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_FLOAT16  ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_BFLOAT16 ? FUSEDSSIM_FLOAT32
+                                          : -1;
+}
+/* The dtype of `grad_x` and `grad_y`: that of the images. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype images) {
+    return fusedssim_arithmetic_dtype(images) < 0 ? -1 : images;
+}
 
 #define FUSEDSSIM_MAX_NDIM 5
 

@@ -48,11 +48,11 @@ struct Layout {
 Problem make_level(const MsProblem& m, int level) {
     Problem p = m.first;
     for (int i = 0; i < level; ++i) {
-        p.depth = p.is_3d ? (p.depth + 1) / 2 : 1;
-        p.height = (p.height + 1) / 2;
-        p.width = (p.width + 1) / 2;
+        if (p.is_3d) p.depth = pooled_size(p.depth);
+        p.height = pooled_size(p.height);
+        p.width = pooled_size(p.width);
     }
-    if (level > 0) p.dtype = arithmetic_dtype(p.dtype);
+    if (level > 0) p.image_dtype = p.grad_dtype = arithmetic_dtype(p.image_dtype);
     // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
     if (level + 1 < m.levels) p.c1x2 = std::numeric_limits<double>::infinity();
     p.groups = p.planes();
@@ -82,7 +82,7 @@ Layout plan(const MsProblem& m, fusedssim_device device) {
         l.total += (bytes + 255) / 256 * 256;
         return at;
     };
-    const std::size_t size = dtype_size(arithmetic_dtype(m.first.dtype));
+    const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
     const auto means_bytes = std::size_t(m.levels) * std::size_t(m.first.planes()) * size;
     const int grads = m.first.grads();
     l.means = take(means_bytes);
@@ -125,7 +125,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     }
     const Backend backend{inner};
     const std::int64_t planes = m.first.planes();
-    const std::size_t size = dtype_size(arithmetic_dtype(m.first.dtype));
+    const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
     const int grads = m.first.grads();
     const auto of_level = [&](std::size_t at, int level) { return memory + at + std::size_t(level) * planes * size; };
 
@@ -138,8 +138,8 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
             if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
             const Problem& finer = levels[i - 1];
-            PoolProblem pool{p.is_3d,      finer.dtype, p.images, p.channels, finer.depth,
-                             finer.height, finer.width, finer.x,  p.x};
+            PoolProblem pool{p.is_3d,      finer.image_dtype, p.images, p.channels, finer.depth,
+                             finer.height, finer.width,       finer.x,  p.x};
             backend.pool(pool);
             pool.in = finer.y;
             pool.out = p.y;
@@ -150,7 +150,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     }
 
     CombineProblem combine{};
-    combine.dtype = arithmetic_dtype(m.first.dtype);
+    combine.arithmetic = arithmetic_dtype(m.first.image_dtype);
     combine.images = m.first.images;
     combine.channels = m.first.channels;
     combine.groups = m.first.groups;

@@ -3,6 +3,7 @@
 // What all kernels share: element types, loads and stores.
 #pragma once
 
+#include "core/border.h"
 #include "core/ssim_math.h"
 #include "params.h"
 
@@ -171,6 +172,11 @@ struct alignas(column_alignment(sizeof(A), kValues)) Column {
     }
 };
 
+// What the windows of all kernels see beyond the border of an image. Places that make use of it assert it: so a search for
+// kBorder finds what a second border has to change. (They compare positions with sizes themselves, and do not call
+// sees_element(): conditions from two functions cost registers, see SsimParams::in_map().)
+constexpr Border kBorder = Border::zeros;
+
 // Bytes of shared memory that a block may have without a call of the driver.
 constexpr int kStaticShared = 48 * 1024;
 
@@ -208,11 +214,6 @@ __device__ __forceinline__ constexpr int imax(int a, int b) { return a > b ? a :
 template <class A>
 __device__ __forceinline__ A absolute(A v) {
     return v < A(0) ? -v : v;
-}
-// The derivative of |d|, times a factor: the factor with the sign of d, 0 where d is 0. NaN stays NaN.
-template <class A>
-__device__ __forceinline__ A l1_derivative(A factor, A d) {
-    return d > A(0) ? factor : d < A(0) ? -factor : d;
 }
 FUSEDSSIM_CONSTEXPR int iabs(int v) { return v < 0 ? -v : v; }
 
@@ -334,7 +335,7 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
                                              int x) {
     if (!v.data) return A(0);
     return p.coarse_scale *
-           Cursor<A>(v, 0, tile, (z + p.depth % 2) / 2, (y + p.height % 2) / 2, (x + p.width % 2) / 2).load(0, 0);
+           Cursor<A>(v, 0, tile, block_of(z, p.depth), block_of(y, p.height), block_of(x, p.width)).load(0, 0);
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images. `l1` is

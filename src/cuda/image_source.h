@@ -108,7 +108,8 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
         const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
 #pragma unroll
         for (int i = 0; i < kValues; ++i) out[0][i] = A(0);
-        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return;  // zeros beyond the border
+        static_assert(kBorder == Border::zeros, "zeros beyond the border");
+        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return;
         const A xv = to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));
         const A yv = to_arithmetic(Cursor<T>(p.y, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));
         combine(xv, yv, z, y_at, x_at, out[0]);

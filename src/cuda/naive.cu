@@ -16,8 +16,9 @@
 //                          z: slice_walk.h, what they walk: image_source.h and partial_maps.h, taps along y, x: slice_filter.h
 //     reduce.cu            the small kernels around them
 //     instances.h          the list of all kernels; src/cpp/cuda/plan.cpp and backend.cpp choose and launch them
+#include "core/border.h"
 #include "core/ssim_math.h"
-#include "core/view.h"
+#include "core/window.h"
 
 namespace fusedssim {
 
@@ -38,7 +39,8 @@ __device__ void each_in_window(const NaiveParams& p, int z, int y, int x, Use us
     for (int k = z - p.radius[0]; k <= z + p.radius[0]; ++k)
         for (int j = y - p.radius[1]; j <= y + p.radius[1]; ++j)
             for (int i = x - p.radius[2]; i <= x + p.radius[2]; ++i)
-                if (k >= 0 && k < p.size[0] && j >= 0 && j < p.size[1] && i >= 0 && i < p.size[2])
+                if (sees_element<Border::zeros>(k, p.size[0]) && sees_element<Border::zeros>(j, p.size[1]) &&
+                    sees_element<Border::zeros>(i, p.size[2]))
                     use(p.taps[0][k < z ? z - k : k - z] * p.taps[1][j < y ? y - j : j - y] *
                             p.taps[2][i < x ? x - i : i - x],
                         (k * p.size[1] + j) * p.size[2] + i);
@@ -59,8 +61,8 @@ extern "C" __global__ void naive_statistics(const __grid_constant__ NaiveParams 
     });
     Partials<float> partials;
     const float ssim = ssim_from_dssim(dssim_and_partials(moments, {p.c1x2, p.c2x2}, 1.0f, partials));
-    const bool in_map = z >= p.crop[0] && z < p.size[0] - p.crop[0] && y >= p.crop[1] && y < p.size[1] - p.crop[1] &&
-                        x >= p.crop[2] && x < p.size[2] - p.crop[2];
+    const bool in_map = is_counted(z, p.size[0], p.crop[0]) && is_counted(y, p.size[1], p.crop[1]) &&
+                        is_counted(x, p.size[2], p.crop[2]);
     p.map[at] = in_map ? ssim : 0.0f;
     pack_partials<2>(in_map ? partials : Partials<float>{}, p.partials + 4 * at);
 }

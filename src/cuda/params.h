@@ -4,8 +4,10 @@
 // any standard header: only built-in types, of the same size on both sides.
 #pragma once
 
+#include "core/pooling.h"
 #include "core/ssim_math.h"
 #include "core/view.h"
+#include "core/window.h"
 
 namespace fusedssim {
 
@@ -106,8 +108,8 @@ struct Partition {
 
 constexpr int kThreadsReduce = 256;
 
-// Values of fusedssim_dtype, for the device code.
-enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
+// What the kernels that serve several dtypes switch over.
+constexpr int kFloat16 = int(Dtype::float16), kBfloat16 = int(Dtype::bfloat16);
 
 // reduce_sums: the values of the groups, from the sums of their blocks.
 struct ReduceParams {
@@ -194,17 +196,18 @@ struct SsimParams {
     FUSEDSSIM_MATH int crop_z() const { return crop; }
     FUSEDSSIM_MATH int crop_y() const { return crop; }
     FUSEDSSIM_MATH int crop_x() const { return crop; }
-    // The map has the positions from map_begin to map_end. In some places in_map() would cost instructions, since the compiler
-    // then stores the answer in place of branching; these compare with begin and end.
+    // The map has the positions from map_begin to map_end: those for which is_counted() (core/window.h). Some places compare with
+    // begin and end instead of asking in_map(), because a condition from two functions costs instructions and registers there:
+    // the compiler then stores answers instead of branching.
     FUSEDSSIM_MATH int map_begin_z() const { return crop_z(); }
     FUSEDSSIM_MATH int map_begin_y() const { return crop_y(); }
     FUSEDSSIM_MATH int map_begin_x() const { return crop_x(); }
     FUSEDSSIM_MATH int map_end_z() const { return depth - crop_z(); }
     FUSEDSSIM_MATH int map_end_y() const { return height - crop_y(); }
     FUSEDSSIM_MATH int map_end_x() const { return width - crop_x(); }
-    FUSEDSSIM_MATH bool in_map_y(int y) const { return y >= map_begin_y() && y < map_end_y(); }
-    FUSEDSSIM_MATH bool in_map(int y, int x) const {
-        return y >= map_begin_y() && y < map_end_y() && x >= map_begin_x() && x < map_end_x();
+    FUSEDSSIM_MATH bool in_map_y(int row) const { return is_counted(row, height, crop_y()); }
+    FUSEDSSIM_MATH bool in_map(int row, int column) const {
+        return row >= map_begin_y() && row < map_end_y() && column >= map_begin_x() && column < map_end_x();
     }
 
     // The dtype at run time, for the kernels of the element type `any`.

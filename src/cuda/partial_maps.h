@@ -100,6 +100,7 @@ struct PartialSource : SliceSource<kMaps> {
     }
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kMaps]) const {
         if constexpr (Block::staged) return stage.get(row * 2 * kPairs + column + (kMargin - R), out);
+        // Not a matter of the border: partials of positions without a map element are zero whatever an image has beyond it.
         const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
 #pragma unroll
         for (int q = 0; q < kMaps; ++q) out[0][q] = A(0);

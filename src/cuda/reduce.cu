@@ -3,7 +3,7 @@
 // The small kernels: block sums -> values, sums of masks, the scaling of a finished gradient, and what MS-SSIM needs
 // between its levels.
 #include "block_sums.h"
-#include "core/ms_ssim.h"
+#include "core/level_product.h"
 #include "instances.h"
 
 namespace fusedssim {
@@ -99,7 +99,7 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
     }
 }
 
-// One thread computes one pooled element. An axis of odd size has a zero in front, which counts as an element.
+// One thread computes one pooled element (core/pooling.h).
 template <class T>
 __device__ __forceinline__ void pool(const PoolParams& p) {
     using A = arithmetic_t<T>;
@@ -113,8 +113,8 @@ __device__ __forceinline__ void pool(const PoolParams& p) {
         const int z = int(rest % p.out_depth);
         rest /= p.out_depth;
         const Tile tile(rest, p.channels);
-        const int first_x = 2 * x - p.width % 2, first_y = 2 * y - p.height % 2;
-        const int first_z = p.is_3d ? 2 * z - p.depth % 2 : 0;
+        const int first_x = first_of_block(x, p.width), first_y = first_of_block(y, p.height);
+        const int first_z = p.is_3d ? first_of_block(z, p.depth) : 0;
         A sum = A(0);
         for (int k = first_z; k < first_z + (p.is_3d ? 2 : 1); ++k)
             for (int j = first_y; j < first_y + 2; ++j)
@@ -133,8 +133,8 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
         double sum = 0;
         for (long long i = threadIdx.x; i < p.planes_per_group; i += kThreadsReduce) {
             const long long plane = group * p.planes_per_group + i;
-            sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
-                           p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
+            sum += level_product(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
+                                 p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
         }
         store_block_sum<kThreadsReduce>(sum * upstream, &result);
         if (threadIdx.x == 0 && p.out.data) {

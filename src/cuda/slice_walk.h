@@ -36,6 +36,7 @@ struct Slots {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
             const int y = row(tile, index(i)), x = column(tile, index(i));
+            static_assert(kBorder == Border::zeros, "no element is loaded for positions beyond the border");
             const bool in_slice = index(i) < kAll && y >= 0 && y < p.height && x >= 0 && x < width;
             flags |= unsigned(in_slice) << i;
             offset[i] = unsigned(y * v.h + x * v.w);
@@ -107,7 +108,7 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
 
     static_assert(__is_base_of(SliceSource<Source::kValues>, Source), "a source derives from SliceSource");
 
-    // Zeros beside the volume: these places are not written again.
+    static_assert(kBorder == Border::zeros, "what is never loaded is zero");
     for (Shared& each : shared) each.stage.clear();
     __syncthreads();
     // Slices of zeros before the first other one would leave the running sums zero: they are skipped. Those behind the last one

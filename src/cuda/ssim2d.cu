@@ -96,6 +96,7 @@ struct Strip {
         map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
         // Beyond the border there are zeros, and so are the partials of columns without a map element. Shared memory is zero at
         // these columns from the beginning, and no thread writes there.
+        static_assert(kBorder == Border::zeros, "no element is loaded for columns and rows beyond the border");
         const int read_column = x0 - Shape::halo + thread, partial_column = x0 - Shape::margin + thread;
         if (has_statistics() && read_column >= 0 && read_column < p.width) flags |= kReads;
         if (p.has_l1 && thread >= Shape::halo && thread < Shape::halo + Shape::out) flags |= kSumsL1;
@@ -291,6 +292,7 @@ struct Strip {
     }
 
     __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[kColumns]) const {
+        // The formulas of map_value(), written out: see use_rarely() in ssim3d.cu.
         const Cursor<A> at = cursor<A>(p.map, 0, row - p.crop_y(), column - p.crop_x());
 #pragma unroll
         for (int first = 0; first < kColumns; first += 4) {
@@ -397,6 +399,7 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
         typename Walk::A dssim = 0, l1 = 0;
         if (row < row_end) {
             // Zeros beyond the border: these places are not written again.
+            static_assert(kBorder == Border::zeros, "what is never loaded is zero");
             for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float4)); i += Shape::threads)
                 reinterpret_cast<float4*>(&shared)[i] = make_float4(0, 0, 0, 0);
             __syncthreads();

@@ -90,6 +90,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if (!(now >> c & 1)) continue;
             if (weight != A(0)) dssim_sum += weight * here[c];
             if (!p.map.data) continue;
+            // The formulas of map_value(), written out: a call of it changes the order of instructions all over the kernel.
             A value = p.is_loss ? A(-2) * p.ssim_weight * here[c] + p.l1_weight * difference : ssim_from_dssim(here[c]);
             if (p.mask.data) value = weight != A(0) ? weight * value : A(0);
             Cursor<A>(p.map, 0, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);

@@ -16,6 +16,10 @@
 namespace {
 
 using Numbers = std::vector<float>;
+using fusedssim::naive_gradient, fusedssim::naive_statistics, fusedssim::NaiveParams;
+
+constexpr simulator::Kernel kNaiveKernels[] = {SIMULATOR_KERNEL(naive_statistics, , , NaiveParams, , , )
+                                                   SIMULATOR_KERNEL(naive_gradient, , , NaiveParams, , , )};
 
 void require(fusedssim_status status) {
     if (status == FUSEDSSIM_OK) return;
@@ -48,9 +52,15 @@ bool agree(int depth, int height, int width, fusedssim_padding padding) {
     }
 
     const int crop = padding == FUSEDSSIM_PADDING_VALID ? kRadius : 0;
-    fusedssim::NaiveParams p{x.data(),      y.data(), map.data(), partials.data(), grad_x.data(),
-                             grad_y.data(), {},       {},         {},              {},
-                             2e-4f,         1.8e-3f};
+    NaiveParams p{};
+    p.x = x.data();
+    p.y = y.data();
+    p.map = map.data();
+    p.partials = partials.data();
+    p.grad_x = grad_x.data();
+    p.grad_y = grad_y.data();
+    p.c1x2 = 2 * 0.01f * 0.01f;
+    p.c2x2 = 2 * 0.03f * 0.03f;
     double taps[kRadius + 1], sum = 0;
     for (int i = -kRadius; i <= kRadius; ++i) sum += std::exp(-i * i / (2 * kSigma * kSigma));
     for (int i = 0; i <= kRadius; ++i) taps[i] = std::exp(-i * i / (2 * kSigma * kSigma)) / sum;
@@ -63,9 +73,7 @@ bool agree(int depth, int height, int width, fusedssim_padding padding) {
         for (int i = 0; i <= p.radius[axis]; ++i) p.taps[axis][i] = has_window ? float(taps[i]) : 1.0f;
     }
     constexpr unsigned kThreads = 64;
-    for (const simulator::Kernel& kernel :
-         {simulator::Kernel SIMULATOR_KERNEL_OF(fusedssim::naive_statistics, fusedssim::NaiveParams),
-          simulator::Kernel SIMULATOR_KERNEL_OF(fusedssim::naive_gradient, fusedssim::NaiveParams)})
+    for (const simulator::Kernel& kernel : kNaiveKernels)
         simulator::run_grid(kernel, &p, {unsigned(count + kThreads - 1) / kThreads, 1, 1}, kThreads);
 
     // The library's sum has the gradients that the naive kernels compute; its map is that of another call.

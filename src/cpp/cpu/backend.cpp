@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/ms_ssim.h"
+#include "core/level_product.h"
 #include "cpu/kernels.h"
 #include "error.h"
 #if defined(FUSEDSSIM_HAVE_X86_ISAS)
@@ -103,25 +103,28 @@ int even_tile(int extent, int most, int multiple) {
 
 Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     Tiling t{};
-    t.length = p.is_3d ? p.depth : p.height;
-    t.rows = p.is_3d ? p.height : 1;
-    t.columns = p.width;
+    const Axis walk = walk_axis(p.is_3d), row = row_axis(p.is_3d), column = Axis::x;
+    t.length = p.size(walk);
+    t.rows = p.size(row);
+    t.columns = p.size(column);
     t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
     t.tiles_x = ceil_div(t.columns, t.tile_columns);
     t.sums_y = ceil_div(t.rows, kSumRows);
     // The highest tiles, and so the least halo, whose windows stay in the second-level cache, and whose scratch memory is
     // small beside the images (for two threads).
-    const std::size_t element = dtype_size(arithmetic_dtype(p.dtype));
+    const std::size_t element = dtype_size(arithmetic_dtype(p.image_dtype));
     const auto image = std::size_t(p.planes() * p.volume()) * element;
     const std::size_t share =
         image <= kSmallImageBytes ? kCacheBytes : std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
-    const int halo = (p.grads() ? 4 : 2) * p.radius;
+    // On both sides together: of the statistics, and of the partials.
+    const int filters = p.grads() ? 2 : 1;
+    const int halo_rows = filters * 2 * p.radius(row), halo_columns = filters * 2 * p.radius(column);
     const auto is_too_large = [&] {
         const std::size_t scratch = k.scratch_bytes(p, t);
-        const std::size_t columns = std::size_t(std::min(t.columns, t.tile_columns + halo));
-        const std::size_t read = 2 * columns * std::size_t(std::min(t.rows, t.tile_rows + halo));
+        const std::size_t columns = std::size_t(std::min(t.columns, t.tile_columns + halo_columns));
+        const std::size_t read = 2 * columns * std::size_t(std::min(t.rows, t.tile_rows + halo_rows));
         const std::size_t written = std::size_t(p.grads()) * std::size_t(t.tile_columns) * std::size_t(t.tile_rows);
-        const std::size_t window = std::size_t(2 * p.radius + 4) * (read + written) * element;
+        const std::size_t window = std::size_t(2 * p.radius(walk) + 4) * (read + written) * element;
         return scratch + window > kCacheBytes || scratch > share;
     };
     const auto cut_rows = [&](int tiles) { t.tile_rows = even_tile(t.rows, ceil_div(t.rows, tiles), kSumRows); };
@@ -131,7 +134,7 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     // More tiles, or chunks of the walk, so that the threads end together: each pays for its halo, except at the border of
     // the image. The last thread works for half a task, on average, while the others have none left.
     const double idle = threads > 1 ? 0.5 : 0;
-    const int halo_slices = p.grads() ? 2 * p.radius : 0, halo_rows = p.is_3d ? halo : 0;
+    const int halo_slices = p.grads() ? 2 * p.radius(walk) : 0;
     double least = 0;
     Tiling best = t;
     for (int tiles = least_tiles; tiles <= std::max(least_tiles, t.sums_y); ++tiles) {
@@ -161,7 +164,7 @@ struct AlignedDelete {
 // The sums of the mask in each group. Planes that broadcasting makes equal are read once.
 std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads) {
     const std::int64_t images = p.mask.n ? p.images : 1, channels = p.mask.c ? p.channels : 1;
-    const int length = p.is_3d ? p.depth : p.height;
+    const int length = p.size(walk_axis(p.is_3d));
     std::vector<MaskSums> slices(std::size_t(images * channels * length)), groups(std::size_t(p.groups));
     std::atomic<std::int64_t> next{0};
     on_threads(thread_count(threads, images * channels * length, images * channels * p.volume() / 8), [&] {
@@ -197,10 +200,10 @@ void write_values(const Work& w) {
         // A group is everything, an image, or a plane: its first plane tells where its value goes.
         const std::int64_t plane = group * p.planes_per_group;
         const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;
-        if (p.dtype == FUSEDSSIM_FLOAT64)
-            static_cast<double*>(p.value.data)[at] = value;
-        else
-            static_cast<float*>(p.value.data)[at] = float(value);
+        dispatch_arithmetic(arithmetic_dtype(p.image_dtype), [&](auto zero) {
+            using A = decltype(zero);
+            static_cast<A*>(p.value.data)[at] = A(value);
+        });
     }
 }
 
@@ -218,7 +221,7 @@ void run(const Problem& p, int threads) {
     // All memory comes before the first result: a call that fails has written nothing.
     std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_x * t.sums_y * t.length) : 0);
     std::vector<MaskSums> mask_sums;
-    if (p.mask.data && !p.map.data && p.upstream != kUpstreamMap) mask_sums = sum_masks(p, k, available);
+    if (p.needs_mask_sums()) mask_sums = sum_masks(p, k, available);
     const Work work{p, t, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};
     const std::size_t bytes = k.scratch_bytes(p, t);
     const int workers = thread_count(available, t.tasks, elements);
@@ -256,7 +259,7 @@ void scale(const ScaleProblem& p, int threads) {
 
 void pool(const PoolProblem& p, int threads) {
     const Kernels& k = kernels();
-    const std::int64_t planes = p.images * p.channels, slices = ((p.is_3d ? p.depth : p.height) + 1) / 2;
+    const std::int64_t planes = p.images * p.channels, slices = pooled_size(p.is_3d ? p.depth : p.height);
     std::atomic<std::int64_t> next{0};
     on_threads(thread_count(threads, planes * slices, planes * p.depth * p.height * p.width / 8), [&] {
         for (std::int64_t i; (i = next.fetch_add(1)) < planes * slices;) k.pool(p, i / slices, int(i % slices));
@@ -264,27 +267,23 @@ void pool(const PoolProblem& p, int threads) {
 }
 
 void combine(const CombineProblem& p) {
-    const auto with = [&](auto zero) {
+    dispatch_arithmetic(p.arithmetic, [&](auto zero) {
         using A = decltype(zero);
         const std::int64_t planes = p.images * p.channels;
         for (std::int64_t group = 0; group < p.groups; ++group) {
             double sum = 0;
             for (std::int64_t i = 0; i < p.planes_per_group; ++i) {
                 const std::int64_t plane = group * p.planes_per_group + i;
-                sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, planes,
-                               p.is_mean ? 1 / double(p.planes_per_group) : 1.0,
-                               p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
+                sum += level_product(static_cast<const A*>(p.means) + plane, p.weights, p.levels, planes,
+                                     p.is_mean ? 1 / double(p.planes_per_group) : 1.0,
+                                     p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
             }
             const std::int64_t plane = group * p.planes_per_group;
             if (p.value.data)
                 static_cast<A*>(p.value.data)[plane / p.channels * p.value.n + plane % p.channels * p.value.c] =
                     A(p.is_mean ? sum / double(p.planes_per_group) : sum);
         }
-    };
-    if (p.dtype == FUSEDSSIM_FLOAT64)
-        with(double());
-    else
-        with(float());
+    });
 }
 
 }  // namespace fusedssim::cpu

@@ -15,7 +15,7 @@
 #include <cstring>
 
 #include "core/ssim_math.h"
-#include "core/view.h"
+#include "core/window.h"
 #include "cpu/kernels.h"
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {

@@ -14,6 +14,11 @@ namespace fusedssim::cpu {
 // image stays in the first-level cache, or in a second-level cache of any size.
 constexpr int kMaxTileColumns = 256;
 
+// The axes as the kernels go through them. A volume is walked along z, through slices of rows along y and columns along x.
+// An image is walked along y: its slices have a single row, along z, an axis without a window.
+FUSEDSSIM_MATH Axis walk_axis(bool is_3d) { return is_3d ? Axis::z : Axis::y; }
+FUSEDSSIM_MATH Axis row_axis(bool is_3d) { return is_3d ? Axis::y : Axis::z; }
+
 // How a plane is cut into tiles. A tile is a box of rows and columns of the slices of one plane (of an image, whose
 // "slices" are its rows, a range of columns), walked along the first spatial axis: z of a volume, y of an image.
 struct Tiling {

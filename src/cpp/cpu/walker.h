@@ -46,16 +46,16 @@ template <class T>
 Direct direct(const Problem& p, const Tiling& t) {
     using A = arithmetic_t<T>;
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
-    const bool may_be = sizeof(T) == sizeof(A) && last_columns >= Simd<A>::lanes;
-    return {may_be && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
-            may_be && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
+    const bool may_be = last_columns >= Simd<A>::lanes;
+    return {may_be && sizeof(T) == sizeof(A) && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
+            may_be && sizeof(grad_t<T>) == sizeof(A) && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
 }
 
 // Sizes of a tile's stages and their places in the scratch memory. `outer` is the input, `middle` the statistics and the
 // partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
 template <class A>
 struct Scratch {
-    int taps, maps, moments_count;  // 2r + 1; filtered_maps; 5 of normalised masks, otherwise 4
+    int taps, maps, moments_count;  // of a column: 2r + 1; filtered_maps; 5 of normalised masks, otherwise 4
     int outer_rows, middle_rows, inner_rows;
     int outer_columns, middle_columns, inner_columns;
     int window;                                       // slices that kSlices slices are filtered from and added to
@@ -79,17 +79,18 @@ struct Scratch {
 
     Scratch(const Problem& p, const Tiling& t, Direct direct, void* memory) {
         using S = Simd<A>;
-        const int r = p.radius, grads = p.grads(), halo_y = p.is_3d ? r : 0;
-        taps = 2 * r + 1;
+        const int grads = p.grads(), halo_y = p.radius(row_axis(p.is_3d)), halo_x = p.radius(Axis::x);
+        const int walk_taps = 2 * p.radius(walk_axis(p.is_3d)) + 1;
+        taps = 2 * halo_y + 1;
         maps = filtered_maps(grads);
         moments_count = p.is_normalized ? 5 : 4;
         inner_rows = t.tile_rows;
         middle_rows = inner_rows + (grads ? 2 * halo_y : 0);
         outer_rows = middle_rows + 2 * halo_y;
         inner_columns = S::round_up(t.tile_columns);
-        middle_columns = S::round_up(inner_columns + (grads ? 2 * r : 0));
-        outer_columns = S::round_up(middle_columns + 2 * r + S::lanes - 1);
-        window = 2 * r + kSlices;
+        middle_columns = S::round_up(inner_columns + (grads ? 2 * halo_x : 0));
+        outer_columns = S::round_up(middle_columns + 2 * halo_x + S::lanes - 1);
+        window = walk_taps - 1 + kSlices;
         ring = taps + kRows - 1;
         walk_row = std::int64_t(moments_count) * outer_columns;
         partials_row = std::int64_t(maps) * inner_columns;
@@ -136,10 +137,11 @@ private:
     std::int64_t base;
 };
 
-// T: the images' type. G: how many gradients. M: filtered quantities, 5 where a mask is normalised, otherwise 4.
-template <class T, int G, int M>
+// kNormalized: windows see nothing that the mask excludes. Filtering the mask, too, makes five moments of four.
+template <class T, int G, bool kNormalized, Border kBorder>
 class Walker {
     using A = arithmetic_t<T>;
+    static constexpr int kMoments = kNormalized ? 5 : 4;
     static constexpr int kMaps = filtered_maps(G);
 
 public:
@@ -151,18 +153,15 @@ public:
           end(begin + t.chunk < t.length ? begin + t.chunk : t.length),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data), stability{A(p.c1x2), A(p.c2x2)},
           inner_y(task.tile_y * t.tile_rows), inner_x(task.tile_x * t.tile_columns),
-          middle_y(inner_y - (G && p.is_3d ? p.radius : 0)), middle_x(inner_x - (G ? p.radius : 0)),
-          outer_y(middle_y - (p.is_3d ? p.radius : 0)), outer_x(round_down(middle_x - p.radius)),
-          crop_y(p.is_3d ? p.crop : 0), columns(outer_x, middle_x + s.middle_columns + p.radius, 0, t.columns),
-          counted_columns(middle_x, middle_x + s.middle_columns, p.crop, t.columns - p.crop),
+          middle_y(inner_y - (G ? y_radius() : 0)), middle_x(inner_x - (G ? x_radius() : 0)),
+          outer_y(middle_y - y_radius()), outer_x(round_down(middle_x - x_radius())),
+          crop_l(p.crop(walk_axis(p.is_3d))), crop_y(p.crop(row_axis(p.is_3d))), crop_x(p.crop(Axis::x)),
+          columns(outer_x, middle_x + s.middle_columns + x_radius(), 0, t.columns),
+          counted_columns(middle_x, middle_x + s.middle_columns, crop_x, t.columns - crop_x),
           counted_rows(middle_y, middle_y + s.middle_rows, crop_y, t.rows - crop_y) {
-        // The central tap makes up for the rounding of the others, which would show in the variance.
-        double centre = p.taps[0];
-        for (int k = 1; k <= p.radius; ++k) {
-            taps[k] = A(p.taps[k]);
-            centre += 2 * (p.taps[k] - double(taps[k]));
-        }
-        taps[0] = A(centre);
+        round_taps(walk_axis(p.is_3d), walk_taps);
+        round_taps(row_axis(p.is_3d), y_taps);
+        round_taps(Axis::x, x_taps);
         double by_ssim = p.ssim_factor() * kGradientFactor, by_l1 = p.l1_factor();
         if (work.mask_sums && p.reduction.is_mean) {
             const MaskSums& group = work.mask_sums[task.plane / p.planes_per_group];
@@ -174,7 +173,7 @@ public:
             by_ssim *= u;
             by_l1 *= u;
         }
-        for (int k = 0; k <= p.radius; ++k) gradient_taps[k] = A(by_ssim * double(taps[k]));
+        for (int k = 0; k <= walk_radius(); ++k) gradient_taps[k] = A(by_ssim * double(walk_taps[k]));
         l1_scale = A(by_l1);
         // What the image's columns do not reach is zero for this tile.
         for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
@@ -191,8 +190,8 @@ public:
     // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. kSlices slices are computed at once,
     // from a multiple of kSlices on wherever a chunk begins: the order of summation is not the same for all of them.
     void walk(SliceSums* sums) {
-        const int r = p.radius, first = begin - (G ? r : 0), last = end + (G ? r : 0);
-        const int aligned = (first + s.taps * kSlices) / kSlices * kSlices - s.taps * kSlices;
+        const int r = walk_radius(), first = begin - (G ? r : 0), last = end + (G ? r : 0);
+        const int aligned = (first + kMaxTaps * kSlices) / kSlices * kSlices - kMaxTaps * kSlices;
         if (!is_direct.in)
             for (int l = aligned - r; l < aligned + r; ++l) convert_slice(l);
         for (int at = aligned; at < last; at += kSlices) {
@@ -200,7 +199,7 @@ public:
             for (int i = 0; i < kSlices; ++i) {
                 const int l = at + i;
                 if (!is_direct.in) convert_slice(l + r);
-                computed[i] = l >= first && l < last && l >= p.crop && l < t.length - p.crop;
+                computed[i] = l >= first && l < last && is_counted(l, t.length, crop_l);
             }
             compute(at, computed, sums);
             for (int l = at; l < at + kSlices; ++l)
@@ -209,6 +208,20 @@ public:
     }
 
 private:
+    int walk_radius() const { return p.radius(walk_axis(p.is_3d)); }
+    int y_radius() const { return p.radius(row_axis(p.is_3d)); }
+    int x_radius() const { return p.radius(Axis::x); }
+    // The taps of an axis in the type of the arithmetic. The central tap makes up for the rounding of the others, which would
+    // show in the variance.
+    void round_taps(Axis axis, A* taps) const {
+        const double* const exact = p.taps(axis);
+        double centre = exact[0];
+        for (int k = 1; k <= p.radius(axis); ++k) {
+            taps[k] = A(exact[k]);
+            centre += 2 * (exact[k] - double(taps[k]));
+        }
+        taps[0] = A(centre);
+    }
     // Rows of the input begin where a vector of an aligned image does.
     static FUSEDSSIM_MATH int round_down(int x) { return x - (x % Simd<A>::lanes + Simd<A>::lanes) % Simd<A>::lanes; }
     A* image_slot(int l) const { return s.images + l % s.window * s.image_slice; }
@@ -218,7 +231,7 @@ private:
 
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
-        if (l < 0 || l >= t.length) return;
+        if (!sees_element<kBorder>(l, t.length)) return;
         const Range rows(outer_y, outer_y + s.outer_rows, 0, t.rows);
         const int n = columns.size(), x_at = outer_x + columns.first;
         for (int row = rows.first; row < rows.last; ++row) {
@@ -226,7 +239,7 @@ private:
             A* const to_y = to_x + s.image_row;
             convert_row(x.template at<const T>(l, outer_y + row, x_at), x.column, n, to_x);
             convert_row(y.template at<const T>(l, outer_y + row, x_at), y.column, n, to_y);
-            if (M == 5) {
+            if (kNormalized) {
                 A* const to_mask = to_y + s.image_row;
                 read_mask(l, outer_y + row, x_at, n, to_mask);
                 exclude(to_mask, n, to_x);
@@ -245,7 +258,7 @@ private:
     // The filter along the walk of row `row` of the input, at kSlices slices from l on.
     void filter_input_row(int l, int row, A* const* out, std::int64_t pitch) const {
         InputRows<A> in;
-        const int n = at_least_a_vector(columns.size()), low = l - p.radius;
+        const int n = at_least_a_vector(columns.size()), low = l - walk_radius();
         const Range inside(low, low + s.window, 0, t.length);
         for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
         if (!is_direct.in) {
@@ -268,30 +281,30 @@ private:
                     prefetch_row(at_y + next * y.slice, n);
                 }
         }
-        if (M == 5) {
+        if (kNormalized) {
             for (int i = 0; i < kSlices; ++i)
-                filter_masked_input<A>(in.x + i, in.y + i, in.mask + i, taps, p.radius, out[i], pitch, n);
-        } else if (p.radius == 5) {
-            filter_input<5, A>(in, taps, 5, out, pitch, n);
+                filter_masked_input<A>(in.x + i, in.y + i, in.mask + i, walk_taps, walk_radius(), out[i], pitch, n);
+        } else if (walk_radius() == 5) {
+            filter_input<5, A>(in, walk_taps, 5, out, pitch, n);
         } else {
-            filter_input<0, A>(in, taps, p.radius, out, pitch, n);
+            filter_input<0, A>(in, walk_taps, walk_radius(), out, pitch, n);
         }
     }
 
     template <int Q>
     void filter_rows(const A* const* rows, std::int64_t pitch, A* out, std::int64_t out_pitch, int n) const {
-        if (M == 4 && p.radius == 5)
-            filter_across_rows<5, Q>(rows, pitch, taps, 5, out, out_pitch, n);
+        if (!kNormalized && y_radius() == 5)
+            filter_across_rows<5, Q>(rows, pitch, y_taps, 5, out, out_pitch, n);
         else
-            filter_across_rows<0, Q>(rows, pitch, taps, p.radius, out, out_pitch, n);
+            filter_across_rows<0, Q>(rows, pitch, y_taps, y_radius(), out, out_pitch, n);
     }
 
     template <int Q>
     void filter_row(const A* in, A* out, std::int64_t pitch, int n) const {
-        if (M == 4 && p.radius == 5)
-            filter_along_row<5, Q>(in, taps, 5, out, pitch, n);
+        if (!kNormalized && x_radius() == 5)
+            filter_along_row<5, Q>(in, x_taps, 5, out, pitch, n);
         else
-            filter_along_row<0, Q>(in, taps, p.radius, out, pitch, n);
+            filter_along_row<0, Q>(in, x_taps, x_radius(), out, pitch, n);
     }
 
     static FUSEDSSIM_MATH int at_least_a_vector(int n) { return n < Simd<A>::lanes ? Simd<A>::lanes : n; }
@@ -311,11 +324,11 @@ private:
     void statistics_row(int slice, int row) {
         A* const in = across(slice);
         if (p.is_3d)
-            filter_rows<M>(along_walk_rows[slice] + row % s.ring, s.outer_columns, in + columns.first, kRowPitch,
-                           columns.size());
+            filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, in + columns.first, kRowPitch,
+                                  columns.size());
         const int first = counted_columns.first, n = Simd<A>::round_up(counted_columns.size());
-        filter_row<M>(in + (middle_x - p.radius - outer_x) + first, s.moments + first, kRowPitch, n);
-        if (M == 5) normalize(s.moments + first, n);
+        filter_row<kMoments>(in + (middle_x - x_radius() - outer_x) + first, s.moments + first, kRowPitch, n);
+        if (kNormalized) normalize_row(s.moments + first, n);
         pointwise<G>(s.moments + first, stability, n, s.dssim + first, s.partials + first);
     }
 
@@ -335,7 +348,7 @@ private:
             if (!p.is_3d) fill_across(l);
             const Range counted(low, high, counted_rows.first, counted_rows.last);
             if (p.is_3d && counted.size())
-                for (; next < low + counted.last + 2 * p.radius; ++next) fill_along_walk(l, next);
+                for (; next < low + counted.last + 2 * y_radius(); ++next) fill_along_walk(l, next);
             for (int slice = 0; slice < kSlices; ++slice)
                 for (int row = low; computed[slice] && row < high; ++row) {
                     if (counted.has(row - low)) count_row(l + slice, slice, row, sums);
@@ -351,9 +364,9 @@ private:
     void fill_along_walk(int l, int row) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
-        if (outer_y + row < 0 || outer_y + row >= t.rows) {
+        if (!sees_element<kBorder>(outer_y + row, t.rows)) {
             for (A* at : out)
-                for (int q = 0; q < M; ++q) clear(at + q * s.outer_columns, s.outer_columns);
+                for (int q = 0; q < kMoments; ++q) clear(at + q * s.outer_columns, s.outer_columns);
             return;
         }
         for (A*& at : out) at += columns.first;
@@ -389,7 +402,7 @@ private:
                 filter_row<kMaps>(s.partials, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
             else
                 clear(partials_x_row(slice, row), s.partials_row);
-            const int done = row - 2 * p.radius;
+            const int done = row - 2 * y_radius();
             if (done < 0 || inner_y + done >= t.rows) return;
             filter_rows<kMaps>(partials_x_rows[slice] + done % s.taps, s.inner_columns, filtered(slice, done),
                                s.inner_columns, s.inner_columns);
@@ -400,7 +413,7 @@ private:
     // the chunk's own. The first kSlices of these then have all they get, the last ones had nothing. any: of `computed`.
     void add_to_gradient(int l, int row, const bool* computed, bool any) {
         if constexpr (G > 0) {
-            const int r = p.radius, low = l - r, n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
+            const int r = walk_radius(), low = l - r, n = Range(inner_x, inner_x + t.tile_columns, 0, t.columns).last;
             const Range slices(low, low + s.window, begin, end);
             if (!slices.size()) return;
             GradientRows<A> rows;
@@ -417,7 +430,7 @@ private:
                 const A* partials[kSlices];
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
-                if (M == 4 && r == 5)
+                if (!kNormalized && r == 5)
                     add_partials<5, G>(partials, s.inner_columns, rows, gradient_taps, 5, at_least_a_vector(n));
                 else
                     add_partials<0, G>(partials, s.inner_columns, rows, gradient_taps, r, at_least_a_vector(n));
@@ -444,7 +457,7 @@ private:
 
     // And where that of grad_x or grad_y adds up.
     void sum_rows(const Walk& grad, int which, int low, int row, const Range& slices, A** rows) const {
-        if constexpr (sizeof(T) == sizeof(A))
+        if constexpr (sizeof(grad_t<T>) == sizeof(A))
             if (is_direct.out) {
                 A* at = grad.template at<A>(low + slices.first, inner_y + row, inner_x);
                 for (int k = slices.first; k < slices.last; ++k, at += grad.slice) rows[k] = at;
@@ -458,8 +471,8 @@ private:
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
-        store_row(sum_x, n, grad_x.template at<T>(l, y_at, inner_x), grad_x.column);
-        if (G == 2) store_row(sum_y, n, grad_y.template at<T>(l, y_at, inner_x), grad_y.column);
+        store_row(sum_x, n, grad_x.template at<grad_t<T>>(l, y_at, inner_x), grad_x.column);
+        if (G == 2) store_row(sum_y, n, grad_y.template at<grad_t<T>>(l, y_at, inner_x), grad_y.column);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, s.weights gets what the partials are to be multiplied by: the
@@ -476,10 +489,10 @@ private:
             for (int i = 0; i < n; ++i) weights[i] = 1;
         }
         if (has_upstream) {
-            const A* u = grad_out.template at<const A>(l - p.crop, y_at - crop_y, middle_x + first - p.crop);
+            const A* u = grad_out.template at<const A>(l - crop_l, y_at - crop_y, middle_x + first - crop_x);
             for (int i = 0; i < n; ++i) weights[i] *= u[i * grad_out.column];
         }
-        if (G && M == 5) {
+        if (G && kNormalized) {
             const A* mass = s.moments + planar(4, first);
             for (int i = 0; i < n; ++i) weights[i] *= mass[i];
         }
@@ -502,21 +515,20 @@ private:
     // Of REDUCTION_NONE, from DSSIM times the mask.
     void store_map(int l, int y_at, const Range& mine, const A* dssim) {
         const int n = mine.size(), x_at = inner_x + mine.first;
-        const A by_dssim = A(-2 * p.reduction.ssim_weight), by_l1 = A(p.reduction.l1_weight);
-        A* const row = s.spare;
-        A* const more = row + planar(1, 0);
-        for (int i = 0; i < n; ++i) row[i] = by_dssim * dssim[i];
-        if (!p.reduction.is_loss && mask.data) {
-            read_mask(l, y_at, x_at, n, more);
-            add(more, A(1), n, row);
-        } else if (!p.reduction.is_loss) {
-            for (int i = 0; i < n; ++i) row[i] += A(1);
+        const Reduction& r = p.reduction;
+        A *const row = s.spare, *const l1 = row + planar(1, 0), *const weights = s.moments;
+        // Of a loss without |x - y|, l1 is not read but for its weight of 0: it must be finite.
+        if (r.l1_weight != 0)
+            masked_l1(l, y_at, x_at, n, l1);
+        else
+            clear(l1, n);
+        if (!r.is_loss && mask.data) {
+            read_mask(l, y_at, x_at, n, weights);
+        } else {
+            for (int i = 0; i < n; ++i) weights[i] = A(1);
         }
-        if (by_l1 != A(0)) {
-            masked_l1(l, y_at, x_at, n, more);
-            add(more, by_l1, n, row);
-        }
-        store_row(row, n, map.template at<A>(l - p.crop, y_at - crop_y, x_at - p.crop), map.column);
+        map_row(r.is_loss, A(r.ssim_weight), A(r.l1_weight), weights, dssim, l1, n, row);
+        store_row(row, n, map.template at<A>(l - crop_l, y_at - crop_y, x_at - crop_x), map.column);
     }
 
     // |x - y| times the mask. Overwrites the moments.
@@ -543,7 +555,7 @@ private:
     void add_extras(int l, int y_at, int n, A* sum_x, A* sum_y) {
         A* const m = s.weights;
         if (mask.data) read_mask(l, y_at, inner_x, n, m);
-        if (M == 5) {
+        if (kNormalized) {
             multiply(m, n, sum_x);
             if (G == 2) multiply(m, n, sum_y);
         }
@@ -560,11 +572,13 @@ private:
             if (G == 2) add(by_l1, A(-1), n, sum_y);
         }
         if (coarse_x.data) {
-            const A factor = A(p.grad_scale / p.pooled_elements());
-            const int l_at = (l + t.length % 2) / 2, row = p.is_3d ? (y_at + t.rows % 2) / 2 : 0,
-                      at = inner_x + t.columns % 2;
-            hand_down(coarse_x.template at<const A>(l_at, row, 0), at, factor, n, sum_x);
-            if (G == 2) hand_down(coarse_y.template at<const A>(l_at, row, 0), at, factor, n, sum_y);
+            const A factor = A(p.coarse_factor());
+            const int block = block_of(l, t.length), block_y = p.is_3d ? block_of(y_at, t.rows) : 0;
+            const auto hand_down_row = [&](const Walk& coarse, A* sum) {
+                hand_down(coarse.template at<const A>(block, block_y, 0), inner_x, t.columns, factor, n, sum);
+            };
+            hand_down_row(coarse_x, sum_x);
+            if (G == 2) hand_down_row(coarse_y, sum_y);
         }
     }
 
@@ -577,11 +591,12 @@ private:
     const bool has_extras;
     const Stability<A> stability;
     // Where the tile's stages begin in the plane.
-    const int inner_y, inner_x, middle_y, middle_x, outer_y, outer_x, crop_y;
+    const int inner_y, inner_x, middle_y, middle_x, outer_y, outer_x;
+    const int crop_l, crop_y, crop_x;           // along the walk, of rows, of columns
     const Range columns;                        // of the input, that lie in the image
     const Range counted_columns, counted_rows;  // of the statistics, that the padding counts
-    A taps[kMaxRadius + 1];                     // from the centre outwards
-    A gradient_taps[kMaxRadius + 1];            // times what the gradient of SSIM is multiplied by
+    // From the centre outwards. Those of the gradient are the walk's times what the gradient of SSIM is multiplied by.
+    A walk_taps[kMaxRadius + 1], y_taps[kMaxRadius + 1], x_taps[kMaxRadius + 1], gradient_taps[kMaxRadius + 1];
     A l1_scale;
     // The rings' rows, and some of them once more: from any row on, 2r + 1 follow.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];

@@ -57,22 +57,25 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         return wanted ? reinterpret_cast<double*>(memory + at) : nullptr;
     };
     double* const sums = doubles(p.value.data, workspace.sums);
-    double* const mask_sums = doubles(needs_mask_sums(p), workspace.mask_sums);
+    double* const mask_sums = doubles(p.needs_mask_sums(), workspace.mask_sums);
+    switch (p.border) {
+        case Border::zeros: break;  // that of all kernels: kBorder in src/cuda/device.h
+    }
     const int grads = kernel_grads(p);
     const bool narrow = is_narrow(p);
     const Blocks blocks = cut_blocks(p, narrow, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
     const int radius = radius_bucket(narrow);
-    const int forward_kernel = choose_kernel(forward_family(p.is_3d, p.is_normalized), p.dtype, radius, grads);
+    const int forward_kernel = choose_kernel(forward_family(p.is_3d, p.is_normalized), p.image_dtype, radius, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
                               with_constants(p, narrow, grads, [&](auto zero, auto bucket, auto) {
                                   return has_completion<decltype(zero)>(bucket, p.is_normalized);
                               });
-    const CUfunction reduce = sums && !is_completed ? find(choose_kernel(Family::reduce_sums, p.dtype)) : nullptr;
-    const CUfunction sum_mask = mask_sums ? find(choose_kernel(Family::sum_mask, p.dtype)) : nullptr;
-    const CUfunction reduce_mask = mask_sums ? find(choose_kernel(Family::reduce_mask, p.dtype)) : nullptr;
+    const CUfunction reduce = sums && !is_completed ? find(choose_kernel(Family::reduce_sums, p.image_dtype)) : nullptr;
+    const CUfunction sum_mask = mask_sums ? find(choose_kernel(Family::sum_mask, p.image_dtype)) : nullptr;
+    const CUfunction reduce_mask = mask_sums ? find(choose_kernel(Family::reduce_mask, p.image_dtype)) : nullptr;
     const auto launch_mask_sums = [&] {
         if (!mask_sums) return;
         const MaskParams k = make_mask_params(p, doubles(true, workspace.parts), mask_sums);
@@ -93,7 +96,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
             const CUfunction forward = has_forward ? find(forward_kernel) : nullptr;
             const CUfunction backward =
-                has_backward ? find(choose_kernel(Family::ssim3d_backward, p.dtype, radius, grads)) : nullptr;
+                has_backward ? find(choose_kernel(Family::ssim3d_backward, p.image_dtype, radius, grads)) : nullptr;
             k.maps.data = p.saved ? p.saved : memory + workspace.maps;
             launch_mask_sums();
             if (has_forward) launch(driver, exec, forward, blocks.total, kThreads, k);
@@ -121,7 +124,7 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const ScaleParams k = make_scale_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::scale, p.dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::scale, p.grad_dtype));
     // Few blocks that take many rows: where nothing is to be done, little is launched.
     const std::int64_t wanted = k.flat ? ceil_div(k.flat, 4 * kThreadsReduce) : k.rows;
     launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
@@ -131,7 +134,7 @@ void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const PoolParams k = make_pool_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::pool, p.dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::pool, p.image_dtype));
     launch(driver, exec, kernel, std::min<std::int64_t>(ceil_div(k.elements, kThreadsReduce), 1 << 20), kThreadsReduce,
            k);
 }
@@ -140,7 +143,7 @@ void combine(const CombineProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const CombineParams k = make_combine_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::combine, p.dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::combine, p.arithmetic));
     launch(driver, exec, kernel, few_blocks(k.groups), kThreadsReduce, k);
 }
 
@@ -157,7 +160,7 @@ void fill_info(fusedssim_info& info) {
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();
     if (device_id < 0 || device_id >= driver.device_count)
-        fail(FUSEDSSIM_INVALID_ARGUMENT, "device_id = %d, expected 0 to %d", device_id, driver.device_count - 1);
+        fail(FUSEDSSIM_INVALID_ARGUMENT, "{device_id} = %d, expected 0 to %d", device_id, driver.device_count - 1);
     CUdevice device;
     std::size_t memory = 0;
     check(driver, driver.cuDeviceGet(&device, device_id), "cuDeviceGet");

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "core/dtype.h"
-#include "error.h"
 #include "instances.h"
 #include "params.h"
 
@@ -33,14 +32,15 @@ constexpr Kernel kKernels[] = {FUSEDSSIM_FAMILIES(FUSEDSSIM_FAMILY)};
 #undef FUSEDSSIM_KERNEL
 constexpr int kKernelCount = int(sizeof kKernels / sizeof *kKernels);
 
-constexpr Element element_of(fusedssim_dtype dtype) {
+constexpr Element element_of(Dtype dtype) {
     switch (dtype) {
-        case FUSEDSSIM_FLOAT32: return Element::f32;
-        case FUSEDSSIM_FLOAT64: return Element::f64;
-        case FUSEDSSIM_FLOAT16: return Element::f16;
-        case FUSEDSSIM_BFLOAT16: return Element::bf16;
-        default: fail(FUSEDSSIM_INTERNAL_ERROR, "the kernels have no element type for dtype %d", int(dtype));
+        case Dtype::float32: return Element::f32;
+        case Dtype::float64: return Element::f64;
+        case Dtype::float16: return Element::f16;
+        case Dtype::bfloat16: return Element::bf16;
+        case Dtype::boolean: break;  // of masks only
     }
+    unexpected_dtype(dtype);
 }
 constexpr bool any_serves(Element element) {
     switch (element) {
@@ -63,7 +63,7 @@ constexpr int kernel_index(Family family, Element element, int radius, int grads
 }
 
 // The kernel that a call takes, or -1. `dtype`: of the images, or, for scale, of the gradient. `radius` is a bucket.
-constexpr int choose_kernel(Family family, fusedssim_dtype dtype, int radius = 0, int grads = 0) {
+constexpr int choose_kernel(Family family, Dtype dtype, int radius = 0, int grads = 0) {
     switch (family) {
         case Family::ssim2d:
         case Family::ssim2d_normalized:
@@ -78,7 +78,8 @@ constexpr int choose_kernel(Family family, fusedssim_dtype dtype, int radius = 0
         case Family::pool: return kernel_index(family, element_of(dtype), 0, 0);
         case Family::reduce_sums:
         case Family::sum_mask:
-        case Family::combine: return kernel_index(family, element_of(arithmetic_dtype(dtype)), 0, 0);
+        case Family::combine:
+            return kernel_index(family, element_of(Dtype(fusedssim_arithmetic_dtype(int(dtype)))), 0, 0);
         case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
     }
     return -1;
@@ -92,15 +93,14 @@ constexpr Family forward_family(bool is_3d, bool is_normalized) {
 
 // ---- What the list must have -----------------------------------------------------------------------------------------
 
-constexpr fusedssim_dtype kImageDtypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16,
-                                            FUSEDSSIM_BFLOAT16};
+constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,
                                      Family::scale,       Family::pool,     Family::combine};
 
 // Calls visit(kernel, is_required) with the choice of every call that there can be, until it returns true.
 template <class Visit>
 constexpr bool any_call(Visit visit) {
-    for (const fusedssim_dtype dtype : kImageDtypes) {
+    for (const Dtype dtype : kImageDtypes) {
         for (const int radius : kRadiusBuckets)
             for (int grads = 0; grads <= 2; ++grads) {
                 for (const bool is_3d : {false, true})

@@ -8,9 +8,6 @@
 
 namespace fusedssim::cuda {
 
-static_assert(int(kFloat32) == FUSEDSSIM_FLOAT32 && int(kFloat64) == FUSEDSSIM_FLOAT64 &&
-              int(kFloat16) == FUSEDSSIM_FLOAT16 && int(kBfloat16) == FUSEDSSIM_BFLOAT16);
-
 namespace {
 
 ByteView in_bytes(const View& v, std::size_t size) {
@@ -18,7 +15,7 @@ ByteView in_bytes(const View& v, std::size_t size) {
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
 ByteView mask_in_bytes(const Problem& p) {
-    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.dtype)));
+    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.image_dtype)));
 }
 
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as one.
@@ -48,13 +45,13 @@ bool is_dense(const ScaleProblem& p) {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one) {
     SsimParams<A> k{};
-    const std::size_t size = dtype_size(p.dtype);
-    k.x = in_bytes(p.x, size);
-    k.y = in_bytes(p.y, size);
+    const std::size_t image_size = dtype_size(p.image_dtype), grad_size = dtype_size(p.grad_dtype);
+    k.x = in_bytes(p.x, image_size);
+    k.y = in_bytes(p.y, image_size);
     k.map = in_bytes(p.map, sizeof(A));
     k.grad_out = in_bytes(p.grad_out, sizeof(A));
-    k.grad_x = in_bytes(p.grad_x, size);
-    k.grad_y = in_bytes(p.grad_y, size);
+    k.grad_x = in_bytes(p.grad_x, grad_size);
+    k.grad_y = in_bytes(p.grad_y, grad_size);
     k.mask = mask_in_bytes(p);
     k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
     k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
@@ -67,22 +64,24 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
-    k.crop = p.crop;
+    k.crop = p.crop(Axis::x);
     k.chunk = blocks.chunk;
     k.chunks = blocks.chunks;
     k.tiles_y = blocks.tiles_y;
     k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
-    k.dtype = p.dtype;
+    k.dtype = int(p.image_dtype);
     k.mask_is_bool = p.mask_is_bool;
     k.is_normalized = p.is_normalized;
     k.is_loss = p.reduction.is_loss;
     k.has_l1 = p.reduction.l1_weight != 0;
-    k.packed_map = p.crop % 4 == 0 && is_packed(p.map, sizeof(A), 4);
-    const auto is_packed_or_absent = [&](const View& v) { return !v.data || is_packed(v, size, p.is_3d ? 2 : 4); };
-    k.packed_grads = is_packed_or_absent(p.x) && is_packed_or_absent(p.y) && is_packed_or_absent(p.grad_x) &&
-                     is_packed_or_absent(p.grad_y);
-    k.packed_images = p.width % 2 == 0 && is_packed(p.x, size, 2) && is_packed(p.y, size, 2);
+    k.packed_map = p.crop(Axis::x) % 4 == 0 && is_packed(p.map, sizeof(A), 4);
+    const auto is_packed_or_absent = [&](const View& v, std::size_t size) {
+        return !v.data || is_packed(v, size, p.is_3d ? 2 : 4);
+    };
+    k.packed_grads = is_packed_or_absent(p.x, image_size) && is_packed_or_absent(p.y, image_size) &&
+                     is_packed_or_absent(p.grad_x, grad_size) && is_packed_or_absent(p.grad_y, grad_size);
+    k.packed_images = p.width % 2 == 0 && is_packed(p.x, image_size, 2) && is_packed(p.y, image_size, 2);
     if (one_by_one) k.packed_grads = k.packed_images = 0;
     if (p.is_3d) {
         k.maps = partial_maps_layout(p);
@@ -90,12 +89,12 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     }
     k.scale = A(p.ssim_factor() * kGradientFactor);
     k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
-    k.coarse_scale = A(p.grad_scale / p.pooled_elements());
+    k.coarse_scale = A(p.coarse_factor());
     k.ssim_weight = A(p.reduction.ssim_weight);
     k.l1_weight = A(p.reduction.l1_weight);
     k.c1x2 = A(p.c1x2);
     k.c2x2 = A(p.c2x2);
-    for (int i = 0; i <= p.radius; ++i) k.taps[i] = A(p.taps[i]);
+    for (int i = 0; i <= p.radius(Axis::x); ++i) k.taps[i] = A(p.taps(Axis::x)[i]);
     return k;
 }
 
@@ -117,7 +116,7 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
     k.map_elements = p.map_elements();
     k.image_elements = p.image_elements();
     k.reduction = p.reduction;
-    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.dtype)));
+    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.image_dtype)));
     k.channels = group_channels(p);
     return k;
 }
@@ -130,7 +129,7 @@ MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_s
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
-    k.crop = p.crop;
+    k.crop = p.crop(Axis::x);
     k.is_3d = p.is_3d;
     k.parts = int(mask_parts(p));
     k.planes = p.planes();
@@ -143,13 +142,13 @@ MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_s
 ScaleParams make_scale_params(const ScaleProblem& p) {
     ScaleParams k{};
     k.scale = in_bytes(p.scale, dtype_size(p.scale_dtype));
-    k.grad = in_bytes(p.grad, dtype_size(p.dtype));
+    k.grad = in_bytes(p.grad, dtype_size(p.grad_dtype));
     k.rows = p.images * p.channels * p.depth * p.height;
     k.channels = int(p.channels);
     k.depth = int(p.depth);
     k.height = int(p.height);
     k.width = int(p.width);
-    k.scale_is_f64 = p.scale_dtype == FUSEDSSIM_FLOAT64;
+    k.scale_is_f64 = p.scale_dtype == Dtype::float64;
     k.factor = p.factor;
     const std::int64_t elements = k.rows * k.width;
     const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0;
@@ -159,16 +158,16 @@ ScaleParams make_scale_params(const ScaleProblem& p) {
 
 PoolParams make_pool_params(const PoolProblem& p) {
     PoolParams k{};
-    k.in = in_bytes(p.in, dtype_size(p.dtype));
-    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.dtype)));
+    k.in = in_bytes(p.in, dtype_size(p.image_dtype));
+    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.image_dtype)));
     k.channels = int(p.channels);
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
     k.is_3d = p.is_3d;
-    k.out_depth = p.is_3d ? (p.depth + 1) / 2 : 1;
-    k.out_height = (p.height + 1) / 2;
-    k.out_width = (p.width + 1) / 2;
+    k.out_depth = p.is_3d ? pooled_size(p.depth) : 1;
+    k.out_height = pooled_size(p.height);
+    k.out_width = pooled_size(p.width);
     k.elements = p.images * p.channels * k.out_depth * k.out_height * k.out_width;
     return k;
 }
@@ -177,7 +176,7 @@ CombineParams make_combine_params(const CombineProblem& p) {
     CombineParams k{};
     k.means = p.means;
     k.upstream = p.upstream;
-    k.out = in_bytes(p.value, dtype_size(p.dtype));
+    k.out = in_bytes(p.value, dtype_size(p.arithmetic));
     k.planes = p.images * p.channels;
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;

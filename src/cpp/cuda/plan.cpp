@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "core/dtype.h"
 #include "cuda/kernel_list.h"
 
 namespace fusedssim::cuda {
@@ -57,8 +56,9 @@ Blocks cut_images(const Problem& p) {
 
 bool is_narrow(const Problem& p) {
     constexpr int kNarrow = radius_bucket(true);
-    if (p.radius > kNarrow) return false;
-    if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.dtype, kNarrow, kernel_grads(p)) < 0) return false;
+    if (p.max_radius() > kNarrow) return false;
+    if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.image_dtype, kNarrow, kernel_grads(p)) < 0)
+        return false;
     if (!p.is_3d) return true;
     // Narrow kernels for volumes have one offset for x and y: their rows and columns need the same strides. It has 32 bits.
     const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
@@ -91,14 +91,14 @@ View partial_maps_layout(const Problem& p) {
 
 std::size_t partial_maps_bytes(const Problem& p, int grads) {
     return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(partial_maps_layout(p).c) *
-           dtype_size(arithmetic_dtype(p.dtype));
+           dtype_size(arithmetic_dtype(p.image_dtype));
 }
 
 Workspace plan_workspace(const Problem& p) {
     const int grads = kernel_grads(p);
     // Whoever asks for the size does not know all strides yet: the workspace is large enough for either kind of kernel.
     const Blocks wide = cut_blocks(p, false, grads);
-    const Blocks narrow = p.radius <= radius_bucket(true) ? cut_blocks(p, true, grads) : wide;
+    const Blocks narrow = p.max_radius() <= radius_bucket(true) ? cut_blocks(p, true, grads) : wide;
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -110,7 +110,7 @@ Workspace plan_workspace(const Problem& p) {
         w.sums = take(std::max(wide.sums, narrow.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
         w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostSums) * kTag);
     }
-    if (needs_mask_sums(p)) {
+    if (p.needs_mask_sums()) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }

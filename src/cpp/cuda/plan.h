@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/dtype.h"
 #include "params.h"
 #include "problem.h"
 
@@ -46,7 +47,7 @@ auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
         return narrow ? with_radius(zero, Constant<radius_bucket(true)>())
                       : with_radius(zero, Constant<radius_bucket(false)>());
     };
-    return p.dtype == FUSEDSSIM_FLOAT64 ? with_type(double()) : with_type(float());
+    return arithmetic_dtype(p.image_dtype) == Dtype::float64 ? with_type(double()) : with_type(float());
 }
 
 // ---- Blocks ----------------------------------------------------------------------------------------------------------
@@ -59,9 +60,6 @@ struct Blocks {
     std::int64_t sums;  // that are written, of each kind
 };
 Blocks cut_blocks(const Problem& p, bool narrow, int grads);
-
-// A value, or the gradient of a mean, needs the sums of the mask.
-inline bool needs_mask_sums(const Problem& p) { return p.mask.data && (p.value.data || p.reduction.is_mean); }
 
 // sum_mask cuts a plane of the mask into so many parts, one for each block.
 std::int64_t mask_parts(const Problem& p);

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <new>
 
-#include "cpu/backend.h"
 #include "cuda/backend.h"
+#include "devices.h"
 #include "error.h"
 #include "fusedssim/fusedssim.h"
 #include "ms_ssim.h"
@@ -37,13 +37,6 @@ fusedssim_status guarded(F&& f) noexcept {
         set_last_error("unknown exception");
         return FUSEDSSIM_INTERNAL_ERROR;
     }
-}
-
-void run(const Problem& p, const fusedssim_exec& exec) {
-    if (exec.device == FUSEDSSIM_CUDA)
-        cuda::run(p, exec);
-    else
-        cpu::run(p, exec.cpu_threads);
 }
 
 // Writes as much of `from` as the caller's structure has room for; its struct_size stays.
@@ -91,7 +84,8 @@ fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedss
                                    void* saved, size_t saved_bytes) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        run(make_forward(read_params(params), e, {x, y, out, nullptr, nullptr, nullptr, saved, saved_bytes}), e);
+        const Arguments a = {x, y, out, nullptr, nullptr, nullptr, saved, saved_bytes};
+        backend_of(e).run(make_forward(read_params(params), e, a), e);
     });
 }
 
@@ -101,7 +95,8 @@ fusedssim_status fusedssim_value_and_grad(const fusedssim_params* params, const 
                                           const fusedssim_tensor* grad_y) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        run(make_value_and_grad(read_params(params), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
+        const Arguments a = {x, y, out, nullptr, grad_x, grad_y, nullptr, 0};
+        backend_of(e).run(make_value_and_grad(read_params(params), e, a), e);
     });
 }
 
@@ -112,7 +107,7 @@ fusedssim_status fusedssim_backward(const fusedssim_params* params, const fuseds
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
         const Arguments a = {x, y, nullptr, grad_out, grad_x, grad_y, const_cast<void*>(saved), saved_bytes};
-        run(make_backward(read_params(params), e, a), e);
+        backend_of(e).run(make_backward(read_params(params), e, a), e);
     });
 }
 
@@ -142,11 +137,7 @@ fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, cons
                                  const fusedssim_tensor* grad) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        const ScaleProblem p = make_scale(factor, scale, grad);
-        if (e.device == FUSEDSSIM_CUDA)
-            cuda::scale(p, e);
-        else
-            cpu::scale(p, e.cpu_threads);
+        backend_of(e).scale(make_scale(factor, scale, grad), e);
     });
 }
 
@@ -155,8 +146,7 @@ fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const 
     return guarded([&] {
         if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        const Problem p = make_sizes(read_params(params), op, grads, x);
-        *bytes = e.device == FUSEDSSIM_CUDA ? cuda::workspace_bytes(p) : 0;
+        *bytes = backend_of(e).workspace_bytes(make_sizes(read_params(params), op, grads, x));
     });
 }
 
@@ -167,7 +157,7 @@ fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, con
         if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x);
-        *bytes = e.device == FUSEDSSIM_CUDA ? ms_workspace_bytes(m, e.device) : 0;
+        *bytes = ms_workspace_bytes(m, e);
     });
 }
 
@@ -176,7 +166,7 @@ fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fuse
     return guarded([&] {
         if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e.device, grads);
+        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e, grads);
     });
 }
 
@@ -184,9 +174,7 @@ fusedssim_status fusedssim_get_info(fusedssim_info* info) {
     return guarded([&] {
         read_struct_size(info, sizeof *info, "info");
         fusedssim_info filled{};
-        cuda::fill_info(filled);
-        filled.cpu_isa = cpu::isa();
-        filled.cpu_threads = cpu::default_threads();
+        fill_info(filled);
         write_struct(info, filled);
     });
 }

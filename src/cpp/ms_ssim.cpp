@@ -18,23 +18,13 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "cpu/backend.h"
-#include "cuda/backend.h"
+#include "devices.h"
 
 namespace fusedssim {
 
 namespace {
 
-struct Backend {
-    const fusedssim_exec& exec;
-
-    bool is_cuda() const { return exec.device == FUSEDSSIM_CUDA; }
-    void run(const Problem& p) const { is_cuda() ? cuda::run(p, exec) : cpu::run(p, exec.cpu_threads); }
-    void pool(const PoolProblem& p) const { is_cuda() ? cuda::pool(p, exec) : cpu::pool(p, exec.cpu_threads); }
-    void combine(const CombineProblem& p) const { is_cuda() ? cuda::combine(p, exec) : cpu::combine(p); }
-};
-
-// Where everything lies in the workspace, in bytes from its beginning.
+// Where everything lies in the memory of a call, in bytes from its beginning.
 struct Layout {
     struct Level {
         std::size_t x, y, grad_x, grad_y;  // of levels from the second on
@@ -75,7 +65,7 @@ View contiguous(const Problem& p, void* data) {
     return {data, p.channels * plane, plane, p.is_3d ? slice : 0, row, 1};
 }
 
-Layout plan(const MsProblem& m, fusedssim_device device) {
+Layout plan(const MsProblem& m, const Backend& backend) {
     Layout l{};
     const auto take = [&](std::size_t bytes) {
         const std::size_t at = l.total;
@@ -98,8 +88,7 @@ Layout plan(const MsProblem& m, fusedssim_device device) {
             if (grads > 0) l.levels[i].grad_x = take(image);
             if (grads > 1) l.levels[i].grad_y = take(image);
         }
-        if (device == FUSEDSSIM_CUDA)
-            inner = std::max({inner, cuda::workspace_bytes(without_grads(p)), cuda::workspace_bytes(without_value(p))});
+        inner = std::max({inner, backend.workspace_bytes(without_grads(p)), backend.workspace_bytes(without_value(p))});
     }
     l.inner = take(inner);
     return l;
@@ -107,14 +96,18 @@ Layout plan(const MsProblem& m, fusedssim_device device) {
 
 }  // namespace
 
-std::size_t ms_workspace_bytes(const MsProblem& m, fusedssim_device device) { return plan(m, device).total; }
+std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec) {
+    const Backend& backend = backend_of(exec);
+    return backend.uses_workspace ? plan(m, backend).total : 0;
+}
 
 void run(const MsProblem& m, const fusedssim_exec& exec) {
-    const Layout layout = plan(m, exec.device);
+    const Backend& backend = backend_of(exec);
+    const Layout layout = plan(m, backend);
     std::unique_ptr<unsigned char[]> host;
     unsigned char* memory;
     fusedssim_exec inner = exec;
-    if (exec.device == FUSEDSSIM_CUDA) {
+    if (backend.uses_workspace) {
         require_workspace(exec, layout.total);
         memory = static_cast<unsigned char*>(exec.workspace);
         inner.workspace = memory + layout.inner;
@@ -123,7 +116,6 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         host.reset(new unsigned char[layout.total]);
         memory = host.get();
     }
-    const Backend backend{inner};
     const std::int64_t planes = m.first.planes();
     const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
     const int grads = m.first.grads();
@@ -140,13 +132,13 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             const Problem& finer = levels[i - 1];
             PoolProblem pool{p.is_3d,      finer.image_dtype, p.images, p.channels, finer.depth,
                              finer.height, finer.width,       finer.x,  p.x};
-            backend.pool(pool);
+            backend.pool(pool, inner);
             pool.in = finer.y;
             pool.out = p.y;
-            backend.pool(pool);
+            backend.pool(pool, inner);
         }
         p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
-        backend.run(without_grads(p));
+        backend.run(without_grads(p), inner);
     }
 
     CombineProblem combine{};
@@ -161,7 +153,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     combine.means = memory + layout.means;
     combine.upstream = grads ? memory + layout.upstream : nullptr;
     combine.value = m.first.value;
-    backend.combine(combine);
+    backend.combine(combine, inner);
 
     const Problem* coarser = nullptr;
     for (int i = m.levels - 1; grads && i >= 0; --i) {
@@ -174,7 +166,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             p.coarse_x = coarser->grad_x;
             p.coarse_y = coarser->grad_y;
         }
-        backend.run(p);
+        backend.run(p, inner);
         coarser = &levels[i];
     }
 }

@@ -5,8 +5,8 @@
 
 namespace fusedssim {
 
-// Memory that run() takes, from exec.workspace on CUDA.
-std::size_t ms_workspace_bytes(const MsProblem& m, fusedssim_device device);
+// Bytes of exec.workspace that run() takes.
+std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec);
 
 void run(const MsProblem& m, const fusedssim_exec& exec);
 

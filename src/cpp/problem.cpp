@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/dtype.h"
+#include "devices.h"
 #include "error.h"
 
 namespace fusedssim {
@@ -293,12 +294,6 @@ int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* sh
     return n;
 }
 
-std::size_t saved_bytes_of(const Problem& p, fusedssim_device device, int grads) {
-    // In one pass over an image, or on the CPU, computing again is cheaper than memory.
-    if (device != FUSEDSSIM_CUDA || !p.is_3d) return 0;
-    return partial_maps_bytes(p, grads);
-}
-
 struct Checked {
     fusedssim_tensor x, y;
     Problem problem;
@@ -316,14 +311,14 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
     c.problem.x = spatial_view(c.x);
     c.problem.y = spatial_view(c.y);
     if (a.saved) {
-        for (const int grads : {1, 2}) {
-            const std::size_t bytes = saved_bytes_of(c.problem, exec.device, grads);
-            if (bytes && bytes == a.saved_bytes) c.problem.saved_grads = grads;
-        }
+        const std::size_t for_one = backend_of(exec).saved_bytes(c.problem, 1);
+        const std::size_t for_both = backend_of(exec).saved_bytes(c.problem, 2);
+        if (for_one && a.saved_bytes == for_one) c.problem.saved_grads = 1;
+        if (for_both && a.saved_bytes == for_both) c.problem.saved_grads = 2;
         if (!c.problem.saved_grads)
             fail(kInvalid,
                  "{saved_bytes} = %zu, expected what fusedssim_saved_size() gives: %zu for one gradient, %zu for both",
-                 a.saved_bytes, saved_bytes_of(c.problem, exec.device, 1), saved_bytes_of(c.problem, exec.device, 2));
+                 a.saved_bytes, for_one, for_both);
         if (reinterpret_cast<std::uintptr_t>(a.saved) % 16)
             fail(kInvalid, "{saved} = %p is not aligned to 16 bytes", a.saved);
         c.problem.saved = a.saved;
@@ -419,8 +414,7 @@ fusedssim_params read_params(const fusedssim_params* params) {
 fusedssim_exec read_exec(const fusedssim_exec* exec) {
     fusedssim_exec e = FUSEDSSIM_EXEC_DEFAULT;
     read_struct(&e, sizeof e, 2 * sizeof(double), exec, "exec");
-    if (e.device != FUSEDSSIM_CPU && e.device != FUSEDSSIM_CUDA)
-        fail(kInvalid, "{exec.device} = %d is not a fusedssim_device", int(e.device));
+    if (!find_backend(e.device)) fail(kInvalid, "{exec.device} = %d is not a fusedssim_device", int(e.device));
     if (e.device_id < 0) fail(kInvalid, "{exec.device_id} = %d, expected at least 0", int(e.device_id));
     if (e.cpu_threads < 0) fail(kInvalid, "{exec.cpu_threads} = %d, expected at least 0", int(e.cpu_threads));
     return e;
@@ -544,14 +538,9 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
     return p;
 }
 
-std::size_t partial_maps_bytes(const Problem& p, int grads) {
-    const std::int64_t positions = p.planes() * p.depth * p.height * partial_maps_pitch(p);
-    return std::size_t(filtered_maps(grads)) * std::size_t(positions) * dtype_size(arithmetic_dtype(p.image_dtype));
-}
-
-std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads) {
-    // The maps for grad_x alone do not serve grad_y: those of both do.
-    return grads ? saved_bytes_of(p, device, grads == FUSEDSSIM_GRAD_X ? 1 : 2) : 0;
+std::size_t saved_size(const Problem& p, const fusedssim_exec& exec, fusedssim_grads grads) {
+    // What serves grad_x alone does not serve grad_y; what serves both does.
+    return grads ? backend_of(exec).saved_bytes(p, grads == FUSEDSSIM_GRAD_X ? 1 : 2) : 0;
 }
 
 void require_workspace(const fusedssim_exec& exec, std::size_t bytes) {

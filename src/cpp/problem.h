@@ -121,12 +121,8 @@ Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec
 // would be given are set to something that is not NULL.
 Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x);
 
-// The partial maps of a volume on a GPU (see SsimParams): elements from row to row, and bytes for so many gradients.
-inline int partial_maps_pitch(const Problem& p) { return p.width + p.width % 2; }
-std::size_t partial_maps_bytes(const Problem& p, int grads);
-
 // Bytes that a forward saves for a backward that will write `grads`.
-std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads);
+std::size_t saved_size(const Problem& p, const fusedssim_exec& exec, fusedssim_grads grads);
 
 struct ScaleProblem {
     Dtype grad_dtype, scale_dtype;

@@ -79,6 +79,8 @@ void on_threads(int threads, Work&& work) {
     if (failure) std::rethrow_exception(failure);
 }
 
+int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
+
 // As many threads as are asked for and as there are tasks, and no more than pays for starting them.
 int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
     constexpr std::int64_t kElementsPerThread = 16384;  // about 100 microseconds of work
@@ -207,16 +209,10 @@ void write_values(const Work& w) {
     }
 }
 
-}  // namespace
-
-const char* isa() { return kernels().name; }
-
-int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
-
-void run(const Problem& p, int threads) {
+void run(const Problem& p, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
-    const int available = thread_count(threads, elements, elements);
+    const int available = thread_count(exec.cpu_threads, elements, elements);
     const Tiling t = make_tiling(p, k, available);
     // All memory comes before the first result: a call that fails has written nothing.
     std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_x * t.sums_y * t.length) : 0);
@@ -248,25 +244,25 @@ void run(const Problem& p, int threads) {
     if (p.value.data) write_values(work);
 }
 
-void scale(const ScaleProblem& p, int threads) {
+void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
     const std::int64_t planes = p.images * p.channels;
     std::atomic<std::int64_t> next{0};
-    on_threads(thread_count(threads, planes, planes * p.depth * p.height * p.width / 8), [&] {
+    on_threads(thread_count(exec.cpu_threads, planes, planes * p.depth * p.height * p.width / 8), [&] {
         for (std::int64_t plane; (plane = next.fetch_add(1)) < planes;) k.scale(p, plane);
     });
 }
 
-void pool(const PoolProblem& p, int threads) {
+void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
     const std::int64_t planes = p.images * p.channels, slices = pooled_size(p.is_3d ? p.depth : p.height);
     std::atomic<std::int64_t> next{0};
-    on_threads(thread_count(threads, planes * slices, planes * p.depth * p.height * p.width / 8), [&] {
+    on_threads(thread_count(exec.cpu_threads, planes * slices, planes * p.depth * p.height * p.width / 8), [&] {
         for (std::int64_t i; (i = next.fetch_add(1)) < planes * slices;) k.pool(p, i / slices, int(i % slices));
     });
 }
 
-void combine(const CombineProblem& p) {
+void combine(const CombineProblem& p, const fusedssim_exec&) {
     dispatch_arithmetic(p.arithmetic, [&](auto zero) {
         using A = decltype(zero);
         const std::int64_t planes = p.images * p.channels;
@@ -285,5 +281,18 @@ void combine(const CombineProblem& p) {
         }
     });
 }
+
+std::size_t workspace_bytes(const Problem&) { return 0; }
+std::size_t saved_bytes(const Problem&, int) { return 0; }  // computing again is cheaper than memory
+
+void fill_info(fusedssim_info& info) {
+    info.cpu_isa = kernels().name;
+    info.cpu_threads = default_threads();
+}
+
+}  // namespace
+
+constexpr bool kUsesWorkspace = false;
+const Backend backend = {kUsesWorkspace, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
 
 }  // namespace fusedssim::cpu

@@ -43,9 +43,10 @@ unsigned long long launch_number() {
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
 
-}  // namespace
-
 std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
+
+// The gradient of an image is made in one pass: nothing is saved. Volumes save their partial maps.
+std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
@@ -156,6 +157,11 @@ void fill_info(fusedssim_info& info) {
     info.cuda_driver_version = driver.version;
     info.cuda_device_count = driver.device_count;
 }
+
+}  // namespace
+
+constexpr bool kUsesWorkspace = true;
+const Backend backend = {kUsesWorkspace, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
 
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();

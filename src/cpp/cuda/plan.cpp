@@ -114,7 +114,7 @@ Workspace plan_workspace(const Problem& p) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
-    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(cuda::partial_maps_bytes(p, grads)));
+    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, grads)));
     return w;
 }
 

@@ -67,8 +67,9 @@ __device__ __forceinline__ void write_value(const ReduceParams& p, long long gro
     }
 }
 
-// The end of a block, after its first thread has written its sums. If the launch has a Completion, the last block computes the
-// value. It waits for all others: those run or are done already, because blocks start in the order of their numbers.
+// The end of a block, after its first thread has written its sums. If the launch has a Completion, the last block
+// computes the value. It waits for all others: those run or are done already, because blocks start in the order of
+// their numbers.
 template <int kThreads, class A>
 __device__ __forceinline__ void finish_block(const SsimParams<A>& p, long long block) {
     const Completion& c = p.completion;

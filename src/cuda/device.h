@@ -22,8 +22,8 @@ __device__ __forceinline__ unsigned short float_to_half(float v) {
     return bits;
 }
 
-// threadIdx.x and blockIdx.x, read again. The compiler cannot move a volatile asm. So what is computed from these values,
-// such as an address that only a rare branch needs, is computed there, and occupies no registers before.
+// threadIdx.x and blockIdx.x, read again. The compiler cannot move a volatile asm. So what is computed from these
+// values, such as an address that only a rare branch needs, is computed there, and occupies no registers before.
 __device__ __forceinline__ int thread_again() {
     int thread;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
@@ -102,9 +102,10 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
 #endif
 }
 
-// Loads and stores of elements of type T, or, for `any`, of the dtype that is given. Images are read and gradients are written
-// as the same T: a type of images alone, such as uint8, needs a second type here. A Raw value is what a load
-// delivers. It is converted where it is used, so that the loads of a loop can all be under way before the first is needed.
+// Loads and stores of elements of type T, or, for `any`, of the dtype that is given. Images are read and gradients are
+// written as the same T: a type of images alone, such as uint8, needs a second type here. A Raw value is what a load
+// delivers. It is converted where it is used, so that the loads of a loop can all be under way before the first is
+// needed.
 template <class T>
 struct Elements {
     using Raw = T;
@@ -153,8 +154,8 @@ struct Packed<any, kCount> {
     __device__ __forceinline__ static void store(void*, const float (&)[kCount]) {}
 };
 
-// kValues numbers of one position, which travel through shared memory together. Three numbers take the space of four, so
-// that one instruction moves them.
+// kValues numbers of one position, which travel through shared memory together. Three numbers take the space of four,
+// so that one instruction moves them.
 FUSEDSSIM_CONSTEXPR int column_size(int n) { return n == 3 ? 4 : n; }
 FUSEDSSIM_CONSTEXPR int column_alignment(int size, int n) {
     return n == 5 ? size : size * column_size(n) > 16 ? 16 : size * column_size(n);
@@ -166,22 +167,24 @@ struct alignas(column_alignment(sizeof(A), kValues)) Column {
 #pragma unroll
         for (int i = 0; i < column_size(kValues); ++i) v[i] = A(0);
     }
-    // Sets the number that pads three to four. Any value will do; without one, the compiler stores three numbers singly.
+    // Sets the number that pads three to four. Any value will do; without one, the compiler stores three numbers
+    // singly.
     __device__ __forceinline__ void fill() {
         if constexpr (kValues == 3) set_to_any(v[column_size(kValues) - 1]);
     }
 };
 
-// What the windows of all kernels see beyond the border of an image. Places that make use of it assert it: so a search for
-// kBorder finds what a second border has to change. (They compare positions with sizes themselves, and do not call
+// What the windows of all kernels see beyond the border of an image. Places that make use of it assert it: so a search
+// for kBorder finds what a second border has to change. (They compare positions with sizes themselves, and do not call
 // sees_element(): conditions from two functions cost registers, see SsimParams::in_map().)
 constexpr Border kBorder = Border::zeros;
 
 // Bytes of shared memory that a block may have without a call of the driver.
 constexpr int kStaticShared = 48 * 1024;
 
-// Copies kBytes bytes from global to shared memory, without waiting for them. Both addresses are aligned to kBytes, or to 16
-// if that is less. wait_for_copies() waits for the copies of this thread. GPUs before sm_80 copy through registers, at once.
+// Copies kBytes bytes from global to shared memory, without waiting for them. Both addresses are aligned to kBytes, or
+// to 16 if that is less. wait_for_copies() waits for the copies of this thread. GPUs before sm_80 copy through
+// registers, at once.
 template <int kBytes>
 __device__ __forceinline__ void copy_async(void* to, const void* from) {
     constexpr int kStep = kBytes < 16 ? kBytes : 16;
@@ -217,9 +220,9 @@ __device__ __forceinline__ A absolute(A v) {
 }
 FUSEDSSIM_CONSTEXPR int iabs(int v) { return v < 0 ? -v : v; }
 
-// The filter along the axis that a block walks. A thread keeps 2R running sums, one for each output that is not complete yet.
-// A new value is added to all of them, and the oldest sum is then complete. This costs one multiply-add per tap, and needs
-// neither a ring buffer nor index arithmetic.
+// The filter along the axis that a block walks. A thread keeps 2R running sums, one for each output that is not
+// complete yet. A new value is added to all of them, and the oldest sum is then complete. This costs one multiply-add
+// per tap, and needs neither a ring buffer nor index arithmetic.
 template <class A, int R>
 struct TransposedFir {
     A sums[2 * R];
@@ -229,7 +232,8 @@ struct TransposedFir {
         for (int k = 0; k < 2 * R; ++k) sums[k] = A(0);
     }
     // Takes the value at position i, returns the filtered value at i - R. The last sum and the result have the product
-    // taps[R] * value in common. kResultFirst keeps the compiler from sharing it, so that the result need not wait for it.
+    // taps[R] * value in common. kResultFirst keeps the compiler from sharing it, so that the result need not wait for
+    // it.
     template <bool kResultFirst = false>
     __device__ __forceinline__ A step(A value, const A* taps) {
         const A out = kResultFirst ? multiply_add(taps[R], value, sums[0]) : taps[R] * value + sums[0];
@@ -301,8 +305,8 @@ __device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Til
     return is_bool ? A(*static_cast<const unsigned char*>(at) != 0) : *static_cast<const A*>(at);
 }
 
-// Multiplies the partials at an element of the map by the mask and the upstream map. A weight of 0 gives 0, also for partials
-// that are NaN: with constants of 0 a black image has 0 / 0 there, which must not reach the neighbours.
+// Multiplies the partials at an element of the map by the mask and the upstream map. A weight of 0 gives 0, also for
+// partials that are NaN: with constants of 0 a black image has 0 / 0 there, which must not reach the neighbours.
 template <int kMaps, class A>
 __device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Tile& tile, int z, int y, int x,
                                                 A (&partials)[kMaps]) {
@@ -313,8 +317,8 @@ __device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Ti
     for (int q = 0; q < kMaps; ++q) partials[q] = u == A(0) ? A(0) : u * partials[q];
 }
 
-// The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's upstream
-// gradient, divided by the sums of the mask of the plane's group.
+// The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's
+// upstream gradient, divided by the sums of the mask of the plane's group.
 template <class A>
 __device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile& tile, A& ssim, A& l1) {
     if (p.upstream == kUpstreamPlane) {
@@ -338,8 +342,8 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
            Cursor<A>(v, 0, tile, block_of(z, p.depth), block_of(y, p.height), block_of(x, p.width)).load(0, 0);
 }
 
-// Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images. `l1` is
-// the gradient of |x - y| for a mask and an upstream gradient of 1.
+// Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
+// `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1.
 template <int G, class A>
 __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
                                                 A& grad_x, A& grad_y) {

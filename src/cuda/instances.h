@@ -6,9 +6,9 @@
 //     the enum of families and the table of the launchers      src/cpp/cuda/kernel_list.h
 //     the kernels of the simulated device                      tests/simulator/<unit>.cpp
 //
-// A *unit* is a file src/cuda/<unit>.cu; each unit is compiled to an image of its own. A *family* is a function template of
-// a unit. A *kernel* is an instance of it for an element type, a radius bucket and a number of gradients. The list has two
-// levels, and a user gives the macro that is expanded for each entry:
+// A *unit* is a file src/cuda/<unit>.cu; each unit is compiled to an image of its own. A *family* is a function
+// template of a unit. A *kernel* is an instance of it for an element type, a radius bucket and a number of gradients.
+// The list has two levels, and a user gives the macro that is expanded for each entry:
 //
 //     FUSEDSSIM_<UNIT>_FAMILIES(F)     F(FAMILY, KERNELS) for each family of a unit; KERNELS is the second level:
 //     KERNELS(X)                       X(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS) for each kernel of the family
@@ -16,17 +16,18 @@
 // PARAMS is the parameter block (params.h). The code of a kernel is FAMILY<TYPE, RADIUS, GRADS>(p) in ssim2d.cu and
 // ssim3d.cu, and FAMILY<TYPE>(p) in reduce.cu, whose kernels have radius 0 and 0 gradients here.
 //
-// To add a family: its kernels and a line in the FAMILIES of its unit; the function template in the .cu file; a launcher.
-// To add an element type: the rows of types below; loads and stores in device.h; Element and the functions behind it in
-// kernel_list.h. If one of these is forgotten, a file does not compile: kernel_list.h asserts that each call finds a kernel,
-// and that each kernel is found by a call.
+// To add a family: its kernels and a line in the FAMILIES of its unit; the function template in the .cu file; a
+// launcher. To add an element type: the rows of types below; loads and stores in device.h; Element and the functions
+// behind it in kernel_list.h. If one of these is forgotten, a file does not compile: kernel_list.h asserts that each
+// call finds a kernel, and that each kernel is found by a call.
 #pragma once
 
 // clang-format off
 
-// M(TYPE, RADIUS, ...) for the kernels of ssim2d.cu and ssim3d.cu. For windows up to radius 5, the usual ones, each element
-// type has kernels of its own. Wider windows are rare, and such kernels would double the build time: "any" reads and writes
-// float32, float16 and bfloat16 by a switch at run time. So do the kernels for windows that a mask normalises.
+// M(TYPE, RADIUS, ...) for the kernels of ssim2d.cu and ssim3d.cu. For windows up to radius 5, the usual ones, each
+// element type has kernels of its own. Wider windows are rare, and such kernels would double the build time: "any"
+// reads and writes float32, float16 and bfloat16 by a switch at run time. So do the kernels for windows that a mask
+// normalises.
 #define FUSEDSSIM_TYPES(M, ...) \
     M(f32, 5, __VA_ARGS__)      \
     M(f16, 5, __VA_ARGS__)      \

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// SSIM and its gradient without any tricks: the way into this folder. One thread computes one position, straight from the
-// formulas in core/ssim_math.h, with all (2R + 1)^3 taps of the window. Nothing of the library uses these two kernels;
-// tests/simulator compares them with the real ones.
+// SSIM and its gradient without any tricks: the way into this folder. One thread computes one position, straight from
+// the formulas in core/ssim_math.h, with all (2R + 1)^3 taps of the window. Nothing of the library uses these two
+// kernels; tests/simulator compares them with the real ones.
 //
 // How to read on. Each file adds something to what stands here:
 //
-//     core/ssim_math.h     the formulas themselves (docs/derivation.md derives them)
-//     params.h             what a real kernel is told: strides, masks, reductions, and how planes are cut into blocks
-//     device.h             element types; the filter along the axis that a block walks, in registers (TransposedFir)
-//     ssim2d.cu            one kernel instead of two: the filter separated by axis, a block that walks down a strip, and
-//                          partial maps that never leave the chip (strip_rows.h is its shared memory)
-//     block_sums.h         sums in a fixed order, and how the last block of a launch computes the value
-//     ssim3d.cu            volumes: two kernels again, since the partial maps of a tile do not fit on the chip. Both walk along
-//                          z: slice_walk.h, what they walk: image_source.h and partial_maps.h, taps along y, x: slice_filter.h
-//     reduce.cu            the small kernels around them
-//     instances.h          the list of all kernels; src/cpp/cuda/plan.cpp and backend.cpp choose and launch them
+//     core/ssim_math.h   the formulas themselves (docs/derivation.md derives them)
+//     params.h           what a real kernel is told: strides, masks, reductions, and how planes are cut into blocks
+//     device.h           element types; the filter along the axis that a block walks, in registers (TransposedFir)
+//     ssim2d.cu          one kernel instead of two: the filter separated by axis, a block that walks down a strip, and
+//                        partial maps that never leave the chip (strip_rows.h is its shared memory)
+//     block_sums.h       sums in a fixed order, and how the last block of a launch computes the value
+//     ssim3d.cu          volumes. Two kernels again, since the partial maps of a tile do not fit on the chip. Both walk
+//                        along z (slice_walk.h), one over the images (image_source.h), the other over the partial maps
+//                        (partial_maps.h); slice_filter.h has the taps along y and x
+//     reduce.cu          the small kernels around them
+//     instances.h        the list of all kernels; src/cpp/cuda/plan.cpp and backend.cpp choose and launch them
 #include "core/border.h"
 #include "core/ssim_math.h"
 #include "core/window.h"
@@ -32,8 +33,8 @@ struct NaiveParams {
     float c1x2, c2x2;               // 2 C1, 2 C2
 };
 
-// Calls use(weight, element) for each element that the window around a position sees. Beyond the border it sees zeros, which
-// add nothing.
+// Calls use(weight, element) for each element that the window around a position sees. Beyond the border it sees zeros,
+// which add nothing.
 template <class Use>
 __device__ void each_in_window(const NaiveParams& p, int z, int y, int x, Use use) {
     for (int k = z - p.radius[0]; k <= z + p.radius[0]; ++k)

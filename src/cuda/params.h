@@ -11,8 +11,8 @@
 
 namespace fusedssim {
 
-// The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest axis, if
-// axes should differ), with taps of 0 at its ends.
+// The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
+// axis, if axes should differ), with taps of 0 at its ends.
 constexpr int kRadiusBuckets[] = {5, kMaxRadius};
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -21,8 +21,8 @@ constexpr bool kHasLongBatches = false;
 constexpr bool kHasLongBatches = true;
 #endif
 
-// The shapes of blocks. The kernels are compiled for them, and the launchers cut planes into them. Template parameters here
-// and in all kernels:
+// The shapes of blocks. The kernels are compiled for them, and the launchers cut planes into them. Template parameters
+// here and in all kernels:
 //
 //     T            the type of the elements of the images and their gradients: f32, f16, bf16, f64, any
 //     A            the type of the arithmetic: double for f64, float for the others
@@ -36,15 +36,15 @@ constexpr bool kHasLongBatches = true;
 template <class A, int R, int G, bool kNormalized>
 struct Strip2d {
     static constexpr bool wide = R > 5;
-    // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide windows
-    // and a second gradient need more registers.
+    // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide
+    // windows and a second gradient need more registers.
     static constexpr int columns = sizeof(A) == 8 || kNormalized ? 128 : wide || G == 2 ? 192 : 256;
-    // A thread has no registers for both vertical filters if windows are wide. Statistics and gradients are then the roles of
-    // different threads.
+    // A thread has no registers for both vertical filters if windows are wide. Statistics and gradients are then the
+    // roles of different threads.
     static constexpr int roles = wide && G ? 2 : 1;
     static constexpr int threads = columns * roles;
-    // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass there are no
-    // registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
+    // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
+    // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
     static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !kNormalized && !G ? 8 : 4;
     static constexpr int group = rows;          // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
@@ -55,7 +55,8 @@ struct Strip2d {
     static_assert(out > 0, "the strip is all margin");
 };
 
-// The type of an element's offset in its slice. is_narrow() in the launchers chooses kernels with 32 bits only where they suffice.
+// The type of an element's offset in its slice. is_narrow() in the launchers chooses kernels with 32 bits only where
+// they suffice.
 template <bool kNarrow>
 struct Position {
     using type = unsigned;
@@ -84,9 +85,9 @@ struct ByteView {
     long long n, c, d, h, w;
 };
 
-// How the blocks of ssim2d share the rows of all strips. Number the rows of all strips of all planes, one strip after the other:
-// each block takes an equal share of adjacent numbers. The rows of a block in one strip are a *piece*. Most blocks have two
-// pieces. So halos cost little, and all blocks end at about the same time.
+// How the blocks of ssim2d share the rows of all strips. Number the rows of all strips of all planes, one strip after
+// the other: each block takes an equal share of adjacent numbers. The rows of a block in one strip are a *piece*. Most
+// blocks have two pieces. So halos cost little, and all blocks end at about the same time.
 struct Partition {
     long long blocks, planes;
     int strips, rows;        // of a plane
@@ -98,8 +99,8 @@ struct Partition {
         const long long longer = extra * (share + 1);
         return row < longer ? row / (share + 1) : extra + (row - longer) / share;
     }
-    // The sum of a piece stands at index strip + block: from one piece to the next, one of the two grows by 1. Below, the index
-    // of a plane's first sum, and the number of all sums.
+    // The sum of a piece stands at index strip + block: from one piece to the next, one of the two grows by 1. Below,
+    // the index of a plane's first sum, and the number of all sums.
     FUSEDSSIM_MATH long long first_sum(long long plane) const {
         return plane * strips + block_at(plane * strips * rows);
     }
@@ -125,10 +126,10 @@ struct ReduceParams {
     int channels;  // groups are numbered n * channels + c
 };
 
-// If there is a single result, the last block of the launch computes it, without a second kernel. Every other block stores the
-// number of the launch in its tag when it has written its sums. The last block waits until all tags have that number. No two
-// launches have the same number, so the tags need not be cleared before. But a CUDA graph that is launched again repeats its
-// number: therefore the last block sets the tags to 0 at the end.
+// If there is a single result, the last block of the launch computes it, without a second kernel. Every other block
+// stores the number of the launch in its tag when it has written its sums. The last block waits until all tags have
+// that number. No two launches have the same number, so the tags need not be cleared before. But a CUDA graph that is
+// launched again repeats its number: therefore the last block sets the tags to 0 at the end.
 struct Completion {
     unsigned long long launch;  // 0: reduce_sums makes the values
     unsigned long long* tags;   // [blocks]
@@ -144,25 +145,25 @@ FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
 template <class A>
 struct SsimParams {
-    ByteView x, y;      // [N, C, D, H, W], the images
-    ByteView map;       // [N, C, D - 2 crop_z, H - 2 crop_y, W - 2 crop_x] of A: SSIM where padding keeps it (out)
-    ByteView grad_out;  // of A. kUpstreamPlane: [N, C], kUpstreamMap: the shape of the map
+    ByteView x, y;            // [N, C, D, H, W], the images
+    ByteView map;             // [N, C, D - 2 crop_z, H - 2 crop_y, W - 2 crop_x] of A (out)
+    ByteView grad_out;        // of A. kUpstreamPlane: [N, C], kUpstreamMap: the shape of the map
     ByteView grad_x, grad_y;  // [N, C, D, H, W] (out)
-    // ssim3d: the partial maps, of A (out of the forward kernel, in of the backward kernel). The first two maps stand side by
-    // side, [N, C, D, H, maps.h, 2], and behind them the others, [N, C, D, H, maps.h, 1 or 2]. maps.h is W, rounded up to an
-    // even number. The strides count positions; there are maps_stride positions in all.
+    // ssim3d: the partial maps, of A (out of the forward kernel, in of the backward kernel). The first two maps stand
+    // side by side, [N, C, D, H, maps.h, 2], and behind them the others, [N, C, D, H, maps.h, 1 or 2]. maps.h is W,
+    // rounded up to an even number. The strides count positions; there are maps_stride positions in all.
     View maps;
     long long maps_stride;
     ByteView mask;  // [N, C, D, H, W]; strides are 0 where it is broadcast. data NULL: none
-    ByteView coarse_x,
-        coarse_y;  // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A, gradients of the pooled images. data NULL: none
-    // [1 or 2][sums_stride]: for each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2, and, if has_l1, its sum of
-    // |x - y| (out). NULL: no sums are wanted.
+    // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A: gradients of the pooled images. data NULL: none
+    ByteView coarse_x, coarse_y;
+    // [1 or 2][sums_stride]: for each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2, and, if has_l1, its sum
+    // of |x - y| (out). NULL: no sums are wanted.
     double* sums;
     long long sums_stride;
     Partition partition;  // ssim2d
-    // [2][groups]: the sums of the mask over the map, and over the image. The gradients of a mean are divided by them. NULL:
-    // nothing is to be divided.
+    // [2][groups]: the sums of the mask over the map, and over the image. The gradients of a mean are divided by them.
+    // NULL: nothing is to be divided.
     const double* mask_sums;
     long long groups, planes_per_group;
     long long blocks;  // of this launch; ssim3d: planes * chunks * tiles_y * tiles_x
@@ -187,8 +188,8 @@ struct SsimParams {
     A c1x2, c2x2;              // 2 C1, 2 C2
     A taps[kMaxRadius + 1];    // of the window from its centre outwards; read them by axis: taps_x()
 
-    // The window and the padding, by axis. All axes have the same today. Kernels ask here, so that a window or a crop for each
-    // axis needs changes in this struct and in make_params.cpp alone.
+    // The window and the padding, by axis. All axes have the same today. Kernels ask here, so that a window or a crop
+    // for each axis needs changes in this struct and in make_params.cpp alone.
     FUSEDSSIM_MATH const A* taps_z() const { return taps; }
     FUSEDSSIM_MATH const A* taps_y() const { return taps; }
     FUSEDSSIM_MATH const A* taps_x() const { return taps; }
@@ -196,9 +197,9 @@ struct SsimParams {
     FUSEDSSIM_MATH int crop_z() const { return crop; }
     FUSEDSSIM_MATH int crop_y() const { return crop; }
     FUSEDSSIM_MATH int crop_x() const { return crop; }
-    // The map has the positions from map_begin to map_end: those for which is_counted() (core/window.h). Some places compare with
-    // begin and end instead of asking in_map(), because a condition from two functions costs instructions and registers there:
-    // the compiler then stores answers instead of branching.
+    // The map has the positions from map_begin to map_end: those for which is_counted() (core/window.h). Some places
+    // compare with begin and end instead of asking in_map(), because a condition from two functions costs instructions
+    // and registers there: the compiler then stores answers instead of branching.
     FUSEDSSIM_MATH int map_begin_z() const { return crop_z(); }
     FUSEDSSIM_MATH int map_begin_y() const { return crop_y(); }
     FUSEDSSIM_MATH int map_begin_x() const { return crop_x(); }
@@ -215,7 +216,8 @@ struct SsimParams {
     FUSEDSSIM_MATH int grad_dtype() const { return dtype; }
 };
 
-// sum_mask: the sums of a mask over the map and over the image, for each part of each plane. reduce_mask: for each group.
+// sum_mask: the sums of a mask over the map and over the image, for each part of each plane. reduce_mask: for each
+// group.
 struct MaskParams {
     ByteView mask;     // [N, C, D, H, W]; strides are 0 where it is broadcast
     int mask_is_bool;  // the mask has bytes; otherwise elements of the arithmetic
@@ -259,8 +261,8 @@ struct ScaleParams {
     ByteView scale;  // [], [N] or [N, C] of the arithmetic
     ByteView grad;   // [N, C, D, H, W] (in and out)
     long long rows;  // N * C * D * H
-    // The number of elements, if all have one scale and stand side by side from an aligned address on; otherwise 0, and the
-    // kernel goes through the rows.
+    // The number of elements, if all have one scale and stand side by side from an aligned address on; otherwise 0, and
+    // the kernel goes through the rows.
     long long flat;
     int channels, depth, height, width;
     int scale_is_f64;

@@ -7,8 +7,8 @@
 
 namespace fusedssim {
 
-// Where the partial maps of a tile's plane stand in memory (SsimParams::maps): the first two maps of a position side by side,
-// and behind all of those the rest, one or two. Index: the type of an offset in a slice.
+// Where the partial maps of a tile's plane stand in memory (SsimParams::maps): the first two maps of a position side by
+// side, and behind all of those the rest, one or two. Index: the type of an offset in a slice.
 template <class A, int kMaps, class Index = long long>
 struct PartialMaps {
     using First = Column<A, 2>;
@@ -39,7 +39,8 @@ struct PartialMaps {
     }
 };
 
-// The partial maps as a source, multiplied by the upstream map and the mask. They are zero where the map has no element.
+// The partial maps as a source, multiplied by the upstream map and the mask. They are zero where the map has no
+// element.
 template <class A, int R, int kMaps>
 struct PartialSource : SliceSource<kMaps> {
     using Block = Block3d<A, R>;
@@ -100,7 +101,8 @@ struct PartialSource : SliceSource<kMaps> {
     }
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kMaps]) const {
         if constexpr (Block::staged) return stage.get(row * 2 * kPairs + column + (kMargin - R), out);
-        // Not a matter of the border: partials of positions without a map element are zero whatever an image has beyond it.
+        // Not a matter of the border: partials of positions without a map element are zero whatever an image has beyond
+        // it.
         const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
 #pragma unroll
         for (int q = 0; q < kMaps; ++q) out[0][q] = A(0);

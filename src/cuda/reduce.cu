@@ -21,7 +21,8 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
     }
 }
 
-// The sums of a mask, over the map and over the image, for each part of each plane. Part i of n has the rows i, i + n, ...
+// The sums of a mask, over the map and over the image, for each part of each plane. Part i of n has the rows i, i + n,
+// ...
 template <class A>
 __device__ __forceinline__ void sum_mask(const MaskParams& p) {
     for (long long block = blockIdx.x; block < p.planes * p.parts; block += gridDim.x) {

@@ -7,8 +7,9 @@
 
 namespace fusedssim {
 
-// Several quantities of kCount positions in shared memory. Quantities stand in pairs, and the last of an odd number alone:
-// one array for each pair. So threads that access neighbouring positions, one or two each, have no bank conflicts.
+// Several quantities of kCount positions in shared memory. Quantities stand in pairs, and the last of an odd number
+// alone: one array for each pair. So threads that access neighbouring positions, one or two each, have no bank
+// conflicts.
 template <class A, int kQuantities, int kCount>
 struct alignas(16) Planes {
     static_assert(kCount % 2 == 0, "every array is aligned for two positions at once");
@@ -63,8 +64,9 @@ struct SliceFilter {
     using Block = Block3d<A, R>;
     Planes<A, kQuantities, Block::out_y * Block::in_x> along_y;
 
-    // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are counted
-    // from the first halo element of the tile. expand(values, quantities) computes from them what is to be filtered.
+    // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are
+    // counted from the first halo element of the tile. expand(values, quantities) computes from them what is to be
+    // filtered.
     template <int kValues, class In, class Expand>
     __device__ __forceinline__ void filter_y(const A* taps, In in, Expand expand) {
         // Adjacent results along y that a thread computes. There are registers for 8 only if there are few quantities.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The walk of a block along z, which both kernels of ssim3d.cu share. They differ in what they filter (a SliceSource) and in
-// what they do with the results.
+// The walk of a block along z, which both kernels of ssim3d.cu share. They differ in what they filter (a SliceSource)
+// and in what they do with the results.
 #pragma once
 
 #include "slice_filter.h"
@@ -19,8 +19,9 @@ struct Place {
           z_end(imin(z_begin + p.chunk, p.depth)) {}
 };
 
-// The parts of a slice that a thread brings into shared memory. A part is kWidth adjacent elements of a row. A slice of a tile
-// is in_y rows of kColumns parts, the first of which begins kMargin elements before the tile. A thread has every 256th part.
+// The parts of a slice that a thread brings into shared memory. A part is kWidth adjacent elements of a row. A slice of
+// a tile is in_y rows of kColumns parts, the first of which begins kMargin elements before the tile. A thread has every
+// 256th part.
 template <class A, int R, int kColumns, int kWidth, int kMargin>
 struct Slots {
     using Block = Block3d<A, R>;
@@ -28,7 +29,8 @@ struct Slots {
     static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
     unsigned flags;  // a bit for each part of this thread: it lies in the slice. The bits from kFree on are the user's.
     static constexpr unsigned kFree = 1u << kCount;
-    // Of each part from the slice's first element, in the unit of the view's strides. is_narrow() has seen that 32 bits suffice.
+    // Of each part from the slice's first element, in the unit of the view's strides. is_narrow() has seen that 32 bits
+    // suffice.
     unsigned offset[kCount];
 
     template <class V>
@@ -53,14 +55,15 @@ struct Slots {
     }
 };
 
-// What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others are
-// defaults. There is nothing virtual. z is a slice of the volume.
+// What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others
+// are defaults. There is nothing virtual. z is a slice of the volume.
 template <int kValuesOfElement>
 struct SliceSource {
     // How many numbers the source delivers for an element.
     static constexpr int kValues = kValuesOfElement;
-    // A slice is filtered along y while the one before is filtered along x and z, and the next one is being loaded. So a slice
-    // costs one barrier instead of two. Needs a second stage in shared memory: if there is no room, the walk does not do it.
+    // A slice is filtered along y while the one before is filtered along x and z, and the next one is being loaded. So
+    // a slice costs one barrier instead of two. Needs a second stage in shared memory: if there is no room, the walk
+    // does not do it.
     static constexpr bool kOverlaps = false;
     // Without kOverlaps: a slice is requested before the one before is filtered along y, instead of after it.
     static constexpr bool kEarly = false;
@@ -77,8 +80,8 @@ struct SliceSource {
     // Ends it: after the next barrier all threads see the slice in the stage.
     template <class AnyStage>
     void deliver(int z, AnyStage& stage) = delete;
-    // An element of slice z: from the stage, or, if nothing is staged, from memory. Row and column are counted from the first
-    // halo element of the tile.
+    // An element of slice z: from the stage, or, if nothing is staged, from memory. Row and column are counted from the
+    // first halo element of the tile.
     template <class AnyStage, class A>
     void read(int z, const AnyStage& stage, int row, int column, A (&values)[1][kValues]) const = delete;
     // Called once for each slice, while it is in the stage.
@@ -88,10 +91,10 @@ struct SliceSource {
 
 // Walks a tile along z, and filters kQuantities along all three axes.
 //
-//     expand(values, quantities)          computes what is filtered from the numbers of an element
-//     prepare()                           is called well before each use() in the chunk, to load what that will need
-//     use(z, in_chunk, results)           gets the filtered quantities of slice z at this thread's columns. Slices come in
-//                                         order, also those before the chunk
+//     expand(values, quantities)     computes what is filtered from the numbers of an element
+//     prepare()                      is called well before each use() in the chunk, to load what that will need
+//     use(z, in_chunk, results)      gets the filtered quantities of slice z at this thread's columns. Slices come in
+//                                    order, also those before the chunk
 template <class A, int R, int kQuantities, class Source, class Expand, class Prepare, class Use>
 __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Source& source, Expand expand,
                                             Prepare prepare, Use use) {
@@ -111,8 +114,8 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     static_assert(kBorder == Border::zeros, "what is never loaded is zero");
     for (Shared& each : shared) each.stage.clear();
     __syncthreads();
-    // Slices of zeros before the first other one would leave the running sums zero: they are skipped. Those behind the last one
-    // are not loaded or filtered along y and x.
+    // Slices of zeros before the first other one would leave the running sums zero: they are skipped. Those behind the
+    // last one are not loaded or filtered along y and x.
     const int end = place.z_end + R, last = imin(end, p.depth - source.empty_slices());
     int z = imax(place.z_begin - R, source.empty_slices());
     const auto filter_y = [&](int slice) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// SSIM of images, its map, and its gradient, in one pass over memory and with nothing saved. naive.cu has the same formulas
-// without any of what follows; read that first.
+// SSIM of images, its map, and its gradient, in one pass over memory and with nothing saved. naive.cu has the same
+// formulas without any of what follows; read that first.
 //
-// A block walks down a strip of columns of one plane, four rows at a time, or eight rows if there is no gradient. (Then it may
-// walk down a part of another strip: see Partition.) Each batch of rows has two phases, with a barrier after each:
+// A block walks down a strip of columns of one plane, four rows at a time, or eight rows if there is no gradient. (Then
+// it may walk down a part of another strip: see Partition.) Each batch of rows has two phases, with a barrier after
+// each:
 //
 //     down     a thread is a column. It loads x, y --> s, d, s^2, d^2 --> vertical taps --> moments --shared--+
 //              and takes partials of the batch before <--shared--+                                            |
@@ -18,12 +19,12 @@
 //                                  read   statistics and gradient   read
 //                                      statistics              statistics
 //
-// The vertical filters come first: so each element is squared once, no thread needs its neighbours, and the rows of the halo
-// cost nothing else. They are transposed FIRs in registers (device.h), with 2R running sums per quantity. In shared memory
-// (strip_rows.h) the columns of a row are sorted by their residue modulo 4 (or 8), with pitches that let both phases read and
-// write without bank conflicts. On sm_90 the float32 kernels for R = 5 take 128 registers per thread (168 with both gradients)
-// and 48 KB of shared memory (34 KB without a gradient, 36 KB with both), so that 2 blocks fit on a multiprocessor. Equation
-// numbers: docs/derivation.md. Template parameters: params.h.
+// The vertical filters come first: so each element is squared once, no thread needs its neighbours, and the rows of the
+// halo cost nothing else. They are transposed FIRs in registers (device.h), with 2R running sums per quantity. In
+// shared memory (strip_rows.h) the columns of a row are sorted by their residue modulo 4 (or 8), with pitches that let
+// both phases read and write without bank conflicts. On sm_90 the float32 kernels for R = 5 take 128 registers per
+// thread (168 with both gradients) and 48 KB of shared memory (34 KB without a gradient, 36 KB with both), so that 2
+// blocks fit on a multiprocessor. Equation numbers: docs/derivation.md. Template parameters: params.h.
 #include "block_sums.h"
 #include "core/ssim_math.h"
 #include "instances.h"
@@ -56,8 +57,8 @@ struct Strip {
     int map_begin, map_rows;    // and those rows of the map that it computes
     // Across: the row of the batch, and the group of columns, that this thread has.
     const int across_row, group;
-    // What does not change from batch to batch has a bit each, so that a test is one instruction. The first bits are for
-    // `across`: whether the map has an element, for each column of this thread.
+    // What does not change from batch to batch has a bit each, so that a test is one instruction. The first bits are
+    // for `across`: whether the map has an element, for each column of this thread.
     unsigned flags;
     static constexpr unsigned kFirst4 = 15, kLast4 = kFirst4 << (kColumns - 4), kAllColumns = kFirst4 | kLast4;
     static constexpr unsigned kOwned = 1 << 8;        // this block sums (and writes) these elements of the map
@@ -94,8 +95,8 @@ struct Strip {
         if (G) plane_scales(p, tile, scale, l1_scale);
         map_begin = imax(row_begin - Shape::margin, p.map_begin_y());
         map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
-        // Beyond the border there are zeros, and so are the partials of columns without a map element. Shared memory is zero at
-        // these columns from the beginning, and no thread writes there.
+        // Beyond the border there are zeros, and so are the partials of columns without a map element. Shared memory is
+        // zero at these columns from the beginning, and no thread writes there.
         static_assert(kBorder == Border::zeros, "no element is loaded for columns and rows beyond the border");
         const int read_column = x0 - Shape::halo + thread, partial_column = x0 - Shape::margin + thread;
         if (has_statistics() && read_column >= 0 && read_column < p.width) flags |= kReads;
@@ -112,8 +113,8 @@ struct Strip {
         for (int c = 0; c < kColumns; ++c)
             if (column + c >= p.map_begin_x() && column + c < p.map_end_x() && (G || kColumns * group + c < Shape::out))
                 flags |= 1u << c;
-        // With gradients, a block also computes statistics of columns beside its strip, which belong to other blocks. It owns
-        // whole groups.
+        // With gradients, a block also computes statistics of columns beside its strip, which belong to other blocks.
+        // It owns whole groups.
         constexpr int kFirst = Shape::margin / kColumns;
         if (G && group >= kFirst && (group < kFirst + Shape::out / kColumns || tile.tile_x + 1 == p.partition.strips))
             flags |= kOwned;
@@ -144,8 +145,8 @@ struct Strip {
     __device__ __forceinline__ Cursor<T> gradient_cursor(const ByteView& v, int dtype) const {
         return cursor(v, dtype, first_row() - Shape::rows + across_row - 2 * R, gradient_column());
     }
-    // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest. The zeros above
-    // the image would leave the running sums zero.
+    // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest. The
+    // zeros above the image would leave the running sums zero.
     __device__ __forceinline__ int first_row() const {
         constexpr int kEarly = (Shape::halo + Shape::rows - 1) / Shape::rows * Shape::rows;
         return imax(row_begin - kEarly, 0);

@@ -3,8 +3,9 @@
 // SSIM of volumes: the forward kernel (value, map, and the partial maps that a backward needs) and the backward kernel
 // (partial maps -> gradient).
 //
-// A block of 256 threads owns a tile of columns of one volume, out_x by out_y of them (Block3d in params.h), and walks along z
-// through a chunk of its slices. A thread owns one or two columns, adjacent in x. For each slice (slice_walk.h):
+// A block of 256 threads owns a tile of columns of one volume, out_x by out_y of them (Block3d in params.h), and walks
+// along z through a chunk of its slices. A thread owns one or two columns, adjacent in x. For each slice
+// (slice_walk.h):
 //
 //     load in_x x in_y --shared--> taps along y, in_x columns --shared--> taps along x --> taps along z
 //     the next slice is being loaded                                                       (transposed FIR)
@@ -17,10 +18,11 @@
 //     +-+--------------+-+ <R>
 //      <----- in_x ---->
 //
-// Beyond the border there are zeros: the stage is cleared once, and nothing is written there. Slices before and behind the
-// volume are not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers per thread and 20 KB (forward) or
-// 43 KB (backward) of shared memory, so that two blocks fit on a multiprocessor. Wide windows (R > 5) have no stage: their taps
-// along y read global memory through the L1 cache. Equation numbers: docs/derivation.md. Template parameters: params.h.
+// Beyond the border there are zeros: the stage is cleared once, and nothing is written there. Slices before and behind
+// the volume are not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers per thread and 20 KB
+// (forward) or 43 KB (backward) of shared memory, so that two blocks fit on a multiprocessor. Wide windows (R > 5) have
+// no stage: their taps along y read global memory through the L1 cache. Equation numbers: docs/derivation.md. Template
+// parameters: params.h.
 #include "block_sums.h"
 #include "core/ssim_math.h"
 #include "image_source.h"
@@ -90,7 +92,8 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if (!(now >> c & 1)) continue;
             if (weight != A(0)) dssim_sum += weight * here[c];
             if (!p.map.data) continue;
-            // The formulas of map_value(), written out: a call of it changes the order of instructions all over the kernel.
+            // The formulas of map_value(), written out: a call of it changes the order of instructions all over the
+            // kernel.
             A value = p.is_loss ? A(-2) * p.ssim_weight * here[c] + p.l1_weight * difference : ssim_from_dssim(here[c]);
             if (p.mask.data) value = weight != A(0) ? weight * value : A(0);
             Cursor<A>(p.map, 0, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);

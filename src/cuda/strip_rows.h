@@ -7,12 +7,12 @@
 
 namespace fusedssim {
 
-// kRows rows of at least kColumns columns, with kValues numbers in each column: moments, or partials. They are written column
-// by column, and read by threads that each own a group of kGroup adjacent columns.
+// kRows rows of at least kColumns columns, with kValues numbers in each column: moments, or partials. They are written
+// column by column, and read by threads that each own a group of kGroup adjacent columns.
 template <class A, int kRows, int kColumns, int kValues, int kGroup>
 struct Rows {
-    // The columns of one residue modulo kGroup stand side by side. The pitch from one residue to the next puts neighbouring
-    // residues into different banks, for columns of 16 bytes.
+    // The columns of one residue modulo kGroup stand side by side. The pitch from one residue to the next puts
+    // neighbouring residues into different banks, for columns of 16 bytes.
     static constexpr int kGroups = (kColumns + kGroup - 1) / kGroup;
     static constexpr int kPitch = kGroups + (kGroup == 8 ? 1 - kGroups % 2 : (6 - kGroups % 4) % 4);
     Column<A, kValues> columns[kRows][kGroup * kPitch];

@@ -31,8 +31,8 @@ fusedssim_dtype arithmetic_of(fusedssim_dtype dtype) {
     return dtype == FUSEDSSIM_FLOAT64 ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
 }
 
-// An array in the heap, which ends with its last element; what is not set is not a number. Axes lie in memory in the order
-// `layout`, the outermost first; `shift` elements stand before it, `pad` after each row.
+// An array in the heap, which ends with its last element; what is not set is not a number. Axes lie in memory in the
+// order `layout`, the outermost first; `shift` elements stand before it, `pad` after each row.
 struct Array {
     fusedssim_tensor tensor{};
     std::unique_ptr<unsigned char[]> memory;
@@ -273,7 +273,8 @@ void check(const Case& c) {
     compare("grad_y", cuda.grad_y, cpu.grad_y, of_gradient);
 }
 
-// ---- The groups --------------------------------------------------------------------------------------------------------
+// ---- The groups
+// --------------------------------------------------------------------------------------------------------
 
 constexpr fusedssim_dtype kTypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16, FUSEDSSIM_BFLOAT16};
 const std::vector<Extents> kImages = {{1, 1, 1, 1},    {1, 2, 5, 4},    {2, 1, 11, 12}, {1, 2, 21, 37},

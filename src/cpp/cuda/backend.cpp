@@ -32,7 +32,8 @@ void launch(const Driver& driver, const fusedssim_exec& exec, CUfunction kernel,
           "cuLaunchKernel");
 }
 
-// A number of its own for each launch. The first one is random: memory hardly holds it already. All are odd, so none is 0.
+// A number of its own for each launch. The first one is random: memory hardly holds it already. All are odd, so none is
+// 0.
 unsigned long long launch_number() {
     static std::atomic<unsigned long long> next = [] {
         std::random_device random;

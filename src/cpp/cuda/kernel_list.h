@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernels as the launchers know them: src/cuda/instances.h as a table, and which kernel a call takes. Assertions at the
-// end hold that each call finds a kernel, and that each kernel of the list is found by a call.
+// The kernels as the launchers know them: src/cuda/instances.h as a table, and which kernel a call takes. Assertions at
+// the end hold that each call finds a kernel, and that each kernel of the list is found by a call.
 #pragma once
 
 #include "core/dtype.h"
@@ -91,7 +91,8 @@ constexpr Family forward_family(bool is_3d, bool is_normalized) {
                  : (is_normalized ? Family::ssim2d_normalized : Family::ssim2d);
 }
 
-// ---- What the list must have -----------------------------------------------------------------------------------------
+// ---- What the list must have
+// -----------------------------------------------------------------------------------------
 
 constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,

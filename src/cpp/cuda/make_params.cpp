@@ -18,7 +18,8 @@ ByteView mask_in_bytes(const Problem& p) {
     return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.image_dtype)));
 }
 
-// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as one.
+// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
+// one.
 bool is_packed(const View& v, std::size_t size, int count) {
     const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
     return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % count == 0 &&

@@ -9,8 +9,8 @@
 
 namespace fusedssim::cuda {
 
-// Without pointers into the workspace, which the launcher fills in. `one_by_one`: the kernels read and write one element
-// at a time, because they learn at run time how large it is. Defined for float and double.
+// Without pointers into the workspace, which the launcher fills in. `one_by_one`: the kernels read and write one
+// element at a time, because they learn at run time how large it is. Defined for float and double.
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one);
 

@@ -9,9 +9,9 @@ namespace fusedssim::cuda {
 
 namespace {
 
-// Blocks walk along an axis of `length`, each through a chunk, and each pays for `halo` steps more. Fewer chunks waste less on
-// halos, more chunks fill the device better. This takes the number of chunks that finishes first if `slots` blocks run at a
-// time.
+// Blocks walk along an axis of `length`, each through a chunk, and each pays for `halo` steps more. Fewer chunks waste
+// less on halos, more chunks fill the device better. This takes the number of chunks that finishes first if `slots`
+// blocks run at a time.
 Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo, int slots) {
     constexpr int kShortest = 8, kMost = 512;
     const std::int64_t columns = planes * tiles_x * tiles_y;
@@ -60,7 +60,8 @@ bool is_narrow(const Problem& p) {
     if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.image_dtype, kNarrow, kernel_grads(p)) < 0)
         return false;
     if (!p.is_3d) return true;
-    // Narrow kernels for volumes have one offset for x and y: their rows and columns need the same strides. It has 32 bits.
+    // Narrow kernels for volumes have one offset for x and y: their rows and columns need the same strides. It has 32
+    // bits.
     const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
     return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
            double(partial_maps_layout(p).d) < 0xffffffff;

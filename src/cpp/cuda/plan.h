@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the launchers decide before they launch: which kernels a problem takes, how the work is cut into blocks, and what
-// stands where in device memory.
+// What the launchers decide before they launch: which kernels a problem takes, how the work is cut into blocks, and
+// what stands where in device memory.
 #pragma once
 
 #include <cstddef>
@@ -14,14 +14,15 @@
 
 namespace fusedssim::cuda {
 
-// The planner counts with the multiprocessors of an H200 on every device. Otherwise the order of the sums, and the size of
-// the workspace, would depend on the device.
+// The planner counts with the multiprocessors of an H200 on every device. Otherwise the order of the sums, and the size
+// of the workspace, would depend on the device.
 constexpr int kMultiprocessors = 132;
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
-// ---- Which kernels ---------------------------------------------------------------------------------------------------
+// ---- Which kernels
+// ---------------------------------------------------------------------------------------------------
 
 // How many gradients the kernels compute. Maps that were saved for both gradients serve a backward for one as well.
 inline int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
@@ -50,7 +51,8 @@ auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
     return arithmetic_dtype(p.image_dtype) == Dtype::float64 ? with_type(double()) : with_type(float());
 }
 
-// ---- Blocks ----------------------------------------------------------------------------------------------------------
+// ---- Blocks
+// ----------------------------------------------------------------------------------------------------------
 
 // How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
 struct Blocks {
@@ -64,7 +66,8 @@ Blocks cut_blocks(const Problem& p, bool narrow, int grads);
 // sum_mask cuts a plane of the mask into so many parts, one for each block.
 std::int64_t mask_parts(const Problem& p);
 
-// ---- Device memory ---------------------------------------------------------------------------------------------------
+// ---- Device memory
+// ---------------------------------------------------------------------------------------------------
 
 // The partial maps of a volume: strides in positions, as SsimParams::maps has them, with no data yet.
 View partial_maps_layout(const Problem& p);

@@ -98,40 +98,40 @@ constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,
                                      Family::scale,       Family::pool,     Family::combine};
 
-// Calls visit(kernel, is_required) with the choice of every call that there can be, until it returns true.
-template <class Visit>
-constexpr bool any_call(Visit visit) {
+struct Coverage {
+    bool is_complete = true;            // each call finds a kernel
+    bool is_called[kKernelCount] = {};  // by kernel: a call finds it
+    constexpr void add(int kernel, bool is_required) {
+        if (kernel >= 0)
+            is_called[kernel] = true;
+        else if (is_required)
+            is_complete = false;
+    }
+    constexpr bool is_each_called() const {
+        for (const bool called : is_called)
+            if (!called) return false;
+        return true;
+    }
+};
+// Goes through all calls that there can be.
+constexpr Coverage coverage_of_calls() {
+    Coverage coverage;
     for (const Dtype dtype : kImageDtypes) {
         for (const int radius : kRadiusBuckets)
             for (int grads = 0; grads <= 2; ++grads) {
-                for (const bool is_3d : {false, true})
-                    for (const bool is_normalized : {false, true}) {
-                        // Windows that a mask normalises may use wider kernels than they need: then one is enough.
-                        const bool is_required = !is_normalized || radius == kMaxRadius;
-                        if (visit(choose_kernel(forward_family(is_3d, is_normalized), dtype, radius, grads),
-                                  is_required))
-                            return true;
-                    }
-                if (grads && visit(choose_kernel(Family::ssim3d_backward, dtype, radius, grads), true)) return true;
+                // A window that a mask normalises may run in a wider kernel than it needs: that one must exist.
+                const bool is_widest = radius == kMaxRadius;
+                for (int is_3d = 0; is_3d <= 1; ++is_3d) {
+                    coverage.add(choose_kernel(forward_family(is_3d, false), dtype, radius, grads), true);
+                    coverage.add(choose_kernel(forward_family(is_3d, true), dtype, radius, grads), is_widest);
+                }
+                if (grads) coverage.add(choose_kernel(Family::ssim3d_backward, dtype, radius, grads), true);
             }
-        for (const Family family : kSmallFamilies)
-            if (visit(choose_kernel(family, dtype), true)) return true;
+        for (const Family family : kSmallFamilies) coverage.add(choose_kernel(family, dtype), true);
     }
-    return false;
+    return coverage;
 }
-struct IsMissing {
-    constexpr bool operator()(int kernel, bool is_required) const { return kernel < 0 && is_required; }
-};
-struct Is {
-    int wanted;
-    constexpr bool operator()(int kernel, bool) const { return kernel == wanted; }
-};
-constexpr bool is_each_kernel_called() {
-    for (int i = 0; i < kKernelCount; ++i)
-        if (!any_call(Is{i})) return false;
-    return true;
-}
-static_assert(!any_call(IsMissing{}), "instances.h lacks a kernel that a call needs");
-static_assert(is_each_kernel_called(), "instances.h has a kernel that no call takes");
+static_assert(coverage_of_calls().is_complete, "instances.h lacks a kernel that a call needs");
+static_assert(coverage_of_calls().is_each_called(), "instances.h has a kernel that no call takes");
 
 }  // namespace fusedssim::cuda

@@ -14,6 +14,7 @@
 #include "cuda/driver.h"
 #include "error.h"
 #include "params.h"
+#include "settings.h"
 
 namespace fusedssim::cuda {
 

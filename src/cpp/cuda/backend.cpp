@@ -14,6 +14,7 @@
 #include "cuda/make_params.h"
 #include "cuda/plan.h"
 #include "error.h"
+#include "settings.h"
 
 namespace fusedssim::cuda {
 

@@ -69,7 +69,7 @@ struct bf16 {
 };
 using f32 = float;
 using f64 = double;
-// float32, float16 or bfloat16, decided at run time.
+// float32, float16 or bfloat16, decided at run time: the dtypes that any_serves() in kernel_list.h lets in.
 struct any;
 
 template <class T>

@@ -9,7 +9,7 @@ set(FUSEDSSIM_DEVICE_CODE_SCRIPT ${CMAKE_CURRENT_LIST_DIR}/device_code.py)
 # Finds the compiler and checks the architectures. Sets in the caller:
 #   FUSEDSSIM_DEVICE_COMPILER       for people: "NVRTC 12.9"
 #   FUSEDSSIM_DEVICE_COMPILER_ARGS  for device_code.py: --nvrtc=<path> or --nvcc=<path>
-#   FUSEDSSIM_DEVICE_ARCHITECTURES  the list, with "all" spelt out: 90;120-virtual
+#   FUSEDSSIM_DEVICE_ARCHITECTURES  the list, without words such as "all" or "default": 90;120-virtual
 #   FUSEDSSIM_DEVICE_TARGETS        for people: "sm_90 compute_120"
 function(fusedssim_find_device_compiler)
   execute_process(
@@ -24,6 +24,7 @@ function(fusedssim_find_device_compiler)
     # Never go on without CUDA: who asked for it would learn much later that it is missing.
     message(FATAL_ERROR "${problem}")
   endif()
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/architectures.txt)
   foreach(name IN ITEMS COMPILER COMPILER_ARGS ARCHITECTURES TARGETS)
     if(NOT answer MATCHES "(^|\n)${name}=([^\n]*)")
       message(FATAL_ERROR "device_code.py find gave no ${name}:\n${answer}")

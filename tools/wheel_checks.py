@@ -16,16 +16,15 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cmake"))
+
+import device_code
+
 LARGEST = 10_000_000  # bytes
 LARGEST_FOR_ONE = 2_450_000  # with code for one architecture, as every change is checked
-# A release has code for every GPU from sm_70 on, the oldest that the kernels support, in less than 10 MB. A cubin runs
-# on later GPUs of its major version: 70 and 75 on 7.x, 80 on 8.x, 90, 100 on 10.x, 120 on 12.x. PTX for compute_100
-# serves the GPUs that no cubin serves: sm_110, and what is to come.
-RELEASE_ARCHITECTURES = "70;75;80;90;100;120;100-virtual"
-EVERY_RELEASE_HAS = {
-    f"compute_{name.removesuffix('-virtual')}" if name.endswith("-virtual") else f"sm_{name}"
-    for name in RELEASE_ARCHITECTURES.split(";")
-}
+# "70;75;...;100-virtual", and the same as `info` names them.
+RELEASE_ARCHITECTURES = device_code.architecture_lists()["release"]
+EVERY_RELEASE_HAS = set(map(device_code.target_of, RELEASE_ARCHITECTURES.split(";")))
 PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)")
 SONAME = "libfusedssim.so.0"
 GLIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux[-\w]*)\.so\.\d+")

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // The C ABI: each function validates, hands the work to a backend, and turns exceptions into a status.
-#include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "cuda/backend.h"
@@ -11,6 +9,8 @@
 #include "fusedssim/fusedssim.h"
 #include "ms_ssim.h"
 #include "problem.h"
+#include "settings.h"
+#include "structs.h"
 
 #define FUSEDSSIM_STRING_(x) #x
 #define FUSEDSSIM_STRING(x) FUSEDSSIM_STRING_(x)
@@ -37,15 +37,6 @@ fusedssim_status guarded(F&& f) noexcept {
         set_last_error("unknown exception");
         return FUSEDSSIM_INTERNAL_ERROR;
     }
-}
-
-// Writes as much of `from` as the caller's structure has room for; its struct_size stays.
-template <class T>
-void write_struct(T* to, const T& from) {
-    const std::uint32_t struct_size = read_struct_size(to, sizeof from, "info");
-    std::memcpy(reinterpret_cast<char*>(to) + sizeof struct_size,
-                reinterpret_cast<const char*>(&from) + sizeof struct_size,
-                std::min<std::size_t>(struct_size, sizeof from) - sizeof struct_size);
 }
 
 }  // namespace
@@ -127,8 +118,7 @@ fusedssim_status fusedssim_ms_value_and_grad(const fusedssim_params* params, con
                                              const fusedssim_tensor* grad_x, const fusedssim_tensor* grad_y) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        if (!grad_x && !grad_y)
-            fail(FUSEDSSIM_INVALID_ARGUMENT, "{grad_x} and {grad_y} are both NULL, expected at least one");
+        if (!grad_x && !grad_y) fail(kInvalid, "{grad_x} and {grad_y} are both NULL, expected at least one");
         run(make_ms(read_params(params), read_ms_params(ms), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
     });
 }
@@ -144,7 +134,7 @@ fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, cons
 fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_op op,
                                           fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
+        if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         *bytes = backend_of(e).workspace_bytes(make_sizes(read_params(params), op, grads, x));
     });
@@ -154,7 +144,7 @@ fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, con
                                              const fusedssim_exec* exec, fusedssim_grads grads,
                                              const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
+        if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x);
         *bytes = ms_workspace_bytes(m, e);
@@ -164,7 +154,7 @@ fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, con
 fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_grads grads,
                                       const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
+        if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e, grads);
     });
@@ -175,7 +165,7 @@ fusedssim_status fusedssim_get_info(fusedssim_info* info) {
         read_struct_size(info, sizeof *info, "info");
         fusedssim_info filled{};
         fill_info(filled);
-        write_struct(info, filled);
+        write_struct(info, filled, "info");
     });
 }
 
@@ -184,7 +174,7 @@ fusedssim_status fusedssim_get_cuda_device_info(int32_t device_id, fusedssim_cud
         read_struct_size(info, sizeof *info, "info");
         fusedssim_cuda_device_info filled{};
         cuda::fill_device_info(device_id, filled);
-        write_struct(info, filled);
+        write_struct(info, filled, "info");
     });
 }
 

@@ -12,6 +12,7 @@
 #include "ms_ssim.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <new>
@@ -19,10 +20,39 @@
 
 #include "core/dtype.h"
 #include "devices.h"
+#include "error.h"
+#include "settings.h"
+#include "structs.h"
+#include "tensors.h"
 
 namespace fusedssim {
 
 namespace {
+
+MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_tensor& x) {
+    if (ms.levels < 1 || ms.levels > FUSEDSSIM_MAX_LEVELS)
+        fail(kInvalid, "{ms.levels} = %d, expected 1 to %d", int(ms.levels), FUSEDSSIM_MAX_LEVELS);
+    MsProblem m{};
+    m.levels = ms.levels;
+    for (int i = 0; i < ms.levels; ++i) {
+        if (!(ms.weights[i] >= 0) || !std::isfinite(ms.weights[i]))
+            fail(kInvalid, "{ms.weights}[%d] = %g, expected a number >= 0", i, ms.weights[i]);
+        m.weights[i] = ms.weights[i];
+    }
+    if (params.reduction == FUSEDSSIM_REDUCTION_NONE)
+        fail(kInvalid, "{params.reduction} = NONE, expected another: MS-SSIM has no map");
+    if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
+        fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
+    if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
+    const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
+    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
+        if (x.shape[i] <= least)
+            fail(kInvalid,
+                 "{x}.shape[%d] = %lld, expected more than %lld: ({params.window_size} - 1) * 2^({ms.levels} - 1), "
+                 "padding valid",
+                 i, static_cast<long long>(x.shape[i]), static_cast<long long>(least));
+    return m;
+}
 
 // Where everything lies in the memory of a call, in bytes from its beginning.
 struct Layout {
@@ -95,6 +125,26 @@ Layout plan(const MsProblem& m, const Backend& backend) {
 }
 
 }  // namespace
+
+fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms) {
+    fusedssim_ms_params m = FUSEDSSIM_MS_PARAMS_DEFAULT;
+    read_struct(&m, sizeof m, 2 * sizeof(double), ms, "ms");
+    return m;
+}
+
+MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
+                  const Arguments& a) {
+    MsProblem m = make_ms_base(params, ms, read_tensor(a.x, "x"));
+    m.first = a.grad_x || a.grad_y ? make_value_and_grad(params, exec, a) : make_forward(params, exec, a);
+    return m;
+}
+
+MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
+                        const fusedssim_tensor* x) {
+    MsProblem m = make_ms_base(params, ms, read_tensor(x, "x"));
+    m.first = make_sizes(params, grads ? FUSEDSSIM_OP_VALUE_AND_GRAD : FUSEDSSIM_OP_FORWARD, grads, x);
+    return m;
+}
 
 std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec) {
     const Backend& backend = backend_of(exec);

@@ -1,178 +1,66 @@
 // SPDX-License-Identifier: MIT
 #include "problem.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
+#include <utility>
 
 #include "core/dtype.h"
 #include "devices.h"
 #include "error.h"
+#include "settings.h"
+#include "tensors.h"
 
 namespace fusedssim {
 
 namespace {
 
-constexpr int kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
-
-Dtype dtype_of(const fusedssim_tensor& t) { return Dtype(t.dtype); }
-
-fusedssim_tensor read_any_tensor(const fusedssim_tensor* tensor, const char* name) {
-    fusedssim_tensor t{};
-    read_struct(&t, sizeof t, sizeof t, tensor, name);
-    if (t.reserved) fail(kInvalid, "{%s}.reserved = %d, expected 0", name, int(t.reserved));
-    if (!dtype_name(dtype_of(t)))
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %d is not a fusedssim_dtype", name, int(t.dtype));
-    if (t.ndim < 0 || t.ndim > FUSEDSSIM_MAX_NDIM)
-        fail(kInvalid, "{%s}.ndim = %d, expected 0 to %d", name, int(t.ndim), FUSEDSSIM_MAX_NDIM);
-    for (int i = 0; i < t.ndim; ++i)
-        if (t.shape[i] < 1)
-            fail(kInvalid, "{%s}.shape[%d] = %lld, expected at least 1", name, i, static_cast<long long>(t.shape[i]));
-    return t;
-}
-
-fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
-    const fusedssim_tensor t = read_any_tensor(tensor, name);
-    if (fusedssim_arithmetic_dtype(t.dtype) < 0)
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected float32, float64, float16 or bfloat16", name,
-             dtype_name(dtype_of(t)));
-    return t;
-}
-
-void require_data(const fusedssim_tensor& t, const char* name) {
-    if (!t.data) fail(kInvalid, "{%s}.data is NULL", name);
-    const std::size_t size = dtype_size(dtype_of(t));
-    if (reinterpret_cast<std::uintptr_t>(t.data) % size)
-        fail(kInvalid, "{%s}.data = %p is not aligned to the %zu bytes of a %s", name, t.data, size,
-             dtype_name(dtype_of(t)));
-}
-
-// Outputs must not write an element twice: sorted by stride, each axis has to step over all that lies below it.
-void require_no_self_overlap(const fusedssim_tensor& t, const char* name) {
-    int order[FUSEDSSIM_MAX_NDIM], axes = 0;
-    for (int i = 0; i < t.ndim; ++i) {
-        if (t.shape[i] == 1) continue;
-        int k = axes++;
-        for (; k > 0 && std::abs(t.stride[order[k - 1]]) > std::abs(t.stride[i]); --k) order[k] = order[k - 1];
-        order[k] = i;
+// Everything that follows from params and the shape of x.
+Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
+    check_params(params);
+    if (x.ndim != 4 && x.ndim != 5)
+        fail(kInvalid, "{x}.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
+    Problem p{};
+    p.is_3d = x.ndim == 5;
+    p.image_dtype = dtype_of(x);
+    p.grad_dtype = grad_dtype(p.image_dtype);
+    p.border = edges_of(params.padding).border;
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x}) p.windows[int(axis)] = make_window(params, axis, p.is_3d);
+    std::int64_t elements = 1;
+    for (int i = 0; i < x.ndim; ++i) {
+        require_axis_fits(x, "x", i);
+        if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop(axis_of(x, i))))
+            fail(kInvalid, "{x}.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
+                 int(params.window_size));
+        if (x.shape[i] > (std::int64_t(1) << 56) / elements)
+            fail(kInvalid, "{x}.shape[%d] = %lld: {x} has more than 2^56 elements", i,
+                 static_cast<long long>(x.shape[i]));
+        elements *= x.shape[i];
     }
-    std::int64_t span = 0;  // distance from the first to the last element of the axes so far
-    for (int k = 0; k < axes; ++k) {
-        const int i = order[k];
-        const std::int64_t stride = std::abs(t.stride[i]);
-        if (stride <= span)
-            fail(kInvalid, "{%s}.stride[%d] = %lld makes elements of {%s} overlap", name, i,
-                 static_cast<long long>(t.stride[i]), name);
-        span += stride * (t.shape[i] - 1);
+    p.images = x.shape[0];
+    p.channels = x.shape[1];
+    p.depth = p.is_3d ? int(x.shape[2]) : 1;
+    p.height = int(x.shape[x.ndim - 2]);
+    p.width = int(x.shape[x.ndim - 1]);
+    const Stability<double> stability = make_stability(params, arithmetic_dtype(p.image_dtype));
+    p.c1x2 = stability.c1x2;
+    p.c2x2 = stability.c2x2;
+    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel, but for
+    // rounding. A large C2 makes them small, so that they do not spoil the gradient.
+    if (p.max_radius() == 0) p.c2x2 = 1e30;
+
+    p.groups = 1;
+    p.planes_per_group = p.planes();
+    if (params.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE) {
+        p.groups = p.images;
+        p.planes_per_group = p.channels;
+    } else if (params.reduction == FUSEDSSIM_REDUCTION_PER_PLANE) {
+        p.groups = p.planes();
+        p.planes_per_group = 1;
     }
-}
-
-void require_same_shape(const fusedssim_tensor& t, const char* name, int ndim, const std::int64_t* shape,
-                        const char* what) {
-    if (t.ndim != ndim) fail(kInvalid, "{%s}.ndim = %d, expected %d (%s)", name, int(t.ndim), ndim, what);
-    for (int i = 0; i < ndim; ++i)
-        if (t.shape[i] != shape[i])
-            fail(kInvalid, "{%s}.shape[%d] = %lld, expected %lld (%s)", name, i, static_cast<long long>(t.shape[i]),
-                 static_cast<long long>(shape[i]), what);
-}
-
-void require_dtype(const fusedssim_tensor& t, const char* name, Dtype dtype, const char* why) {
-    if (dtype_of(t) != dtype)
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected %s (%s)", name, dtype_name(dtype_of(t)),
-             dtype_name(dtype), why);
-}
-
-void require_distinct(const fusedssim_tensor& out, const char* name, const fusedssim_tensor& in, const char* in_name) {
-    if (out.data == in.data) fail(kInvalid, "{%s}.data = {%s}.data: {%s} would be overwritten", name, in_name, in_name);
-}
-
-// The view of an image, a volume or a map.
-View spatial_view(const fusedssim_tensor& t) {
-    const std::int64_t* s = t.stride;
-    return t.ndim == 5 ? View{t.data, s[0], s[1], s[2], s[3], s[4]} : View{t.data, s[0], s[1], 0, s[2], s[3]};
-}
-
-// The view of a value for everything, for each image or for each plane.
-View group_view(const fusedssim_tensor& t) {
-    return View{t.data, t.ndim > 0 ? t.stride[0] : 0, t.ndim > 1 ? t.stride[1] : 0, 0, 0, 0};
-}
-
-// The window along an axis: the taps that are given, or a Gaussian, computed in double, that sums to 1.
-Window make_window(const fusedssim_params& params, bool is_cropped) {
-    Window w{};
-    w.radius = params.window_size / 2;
-    w.crop = is_cropped ? w.radius : 0;
-    double sum = 0;
-    if (params.taps) {
-        for (int i = 0; i < params.window_size; ++i) {
-            const double tap = params.taps[i], mirrored = params.taps[params.window_size - 1 - i];
-            if (!(tap >= 0) || !std::isfinite(tap))
-                fail(kInvalid, "{params.taps}[%d] = %g, expected a number >= 0", i, tap);
-            if (tap != mirrored)
-                fail(kInvalid, "{params.taps}[%d] = %g but {params.taps}[%d] = %g, expected a symmetric window", i, tap,
-                     params.window_size - 1 - i, mirrored);
-            sum += tap;
-        }
-        if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
-        for (int k = 0; k <= w.radius; ++k) w.taps[k] = params.taps[w.radius + k];
-        return w;
-    }
-    for (int k = 0; k <= w.radius; ++k) {
-        const double z = k / params.sigma;
-        w.taps[k] = std::exp(-0.5 * z * z);
-        sum += k ? 2 * w.taps[k] : w.taps[k];
-    }
-    for (int k = 0; k <= w.radius; ++k) w.taps[k] /= sum;
-    return w;
-}
-
-// The window of an axis that is not filtered.
-constexpr Window kNoWindow = {0, 0, {1}};
-
-// What a padding means: the one place that knows.
-struct Edges {
-    bool is_cropped;  // the map has no positions whose windows reach beyond the image
-    Border border;    // what windows see there
-};
-Edges edges_of(fusedssim_padding padding) {
-    switch (padding) {
-        case FUSEDSSIM_PADDING_SAME: return {false, Border::zeros};
-        case FUSEDSSIM_PADDING_VALID: return {true, Border::zeros};
-        default: fail(kInvalid, "{params.padding} = %d is not a fusedssim_padding", int(padding));
-    }
-}
-
-void check_positive(double value, const char* name) {
-    if (!(value > 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a positive number", name, value);
-}
-
-void check_params(const fusedssim_params& params) {
-    const Edges edges = edges_of(params.padding);
-    if (params.reduction < FUSEDSSIM_REDUCTION_MEAN || params.reduction > FUSEDSSIM_REDUCTION_NONE)
-        fail(kInvalid, "{params.reduction} = %d is not a fusedssim_reduction", int(params.reduction));
-    if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
-        fail(kInvalid, "{params.window_size} = %d, expected an odd number from 1 to %d", int(params.window_size),
-             FUSEDSSIM_MAX_WINDOW_SIZE);
-    if (!params.taps) check_positive(params.sigma, "params.sigma");
-    check_positive(params.data_range, "params.data_range");
-    for (const auto& [value, name] : {std::pair{params.k1, "params.k1"}, std::pair{params.k2, "params.k2"}})
-        if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a number >= 0", name, value);
-    if (!std::isfinite(params.grad_scale)) fail(kInvalid, "{params.grad_scale} = %g is not finite", params.grad_scale);
-    if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM && params.objective != FUSEDSSIM_OBJECTIVE_LOSS)
-        fail(kInvalid, "{params.objective} = %d is not a fusedssim_objective", int(params.objective));
-    if (params.mask_mode != FUSEDSSIM_MASK_WEIGHT && params.mask_mode != FUSEDSSIM_MASK_NORMALIZED)
-        fail(kInvalid, "{params.mask_mode} = %d is not a fusedssim_mask_mode", int(params.mask_mode));
-    if (params.objective == FUSEDSSIM_OBJECTIVE_LOSS) {
-        if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
-            fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);
-        if (params.reduction == FUSEDSSIM_REDUCTION_NONE && edges.is_cropped && params.lambda_dssim < 1)
-            fail(kInvalid,
-                 "{params.reduction} = NONE with padding VALID and {params.lambda_dssim} = %g, expected 1: |{x} - {y}| "
-                 "has "
-                 "more elements than the map",
-                 params.lambda_dssim);
-    }
+    p.reduction = make_reduction(params);
+    p.grad_scale = params.grad_scale;
+    p.upstream = kUpstreamOne;
+    return p;
 }
 
 // A mask for images like x; its data may be NULL if only sizes are asked for.
@@ -198,87 +86,6 @@ void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor
     if (!needs_data) p.mask.data = &anything;
     p.mask_is_bool = dtype_of(t) == Dtype::boolean;
     p.is_normalized = params.mask_mode == FUSEDSSIM_MASK_NORMALIZED;
-}
-
-// All axes but the first are int in the kernels, with room for what they add to them.
-void require_axis_fits(const fusedssim_tensor& t, const char* name, int axis) {
-    constexpr std::int64_t kMost = std::numeric_limits<int>::max() - 4096;
-    if (axis > 0 && t.shape[axis] > kMost)
-        fail(kInvalid, "{%s}.shape[%d] = %lld, expected at most %lld", name, axis,
-             static_cast<long long>(t.shape[axis]), static_cast<long long>(kMost));
-}
-
-// C1 and C2 have to be normal numbers, or 0, in the type of the arithmetic.
-void check_constant(double constant, Dtype arithmetic, const char* name, double k, double data_range) {
-    double least = 0, most = 0;
-    dispatch_arithmetic(arithmetic, [&](auto zero) {
-        least = std::numeric_limits<decltype(zero)>::min();
-        most = std::numeric_limits<decltype(zero)>::max();
-    });
-    if (k > 0 && !(constant >= least && constant <= most))
-        fail(kInvalid,
-             "{params.data_range} = %g: the square of {params.data_range} * {%s} (%g) is beyond the range of %s",
-             data_range, name, k, dtype_name(arithmetic));
-}
-
-// The spatial axis that is axis i of a tensor.
-Axis axis_of(const fusedssim_tensor& t, int i) { return Axis(i + kAxes - t.ndim); }
-
-// Everything that follows from params and the shape of x.
-Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
-    check_params(params);
-    if (x.ndim != 4 && x.ndim != 5)
-        fail(kInvalid, "{x}.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
-    Problem p{};
-    p.is_3d = x.ndim == 5;
-    p.image_dtype = dtype_of(x);
-    p.grad_dtype = grad_dtype(p.image_dtype);
-    const Edges edges = edges_of(params.padding);
-    p.border = edges.border;
-    const Window window = make_window(params, edges.is_cropped);
-    for (const Axis axis : {Axis::z, Axis::y, Axis::x})
-        p.windows[int(axis)] = axis == Axis::z && !p.is_3d ? kNoWindow : window;
-    std::int64_t elements = 1;
-    for (int i = 0; i < x.ndim; ++i) {
-        require_axis_fits(x, "x", i);
-        if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop(axis_of(x, i))))
-            fail(kInvalid, "{x}.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
-                 int(params.window_size));
-        if (x.shape[i] > (std::int64_t(1) << 56) / elements)
-            fail(kInvalid, "{x}.shape[%d] = %lld: {x} has more than 2^56 elements", i,
-                 static_cast<long long>(x.shape[i]));
-        elements *= x.shape[i];
-    }
-    p.images = x.shape[0];
-    p.channels = x.shape[1];
-    p.depth = p.is_3d ? int(x.shape[2]) : 1;
-    p.height = int(x.shape[x.ndim - 2]);
-    p.width = int(x.shape[x.ndim - 1]);
-    const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
-    p.c1x2 = 2 * c1 * c1;
-    p.c2x2 = 2 * c2 * c2;
-    check_constant(p.c1x2, arithmetic_dtype(p.image_dtype), "params.k1", params.k1, params.data_range);
-    check_constant(p.c2x2, arithmetic_dtype(p.image_dtype), "params.k2", params.k2, params.data_range);
-    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel, but for
-    // rounding. A large C2 makes them small, so that they do not spoil the gradient.
-    if (p.max_radius() == 0) p.c2x2 = 1e30;
-
-    p.groups = 1;
-    p.planes_per_group = p.planes();
-    if (params.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE) {
-        p.groups = p.images;
-        p.planes_per_group = p.channels;
-    } else if (params.reduction == FUSEDSSIM_REDUCTION_PER_PLANE) {
-        p.groups = p.planes();
-        p.planes_per_group = 1;
-    }
-    p.reduction.is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
-    p.reduction.is_loss = params.objective == FUSEDSSIM_OBJECTIVE_LOSS;
-    p.reduction.ssim_weight = p.reduction.is_loss ? -params.lambda_dssim : 1;
-    p.reduction.l1_weight = p.reduction.is_loss ? 1 - params.lambda_dssim : 0;
-    p.grad_scale = params.grad_scale;
-    p.upstream = kUpstreamOne;
-    return p;
 }
 
 // The shape that the reduction gives `out`; returns the number of axes.
@@ -384,42 +191,6 @@ void set_grads(Checked& c, const Arguments& a) {
 
 }  // namespace
 
-std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name) {
-    if (!from) fail(kInvalid, "{%s} is NULL", name);
-    std::uint32_t given;
-    std::memcpy(&given, from, sizeof given);
-    if (given < 2 * sizeof given || given > 65536)
-        fail(kInvalid, "{%s}.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
-    return given;
-}
-
-void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name) {
-    const std::uint32_t given = read_struct_size(from, size, name);
-    if (given < least || given % 8)
-        fail(kInvalid, "{%s}.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
-    const auto* bytes = static_cast<const unsigned char*>(from);
-    for (std::size_t i = size; i < given; ++i)
-        if (bytes[i])
-            fail(kInvalid, "{%s}.struct_size = %u: byte %zu is not zero, and this library knows only the first %zu",
-                 name, unsigned(given), i, size);
-    std::memcpy(to, from, std::min<std::size_t>(size, given));
-}
-
-fusedssim_params read_params(const fusedssim_params* params) {
-    fusedssim_params p = FUSEDSSIM_PARAMS_DEFAULT;
-    read_struct(&p, sizeof p, 2 * sizeof(double), params, "params");
-    return p;
-}
-
-fusedssim_exec read_exec(const fusedssim_exec* exec) {
-    fusedssim_exec e = FUSEDSSIM_EXEC_DEFAULT;
-    read_struct(&e, sizeof e, 2 * sizeof(double), exec, "exec");
-    if (!find_backend(e.device)) fail(kInvalid, "{exec.device} = %d is not a fusedssim_device", int(e.device));
-    if (e.device_id < 0) fail(kInvalid, "{exec.device_id} = %d, expected at least 0", int(e.device_id));
-    if (e.cpu_threads < 0) fail(kInvalid, "{exec.cpu_threads} = %d, expected at least 0", int(e.cpu_threads));
-    return e;
-}
-
 Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
     Checked c = make_images(params, exec, a);
     set_out(c, params, a.out);
@@ -463,55 +234,6 @@ Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_gr
     return p;
 }
 
-fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms) {
-    fusedssim_ms_params m = FUSEDSSIM_MS_PARAMS_DEFAULT;
-    read_struct(&m, sizeof m, 2 * sizeof(double), ms, "ms");
-    return m;
-}
-
-namespace {
-
-MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_tensor& x) {
-    if (ms.levels < 1 || ms.levels > FUSEDSSIM_MAX_LEVELS)
-        fail(kInvalid, "{ms.levels} = %d, expected 1 to %d", int(ms.levels), FUSEDSSIM_MAX_LEVELS);
-    MsProblem m{};
-    m.levels = ms.levels;
-    for (int i = 0; i < ms.levels; ++i) {
-        if (!(ms.weights[i] >= 0) || !std::isfinite(ms.weights[i]))
-            fail(kInvalid, "{ms.weights}[%d] = %g, expected a number >= 0", i, ms.weights[i]);
-        m.weights[i] = ms.weights[i];
-    }
-    if (params.reduction == FUSEDSSIM_REDUCTION_NONE)
-        fail(kInvalid, "{params.reduction} = NONE, expected another: MS-SSIM has no map");
-    if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
-        fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
-    if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
-    const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
-    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
-        if (x.shape[i] <= least)
-            fail(kInvalid,
-                 "{x}.shape[%d] = %lld, expected more than %lld: ({params.window_size} - 1) * 2^({ms.levels} - 1), "
-                 "padding valid",
-                 i, static_cast<long long>(x.shape[i]), static_cast<long long>(least));
-    return m;
-}
-
-}  // namespace
-
-MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
-                  const Arguments& a) {
-    MsProblem m = make_ms_base(params, ms, read_tensor(a.x, "x"));
-    m.first = a.grad_x || a.grad_y ? make_value_and_grad(params, exec, a) : make_forward(params, exec, a);
-    return m;
-}
-
-MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
-                        const fusedssim_tensor* x) {
-    MsProblem m = make_ms_base(params, ms, read_tensor(x, "x"));
-    m.first = make_sizes(params, grads ? FUSEDSSIM_OP_VALUE_AND_GRAD : FUSEDSSIM_OP_FORWARD, grads, x);
-    return m;
-}
-
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad) {
     if (!std::isfinite(factor)) fail(kInvalid, "{factor} = %g is not finite", factor);
     const fusedssim_tensor s = read_tensor(scale, "scale"), g = read_tensor(grad, "grad");
@@ -541,16 +263,6 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
 std::size_t saved_size(const Problem& p, const fusedssim_exec& exec, fusedssim_grads grads) {
     // What serves grad_x alone does not serve grad_y; what serves both does.
     return grads ? backend_of(exec).saved_bytes(p, grads == FUSEDSSIM_GRAD_X ? 1 : 2) : 0;
-}
-
-void require_workspace(const fusedssim_exec& exec, std::size_t bytes) {
-    if (!bytes) return;
-    if (!exec.workspace || exec.workspace_bytes < bytes)
-        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL,
-             "{exec.workspace} = %p with {exec.workspace_bytes} = %llu, expected %zu bytes", exec.workspace,
-             static_cast<unsigned long long>(exec.workspace_bytes), bytes);
-    if (reinterpret_cast<std::uintptr_t>(exec.workspace) % 16)
-        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "{exec.workspace} = %p is not aligned to 16 bytes", exec.workspace);
 }
 
 }  // namespace fusedssim

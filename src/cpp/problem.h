@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Validation: from the arguments of a C call to one description of the work that both backends read. What is here has
-// been checked; nothing behind it checks again.
+// One description of the work, which every backend reads: made of the arguments of a C call, all of which are checked
+// here, and nowhere behind. tensors.h has the rules for one tensor, settings.h those for params and exec.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +15,6 @@
 #include "fusedssim/fusedssim.h"
 
 namespace fusedssim {
-
-static_assert(FUSEDSSIM_MAX_WINDOW_SIZE == 2 * kMaxRadius + 1, "core/window.h has room for the taps of every window");
-static_assert(FUSEDSSIM_MAX_LEVELS == kMaxLevels, "core/pooling.h has room for the weights of all levels");
 
 struct Problem {
     bool is_3d;
@@ -109,10 +106,6 @@ struct Arguments {
     std::size_t saved_bytes;
 };
 
-// Copies of the caller's structures, with defaults where they are shorter.
-fusedssim_params read_params(const fusedssim_params* params);
-fusedssim_exec read_exec(const fusedssim_exec* exec);
-
 Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
 Problem make_value_and_grad(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
 Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
@@ -133,18 +126,6 @@ struct ScaleProblem {
 };
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad);
 
-// MS-SSIM: its first level, and what tells the others from it.
-struct MsProblem {
-    Problem first;  // value: where MS-SSIM goes; groups: those of the reduction
-    int levels;
-    double weights[FUSEDSSIM_MAX_LEVELS];
-};
-fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms);
-MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
-                  const Arguments& a);
-MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
-                        const fusedssim_tensor* x);
-
 // The averages of blocks (core/pooling.h).
 struct PoolProblem {
     bool is_3d;
@@ -161,20 +142,10 @@ struct CombineProblem {
     std::int64_t groups, planes_per_group;
     bool is_mean;
     int levels;
-    double weights[FUSEDSSIM_MAX_LEVELS];
+    double weights[kMaxLevels];
     const void* means;  // [levels, planes]
     void* upstream;     // [levels, planes], the derivatives of the values by the means (out); may be NULL
     View value;         // (out); data may be NULL
 };
-
-// The struct_size of a caller's structure, which this library knows to have `size` bytes.
-std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name);
-
-// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to. `least` is
-// the size below which a structure is refused; larger ones end with a field of 8 bytes.
-void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name);
-
-// Fails unless exec has `bytes` of workspace.
-void require_workspace(const fusedssim_exec& exec, std::size_t bytes);
 
 }  // namespace fusedssim

@@ -10,14 +10,13 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._info import CudaDevice, Info, info
-from ._info import version as _version
+from ._base.info import CudaDevice, Info, info
+from ._base.info import version as _version
 
 # torch is imported by the first use of a name that needs it, so that `fused_ssim.array` never loads it. Where it is
 # loaded already, nothing is put off.
 if TYPE_CHECKING or sys.modules.get("torch"):
-    from ._losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
-    from ._msssim import MS_SSIM, SSIM, ms_ssim, ssim
+    from .compat.pytorch_msssim import MS_SSIM, SSIM, ms_ssim, ssim
     from .functional import (
         FusedSSIMMap,
         allowed_padding,
@@ -28,9 +27,10 @@ if TYPE_CHECKING or sys.modules.get("torch"):
         ssim_map,
         value_and_grad,
     )
+    from .losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
 
 # The modules that hold those names.
-_NEED_TORCH = ("functional", "_losses", "_msssim")
+_NEED_TORCH = ("functional", "losses", "compat.pytorch_msssim")
 
 __version__ = _version()
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, overload
 
 from torch import Tensor
 
-from . import _codes, _ops
-from ._settings import number
-from ._settings import settings as make_settings
+from ._base import codes as _codes
+from ._base.settings import number
+from ._base.settings import settings as make_settings
+from ._torch import eager as _ops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

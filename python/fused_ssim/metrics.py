@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _ops
-from ._settings import scale_weights
-from ._settings import settings as make_settings
+from ._base.settings import scale_weights
+from ._base.settings import settings as make_settings
+from ._torch import eager as _ops
 from .functional import spatial_dims_of
 
 try:
@@ -25,7 +25,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._settings import Settings
+    from ._base.settings import Settings
 
 __all__ = ["MSSSIMMetric", "SSIMMetric"]
 

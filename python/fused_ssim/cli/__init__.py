@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 import fused_ssim
-from fused_ssim.cli.bench import bench_command
+from fused_ssim.cli.bench.command import bench_command
 from fused_ssim.cli.compare import compare_command
 from fused_ssim.cli.demo import demo_command
 from fused_ssim.cli.info import info_command

@@ -13,7 +13,7 @@ import torch
 from fused_ssim.cli.common import Failure, describe_device, device_option, pick_device
 
 if TYPE_CHECKING:
-    from fused_ssim._bench.tables import Table
+    from fused_ssim.cli.bench.tables import Table
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 WIDTH = 150  # of tables that go to a file or a pipe
@@ -97,7 +97,7 @@ def bench_command(
       fused-ssim bench --shape 1x3x2160x3840 --dtype float16 --library pytorch-msssim
     """
     if plots is not None:
-        import fused_ssim._bench.figures  # noqa: F401  # says what is missing before anything is measured
+        import fused_ssim.cli.bench.figures  # noqa: F401  # says what is missing before anything is measured
     if source is not None:
         report = json.loads(source.read_text(encoding="utf-8"))
     else:
@@ -106,7 +106,7 @@ def bench_command(
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if plots is not None:
-        from fused_ssim._bench.figures import draw_all
+        from fused_ssim.cli.bench.figures import draw_all
 
         for path in draw_all(report, plots):
             click.echo(f"drawn: {path}", err=True)
@@ -124,9 +124,9 @@ def _measure(
     budget: float | None,
     commit: str | None,
 ) -> dict[str, Any]:
-    from fused_ssim._bench.cases import default_plan
-    from fused_ssim._bench.libraries import KNOWN, find
-    from fused_ssim._bench.run import run
+    from fused_ssim.cli.bench.cases import default_plan
+    from fused_ssim.cli.bench.libraries import KNOWN, find
+    from fused_ssim.cli.bench.run import run
 
     where = pick_device(device)
     plan = dataclasses.replace(default_plan(where, quick), dtypes=list(dtypes))
@@ -150,7 +150,7 @@ def _measure(
 
 
 def _show(report: dict[str, Any]) -> None:
-    from fused_ssim._bench.tables import everything
+    from fused_ssim.cli.bench.tables import everything
 
     before, tables, after = everything(report)
     for line in before:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 import fused_ssim
-from fused_ssim._bench import memory, timing
-from fused_ssim._bench.cases import (
+from fused_ssim.cli.bench import memory, timing
+from fused_ssim.cli.bench.cases import (
     DTYPES,
     INFERENCE,
     SOURCE,
@@ -26,8 +26,8 @@ from fused_ssim._bench.cases import (
     readable,
     spatial_dims,
 )
-from fused_ssim._bench.environment import describe
-from fused_ssim._bench.libraries import OURS, Library, ours
+from fused_ssim.cli.bench.environment import describe
+from fused_ssim.cli.bench.libraries import OURS, Library, ours
 
 SCHEMA = 1
 AGREEMENT = 1e-3  # between the values of two packages; more is another quantity, or wrong

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _batching, _codes, _composite, _native
-from ._settings import Settings
+from .._base import codes as _codes
+from .._base.settings import Settings
+from . import batching as _batching
+from . import composite as _composite
+from . import plan as _native
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,16 +25,17 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from . import _native, _ops
-from ._settings import settings as make_settings
-from .functional import spatial_dims_of
+from .._base.settings import settings as make_settings
+from .._torch import eager as _ops
+from .._torch import plan as _native
+from ..functional import spatial_dims_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch.distributed import ProcessGroup
 
-    from ._settings import Settings
+    from .._base.settings import Settings
 
 __all__ = ["sharded_photometric_loss", "sharded_ssim"]
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import _core, _settings
-from ._codes import map_shape, out_shape, plan_settings
+from .. import _core
+from .._base import settings as _settings
+from .._base.codes import map_shape, out_shape, plan_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._settings import Settings
+    from .._base.settings import Settings
 
 _settings.is_compiling = torch.compiler.is_dynamo_compiling
 

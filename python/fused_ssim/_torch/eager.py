@@ -15,13 +15,16 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from . import _composite, _library, _native, _transforms
-from ._native import GRAD_1, GRAD_2, Plan
+from . import composite as _composite
+from . import operators as _library
+from . import plan as _native
+from . import transforms as _transforms
+from .plan import GRAD_1, GRAD_2, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._settings import Settings
+    from .._base.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")

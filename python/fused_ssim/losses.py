@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from . import _ops
-from ._settings import scale_weights
-from ._settings import settings as make_settings
+from ._base.settings import scale_weights
+from ._base.settings import settings as make_settings
+from ._torch import eager as _ops
 from .functional import photometric_loss, spatial_dims_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 import fused_ssim
-from fused_ssim._bench.libraries import Library
-from fused_ssim._bench.timing import query_gpu
+from fused_ssim.cli.bench.libraries import Library
+from fused_ssim.cli.bench.timing import query_gpu
 
 
 def describe(device: torch.device, libraries: list[Library], commit: str | None) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from . import _batching, _composite, _library
+from . import batching as _batching
+from . import composite as _composite
+from . import operators as _library
 
 if TYPE_CHECKING:
-    from ._settings import Settings
+    from .._base.settings import Settings
 
 
 def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, train: bool) -> Tensor:

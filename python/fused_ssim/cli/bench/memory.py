@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from fused_ssim._bench.cases import MODES, Shape
-from fused_ssim._bench.libraries import Call, find
-from fused_ssim._bench.timing import Inputs
+from fused_ssim.cli.bench.cases import MODES, Shape
+from fused_ssim.cli.bench.libraries import Call, find
+from fused_ssim.cli.bench.timing import Inputs
 
 CHILD_SECONDS = 120
 
@@ -39,7 +39,7 @@ def cpu_peaks(library: str, shapes: list[Shape]) -> list[dict[str, Any]]:
     task = json.dumps({"library": library, "shapes": shapes, "threads": torch.get_num_threads()})
     # Freed memory goes back to the system at once, so that a call cannot hide in what an earlier one left.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "fused_ssim._bench.memory", task]
+    command = [sys.executable, "-m", "fused_ssim.cli.bench.memory", task]
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS, env=environment)
     except subprocess.TimeoutExpired:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import _composite, _native
+from . import composite as _composite
+from . import plan as _native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._settings import Settings
+    from .._base.settings import Settings
 
 
 def value(

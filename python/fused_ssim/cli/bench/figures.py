@@ -6,9 +6,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from fused_ssim._bench.cases import MODES, TRAIN, elements, readable
-from fused_ssim._bench.libraries import OURS
-from fused_ssim._bench.tables import TIMES, Report, images, libraries
+from fused_ssim.cli.bench.cases import MODES, TRAIN, elements, readable
+from fused_ssim.cli.bench.libraries import OURS
+from fused_ssim.cli.bench.tables import TIMES, Report, images, libraries
 from fused_ssim.cli.common import extra
 
 with extra("cli"):

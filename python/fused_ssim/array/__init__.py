@@ -17,10 +17,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
-from . import _core
-from ._backends import Backend, Memory, backend_of, contiguous_strides
-from ._codes import DTYPES, out_shape, plan_settings, wanted_grads
-from ._settings import Settings, settings
+from .. import _core
+from .._base.codes import DTYPES, out_shape, plan_settings, wanted_grads
+from .._base.settings import Settings, settings
+from ._libraries import Backend, Memory, backend_of, contiguous_strides
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from . import _composite, _native, _ops
-from ._settings import number, scale_weights
-from ._settings import settings as make_settings
+from .._base.settings import number, scale_weights
+from .._base.settings import settings as make_settings
+from .._torch import composite as _composite
+from .._torch import eager as _ops
+from .._torch import plan as _native
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence

@@ -21,7 +21,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._settings import Settings
+    from .._base.settings import Settings
 
 # The window of one axis: taps, or taps for each channel [C, K]; None leaves the axis as it is.
 Taps = tuple[float, ...] | Tensor | None

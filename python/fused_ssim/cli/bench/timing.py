@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 import fused_ssim
-from fused_ssim._bench.cases import DTYPES, TRAIN, Ceilings, Plan, Shape, elements
-from fused_ssim._bench.libraries import Call, with_gradient
+from fused_ssim.cli.bench.cases import DTYPES, TRAIN, Ceilings, Plan, Shape, elements
+from fused_ssim.cli.bench.libraries import Call, with_gradient
 
 MOST_INPUTS = 128
 CACHES = 3  # inputs that rotate fill so many times the L2 cache

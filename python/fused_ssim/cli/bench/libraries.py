@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import fused_ssim
-from fused_ssim._bench.cases import SIGMA, TRAIN, WINDOW
+from fused_ssim.cli.bench.cases import SIGMA, TRAIN, WINDOW
 
 OURS = "fused-ssim"
 ORIGINAL = "original fused-ssim"

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fused_ssim._bench.cases import TRAIN, readable
-from fused_ssim._bench.libraries import OURS
+from fused_ssim.cli.bench.cases import TRAIN, readable
+from fused_ssim.cli.bench.libraries import OURS
 
 Report = dict[str, Any]
 NOTHING = "-"

@@ -94,6 +94,17 @@ FUSEDSSIM_API const char* fusedssim_status_string(fusedssim_status status);
  * Empty if no call of this thread has failed. Valid until this thread's next failing call. */
 FUSEDSSIM_API const char* fusedssim_last_error(void);
 
+/* The same text with other names for the arguments: for a binding whose callers know x as img1.
+ *
+ * names: pairs of a name in this header and the one to print, ended by NULL. A field is named with its structure, as in
+ * params.sigma. A first name that ends with a dot stands for every name that begins with it. The first pair that fits
+ * counts; a name without a pair, or any name if names is NULL, is printed as it stands. With
+ *     const char* names[] = {"x", "img1", "params.k1", "K[0]", "params.", "", NULL};
+ * "params.sigma = -1, expected ..." becomes "sigma = -1, expected ...".
+ *
+ * Never NULL. Valid until this thread's next call of this function, whatever else the thread calls; names is not kept. */
+FUSEDSSIM_API const char* fusedssim_last_error_as(const char* const* names);
+
 /* ---- Arguments --------------------------------------------------------------------------------------------------- */
 
 /* Every structure starts with struct_size = sizeof(the structure), so that programs built with one version of this

@@ -84,6 +84,8 @@ const char* fusedssim_status_string(fusedssim_status status) {
 
 const char* fusedssim_last_error(void) { return last_error(); }
 
+const char* fusedssim_last_error_as(const char* const* names) { return last_error_as(names); }
+
 fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedssim_exec* exec,
                                    const fusedssim_tensor* x, const fusedssim_tensor* y, const fusedssim_tensor* out,
                                    void* saved, size_t saved_bytes) {
@@ -131,7 +133,7 @@ fusedssim_status fusedssim_ms_value_and_grad(const fusedssim_params* params, con
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
         if (!grad_x && !grad_y)
-            fail(FUSEDSSIM_INVALID_ARGUMENT, "grad_x and grad_y are both NULL, expected at least one");
+            fail(FUSEDSSIM_INVALID_ARGUMENT, "{grad_x} and {grad_y} are both NULL, expected at least one");
         run(make_ms(read_params(params), read_ms_params(ms), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
     });
 }
@@ -151,7 +153,7 @@ fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, cons
 fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_op op,
                                           fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
+        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         const Problem p = make_sizes(read_params(params), op, grads, x);
         *bytes = e.device == FUSEDSSIM_CUDA ? cuda::workspace_bytes(p) : 0;
@@ -162,7 +164,7 @@ fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, con
                                              const fusedssim_exec* exec, fusedssim_grads grads,
                                              const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
+        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x);
         *bytes = e.device == FUSEDSSIM_CUDA ? ms_workspace_bytes(m, e.device) : 0;
@@ -172,7 +174,7 @@ fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, con
 fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_grads grads,
                                       const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "bytes is NULL");
+        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e.device, grads);
     });

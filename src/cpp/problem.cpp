@@ -18,29 +18,30 @@ constexpr int kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
 fusedssim_tensor read_any_tensor(const fusedssim_tensor* tensor, const char* name) {
     fusedssim_tensor t{};
     read_struct(&t, sizeof t, sizeof t, tensor, name);
-    if (t.reserved) fail(kInvalid, "%s.reserved = %d, expected 0", name, int(t.reserved));
+    if (t.reserved) fail(kInvalid, "{%s}.reserved = %d, expected 0", name, int(t.reserved));
     if (!dtype_name(t.dtype))
-        fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = %d is not a fusedssim_dtype", name, int(t.dtype));
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %d is not a fusedssim_dtype", name, int(t.dtype));
     if (t.ndim < 0 || t.ndim > FUSEDSSIM_MAX_NDIM)
-        fail(kInvalid, "%s.ndim = %d, expected 0 to %d", name, int(t.ndim), FUSEDSSIM_MAX_NDIM);
+        fail(kInvalid, "{%s}.ndim = %d, expected 0 to %d", name, int(t.ndim), FUSEDSSIM_MAX_NDIM);
     for (int i = 0; i < t.ndim; ++i)
         if (t.shape[i] < 1)
-            fail(kInvalid, "%s.shape[%d] = %lld, expected at least 1", name, i, static_cast<long long>(t.shape[i]));
+            fail(kInvalid, "{%s}.shape[%d] = %lld, expected at least 1", name, i, static_cast<long long>(t.shape[i]));
     return t;
 }
 
 fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
     const fusedssim_tensor t = read_any_tensor(tensor, name);
     if (t.dtype == FUSEDSSIM_BOOL)
-        fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = bool, expected float32, float64, float16 or bfloat16", name);
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = bool, expected float32, float64, float16 or bfloat16", name);
     return t;
 }
 
 void require_data(const fusedssim_tensor& t, const char* name) {
-    if (!t.data) fail(kInvalid, "%s.data is NULL", name);
+    if (!t.data) fail(kInvalid, "{%s}.data is NULL", name);
     const std::size_t size = dtype_size(t.dtype);
     if (reinterpret_cast<std::uintptr_t>(t.data) % size)
-        fail(kInvalid, "%s.data = %p is not aligned to the %zu bytes of a %s", name, t.data, size, dtype_name(t.dtype));
+        fail(kInvalid, "{%s}.data = %p is not aligned to the %zu bytes of a %s", name, t.data, size,
+             dtype_name(t.dtype));
 }
 
 // Outputs must not write an element twice: sorted by stride, each axis has to step over all that lies below it.
@@ -57,7 +58,7 @@ void require_no_self_overlap(const fusedssim_tensor& t, const char* name) {
         const int i = order[k];
         const std::int64_t stride = std::abs(t.stride[i]);
         if (stride <= span)
-            fail(kInvalid, "%s.stride[%d] = %lld makes elements of %s overlap", name, i,
+            fail(kInvalid, "{%s}.stride[%d] = %lld makes elements of {%s} overlap", name, i,
                  static_cast<long long>(t.stride[i]), name);
         span += stride * (t.shape[i] - 1);
     }
@@ -65,21 +66,21 @@ void require_no_self_overlap(const fusedssim_tensor& t, const char* name) {
 
 void require_same_shape(const fusedssim_tensor& t, const char* name, int ndim, const std::int64_t* shape,
                         const char* what) {
-    if (t.ndim != ndim) fail(kInvalid, "%s.ndim = %d, expected %d (%s)", name, int(t.ndim), ndim, what);
+    if (t.ndim != ndim) fail(kInvalid, "{%s}.ndim = %d, expected %d (%s)", name, int(t.ndim), ndim, what);
     for (int i = 0; i < ndim; ++i)
         if (t.shape[i] != shape[i])
-            fail(kInvalid, "%s.shape[%d] = %lld, expected %lld (%s)", name, i, static_cast<long long>(t.shape[i]),
+            fail(kInvalid, "{%s}.shape[%d] = %lld, expected %lld (%s)", name, i, static_cast<long long>(t.shape[i]),
                  static_cast<long long>(shape[i]), what);
 }
 
 void require_dtype(const fusedssim_tensor& t, const char* name, fusedssim_dtype dtype, const char* why) {
     if (t.dtype != dtype)
-        fail(FUSEDSSIM_INVALID_DTYPE, "%s.dtype = %s, expected %s (%s)", name, dtype_name(t.dtype), dtype_name(dtype),
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected %s (%s)", name, dtype_name(t.dtype), dtype_name(dtype),
              why);
 }
 
 void require_distinct(const fusedssim_tensor& out, const char* name, const fusedssim_tensor& in, const char* in_name) {
-    if (out.data == in.data) fail(kInvalid, "%s.data = %s.data: %s would be overwritten", name, in_name, in_name);
+    if (out.data == in.data) fail(kInvalid, "{%s}.data = {%s}.data: {%s} would be overwritten", name, in_name, in_name);
 }
 
 // The view of an image, a volume or a map.
@@ -100,13 +101,13 @@ void fill_taps(Problem& p, const fusedssim_params& params) {
         for (int i = 0; i < params.window_size; ++i) {
             const double tap = params.taps[i], mirrored = params.taps[params.window_size - 1 - i];
             if (!(tap >= 0) || !std::isfinite(tap))
-                fail(kInvalid, "params.taps[%d] = %g, expected a number >= 0", i, tap);
+                fail(kInvalid, "{params.taps}[%d] = %g, expected a number >= 0", i, tap);
             if (tap != mirrored)
-                fail(kInvalid, "params.taps[%d] = %g but params.taps[%d] = %g, expected a symmetric window", i, tap,
+                fail(kInvalid, "{params.taps}[%d] = %g but {params.taps}[%d] = %g, expected a symmetric window", i, tap,
                      params.window_size - 1 - i, mirrored);
             sum += tap;
         }
-        if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of params.taps is %g, expected 1", sum);
+        if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
         for (int k = 0; k <= p.radius; ++k) p.taps[k] = params.taps[p.radius + k];
         return;
     }
@@ -119,36 +120,36 @@ void fill_taps(Problem& p, const fusedssim_params& params) {
 }
 
 void check_positive(double value, const char* name) {
-    if (!(value > 0) || !std::isfinite(value)) fail(kInvalid, "%s = %g, expected a positive number", name, value);
+    if (!(value > 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a positive number", name, value);
 }
 
 void check_params(const fusedssim_params& params) {
     if (params.padding != FUSEDSSIM_PADDING_SAME && params.padding != FUSEDSSIM_PADDING_VALID)
-        fail(kInvalid, "params.padding = %d is not a fusedssim_padding", int(params.padding));
+        fail(kInvalid, "{params.padding} = %d is not a fusedssim_padding", int(params.padding));
     if (params.reduction < FUSEDSSIM_REDUCTION_MEAN || params.reduction > FUSEDSSIM_REDUCTION_NONE)
-        fail(kInvalid, "params.reduction = %d is not a fusedssim_reduction", int(params.reduction));
+        fail(kInvalid, "{params.reduction} = %d is not a fusedssim_reduction", int(params.reduction));
     if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
-        fail(kInvalid, "params.window_size = %d, expected an odd number from 1 to %d", int(params.window_size),
+        fail(kInvalid, "{params.window_size} = %d, expected an odd number from 1 to %d", int(params.window_size),
              FUSEDSSIM_MAX_WINDOW_SIZE);
     if (!params.taps) check_positive(params.sigma, "params.sigma");
     check_positive(params.data_range, "params.data_range");
     for (const auto& [value, name] : {std::pair{params.k1, "params.k1"}, std::pair{params.k2, "params.k2"}})
-        if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "%s = %g, expected a number >= 0", name, value);
-    if (!std::isfinite(params.grad_scale)) fail(kInvalid, "params.grad_scale = %g is not finite", params.grad_scale);
+        if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a number >= 0", name, value);
+    if (!std::isfinite(params.grad_scale)) fail(kInvalid, "{params.grad_scale} = %g is not finite", params.grad_scale);
     if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM && params.objective != FUSEDSSIM_OBJECTIVE_LOSS)
-        fail(kInvalid, "params.objective = %d is not a fusedssim_objective", int(params.objective));
+        fail(kInvalid, "{params.objective} = %d is not a fusedssim_objective", int(params.objective));
     if (params.mask_mode != FUSEDSSIM_MASK_WEIGHT && params.mask_mode != FUSEDSSIM_MASK_NORMALIZED)
-        fail(kInvalid, "params.mask_mode = %d is not a fusedssim_mask_mode", int(params.mask_mode));
+        fail(kInvalid, "{params.mask_mode} = %d is not a fusedssim_mask_mode", int(params.mask_mode));
     if (params.objective == FUSEDSSIM_OBJECTIVE_LOSS) {
         if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
-            fail(kInvalid, "params.lambda_dssim = %g, expected a number from 0 to 1", params.lambda_dssim);
+            fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);
         if (params.reduction == FUSEDSSIM_REDUCTION_NONE && params.padding == FUSEDSSIM_PADDING_VALID &&
             params.lambda_dssim < 1)
-            fail(
-                kInvalid,
-                "params.reduction = NONE with padding VALID and params.lambda_dssim = %g, expected 1: |x - y| has more "
-                "elements than the map",
-                params.lambda_dssim);
+            fail(kInvalid,
+                 "{params.reduction} = NONE with padding VALID and {params.lambda_dssim} = %g, expected 1: |{x} - {y}| "
+                 "has "
+                 "more elements than the map",
+                 params.lambda_dssim);
     }
 }
 
@@ -158,14 +159,14 @@ void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor
     const fusedssim_tensor t = read_any_tensor(params.mask, "params.mask");
     const fusedssim_dtype arithmetic = arithmetic_dtype(x.dtype);
     if (t.dtype != FUSEDSSIM_BOOL && t.dtype != arithmetic)
-        fail(FUSEDSSIM_INVALID_DTYPE, "params.mask.dtype = %s, expected bool or %s (the type of the arithmetic)",
+        fail(FUSEDSSIM_INVALID_DTYPE, "{params.mask}.dtype = %s, expected bool or %s (the type of the arithmetic)",
              dtype_name(t.dtype), dtype_name(arithmetic));
     if (t.ndim != x.ndim)
-        fail(kInvalid, "params.mask.ndim = %d, expected %d (the axes of x)", int(t.ndim), int(x.ndim));
+        fail(kInvalid, "{params.mask}.ndim = %d, expected %d (the axes of {x})", int(t.ndim), int(x.ndim));
     fusedssim_tensor broadcast = t;
     for (int i = 0; i < t.ndim; ++i) {
         if (t.shape[i] != 1 && t.shape[i] != x.shape[i])
-            fail(kInvalid, "params.mask.shape[%d] = %lld, expected %lld (the shape of x) or 1", i,
+            fail(kInvalid, "{params.mask}.shape[%d] = %lld, expected %lld (the shape of {x}) or 1", i,
                  static_cast<long long>(t.shape[i]), static_cast<long long>(x.shape[i]));
         if (t.shape[i] == 1) broadcast.stride[i] = 0;
     }
@@ -181,8 +182,8 @@ void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor
 void require_axis_fits(const fusedssim_tensor& t, const char* name, int axis) {
     constexpr std::int64_t kMost = std::numeric_limits<int>::max() - 4096;
     if (axis > 0 && t.shape[axis] > kMost)
-        fail(kInvalid, "%s.shape[%d] = %lld, expected at most %lld", name, axis, static_cast<long long>(t.shape[axis]),
-             static_cast<long long>(kMost));
+        fail(kInvalid, "{%s}.shape[%d] = %lld, expected at most %lld", name, axis,
+             static_cast<long long>(t.shape[axis]), static_cast<long long>(kMost));
 }
 
 // C1 and C2 have to be normal numbers, or 0, in the type of the arithmetic.
@@ -191,7 +192,8 @@ void check_constant(double constant, fusedssim_dtype dtype, const char* name, do
     const double least = is_double ? std::numeric_limits<double>::min() : std::numeric_limits<float>::min();
     const double most = is_double ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
     if (k > 0 && !(constant >= least && constant <= most))
-        fail(kInvalid, "params.data_range = %g: the square of data_range * %s (%g) is beyond the range of %s",
+        fail(kInvalid,
+             "{params.data_range} = %g: the square of {params.data_range} * {%s} (%g) is beyond the range of %s",
              data_range, name, k, dtype_name(arithmetic_dtype(dtype)));
 }
 
@@ -199,7 +201,7 @@ void check_constant(double constant, fusedssim_dtype dtype, const char* name, do
 Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     check_params(params);
     if (x.ndim != 4 && x.ndim != 5)
-        fail(kInvalid, "x.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
+        fail(kInvalid, "{x}.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
     Problem p{};
     p.is_3d = x.ndim == 5;
     p.dtype = x.dtype;
@@ -209,10 +211,11 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     for (int i = 0; i < x.ndim; ++i) {
         require_axis_fits(x, "x", i);
         if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop))
-            fail(kInvalid, "x.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
+            fail(kInvalid, "{x}.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
                  int(params.window_size));
         if (x.shape[i] > (std::int64_t(1) << 56) / elements)
-            fail(kInvalid, "x.shape[%d] = %lld: x has more than 2^56 elements", i, static_cast<long long>(x.shape[i]));
+            fail(kInvalid, "{x}.shape[%d] = %lld: {x} has more than 2^56 elements", i,
+                 static_cast<long long>(x.shape[i]));
         elements *= x.shape[i];
     }
     p.images = x.shape[0];
@@ -224,8 +227,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
     p.c1x2 = 2 * c1 * c1;
     p.c2x2 = 2 * c2 * c2;
-    check_constant(p.c1x2, x.dtype, "k1", params.k1, params.data_range);
-    check_constant(p.c2x2, x.dtype, "k2", params.k2, params.data_range);
+    check_constant(p.c1x2, x.dtype, "params.k1", params.k1, params.data_range);
+    check_constant(p.c2x2, x.dtype, "params.k2", params.k2, params.data_range);
     // A window of one tap has no variance: the contrast is 1 whatever C2 is. A large C2 keeps the derivatives by the
     // variances, which would cancel, from spoiling the gradient.
     if (p.radius == 0) p.c2x2 = 1e30;
@@ -275,8 +278,8 @@ struct Checked {
 // What all three operations share.
 Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
     Checked c{read_tensor(a.x, "x"), read_tensor(a.y, "y"), {}};
-    require_dtype(c.y, "y", c.x.dtype, "the dtype of x");
-    require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of x");
+    require_dtype(c.y, "y", c.x.dtype, "the dtype of {x}");
+    require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of {x}");
     c.problem = make_base(params, c.x);
     set_mask(c.problem, params, c.x, true);
     require_data(c.x, "x");
@@ -290,13 +293,13 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
         }
         if (!c.problem.saved_grads)
             fail(kInvalid,
-                 "saved_bytes = %zu, expected what fusedssim_saved_size() gives: %zu for one gradient, %zu for both",
+                 "{saved_bytes} = %zu, expected what fusedssim_saved_size() gives: %zu for one gradient, %zu for both",
                  a.saved_bytes, saved_bytes_of(c.problem, exec.device, 1), saved_bytes_of(c.problem, exec.device, 2));
         if (reinterpret_cast<std::uintptr_t>(a.saved) % 16)
-            fail(kInvalid, "saved = %p is not aligned to 16 bytes", a.saved);
+            fail(kInvalid, "{saved} = %p is not aligned to 16 bytes", a.saved);
         c.problem.saved = a.saved;
     } else if (a.saved_bytes) {
-        fail(kInvalid, "saved is NULL with saved_bytes = %zu, expected 0", a.saved_bytes);
+        fail(kInvalid, "{saved} is NULL with {saved_bytes} = %zu, expected 0", a.saved_bytes);
     }
     return c;
 }
@@ -317,14 +320,14 @@ void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor*
     require_no_self_overlap(t, "out");
     require_distinct(t, "out", c.x, "x");
     require_distinct(t, "out", c.y, "y");
-    if (t.data == c.problem.mask.data) fail(kInvalid, "out.data is also the data of params.mask");
+    if (t.data == c.problem.mask.data) fail(kInvalid, "{out}.data is also the data of {params.mask}");
     (params.reduction == FUSEDSSIM_REDUCTION_NONE ? c.problem.map : c.problem.value) = view;
 }
 
 View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name) {
     const fusedssim_tensor t = read_tensor(grad, name);
-    require_dtype(t, name, c.x.dtype, "the dtype of x");
-    require_same_shape(t, name, c.x.ndim, c.x.shape, "the shape of x");
+    require_dtype(t, name, c.x.dtype, "the dtype of {x}");
+    require_same_shape(t, name, c.x.ndim, c.x.shape, "the shape of {x}");
     require_data(t, name);
     require_no_self_overlap(t, name);
     require_distinct(t, name, c.x, "x");
@@ -333,19 +336,20 @@ View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name
 }
 
 void set_grads(Checked& c, const Arguments& a) {
-    if (!a.grad_x && !a.grad_y) fail(kInvalid, "grad_x and grad_y are both NULL, expected at least one");
+    if (!a.grad_x && !a.grad_y) fail(kInvalid, "{grad_x} and {grad_y} are both NULL, expected at least one");
     Problem& p = c.problem;
     if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x");
     if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y");
     void* const others[] = {p.grad_y.data, p.map.data, p.value.data, p.grad_out.data, p.saved, p.mask.data};
     const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved", "params.mask"};
     for (int i = 0; i < 6; ++i) {
-        if (p.grad_x.data && p.grad_x.data == others[i]) fail(kInvalid, "grad_x.data is also the data of %s", names[i]);
+        if (p.grad_x.data && p.grad_x.data == others[i])
+            fail(kInvalid, "{grad_x}.data is also the data of {%s}", names[i]);
         if (i && p.grad_y.data && p.grad_y.data == others[i])
-            fail(kInvalid, "grad_y.data is also the data of %s", names[i]);
+            fail(kInvalid, "{grad_y}.data is also the data of {%s}", names[i]);
     }
     if (p.saved && p.saved_grads == 1 && a.grad_y)
-        fail(kInvalid, "saved was filled for grad_x alone (saved_bytes = %zu), expected grad_y to be NULL",
+        fail(kInvalid, "{saved} was filled for {grad_x} alone ({saved_bytes} = %zu), expected {grad_y} to be NULL",
              a.saved_bytes);
     if (!p.grad_x.data && !p.saved) {
         // SSIM is symmetric: the gradient by y of (x, y) is the gradient by x of (y, x).
@@ -357,23 +361,23 @@ void set_grads(Checked& c, const Arguments& a) {
 }  // namespace
 
 std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name) {
-    if (!from) fail(kInvalid, "%s is NULL", name);
+    if (!from) fail(kInvalid, "{%s} is NULL", name);
     std::uint32_t given;
     std::memcpy(&given, from, sizeof given);
     if (given < 2 * sizeof given || given > 65536)
-        fail(kInvalid, "%s.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
+        fail(kInvalid, "{%s}.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
     return given;
 }
 
 void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name) {
     const std::uint32_t given = read_struct_size(from, size, name);
     if (given < least || given % 8)
-        fail(kInvalid, "%s.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
+        fail(kInvalid, "{%s}.struct_size = %u, expected the size of the structure (%zu)", name, unsigned(given), size);
     const auto* bytes = static_cast<const unsigned char*>(from);
     for (std::size_t i = size; i < given; ++i)
         if (bytes[i])
-            fail(kInvalid, "%s.struct_size = %u: byte %zu is not zero, and this library knows only the first %zu", name,
-                 unsigned(given), i, size);
+            fail(kInvalid, "{%s}.struct_size = %u: byte %zu is not zero, and this library knows only the first %zu",
+                 name, unsigned(given), i, size);
     std::memcpy(to, from, std::min<std::size_t>(size, given));
 }
 
@@ -387,9 +391,9 @@ fusedssim_exec read_exec(const fusedssim_exec* exec) {
     fusedssim_exec e = FUSEDSSIM_EXEC_DEFAULT;
     read_struct(&e, sizeof e, 2 * sizeof(double), exec, "exec");
     if (e.device != FUSEDSSIM_CPU && e.device != FUSEDSSIM_CUDA)
-        fail(kInvalid, "exec.device = %d is not a fusedssim_device", int(e.device));
-    if (e.device_id < 0) fail(kInvalid, "exec.device_id = %d, expected at least 0", int(e.device_id));
-    if (e.cpu_threads < 0) fail(kInvalid, "exec.cpu_threads = %d, expected at least 0", int(e.cpu_threads));
+        fail(kInvalid, "{exec.device} = %d is not a fusedssim_device", int(e.device));
+    if (e.device_id < 0) fail(kInvalid, "{exec.device_id} = %d, expected at least 0", int(e.device_id));
+    if (e.cpu_threads < 0) fail(kInvalid, "{exec.cpu_threads} = %d, expected at least 0", int(e.cpu_threads));
     return e;
 }
 
@@ -419,9 +423,10 @@ Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_gr
     Problem p = make_base(params, t);
     set_mask(p, params, t, false);
     if (op < FUSEDSSIM_OP_FORWARD || op > FUSEDSSIM_OP_BACKWARD_SAVED)
-        fail(kInvalid, "op = %d is not a fusedssim_op", int(op));
+        fail(kInvalid, "{op} = %d is not a fusedssim_op", int(op));
     if (grads & ~std::uint32_t(FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y))
-        fail(kInvalid, "grads = %u, expected a combination of FUSEDSSIM_GRAD_X and FUSEDSSIM_GRAD_Y", unsigned(grads));
+        fail(kInvalid, "{grads} = %u, expected a combination of FUSEDSSIM_GRAD_X and FUSEDSSIM_GRAD_Y",
+             unsigned(grads));
     const bool writes_value = op == FUSEDSSIM_OP_FORWARD || op == FUSEDSSIM_OP_VALUE_AND_GRAD;
     static char anything;
     void* const something = &anything;
@@ -445,25 +450,26 @@ namespace {
 
 MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_tensor& x) {
     if (ms.levels < 1 || ms.levels > FUSEDSSIM_MAX_LEVELS)
-        fail(kInvalid, "ms.levels = %d, expected 1 to %d", int(ms.levels), FUSEDSSIM_MAX_LEVELS);
+        fail(kInvalid, "{ms.levels} = %d, expected 1 to %d", int(ms.levels), FUSEDSSIM_MAX_LEVELS);
     MsProblem m{};
     m.levels = ms.levels;
     for (int i = 0; i < ms.levels; ++i) {
         if (!(ms.weights[i] >= 0) || !std::isfinite(ms.weights[i]))
-            fail(kInvalid, "ms.weights[%d] = %g, expected a number >= 0", i, ms.weights[i]);
+            fail(kInvalid, "{ms.weights}[%d] = %g, expected a number >= 0", i, ms.weights[i]);
         m.weights[i] = ms.weights[i];
     }
     if (params.reduction == FUSEDSSIM_REDUCTION_NONE)
-        fail(kInvalid, "params.reduction = NONE, expected another: MS-SSIM has no map");
+        fail(kInvalid, "{params.reduction} = NONE, expected another: MS-SSIM has no map");
     if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
-        fail(kInvalid, "params.objective = LOSS, expected SSIM: MS-SSIM has no other");
-    if (params.mask) fail(kInvalid, "params.mask is given, expected NULL: MS-SSIM takes no mask");
+        fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
+    if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
     const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
     for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && params.padding == FUSEDSSIM_PADDING_VALID; ++i)
         if (x.shape[i] <= least)
             fail(kInvalid,
-                 "x.shape[%d] = %lld, expected more than %lld: (window_size - 1) * 2^(levels - 1), padding valid", i,
-                 static_cast<long long>(x.shape[i]), static_cast<long long>(least));
+                 "{x}.shape[%d] = %lld, expected more than %lld: ({params.window_size} - 1) * 2^({ms.levels} - 1), "
+                 "padding valid",
+                 i, static_cast<long long>(x.shape[i]), static_cast<long long>(least));
     return m;
 }
 
@@ -484,12 +490,12 @@ MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_param
 }
 
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad) {
-    if (!std::isfinite(factor)) fail(kInvalid, "factor = %g is not finite", factor);
+    if (!std::isfinite(factor)) fail(kInvalid, "{factor} = %g is not finite", factor);
     const fusedssim_tensor s = read_tensor(scale, "scale"), g = read_tensor(grad, "grad");
-    if (g.ndim != 4 && g.ndim != 5) fail(kInvalid, "grad.ndim = %d, expected 4 or 5", int(g.ndim));
+    if (g.ndim != 4 && g.ndim != 5) fail(kInvalid, "{grad}.ndim = %d, expected 4 or 5", int(g.ndim));
     require_dtype(s, "scale", arithmetic_dtype(g.dtype), "the type of the arithmetic");
-    if (s.ndim > 2) fail(kInvalid, "scale.ndim = %d, expected 0, 1 ([N]) or 2 ([N, C])", int(s.ndim));
-    require_same_shape(s, "scale", s.ndim, g.shape, "the first axes of grad");
+    if (s.ndim > 2) fail(kInvalid, "{scale}.ndim = %d, expected 0, 1 ([N]) or 2 ([N, C])", int(s.ndim));
+    require_same_shape(s, "scale", s.ndim, g.shape, "the first axes of {grad}");
     require_data(s, "scale");
     require_data(g, "grad");
     require_no_self_overlap(g, "grad");
@@ -522,10 +528,11 @@ std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grad
 void require_workspace(const fusedssim_exec& exec, std::size_t bytes) {
     if (!bytes) return;
     if (!exec.workspace || exec.workspace_bytes < bytes)
-        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "exec.workspace = %p with exec.workspace_bytes = %llu, expected %zu bytes",
-             exec.workspace, static_cast<unsigned long long>(exec.workspace_bytes), bytes);
+        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL,
+             "{exec.workspace} = %p with {exec.workspace_bytes} = %llu, expected %zu bytes", exec.workspace,
+             static_cast<unsigned long long>(exec.workspace_bytes), bytes);
     if (reinterpret_cast<std::uintptr_t>(exec.workspace) % 16)
-        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "exec.workspace = %p is not aligned to 16 bytes", exec.workspace);
+        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "{exec.workspace} = %p is not aligned to 16 bytes", exec.workspace);
 }
 
 }  // namespace fusedssim

@@ -1,4 +1,6 @@
-/* The rules of the C interface: `abi_test <group>` runs one group of checks, `abi_test` all of them. */
+/* SPDX-License-Identifier: MIT
+ *
+ * The rules of the C interface: `abi_test <group>` runs one group of checks, `abi_test` all of them. */
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -359,6 +361,62 @@ static void error_text(void) {
     CHECK(fusedssim_status_string(12345) != NULL && fusedssim_status_string(-1) != NULL);
 }
 
+static void error_names(void) {
+    static const char* const names[] = {"x",        "img1",    "params.k1", "K[0]", "params.mask",
+                                        "the mask", "params.", "",          NULL};
+    static const char* const only_y[] = {"y", "img2", NULL};
+    static const char* const no_prefix[] = {"params", "p", "params.sig", "s", NULL};
+    static const char* const half_a_pair[] = {"params.sigma", NULL};
+    static const char* const none[] = {NULL};
+    static char long_name[5000];
+    const char* const long_names[] = {"x", long_name, NULL};
+    Fixture f;
+
+    set_up(&f);
+    f.params.sigma = -2.5;
+    CHECK(forward(&f) == FUSEDSSIM_INVALID_ARGUMENT);
+    CHECK(strcmp(fusedssim_last_error_as(names), "sigma = -2.5, expected a positive number") == 0);
+    CHECK(strcmp(fusedssim_last_error(), "params.sigma = -2.5, expected a positive number") == 0);
+    CHECK(strcmp(fusedssim_last_error_as(NULL), fusedssim_last_error()) == 0);
+    CHECK(strcmp(fusedssim_last_error_as(none), fusedssim_last_error()) == 0);
+    CHECK(strcmp(fusedssim_last_error_as(only_y), fusedssim_last_error()) == 0);
+    CHECK(strcmp(fusedssim_last_error_as(half_a_pair), fusedssim_last_error()) == 0);
+    CHECK(strcmp(fusedssim_last_error_as(no_prefix), fusedssim_last_error()) == 0); /* only a dot ends a prefix */
+
+    /* the first pair that fits counts */
+    set_up(&f);
+    f.params.k1 = -1;
+    CHECK(forward(&f) == FUSEDSSIM_INVALID_ARGUMENT);
+    CHECK(strcmp(fusedssim_last_error_as(names), "K[0] = -1, expected a number >= 0") == 0);
+
+    /* all names of a text, and nothing that only looks like one */
+    set_up(&f);
+    f.out.data = f.x.data;
+    CHECK(forward(&f) == FUSEDSSIM_INVALID_ARGUMENT);
+    CHECK(strcmp(fusedssim_last_error_as(names), "out.data = img1.data: img1 would be overwritten") == 0);
+    CHECK(strcmp(fusedssim_last_error(), "out.data = x.data: x would be overwritten") == 0);
+
+    set_up(&f);
+    f.params.padding = FUSEDSSIM_PADDING_VALID;
+    f.params.window_size = 13;
+    CHECK(forward(&f) == FUSEDSSIM_INVALID_ARGUMENT);
+    CHECK(strcmp(fusedssim_last_error_as(names), "img1.shape[2] = 12 < window 13 (padding valid)") == 0);
+
+    /* a text has an end */
+    memset(long_name, 'n', sizeof long_name - 1);
+    CHECK(strlen(fusedssim_last_error_as(long_names)) < sizeof long_name - 1);
+    CHECK(strncmp(fusedssim_last_error_as(long_names), long_name, 1000) == 0);
+
+    /* its memory is its own: another text does not change it */
+    {
+        const char* const kept = fusedssim_last_error_as(names);
+        set_up(&f);
+        f.params.sigma = 0;
+        CHECK(forward(&f) == FUSEDSSIM_INVALID_ARGUMENT);
+        CHECK(strcmp(kept, "img1.shape[2] = 12 < window 13 (padding valid)") == 0);
+    }
+}
+
 static void info_group(void) {
     struct {
         fusedssim_info known;
@@ -393,14 +451,9 @@ int main(int argc, char** argv) {
         const char* name;
         void (*run)(void);
     } groups[] = {
-        {"layout", layout},
-        {"struct_size", struct_size},
-        {"null_pointers", null_pointers},
-        {"bad_values", bad_values},
-        {"nothing_written", nothing_written},
-        {"workspace", workspace},
-        {"error_text", error_text},
-        {"info", info_group},
+        {"layout", layout},         {"struct_size", struct_size},         {"null_pointers", null_pointers},
+        {"bad_values", bad_values}, {"nothing_written", nothing_written}, {"workspace", workspace},
+        {"error_text", error_text}, {"error_names", error_names},         {"info", info_group},
     };
     size_t i;
     int found = 0;

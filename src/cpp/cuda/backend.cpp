@@ -473,7 +473,7 @@ void fill_info(fusedssim_info& info) {
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();
     if (device_id < 0 || device_id >= driver.device_count)
-        fail(FUSEDSSIM_INVALID_ARGUMENT, "device_id = %d, expected 0 to %d", device_id, driver.device_count - 1);
+        fail(FUSEDSSIM_INVALID_ARGUMENT, "{device_id} = %d, expected 0 to %d", device_id, driver.device_count - 1);
     CUdevice device;
     std::size_t memory = 0;
     check(driver, driver.cuDeviceGet(&device, device_id), "cuDeviceGet");

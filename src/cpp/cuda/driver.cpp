@@ -122,7 +122,7 @@ void check(const Driver& driver, CUresult result, const char* what) {
 
 ContextScope::ContextScope(const Driver& driver, int device_id) : driver_(driver) {
     if (device_id >= driver.device_count)
-        fail(FUSEDSSIM_INVALID_ARGUMENT, "exec.device_id = %d, expected less than the %d devices there are", device_id,
+        fail(FUSEDSSIM_INVALID_ARGUMENT, "{exec.device_id} = %d, expected less than the %d devices there are", device_id,
              driver.device_count);
     CUcontext current = nullptr;
     check(driver, driver.cuCtxGetCurrent(&current), "cuCtxGetCurrent");

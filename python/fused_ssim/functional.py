@@ -14,20 +14,25 @@ result exceeds 1.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, overload
 
 from torch import Tensor
 
-from ._base import codes as _codes
-from ._base.settings import number
-from ._base.settings import settings as make_settings
-from ._torch import eager as _ops
+from ._base.codes import gradients_of_argnums
+from ._torch import eager
+from ._torch.checks import spatial_dims_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-allowed_padding: list[str] = ["same", "valid"]
+__all__ = [
+    "fused_ssim",
+    "fused_ssim2d",
+    "fused_ssim3d",
+    "photometric_loss",
+    "ssim_map",
+    "value_and_grad",
+]
 
 
 def fused_ssim(
@@ -86,8 +91,16 @@ def fused_ssim(
         >>> loss.backward()
 
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    return _ops.ssim(img1, img2, settings, 2, train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, 2, train, mask)
 
 
 def fused_ssim2d(
@@ -105,8 +118,16 @@ def fused_ssim2d(
     mask_mode: str = "weight",
 ) -> Tensor:
     """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    return _ops.ssim(img1, img2, settings, 2, train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, 2, train, mask)
 
 
 def fused_ssim3d(
@@ -128,8 +149,16 @@ def fused_ssim3d(
     The window is a Gaussian in three dimensions. Arguments, values and errors are those of :func:`fused_ssim`, with
     five axes instead of four: the map of ``reduction="none"`` is ``[N, C, D, H, W]``.
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    return _ops.ssim(img1, img2, settings, 3, train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, 3, train, mask)
 
 
 @overload
@@ -211,9 +240,17 @@ def value_and_grad(
         >>> image += step * grad
 
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    wanted, grads = _codes.wanted_grads(argnums)
-    value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    wanted, grads = gradients_of_argnums(argnums)
+    value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
     return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
 
@@ -253,8 +290,16 @@ def ssim_map(
         ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
 
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, "none", mask_mode)
-    return _ops.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction="none",
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
 
 
 def photometric_loss(
@@ -306,67 +351,15 @@ def photometric_loss(
         >>> loss.backward()
 
     """
-    settings = make_settings(
-        padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim, names=("pred", "target")
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+        lambda_dssim=lambda_dssim,
+        names=("pred", "target"),
     )
-    return _ops.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)
-
-
-def spatial_dims_of(name: str, image: object) -> int:
-    """2 for images, 3 for volumes. What is no tensor is found later."""
-    if not isinstance(image, Tensor):
-        return 2
-    if image.dim() not in (4, 5):
-        raise ValueError(
-            f"{name}.shape = {tuple(image.shape)} has {image.dim()} axes; expected 4, [N, C, H, W], or 5, "
-            "[N, C, D, H, W]"
-        )
-    return image.dim() - 2
-
-
-class FusedSSIMMap:
-    """The SSIM map, under the name and with the arguments that training codes of fused-ssim import.
-
-    Only :meth:`apply` is meant to be used.
-    """
-
-    @staticmethod
-    def apply(
-        C1: float,
-        C2: float,
-        img1: Tensor,
-        img2: Tensor,
-        padding: str = "same",
-        train: bool = True,
-        spatial_dims: int = 2,
-    ) -> Tensor:
-        """The SSIM map (Wang et al. 2004) for a window of 11 taps and sigma 1.5, differentiable in both images.
-
-        Args:
-            C1: the constant of the luminance term, ``(K1 * data_range)**2``, at least 0: 0.01**2 for [0, 1].
-            C2: the constant of the contrast term, ``(K2 * data_range)**2``, at least 0: 0.03**2 for [0, 1].
-            img1: images ``[N, C, H, W]``, or volumes ``[N, C, D, H, W]`` if ``spatial_dims`` is 3.
-            img2: as ``img1``.
-            padding: ``"same"``, or ``"valid"`` for the map without 5 elements at each end of each spatial axis.
-            train: as for :func:`fused_ssim`.
-            spatial_dims: 2 or 3.
-
-        Returns:
-            The map, values at most 1: float32, or float64 for float64 images.
-
-        Raises:
-            ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
-
-        """
-        if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
-        K = (_root("C1", C1), _root("C2", C2))
-        settings = make_settings(padding, 11, 1.5, 1.0, K, "none")
-        return _ops.ssim(img1, img2, settings, spatial_dims, train)
-
-
-def _root(name: str, value: object) -> float:
-    constant = number(name, value)
-    if not 0 <= constant < math.inf:
-        raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
-    return math.sqrt(constant)
+    return eager.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ._base.settings import scale_weights
-from ._base.settings import settings as make_settings
-from ._torch import eager as _ops
-from .functional import photometric_loss, spatial_dims_of
+from ._torch import eager
+from ._torch.checks import spatial_dims_of
+from .functional import photometric_loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = ["MSSSIMLoss", "PhotometricLoss", "SSIMLoss"]
+
 
 class _Loss(nn.Module):
-    """A module without state that prints its settings, its constructor's arguments."""
+    """A module without state. It prints its settings, which are its constructor's arguments."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
+        self._native_settings = eager.settings_of(**settings, names=("pred", "target"))  # an error if they are bad
         self.settings = settings
 
     def extra_repr(self) -> str:
@@ -60,7 +63,6 @@ class PhotometricLoss(_Loss):
         reduction: str = "mean",
         mask_mode: str = "weight",
     ) -> None:
-        make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim)  # checks them
         super().__init__(
             lambda_dssim=lambda_dssim,
             padding=padding,
@@ -108,7 +110,6 @@ class SSIMLoss(_Loss):
         reduction: str = "mean",
         mask_mode: str = "weight",
     ) -> None:
-        make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)  # checks them
         super().__init__(
             padding=padding,
             window_size=window_size,
@@ -157,24 +158,19 @@ class MSSSIMLoss(_Loss):
         weights: Sequence[float] | Tensor | None = None,
         reduction: str = "mean",
     ) -> None:
-        scales = scale_weights(weights)
-        settings = make_settings(
-            padding, window_size, sigma, data_range, K, reduction, weights=scales, names=("pred", "target")
-        )
-        if reduction == "none":
-            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
         super().__init__(
             padding=padding,
             window_size=window_size,
             sigma=sigma,
             data_range=data_range,
             K=K,
-            weights=scales,
+            weights=scale_weights(weights),
             reduction=reduction,
         )
-        self._native_settings = settings
+        if reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss of ``pred``, with the settings of the module."""
-        value = _ops.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred))
+        value = eager.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred))
         return pred.shape[0] * pred.shape[1] - value if self.settings["reduction"] == "sum" else 1 - value

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ._base.settings import scale_weights
-from ._base.settings import settings as make_settings
-from ._torch import eager as _ops
-from .functional import spatial_dims_of
+from ._torch import eager
+from ._torch.checks import spatial_dims_of
 
 try:
     from torchmetrics import Metric
@@ -25,7 +24,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._base.settings import Settings
 
 __all__ = ["MSSSIMMetric", "SSIMMetric"]
 
@@ -43,13 +41,14 @@ class _ImageMetric(Metric):
     count: Tensor
     values: list[Tensor]
 
-    def __init__(self, settings: Settings, reduction: str, shown: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, settings: dict[str, Any], reduction: str, **kwargs: Any) -> None:
+        native_settings = eager.settings_of(**settings, reduction="image", names=("preds", "target"))
         super().__init__(**kwargs)
         if reduction not in ("mean", "none"):
             raise ValueError(f'reduction = {reduction!r}; expected "mean" or "none"')
         self.reduction = reduction
-        self._settings = settings
-        self._shown = {**shown, "reduction": reduction}
+        self._settings = native_settings
+        self._shown = {**settings, "reduction": reduction}
         if reduction == "mean":
             # A float32 would stop to grow after some million images.
             self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -59,7 +58,7 @@ class _ImageMetric(Metric):
 
     def _update(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
         with torch.no_grad():
-            values = _ops.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
+            values = eager.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
         if self.reduction == "mean":
             self.total += values.sum(dtype=torch.float64)
             self.count += values.numel()
@@ -121,10 +120,7 @@ class SSIMMetric(_ImageMetric):
         mask_mode: str = "weight",
         **kwargs: Any,
     ) -> None:
-        settings = make_settings(
-            padding, window_size, sigma, data_range, K, "image", mask_mode, names=("preds", "target")
-        )
-        shown = {
+        settings = {
             "padding": padding,
             "window_size": window_size,
             "sigma": sigma,
@@ -132,7 +128,7 @@ class SSIMMetric(_ImageMetric):
             "K": K,
             "mask_mode": mask_mode,
         }
-        super().__init__(settings, reduction, shown, **kwargs)
+        super().__init__(settings, reduction, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; masks as for fused_ssim."""
@@ -169,19 +165,15 @@ class MSSSIMMetric(_ImageMetric):
         weights: Sequence[float] | Tensor | None = None,
         **kwargs: Any,
     ) -> None:
-        scales = scale_weights(weights)
-        settings = make_settings(
-            padding, window_size, sigma, data_range, K, "image", weights=scales, names=("preds", "target")
-        )
-        shown = {
+        settings = {
             "padding": padding,
             "window_size": window_size,
             "sigma": sigma,
             "data_range": data_range,
             "K": K,
-            "weights": scales,
+            "weights": scale_weights(weights),
         }
-        super().__init__(settings, reduction, shown, **kwargs)
+        super().__init__(settings, reduction, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``."""

@@ -1,70 +1,106 @@
 # SPDX-License-Identifier: MIT
-"""Settings in the terms of the native library, and the shape of what it gives. Knows nothing of torch."""
+"""Names of Python and the numbers that the native library has for them. Each table is the only list of its names.
+
+A row that the native library lacks is an ``AttributeError`` when this module is imported.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from .settings import Settings
+# ---- Choices of the public functions ---------------------------------------------------------------------------------
 
 PADDINGS: dict[str, int] = {"same": _core.PADDING_SAME, "valid": _core.PADDING_VALID}
 
-REDUCTIONS: dict[str, int] = {
-    "mean": _core.REDUCTION_MEAN,
-    "sum": _core.REDUCTION_SUM,
-    "image": _core.REDUCTION_PER_IMAGE,
-    "channel": _core.REDUCTION_PER_PLANE,
-    "none": _core.REDUCTION_NONE,
+
+class Reduction(NamedTuple):
+    """How a map becomes the value.
+
+    Attributes:
+        code: of the native library.
+        kept: how many axes of the map remain, counted from the first; None: all of them.
+
+    """
+
+    code: int
+    kept: int | None
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    "mean": Reduction(_core.REDUCTION_MEAN, 0),
+    "sum": Reduction(_core.REDUCTION_SUM, 0),
+    "image": Reduction(_core.REDUCTION_PER_IMAGE, 1),
+    "channel": Reduction(_core.REDUCTION_PER_PLANE, 2),
+    "none": Reduction(_core.REDUCTION_NONE, None),
 }
 
-DTYPES: dict[str, int] = {
-    "float32": _core.FLOAT32,
-    "float64": _core.FLOAT64,
-    "float16": _core.FLOAT16,
-    "bfloat16": _core.BFLOAT16,
+MASK_MODES = ("weight", "normalized")
+
+# ---- Dtypes ----------------------------------------------------------------------------------------------------------
+
+
+class Dtype(NamedTuple):
+    """A dtype that images may have.
+
+    Attributes:
+        code: of the native library.
+        arithmetic: the dtype of the arithmetic, and so of values, maps and masks.
+        gradient: the dtype of the gradient of such an image.
+
+    """
+
+    code: int
+    arithmetic: str
+    gradient: str
+
+
+DTYPES: dict[str, Dtype] = {
+    "float32": Dtype(_core.FLOAT32, arithmetic="float32", gradient="float32"),
+    "float64": Dtype(_core.FLOAT64, arithmetic="float64", gradient="float64"),
+    "float16": Dtype(_core.FLOAT16, arithmetic="float32", gradient="float16"),
+    "bfloat16": Dtype(_core.BFLOAT16, arithmetic="float32", gradient="bfloat16"),
+}
+
+# Masks may be bool, or of the dtype of the arithmetic.
+MASK_DTYPES: dict[str, int] = {
+    "bool": _core.BOOL,
+    **{row.arithmetic: DTYPES[row.arithmetic].code for row in DTYPES.values()},
 }
 
 
-def plan_settings(settings: Settings) -> dict[str, Any]:
-    """The arguments of ``_core.Plan`` that follow from the settings."""
-    return {
-        "padding": PADDINGS[settings.padding],
-        "reduction": REDUCTIONS[settings.reduction],
-        "window_size": settings.window_size,
-        "sigma": settings.sigma,
-        "k1": settings.k1,
-        "k2": settings.k2,
-        "data_range": settings.data_range,
-        "taps": settings.taps or (),
-        "lambda_dssim": settings.lambda_dssim,
-        "scale_weights": settings.weights or (),
-        "mask_mode": _core.MASK_NORMALIZED if settings.normalized else _core.MASK_WEIGHT,
-        "name1": settings.names[0],
-        "name2": settings.names[1],
-    }
+def enumeration(names: Iterable[str]) -> str:
+    """The names as a text lists them: ``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
-def wanted_grads(argnums: int | Sequence[int]) -> tuple[tuple[int, ...], int]:
-    """The numbers of the images whose gradients are wanted, in that order, and the set of these gradients."""
+# ---- Devices, limits -------------------------------------------------------------------------------------------------
+
+# By the name that torch has for them. How a call runs on each stands in `_torch.devices`.
+DEVICES: dict[str, int] = {"cpu": _core.CPU, "cuda": _core.CUDA}
+
+MAX_WINDOW_SIZE: int = _core.MAX_WINDOW_SIZE
+MAX_SCALES: int = _core.MAX_LEVELS
+
+# ---- Which gradients -------------------------------------------------------------------------------------------------
+
+GRAD_1: int = _core.GRAD_X
+GRAD_2: int = _core.GRAD_Y
+
+
+def wanted_gradients(first: bool, second: bool) -> int:
+    """The set of wanted gradients as one number."""
+    return (GRAD_1 if first else 0) | (GRAD_2 if second else 0)
+
+
+def gradients_of_argnums(argnums: int | Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """``argnums`` of a public function: the numbers of the images in the order asked for, and the set of gradients."""
     wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
     if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
         raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
-    return wanted, (_core.GRAD_X if 0 in wanted else 0) | (_core.GRAD_Y if 1 in wanted else 0)
-
-
-def map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the map for images of that shape; below 1 where a side is shorter than the window."""
-    crop = 2 * (settings.window_size // 2) if settings.padding == "valid" else 0
-    return (shape[0], shape[1], *(size - crop for size in shape[2:]))
-
-
-def out_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the value for images of that shape."""
-    axes = {"image": 1, "channel": 2, "none": len(shape)}.get(settings.reduction, 0)
-    # A side that is shorter than the window is found later.
-    return tuple(max(size, 0) for size in map_shape(settings, shape)[:axes])
+    return wanted, wanted_gradients(0 in wanted, 1 in wanted)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,36 +71,24 @@ class Info:
 
 def info() -> Info:
     """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
-    try:
-        import torch
-
-        torch_version = str(torch.__version__)
-    except ImportError:  # fused_ssim.array does without
-        torch_version = ""
     native = _core.info()
+    devices = [CudaDevice(**device) for device in native.pop("cuda_devices")]
+    architectures = native.pop("cuda_architectures").split()
     return Info(
-        version=native["version"],
-        library_path=native["library_path"],
-        torch_version=torch_version,
-        cuda_built=native["cuda_built"],
-        cuda_architectures=tuple(native["cuda_architectures"].split()),
-        cuda_compiler=native["cuda_compiler"],
-        cuda_problem=native["cuda_problem"],
-        cuda_driver_version=native["cuda_driver_version"],
-        devices=tuple(
-            CudaDevice(
-                index=device["index"],
-                name=device["name"],
-                compute_capability=device["compute_capability"],
-                multiprocessors=device["multiprocessors"],
-                memory_bytes=device["memory_bytes"],
-                usable=device["usable"],
-            )
-            for device in native["cuda_devices"]
-        ),
-        cpu_isa=native["cpu_isa"],
-        cpu_threads=native["cpu_threads"],
+        **native, torch_version=_torch_version(), cuda_architectures=tuple(architectures), devices=tuple(devices)
     )
+
+
+def _torch_version() -> str:
+    """The version of torch, without importing it."""
+    if "torch" in sys.modules:
+        return str(getattr(sys.modules["torch"], "__version__", ""))  # None stands for a torch that must not be used
+    if importlib.util.find_spec("torch") is None:
+        return ""
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def install_dir() -> Path:

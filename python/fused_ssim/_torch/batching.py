@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""vmap: a batch of calls as one call, with the new axis among those that the images have."""
+"""vmap: a batch of calls runs as a single call. The axis of the batch becomes part of N or of C."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import composite as _composite
-from . import plan as _native
+from .._base.codes import GRAD_1, GRAD_2
+from .._base.shapes import is_cropped, map_shape
+from . import composite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ def value(
     """The values of ``size`` calls by one of ``call(img1, img2, mask, settings)``."""
     folded = _folded(settings)
     if folded is None:
-        one = lambda x, y, m: _composite.ssim(x, y, m, settings)  # noqa: E731
+        one = lambda x, y, m: composite.ssim(x, y, m, settings)  # noqa: E731
         return torch.func.vmap(one, in_dims=tuple(in_dims))(*images), 0
     batch = _Batch(size, in_dims, images, settings, folded)
     return batch.unfold_value(call(*batch.images(), folded)), 0
@@ -51,22 +52,22 @@ def gradients(
     grads: Sequence[Tensor]
     folded = _folded(settings)
     if folded is None:
-        one = lambda g, x, y, m: _composite.gradients(g, x, y, m, settings)  # noqa: E731
+        one = lambda g, x, y, m: composite.gradients(g, x, y, m, settings)  # noqa: E731
         grads = torch.func.vmap(one, in_dims=tuple(in_dims))(*tensors)
     else:
         batch = _Batch(size, in_dims[1:], tensors[1:], settings, folded)
         one_call = call(batch.fold_upstream(grad_out, in_dims[0]), *batch.images(), folded)
         grads = tuple(batch.unfold_image(grad) if grad.dim() > 1 else grad for grad in one_call)
-    has = [bool(wanted & _native.GRAD_1), bool(wanted & _native.GRAD_2)]
+    has = [bool(wanted & GRAD_1), bool(wanted & GRAD_2)]
     first, second = (grad if wanted_ else grad_out.new_empty(0) for grad, wanted_ in zip(grads, has, strict=True))
     return (first, second), (0 if has[0] else None, 0 if has[1] else None)
 
 
 class _Batch:
-    """``size`` calls with images [N, C, ...] that are one call with other images and settings.
+    """``size`` calls with images [N, C, ...], as a single call with other images and settings.
 
-    A mean or a sum runs over N and C of one call. There the batch takes the place of N, and N joins C; elsewhere the
-    batch joins N.
+    Mostly the batch joins N: the single call has ``size * N`` images. But "mean" and "sum" reduce N and C, which must
+    not mix the calls. There the batch takes the place of N, and N joins C: ``size`` images of ``N * C`` channels.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class _Batch:
         self.joins_n = settings.reduction in ("image", "channel", "none")
 
     def images(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The images and the mask of the one call."""
+        """The images and the mask of the single call."""
         img1, img2, mask = self.moved
         assert img1 is not None
         assert img2 is not None
@@ -95,13 +96,13 @@ class _Batch:
         return first, second, None if mask is None else self._fold(mask, False)
 
     def unfold_value(self, value: Tensor) -> Tensor:
-        """The values of all calls, of that of the one."""
+        """The values of all calls, from the value of the single call."""
         if self.joins_n:
             return value.reshape(self.size, -1, *value.shape[1:])
         return value if value.dim() == 1 else value.sum(tuple(range(1, value.dim())))
 
     def fold_upstream(self, grad_out: Tensor, dim: int | None) -> Tensor:
-        """The upstream gradient of the one value, of those of the calls."""
+        """The upstream gradient of the single call, from those of all calls."""
         moved = _move(grad_out, dim)
         assert moved is not None
         grad_out = moved.expand(self.size, *moved.shape[1:])
@@ -111,16 +112,15 @@ class _Batch:
             return grad_out
         axes: tuple[int, ...] = (self.size, self.shape[0] * self.shape[1])
         if self.folded.reduction == "none":
-            crop = 2 * (self.settings.window_size // 2) if self.settings.padding == "valid" else 0
-            axes = (*axes, *(length - crop for length in self.shape[2:]))
+            axes = (*axes, *map_shape(self.settings, self.shape)[2:])
         return grad_out.reshape(-1, *(1 for _ in axes[1:])).expand(axes)
 
     def unfold_image(self, grad: Tensor) -> Tensor:
-        """The gradients of all calls, of that of the one."""
+        """The gradients of all calls, from the gradient of the single call."""
         return grad.reshape(self.size, *self.shape)
 
     def _fold(self, image: Tensor, is_image: bool) -> Tensor:
-        """[size or 1, N, C, ...] as images of the one call; a mask keeps axes of length 1 where it can."""
+        """[size or 1, N, C, ...] as images of the single call; a mask keeps axes of length 1 where it can."""
         batch, n, c = image.shape[:3]
         spatial = image.shape[3:]
         if self.joins_n:
@@ -143,12 +143,12 @@ def _move(image: Tensor | None, dim: int | None) -> Tensor | None:
 
 @lru_cache(maxsize=256)
 def _folded(settings: Settings) -> Settings | None:
-    """The settings of the one call; None where there is none: a sum of losses with padding "valid" has no map."""
+    """The settings of the single call. None if there is no such call: a loss with padding "valid" has no map to sum."""
     if settings.reduction == "mean":
         return replace(settings, reduction="image")
     if settings.reduction == "sum":
         if settings.weights is not None:
             return replace(settings, reduction="channel")
-        has_map = settings.lambda_dssim in (None, 1) or settings.padding == "same"
+        has_map = settings.lambda_dssim in (None, 1) or not is_cropped(settings)
         return replace(settings, reduction="none") if has_map else None
     return settings

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._base import shapes
+from .checks import ARITHMETIC
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .._base.settings import Settings
 
@@ -44,25 +47,16 @@ class Dissimilarity(NamedTuple):
         return 1 - self.b
 
 
-def gaussian(window_size: int, sigma: float) -> tuple[float, ...]:
-    """Taps of a Gaussian window; their sum is 1."""
-    radius = window_size // 2
-    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
-    total = math.fsum(taps)
-    return tuple(tap / total for tap in taps)
-
-
 def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
     """What the native library computes for these settings: SSIM, a loss, or MS-SSIM, reduced."""
-    taps = settings.taps or gaussian(settings.window_size, settings.sigma)
-    return ssim_with_windows(img1, img2, mask, settings, (taps,) * (img1.dim() - 2))
+    return ssim_with_windows(img1, img2, mask, settings, shapes.taps(settings, img1.dim() - 2))
 
 
 def ssim_with_windows(
     img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, windows: Sequence[Taps]
 ) -> Tensor:
     """:func:`ssim` with a window for each spatial axis, which are no longer those of ``settings``."""
-    arithmetic = torch.float64 if img1.dtype == torch.float64 else torch.float32
+    arithmetic = ARITHMETIC[img1.dtype]
     img1, img2 = img1.to(arithmetic), img2.to(arithmetic)
     if settings.weights is not None:
         return _reduce(_multi_scale(img1, img2, settings, windows), settings.reduction)
@@ -80,14 +74,14 @@ def dissimilarity(
     img1: Tensor, img2: Tensor, settings: Settings, windows: Sequence[Taps], weight: Tensor | None = None
 ) -> Dissimilarity:
     """The map, in its two factors. ``weight`` says how much each pixel counts in the statistics of a window."""
-    same = settings.padding == "same"
+    border = BORDERS[settings.padding]
     s, d = img1 + img2, img1 - img2
     moments = torch.stack((s, d, s * s, d * d))
     if weight is None:
-        moments = _filter(moments, windows, same)
+        moments = _filter(moments, windows, border)
     else:
-        moments = _filter(moments * weight, windows, same)
-        mass = _filter(weight, windows, same)
+        moments = _filter(moments * weight, windows, border)
+        mass = _filter(weight, windows, border)
         # A pixel that does not count has no part in any sum of the map; its window may even be empty.
         moments = moments / torch.where((_crop(weight, mass.shape) != 0) & (mass > 0), mass, 1.0)
     mean_s, mean_d, square_s, square_d = moments.unbind()
@@ -112,7 +106,7 @@ def _multi_scale(img1: Tensor, img2: Tensor, settings: Settings, windows: Sequen
             img1, img2 = pool(img1, 2, padding=border), pool(img2, 2, padding=border)
         # Coarse images may be shorter than the window where fine ones were not.
         fitting = [
-            taps if settings.padding == "same" or taps is None or size >= _length(taps) else None
+            taps if not shapes.is_cropped(settings) or taps is None or size >= _length(taps) else None
             for taps, size in zip(windows, img1.shape[2:], strict=True)
         ]
         parts = dissimilarity(img1, img2, settings, fitting)
@@ -127,17 +121,28 @@ def _multi_scale(img1: Tensor, img2: Tensor, settings: Settings, windows: Sequen
 # ---- Filters ---------------------------------------------------------------------------------------------------------
 
 
-def _filter(images: Tensor, windows: Sequence[Taps], same: bool) -> Tensor:
+def _add_zeros(images: Tensor, border: list[int]) -> Tensor:
+    return functional.pad(images, border)
+
+
+# For each padding, what puts a border around images, given its widths as `torch.nn.functional.pad` takes them. None:
+# windows stay inside the image.
+BORDERS: dict[str, Callable[[Tensor, list[int]], Tensor] | None] = {"same": _add_zeros, "valid": None}
+
+
+def _filter(
+    images: Tensor, windows: Sequence[Taps], add_border: Callable[[Tensor, list[int]], Tensor] | None
+) -> Tensor:
     """The last axes of [..., C, (D,) H, W], each by its window."""
     # A sum of shifted views, and not a convolution: that one would be free to round its operands to TF32.
     for number, taps in enumerate(windows):
         if taps is None:
             continue
         axis, length = number - len(windows), _length(taps)
-        if same:
+        if add_border is not None:
             border = [0, 0] * -axis
             border[-2:] = [length // 2, length // 2]
-            images = functional.pad(images, border)
+            images = add_border(images, border)
         size = images.shape[axis] - length + 1
         shifted = [images.narrow(axis, offset, size) for offset in range(length)]
         if isinstance(taps, Tensor):
@@ -182,7 +187,7 @@ def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Ten
         return values
     if reduction == "sum":
         return values.sum()
-    axes = tuple(range({"mean": 0, "image": 1, "channel": 2}[reduction], values.dim()))
+    axes = shapes.reduced_axes(reduction, values.dim())
     if not axes:
         return values
     return values.mean(axes) if weight is None else values.sum(axes) / weight.sum(axes)

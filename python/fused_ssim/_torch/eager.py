@@ -2,8 +2,8 @@
 """SSIM as a differentiable operation of torch: ordinary eager calls, and the way to all others.
 
 An ordinary call runs the native library inside an ``autograd.Function``. Where torch wants to look at a call instead of
-running it, or to transform it, the call takes another way: ``_library`` (compilation, export, tracing, fake and meta
-tensors), ``_transforms`` (``torch.func``) or ``_composite`` (forward mode, second derivatives).
+running it, or to transform it, the call takes another way: ``operators`` (compilation, export, tracing, fake and meta
+tensors), ``transforms`` (``torch.func``) or ``composite`` (forward mode, second derivatives).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from . import composite as _composite
-from . import operators as _library
-from . import plan as _native
-from . import transforms as _transforms
-from .plan import GRAD_1, GRAD_2, Plan
+from .._base.codes import wanted_gradients
+from .._base.settings import settings_factory
+from . import checks, composite, operators, transforms
+from .plan import NoPlanError, Plan, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +38,9 @@ _is_batched: Any = getattr(getattr(torch._C, "_functorch", None), "is_legacy_bat
 _is_compiling = torch.compiler.is_dynamo_compiling
 _strided = torch.strided
 
+# The settings for arguments of a public function.
+settings_of = settings_factory(_is_compiling)
+
 
 def ssim(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, train: bool = True, mask: Tensor | None = None
@@ -49,21 +51,21 @@ def ssim(
     if not (type(img1) is Tensor or type(img1) is Parameter) or img1.layout is not _strided or img1.is_neg():
         if _is_opaque(img1):
             return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
-        img1 = _native.plain(settings.names[0], img1)
+        img1 = checks.plain(settings.names[0], img1)
     if not (type(img2) is Tensor or type(img2) is Parameter) or img2.layout is not _strided or img2.is_neg():
         if _is_opaque(img2):
             return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
-        img2 = _native.plain(settings.names[1], img2)
+        img2 = checks.plain(settings.names[1], img2)
     if mask is not None:
-        mask = _native.plain("mask", _native.view_mask(mask, img1))
+        mask = checks.plain("mask", checks.view_mask(mask, img1))
     try:
         if torch.is_grad_enabled():
-            grads = (GRAD_1 if img1.requires_grad else 0) | (GRAD_2 if img2.requires_grad else 0)
+            grads = wanted_gradients(img1.requires_grad, img2.requires_grad)
             if grads:
-                plan = _native.plan(img1, img2, mask, settings, spatial_dims, grads if train else 0)
+                plan = plan_for(img1, img2, mask, settings, spatial_dims, grads if train else 0)
                 return _apply(img1, img2, mask, plan, train)
-        return _native.plan(img1, img2, mask, settings, spatial_dims, 0).forward(img1, img2, mask)
-    except _native.NoPlanError:
+        return plan_for(img1, img2, mask, settings, spatial_dims, 0).forward(img1, img2, mask)
+    except NoPlanError:
         return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
 
 
@@ -73,12 +75,12 @@ def value_and_grad(
     """The value and the gradients of its sum, without autograd."""
     if is_watched() or _is_opaque(img1) or _is_opaque(img2):
         return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask)
-    img1, img2 = _native.plain(settings.names[0], img1), _native.plain(settings.names[1], img2)
+    img1, img2 = checks.plain(settings.names[0], img1), checks.plain(settings.names[1], img2)
     if mask is not None:
-        mask = _native.plain("mask", _native.view_mask(mask, img1))
+        mask = checks.plain("mask", checks.view_mask(mask, img1))
     try:
-        plan = _native.plan(img1, img2, mask, settings, spatial_dims, grads)
-    except _native.NoPlanError:
+        plan = plan_for(img1, img2, mask, settings, spatial_dims, grads)
+    except NoPlanError:
         return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask)
     return plan.value_and_grad(img1, img2, mask)
 
@@ -101,7 +103,8 @@ class _SSIM(Function):
             return out
         ctx.state = plan, []
         if plan.saved_bytes:
-            out, saved = plan.forward_saving(img1, img2, mask)
+            saved = plan.empty_saved(img1)
+            out = plan.forward(img1, img2, mask, saved)
             ctx.save_for_backward(img1, img2, mask, saved)
         else:
             out = plan.forward(img1, img2, mask)
@@ -112,14 +115,14 @@ class _SSIM(Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (grad_out,) = grad_outputs
         if ctx.state is None:
-            raise RuntimeError(_library.NO_BACKWARD)
+            raise RuntimeError(operators.NO_BACKWARD)
         plan: Plan
         eager: list[tuple[Tensor | None, Tensor | None]]
         plan, eager = ctx.state
         if type(grad_out) is not Tensor or _transforms_active() or _is_batched(grad_out):
             img1, img2, mask, *_ = ctx.saved_tensors
-            grads = _transforms.gradients(grad_out, img1, img2, mask, plan.settings, plan.grads)
-            return *_library.none_if_unwanted(plan.grads, *grads), None, None, None
+            grads = transforms.gradients(grad_out, img1, img2, mask, plan.settings, plan.grads)
+            return *operators.none_if_unwanted(plan.grads, *grads), None, None, None
         try:
             # The gradient that forward left, scaled in place: it leaves ctx, for its new owner may write to it.
             grad1, grad2 = eager.pop()
@@ -130,7 +133,7 @@ class _SSIM(Function):
         else:
             img1, img2, mask, *saved = ctx.saved_tensors
             # Saved-tensor hooks may have brought the images back with other strides.
-            plan = _native.plan(img1, img2, mask, plan.settings, plan.spatial_dims, plan.grads)
+            plan = plan_for(img1, img2, mask, plan.settings, plan.spatial_dims, plan.grads)
             grad1, grad2 = plan.gradients(img1, img2, mask, saved[0] if saved else None, grad_out)
         if torch.is_grad_enabled():  # only under create_graph=True
             img1, img2, mask, *_ = ctx.saved_tensors
@@ -158,7 +161,7 @@ class _Differentiable(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, img1, img2, mask = ctx.saved_tensors
-        derivatives = _composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_outputs)
+        derivatives = composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_outputs)
         return *derivatives, None, None, None, None
 
 
@@ -202,7 +205,7 @@ def _is_transformed() -> bool:
 
 
 def _is_opaque(image: object) -> bool:
-    return isinstance(image, Tensor) and _native.is_opaque(image)
+    return isinstance(image, Tensor) and checks.is_opaque(image)
 
 
 def _watched_ssim(
@@ -210,12 +213,12 @@ def _watched_ssim(
 ) -> Tensor:
     img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
     if _has_tangent(img1) or _has_tangent(img2):
-        return _composite.ssim(img1, img2, mask, settings)
+        return composite.ssim(img1, img2, mask, settings)
     if _is_transformed():
         if _is_compiling():  # the compiler sees through torch.func, but not with an autograd.Function inside
-            return _composite.ssim(img1, img2, mask, settings)
-        return _transforms.ssim(img1, img2, mask, settings, train)
-    return _library.ssim(img1, img2, mask, settings, train)
+            return composite.ssim(img1, img2, mask, settings)
+        return transforms.ssim(img1, img2, mask, settings, train)
+    return operators.ssim(img1, img2, mask, settings, train)
 
 
 def _watched_value_and_grad(
@@ -224,15 +227,15 @@ def _watched_value_and_grad(
     img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
     both: Sequence[Tensor]
     if _has_tangent(img1) or _has_tangent(img2) or (_is_transformed() and _is_compiling()):
-        value = _composite.ssim(img1, img2, mask, settings)
-        both = _composite.gradients(torch.ones_like(value), img1, img2, mask, settings)
+        value = composite.ssim(img1, img2, mask, settings)
+        both = composite.gradients(torch.ones_like(value), img1, img2, mask, settings)
     elif _is_transformed():
-        value = _transforms.ssim(img1, img2, mask, settings, train=True)
-        both = _transforms.gradients(torch.ones_like(value), img1, img2, mask, settings, grads)
+        value = transforms.ssim(img1, img2, mask, settings, train=True)
+        both = transforms.gradients(torch.ones_like(value), img1, img2, mask, settings, grads)
     else:
-        value, *both = _library.value_and_grad(img1.detach(), img2.detach(), mask, settings, grads)
+        value, *both = operators.value_and_grad(img1.detach(), img2.detach(), mask, settings, grads)
     grad1, grad2 = both
-    return value, *_library.none_if_unwanted(grads, grad1, grad2)
+    return value, *operators.none_if_unwanted(grads, grad1, grad2)
 
 
 def _checked(
@@ -240,13 +243,13 @@ def _checked(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The arguments as far as they can be checked without memory, of one dtype under autocast."""
     names = settings.names
-    _native.check_tensor(names[0], img1)
-    _native.check_tensor(names[1], img2)
-    if img1.dtype != img2.dtype and _native.is_promoted(img1.device, img1.dtype, img2.dtype):
+    checks.check_tensor(names[0], img1)
+    checks.check_tensor(names[1], img2)
+    if img1.dtype != img2.dtype and checks.is_promoted(img1.device, img1.dtype, img2.dtype):
         dtype = torch.promote_types(img1.dtype, img2.dtype)
         img1, img2 = img1.to(dtype), img2.to(dtype)
-    _native.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
-    return img1, img2, None if mask is None else _native.view_mask(mask, img1)
+    checks.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
+    return img1, img2, None if mask is None else checks.view_mask(mask, img1)
 
 
 def _has_tangent(image: Tensor) -> bool:

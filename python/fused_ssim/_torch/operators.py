@@ -1,52 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""SSIM as operators of ``torch.library``: what torch.compile, torch.export and TorchScript see, without looking inside.
+"""SSIM as operators of ``torch.library``, for torch.compile, torch.export and TorchScript, which do not look inside.
 
-``fused_ssim::ssim`` is the value; ``fused_ssim::ssim_value_and_grad`` is the value and the gradients of its sum in one
-pass, what a compiled training step runs; ``fused_ssim::ssim_backward`` the gradients for an upstream gradient. Ordinary
-eager calls do not come this way: the dispatcher would cost more than a small image.
+``fused_ssim::ssim`` gives the value. ``fused_ssim::ssim_value_and_grad`` gives the value and the gradients of its sum
+in one pass; a compiled training step runs it. ``fused_ssim::ssim_backward`` gives the gradients for an upstream
+gradient. Ordinary eager calls do not come this way: the dispatcher would cost more than a small image.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .._base import codes as _codes
-from .._base.settings import Settings
-from . import batching as _batching
-from . import composite as _composite
-from . import plan as _native
+from .._base import shapes
+from .._base.codes import GRAD_1, GRAD_2, wanted_gradients
+from .._base.settings import SCHEMA, pack, unpack
+from . import batching, checks, composite
+from .plan import plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The fields of Settings but for the names, in their order. Without defaults: the dispatcher would leave out arguments
-# that are equal to theirs.
-_SETTINGS = (
-    "str padding, str reduction, int window_size, float sigma, float k1, float k2, float data_range, bool normalized, "
-    "float? lambda_dssim, float[]? taps, float[]? weights"
-)
-_FIELDS = [field.name for field in fields(Settings) if field.name != "names"]
-
-
-def pack(settings: Settings) -> list[Any]:
-    """The settings as arguments of the operators."""
-    return [getattr(settings, name) for name in _FIELDS]
-
-
-@lru_cache(maxsize=256)
-def _unpack(*values: Any) -> Settings:
-    return Settings(**dict(zip(_FIELDS, values, strict=True)))
-
-
-def unpack(values: Sequence[Any]) -> Settings:
-    """The settings that :func:`pack` made these of."""
-    return _unpack(*(tuple(value) if isinstance(value, list) else value for value in values))
-
+    from .._base.settings import Settings
+    from .plan import Plan
 
 # ---- What callers use ------------------------------------------------------------------------------------------------
 
@@ -54,9 +31,9 @@ def unpack(values: Sequence[Any]) -> Settings:
 def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, train: bool = True) -> Tensor:
     """The value, as an operator; differentiable."""
     packed = pack(settings)
-    wanted = (_native.GRAD_1 if img1.requires_grad else 0) | (_native.GRAD_2 if img2.requires_grad else 0)
+    wanted = wanted_gradients(img1.requires_grad, img2.requires_grad)
     # A float16 gradient is rounded before the upstream gradient is known: too early for that of a mean.
-    in_one_pass = settings.reduction != "none" and img1.dtype != torch.float16
+    in_one_pass = settings.reduction != "none" and checks.GRADIENT[img1.dtype] != torch.float16
     value: Tensor
     if train and wanted and in_one_pass and torch.is_grad_enabled():
         value, _, _ = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, wanted, *packed)
@@ -84,27 +61,20 @@ def backward(
 # ---- Kernels ---------------------------------------------------------------------------------------------------------
 
 
-def _plan(img1: Tensor, img2: Tensor, mask: Tensor | None, packed: Sequence[Any], grads: int) -> _native.Plan:
-    _check_rank(img1)
-    return _native.plan(img1, img2, mask, unpack(packed), img1.dim() - 2, grads)
-
-
-def _check_rank(img1: Tensor) -> None:
-    if img1.dim() not in (4, 5):
-        raise ValueError(
-            f"img1.shape = {tuple(img1.shape)} has {img1.dim()} axes; expected 4, [N, C, H, W], or 5, [N, C, D, H, W]"
-        )
+def _plan(img1: Tensor, img2: Tensor, mask: Tensor | None, packed: Sequence[Any], grads: int) -> Plan:
+    dims = shapes.spatial_dims("img1", img1.shape)
+    return plan_for(img1, img2, mask, unpack(packed), dims, grads)
 
 
 def _plain(img1: Tensor, img2: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    img1, img2 = _native.plain("img1", img1), _native.plain("img2", img2)
-    return img1, img2, None if mask is None else _native.plain("mask", _native.view_mask(mask, img1))
+    img1, img2 = checks.plain("img1", img1), checks.plain("img2", img2)
+    return img1, img2, None if mask is None else checks.plain("mask", checks.view_mask(mask, img1))
 
 
 @torch.library.custom_op(
     "fused_ssim::ssim",
     mutates_args=(),
-    schema=f"(Tensor img1, Tensor img2, Tensor? mask, bool train, {_SETTINGS}) -> Tensor",
+    schema=f"(Tensor img1, Tensor img2, Tensor? mask, bool train, {SCHEMA}) -> Tensor",
 )
 def _ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, _train: bool, *packed: Any) -> Tensor:
     img1, img2, mask = _plain(img1, img2, mask)
@@ -114,7 +84,7 @@ def _ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, _train: bool, *packed
 @torch.library.custom_op(
     "fused_ssim::ssim_value_and_grad",
     mutates_args=(),
-    schema=f"(Tensor img1, Tensor img2, Tensor? mask, int wanted, {_SETTINGS}) -> (Tensor, Tensor, Tensor)",
+    schema=f"(Tensor img1, Tensor img2, Tensor? mask, int wanted, {SCHEMA}) -> (Tensor, Tensor, Tensor)",
 )
 def _ssim_value_and_grad(
     img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
@@ -127,7 +97,7 @@ def _ssim_value_and_grad(
 @torch.library.custom_op(
     "fused_ssim::ssim_backward",
     mutates_args=(),
-    schema=f"(Tensor grad_out, Tensor img1, Tensor img2, Tensor? mask, int wanted, {_SETTINGS}) -> (Tensor, Tensor)",
+    schema=f"(Tensor grad_out, Tensor img1, Tensor img2, Tensor? mask, int wanted, {SCHEMA}) -> (Tensor, Tensor)",
 )
 def _ssim_backward(
     grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
@@ -146,27 +116,20 @@ def _or_empty(image: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> tupl
 
 
 def _fake_value(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
-    _check_rank(img1)
     names = settings.names
-    _native.check_images(
-        names, img1.dim() - 2, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape
-    )
+    dims = shapes.spatial_dims(names[0], img1.shape)
+    checks.check_images(names, dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
     if mask is not None:
-        _native.view_mask(mask, img1)
-    if settings.padding == "valid":
-        for axis in range(2, img1.dim()):
-            if img1.shape[axis] < settings.window_size:
-                raise ValueError(
-                    f"{names[0]}.shape[{axis}] = {img1.shape[axis]} < window {settings.window_size} (padding valid)"
-                )
-    arithmetic = torch.float64 if img1.dtype == torch.float64 else torch.float32
-    return img1.new_empty(_codes.out_shape(settings, img1.shape), dtype=arithmetic)
+        checks.view_mask(mask, img1)
+    shapes.check_fits(names[0], img1.shape, settings)
+    return img1.new_empty(shapes.out_shape(settings, img1.shape), dtype=checks.ARITHMETIC[img1.dtype])
 
 
 def _fake_gradients(img1: Tensor, img2: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+    empty_gradient = checks.empty_gradient(img1.dtype)
     return (
-        torch.empty_like(img1) if wanted & _native.GRAD_1 else img1.new_empty(0),
-        torch.empty_like(img2) if wanted & _native.GRAD_2 else img1.new_empty(0),
+        empty_gradient(img1) if wanted & GRAD_1 else img1.new_empty(0),
+        empty_gradient(img2) if wanted & GRAD_2 else img1.new_empty(0),
     )
 
 
@@ -233,7 +196,7 @@ def _save_all(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: 
 def _second_derivative(ctx: Any, grad_grad1: Tensor | None, grad_grad2: Tensor | None) -> tuple[Any, ...]:
     grad_out, img1, img2, mask = ctx.saved_tensors
     grad_grads = none_if_unwanted(ctx.wanted, grad_grad1, grad_grad2)
-    derivatives = _composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_grads)
+    derivatives = composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_grads)
     return *derivatives, *(None for _ in ctx.needs_input_grad[3:])
 
 
@@ -246,12 +209,8 @@ NO_BACKWARD = (
 )
 
 
-def wanted_gradients(first: bool, second: bool) -> int:
-    return (_native.GRAD_1 if first else 0) | (_native.GRAD_2 if second else 0)
-
-
 def none_if_unwanted(wanted: int, grad1: Tensor | None, grad2: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    return grad1 if wanted & _native.GRAD_1 else None, grad2 if wanted & _native.GRAD_2 else None
+    return grad1 if wanted & GRAD_1 else None, grad2 if wanted & GRAD_2 else None
 
 
 # ---- Batches of calls ------------------------------------------------------------------------------------------------
@@ -263,7 +222,7 @@ def _vmap_value(info: Any, in_dims: Sequence[int | None], *inputs: Any) -> tuple
     def call(x: Tensor, y: Tensor, m: Tensor | None, settings: Settings) -> Tensor:
         return ssim(x, y, m, settings, train)
 
-    return _batching.value(info.batch_size, in_dims[:3], (img1, img2, mask), unpack(packed), call)
+    return batching.value(info.batch_size, in_dims[:3], (img1, img2, mask), unpack(packed), call)
 
 
 def _vmap_backward(
@@ -275,7 +234,7 @@ def _vmap_backward(
         return backward(g, x, y, m, settings, wanted)
 
     tensors = (grad_out, img1, img2, mask)
-    return _batching.gradients(info.batch_size, in_dims[:4], tensors, unpack(packed), wanted, call)
+    return batching.gradients(info.batch_size, in_dims[:4], tensors, unpack(packed), wanted, call)
 
 
 if hasattr(torch.library, "register_vmap"):  # since torch 2.5

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from . import batching as _batching
-from . import composite as _composite
-from . import operators as _library
+from .._base.codes import wanted_gradients
+from .._base.settings import pack
+from . import batching, composite, operators
 
 if TYPE_CHECKING:
     from .._base.settings import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, train: bool) -> Tensor:
     """The value, under whatever is active; differentiable any number of times."""
     if is_forward_mode():
-        return _composite.ssim(img1, img2, mask, settings)
+        return composite.ssim(img1, img2, mask, settings)
     value: Tensor = Value.apply(img1, img2, mask, train, settings)  # type: ignore[no-untyped-call]
     return value
 
@@ -30,7 +30,7 @@ def gradients(
 ) -> tuple[Tensor, Tensor]:
     """The gradients for an upstream gradient, under whatever is active; those not wanted may be empty."""
     if is_forward_mode():
-        return _composite.gradients(grad_out, img1, img2, mask, settings)
+        return composite.gradients(grad_out, img1, img2, mask, settings)
     grads: tuple[Tensor, Tensor] = Gradient.apply(grad_out, img1, img2, mask, wanted, settings)  # type: ignore[no-untyped-call]
     return grads
 
@@ -46,7 +46,7 @@ class Value(Function):
 
     @staticmethod
     def forward(img1: Tensor, img2: Tensor, mask: Tensor | None, train: bool, settings: Settings) -> Tensor:
-        value: Tensor = torch.ops.fused_ssim.ssim(img1, img2, mask, train, *_library.pack(settings))
+        value: Tensor = torch.ops.fused_ssim.ssim(img1, img2, mask, train, *pack(settings))
         return value
 
     @staticmethod
@@ -57,11 +57,11 @@ class Value(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         if not ctx.train:
-            raise RuntimeError(_library.NO_BACKWARD)
+            raise RuntimeError(operators.NO_BACKWARD)
         img1, img2, mask = ctx.saved_tensors
-        wanted = _library.wanted_gradients(*ctx.needs_input_grad[:2])
+        wanted = wanted_gradients(*ctx.needs_input_grad[:2])
         grads = Gradient.apply(grad_outputs[0], img1, img2, mask, wanted, ctx.settings)  # type: ignore[no-untyped-call]
-        return *_library.none_if_unwanted(wanted, *grads), None, None, None
+        return *operators.none_if_unwanted(wanted, *grads), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
@@ -71,7 +71,7 @@ class Value(Function):
             value: Tensor = Value.apply(x, y, m, train, folded)  # type: ignore[no-untyped-call]
             return value
 
-        return _batching.value(info.batch_size, in_dims[:3], (img1, img2, mask), settings, call)
+        return batching.value(info.batch_size, in_dims[:3], (img1, img2, mask), settings, call)
 
 
 class Gradient(Function):
@@ -81,7 +81,7 @@ class Gradient(Function):
     def forward(
         grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, settings: Settings
     ) -> tuple[Tensor, Tensor]:
-        return _library.backward(grad_out, img1, img2, mask, settings, wanted)
+        return operators.backward(grad_out, img1, img2, mask, settings, wanted)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: tuple[Tensor, Tensor]) -> None:
@@ -91,8 +91,8 @@ class Gradient(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         grad_out, img1, img2, mask = ctx.saved_tensors
-        grad_grads = _library.none_if_unwanted(ctx.wanted, *grad_outputs)
-        derivatives = _composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_grads)
+        grad_grads = operators.none_if_unwanted(ctx.wanted, *grad_outputs)
+        derivatives = composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_grads)
         return *derivatives, None, None, None
 
     @staticmethod
@@ -106,4 +106,4 @@ class Gradient(Function):
             return grads
 
         tensors = (grad_out, img1, img2, mask)
-        return _batching.gradients(info.batch_size, in_dims[:4], tensors, settings, wanted, call)
+        return batching.gradients(info.batch_size, in_dims[:4], tensors, settings, wanted, call)

@@ -18,14 +18,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
 from .. import _core
-from .._base.codes import DTYPES, out_shape, plan_settings, wanted_grads
-from .._base.settings import Settings, settings
-from ._libraries import Backend, Memory, backend_of, contiguous_strides
+from .._base.codes import DEVICES, DTYPES, GRAD_1, GRAD_2, enumeration, gradients_of_argnums
+from .._base.settings import Settings, native_settings, settings_factory
+from .._base.shapes import contiguous_strides, out_shape, spatial_dims
+from ._libraries import Backend, Device, Memory, backend_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["map", "value", "value_and_grad"]
+
+_settings_of = settings_factory(lambda: False)
 
 
 def value(
@@ -68,8 +71,15 @@ def value(
         >>> fused_ssim.array.value(numpy_image, numpy_reference, data_range=255)
 
     """
-    chosen = settings(padding, window_size, sigma, data_range, K, reduction)
-    return _Call(img1, img2, chosen, 0).forward()
+    settings = _settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+    )
+    return _Call(img1, img2, settings, 0).forward()
 
 
 def map(  # noqa: A001 - fused_ssim.array.map says what it is
@@ -88,8 +98,15 @@ def map(  # noqa: A001 - fused_ssim.array.map says what it is
         An array ``[N, C, H, W]`` or ``[N, C, D, H, W]``, in H, W and D smaller by ``window_size - 1`` for ``"valid"``.
 
     """
-    chosen = settings(padding, window_size, sigma, data_range, K, "none")
-    return _Call(img1, img2, chosen, 0).forward()
+    settings = _settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction="none",
+    )
+    return _Call(img1, img2, settings, 0).forward()
 
 
 @overload
@@ -153,9 +170,16 @@ def value_and_grad(
         pixels is too small for float16: take ``reduction="sum"`` there.
 
     """
-    wanted, grads = wanted_grads(argnums)
-    chosen = settings(padding, window_size, sigma, data_range, K, reduction)
-    result, *both = _Call(img1, img2, chosen, grads).value_and_grad()
+    wanted, grads = gradients_of_argnums(argnums)
+    settings = _settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+    )
+    result, *both = _Call(img1, img2, settings, grads).value_and_grad()
     found = tuple(both[number] for number in wanted)
     return result, found if isinstance(argnums, (tuple, list)) else found[0]
 
@@ -176,26 +200,26 @@ class _Call:
         self._grads = grads
         self._pointers = (first.pointer, second.pointer)
         self._device = first.device
-        self._shape, self._dtype = first.shape, first.dtype
-        self._arithmetic = "float64" if first.dtype == "float64" else "float32"
+        self._shape = first.shape
+        self._arithmetic, self._grad_dtype = DTYPES[first.dtype].arithmetic, DTYPES[first.dtype].gradient
         self._out_shape = out_shape(settings, first.shape)
         self._plan = _plan(settings, grads, first.dtype, first.device, first.shape, first.strides, second.strides)
-        self._stream = self._backend.stream(self._img1, self._img2)
+        # As many threads as the library finds good, or the stream of the arrays.
+        self._where = self._backend.stream(self._img1, self._img2)
 
     def forward(self) -> Any:
         out = self._empty(self._out_shape, self._arithmetic)
         workspace = self._workspace(self._plan.forward_workspace)
-        self._plan.forward(0, self._stream, self._at(workspace), *self._pointers, 0, self._at(out), 0)
+        self._plan.forward(self._where, self._at(workspace), *self._pointers, 0, self._at(out), 0)
         return self._finish(out)
 
     def value_and_grad(self) -> tuple[Any, Any, Any]:
         out = self._empty(self._out_shape, self._arithmetic)
-        grad1 = self._empty(self._shape, self._dtype) if self._grads & _core.GRAD_X else None
-        grad2 = self._empty(self._shape, self._dtype) if self._grads & _core.GRAD_Y else None
+        grad1 = self._empty(self._shape, self._grad_dtype) if self._grads & GRAD_1 else None
+        grad2 = self._empty(self._shape, self._grad_dtype) if self._grads & GRAD_2 else None
         workspace = self._workspace(self._plan.value_and_grad_workspace)
         self._plan.value_and_grad(
-            0,
-            self._stream,
+            self._where,
             self._at(workspace),
             *self._pointers,
             0,
@@ -216,29 +240,23 @@ class _Call:
         return 0 if array is None else self._backend.pointer(array)
 
     def _finish(self, array: Any) -> Any:
-        return None if array is None else self._backend.finish(self._stream, self._device, array)
+        return None if array is None else self._backend.finish(self._where, self._device, array)
 
 
 def _check(first: Memory, second: Memory) -> None:
     for name, memory in (("img1", first), ("img2", second)):
         if memory.dtype not in DTYPES:
             raise TypeError(
-                f"{name}.dtype = {memory.dtype}; expected float32, float64, float16 or bfloat16: convert it, for "
-                f'instance by {name}.astype("float32"), and pass data_range (255 for 8-bit images)'
+                f"{name}.dtype = {memory.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "
+                f'{name}.astype("float32"), and pass data_range (255 for 8-bit images)'
             )
-        if len(memory.shape) not in (4, 5):
-            raise ValueError(
-                f"{name}.shape = {memory.shape} has {len(memory.shape)} axes; expected 4, [N, C, H, W], or 5, "
-                "[N, C, D, H, W]"
-            )
+        spatial_dims(name, memory.shape)
     if first.dtype != second.dtype:
         raise TypeError(f"img1.dtype = {first.dtype} but img2.dtype = {second.dtype}; expected the same dtype")
     if first.shape != second.shape:
         raise ValueError(f"img1.shape = {first.shape} but img2.shape = {second.shape}; expected the same shape")
     if first.device != second.device:
-        raise ValueError(
-            f"img1 is on CUDA device {first.device} but img2 on CUDA device {second.device}; expected the same device"
-        )
+        raise ValueError(f"img1 is on {first.device} but img2 on {second.device}; expected the same device")
 
 
 @lru_cache(maxsize=256)
@@ -246,25 +264,25 @@ def _plan(
     settings: Settings,
     grads: int,
     dtype: str,
-    device: int | None,
+    device: Device,
     shape: tuple[int, ...],
     strides1: tuple[int, ...],
     strides2: tuple[int, ...],
 ) -> _core.Plan:
-    contiguous = contiguous_strides(shape)
+    row = DTYPES[dtype]
+    gradient = _core.Tensor(dtype=DTYPES[row.gradient].code, shape=shape, stride=contiguous_strides(shape))
+    out = out_shape(settings, shape)
     return _core.Plan(
-        device=_core.CPU if device is None else _core.CUDA,
-        device_index=device or 0,
-        **plan_settings(settings),
+        device=DEVICES[device.kind],
+        device_index=device.index,
+        settings=native_settings(settings),
+        images=_core.Images(
+            x=_core.Tensor(dtype=row.code, shape=shape, stride=strides1),
+            y=_core.Tensor(dtype=row.code, shape=shape, stride=strides2),
+            grad_x=gradient,
+            grad_y=gradient,
+            out=_core.Tensor(dtype=DTYPES[row.arithmetic].code, shape=out, stride=contiguous_strides(out)),
+            mask=None,
+        ),
         grads=grads,
-        dtype=DTYPES[dtype],
-        shape=shape,
-        stride1=strides1,
-        stride2=strides2,
-        grad_stride1=contiguous,
-        grad_stride2=contiguous,
-        out_shape=out_shape(settings, shape),
-        mask_dtype=None,
-        mask_shape=(),
-        mask_stride=(),
     )

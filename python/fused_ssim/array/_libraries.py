@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Array libraries: where an array's memory is, how to get more of it, and on which stream its work runs.
 
-A backend is chosen by what the arrays are, and hands back arrays of the same library. No library is imported that the
-caller has not imported, but for CuPy where nothing else can take a CUDA array.
+The type of the arrays chooses a backend, which hands back arrays of the same library. No library is imported that the
+caller has not imported. The one exception is CuPy, where nothing else can hold an array on a CUDA device.
 """
 
 from __future__ import annotations
@@ -16,16 +16,32 @@ from typing import Any
 
 import numpy as np
 
+from .._base.shapes import contiguous_strides
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device: its kind, a key of ``_base.codes.DEVICES``, and its number among those of that kind."""
+
+    kind: str
+    index: int
+
+    def __str__(self) -> str:
+        return {"cpu": "the CPU", "cuda": f"CUDA device {self.index}"}[self.kind]
+
+
+CPU = Device("cpu", 0)
+
 
 @dataclass(frozen=True)
 class Memory:
-    """An array as the native library sees it. ``strides`` are in elements; ``device`` is a CUDA ordinal or None."""
+    """An array as the native library sees it. ``strides`` are in elements."""
 
     pointer: int
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    device: int | None
+    device: Device
 
 
 class NumPy:
@@ -47,7 +63,7 @@ class NumPy:
         if not array.dtype.isnative:
             raise TypeError(f"{name}.dtype = {array.dtype} has its bytes in another order than this machine")
         pointer = int(array.__array_interface__["data"][0])
-        return Memory(pointer, array.dtype.name, array.shape, _in_elements(name, array), None)
+        return Memory(pointer, array.dtype.name, array.shape, _in_elements(name, array), CPU)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         """A C-contiguous array, where ``like`` is."""
@@ -61,7 +77,7 @@ class NumPy:
         """The stream that work on these arrays is enqueued on."""
         return 0
 
-    def finish(self, stream: int, device: int | None, result: Any) -> Any:
+    def finish(self, stream: int, device: Device, result: Any) -> Any:
         """``result``, an array of :meth:`empty` that work was enqueued for, as the caller gets it."""
         del stream, device
         return result[()]  # a 0-d array as a scalar, as NumPy's own functions do
@@ -85,7 +101,7 @@ class CuPy:
 
     def memory(self, name: str, array: Any) -> Memory:
         strides = _in_elements(name, array)
-        return Memory(array.data.ptr, array.dtype.name, array.shape, strides, array.device.id)
+        return Memory(array.data.ptr, array.dtype.name, array.shape, strides, Device("cuda", array.device.id))
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         with like.device:
@@ -98,7 +114,7 @@ class CuPy:
         with arrays[0].device:
             return int(self._cupy.cuda.get_current_stream().ptr)
 
-    def finish(self, stream: int, device: int | None, result: Any) -> Any:
+    def finish(self, stream: int, device: Device, result: Any) -> Any:
         del stream, device
         return result
 
@@ -116,7 +132,13 @@ class Numba:
 
     def memory(self, name: str, array: Any) -> Memory:
         shape, strides = tuple(array.shape), _in_elements(name, array)
-        return Memory(int(array.device_ctypes_pointer.value or 0), array.dtype.name, shape, strides, _current_device())
+        return Memory(
+            int(array.device_ctypes_pointer.value or 0),
+            array.dtype.name,
+            shape,
+            strides,
+            Device("cuda", _current_device()),
+        )
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         return self._cuda.device_array(shape, dtype, stream=like.stream)
@@ -130,7 +152,7 @@ class Numba:
             raise ValueError("img1 and img2 are bound to different streams; expected one that orders the work on both")
         return handles.pop() if handles else 0
 
-    def finish(self, stream: int, device: int | None, result: Any) -> Any:
+    def finish(self, stream: int, device: Device, result: Any) -> Any:
         del stream, device
         return result
 
@@ -157,12 +179,12 @@ class Jax:
         (device,) = array.devices()
         strides = contiguous_strides(array.shape)  # JAX shows no strides: what it hands out is contiguous
         if device.platform == "cpu":
-            index = None
+            where = CPU
         elif device.platform in ("gpu", "cuda"):
-            index = device.local_hardware_id
+            where = Device("cuda", device.local_hardware_id)
         else:
             raise ValueError(f"{name} is on {device}; expected the CPU or a CUDA device")
-        return Memory(self.pointer(array), array.dtype.name, array.shape, strides, index)
+        return Memory(self.pointer(array), array.dtype.name, array.shape, strides, where)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         (device,) = like.devices()
@@ -178,9 +200,9 @@ class Jax:
     def stream(self, *_arrays: Any) -> int:
         return 0
 
-    def finish(self, stream: int, device: int | None, result: Any) -> Any:
-        if device is not None:
-            _synchronize(stream, device)
+    def finish(self, stream: int, device: Device, result: Any) -> Any:
+        if device.kind == "cuda":
+            _synchronize(stream, device.index)
         return result
 
 
@@ -240,14 +262,6 @@ def _in_elements(name: str, array: Any) -> tuple[int, ...]:
     if any(stride % size for stride in array.strides):
         raise ValueError(f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's {size}")
     return tuple(stride // size for stride in array.strides)
-
-
-def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of a C-contiguous array, in elements."""
-    strides = [1] * len(shape)
-    for axis in range(len(shape) - 1, 0, -1):
-        strides[axis - 1] = strides[axis] * shape[axis]
-    return tuple(strides)
 
 
 # ---- The CUDA driver, for what an array library does not tell ------------------------------------------------------

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """SSIM and MS-SSIM under the names and with the arguments of pytorch-msssim, images and volumes.
 
-A Gaussian window, or a ``win`` that is symmetric, not negative, of sum 1 and the same for all channels, runs the native
-library. Plain torch operations, tens of times slower, serve what it has not: other windows (any ``win`` in compiled
-code, which cannot look into it), those of more than 33 taps, more than 8 scales, and axes shorter than the window,
-which are left unfiltered with a warning.
+The native library runs where it can: for a Gaussian window, and for a ``win`` that is symmetric, not negative, of sum 1
+and the same for all channels. Plain torch operations do the rest, tens of times slower: other windows (in compiled code
+any ``win``, since its values are not known there), windows of more than 33 taps, more than 8 scales, and axes shorter
+than the window, which stay unfiltered with a warning.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from .._base import shapes
+from .._base.codes import MAX_SCALES, MAX_WINDOW_SIZE
 from .._base.settings import number, scale_weights
-from .._base.settings import settings as make_settings
-from .._torch import composite as _composite
-from .._torch import eager as _ops
-from .._torch import plan as _native
+from .._torch import checks, composite, eager
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
+
+__all__ = ["MS_SSIM", "SSIM", "ms_ssim", "ssim"]
 
 
 def ssim(
@@ -253,17 +254,13 @@ _NAMES = ("X", "Y")
 
 def _squeezed(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     for name, image in zip(_NAMES, (X, Y), strict=True):
-        _native.check_tensor(name, image)
+        checks.check_tensor(name, image)
     if X.shape != Y.shape:
         raise ValueError(f"X.shape = {tuple(X.shape)} but Y.shape = {tuple(Y.shape)}; expected the same shape")
     for axis in range(X.dim() - 1, 1, -1):
         if X.shape[axis] == 1:
             X, Y = X.squeeze(axis), Y.squeeze(axis)
-    if X.dim() not in (4, 5):
-        raise ValueError(
-            f"X.shape = {tuple(X.shape)} has {X.dim()} axes (without spatial axes of length 1); expected 4, "
-            "[N, C, H, W], or 5, [N, C, D, H, W]"
-        )
+    shapes.spatial_dims("X", X.shape, note=" (without spatial axes of length 1)")
     return X, Y
 
 
@@ -283,12 +280,12 @@ class _Window:
 
     @property
     def is_native(self) -> bool:
-        return self.channels is None and self.size <= _native.MAX_WINDOW_SIZE
+        return self.channels is None and self.size <= MAX_WINDOW_SIZE
 
-    def for_composite(self) -> _composite.Taps:
+    def for_composite(self) -> composite.Taps:
         if self.channels is not None:
             return self.channels
-        return self.taps or _composite.gaussian(self.size, self.sigma)
+        return self.taps or shapes.gaussian(self.size, self.sigma)
 
 
 def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _Window:
@@ -298,7 +295,7 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
         if not 0 < win_sigma < math.inf:
             raise ValueError(f"win_sigma = {win_sigma}; expected a positive number")
         return _Window(win_size, win_sigma, _gaussian(win_size, win_sigma))
-    _native.check_tensor("win", win)
+    checks.check_tensor("win", win)
     ones = [1] * (X.dim() - 2)
     if win.dim() != X.dim() or list(win.shape[:-1]) != [X.shape[1], *ones]:
         expected = ", ".join(map(str, [X.shape[1], *ones]))
@@ -308,11 +305,11 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
             "win.requires_grad = True; expected a constant: SSIM has no gradient by its window, detach() it"
         )
     _check_window_size(win.shape[-1])
-    taps = None if _ops.is_watched() else _taps_of(win)
+    taps = None if eager.is_watched() else _taps_of(win)
     return _Window(win.shape[-1], 1.0, taps, win.reshape(win.shape[0], -1) if taps is None else None)
 
 
-@_ops.constant_when_compiled
+@eager.constant_when_compiled
 def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
     """The Gaussian as pytorch-msssim rounds it to float32: a gradient of MS-SSIM shows the difference of 1e-8."""
     return _rounded_gaussian(size, sigma)
@@ -362,21 +359,21 @@ def _compute(
     reduction: str,
     weights: tuple[float, ...] | None = None,
 ) -> Tensor:
-    settings = make_settings(
-        "valid",
-        window.size,
-        window.sigma,
-        data_range,
-        tuple(K) if isinstance(K, list) else K,  # type: ignore[arg-type]
-        reduction,
+    settings = eager.settings_of(
+        padding="valid",
+        window_size=window.size,
+        sigma=window.sigma,
+        data_range=data_range,
+        K=tuple(K) if isinstance(K, list) else K,
+        reduction=reduction,
         taps=window.taps,
         weights=weights,
         names=_NAMES,
     )
     spatial_dims = X.dim() - 2
     unfiltered = _unfiltered_axes(X, window.size, 1 if weights is None else len(weights))
-    if window.is_native and not unfiltered and (weights is None or len(weights) <= _native.MAX_LEVELS):
-        return _ops.ssim(X, Y, settings, spatial_dims)
+    if window.is_native and not unfiltered and (weights is None or len(weights) <= MAX_SCALES):
+        return eager.ssim(X, Y, settings, spatial_dims)
     for axis, scale in unfiltered:
         where = f" at scale {scale + 1} of {len(weights)}" if weights is not None else ""
         warnings.warn(
@@ -384,10 +381,10 @@ def _compute(
             "filtered",
             stacklevel=3,
         )
-    _native.check_images(_NAMES, spatial_dims, X.dtype, X.device, X.shape, Y.dtype, Y.device, Y.shape)
+    checks.check_images(_NAMES, spatial_dims, X.dtype, X.device, X.shape, Y.dtype, Y.device, Y.shape)
     short = {axis for axis, scale in unfiltered if scale == 0}
     windows = [None if axis in short else window.for_composite() for axis in range(2, X.dim())]
-    return _composite.ssim_with_windows(X, Y, None, settings, windows)
+    return composite.ssim_with_windows(X, Y, None, settings, windows)
 
 
 def _unfiltered_axes(X: Tensor, window_size: int, scales: int) -> list[tuple[int, int]]:

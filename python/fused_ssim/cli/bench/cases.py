@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fused_ssim._base import codes
+
 Shape = tuple[int, ...]
 
 TRAIN = "value + gradient"  # fused_ssim(x, y), then torch.autograd.grad for the first image
 INFERENCE = "inference"  # fused_ssim(x, y, train=False) under torch.no_grad()
 MODES = (TRAIN, INFERENCE)
 
-DTYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in codes.DTYPES}
 
 WINDOW = 11
 SIGMA = 1.5

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`fused-ssim bench`: time and memory, next to the other packages that are installed."""
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 
-from fused_ssim.cli.common import Failure, describe_device, device_option, pick_device
+from fused_ssim._base import codes
+from fused_ssim.cli.common import Failure, device_option
 
 if TYPE_CHECKING:
     from fused_ssim.cli.bench.tables import Table
 
-DTYPES = ("float32", "float16", "bfloat16", "float64")
 WIDTH = 150  # of tables that go to a file or a pipe
 
 
@@ -40,7 +40,7 @@ def _shape(_context: click.Context, _parameter: click.Parameter, values: tuple[s
     "--dtype",
     "dtypes",
     multiple=True,
-    type=click.Choice(DTYPES),
+    type=click.Choice(list(codes.DTYPES)),
     default=["float32"],
     show_default=True,
     help="Repeatable.",
@@ -124,9 +124,12 @@ def _measure(
     budget: float | None,
     commit: str | None,
 ) -> dict[str, Any]:
+    import torch
+
     from fused_ssim.cli.bench.cases import default_plan
     from fused_ssim.cli.bench.libraries import KNOWN, find
     from fused_ssim.cli.bench.run import run
+    from fused_ssim.cli.devices import describe_device, pick_device
 
     where = pick_device(device)
     plan = dataclasses.replace(default_plan(where, quick), dtypes=list(dtypes))

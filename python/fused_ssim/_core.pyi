@@ -30,13 +30,13 @@ def info() -> dict[str, Any]: ...
 class Settings: ...
 
 # The layout of one array; strides in elements.
-class Tensor:
+class Layout:
     def __init__(self, *, dtype: int, shape: Sequence[int], stride: Sequence[int]) -> None: ...
 
 # The layouts of what a call reads and writes.
 class Images:
     def __init__(
-        self, *, x: Tensor, y: Tensor, grad_x: Tensor, grad_y: Tensor, out: Tensor, mask: Tensor | None
+        self, *, x: Layout, y: Layout, grad_x: Layout, grad_y: Layout, out: Layout, mask: Layout | None
     ) -> None: ...
 
 # One kind of call. `where` is how its device runs a call: the number of threads on the CPU, the stream elsewhere.

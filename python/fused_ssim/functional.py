@@ -219,13 +219,17 @@ def value_and_grad(
         img2: as ``img1``.
         padding: ``"same"`` or ``"valid"``.
         argnums: which gradient: 0 for ``img1``, 1 for ``img2``, ``(0, 1)`` for both.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`.
-        K: as for :func:`fused_ssim`.
-        reduction: as for :func:`fused_ssim`.
-        mask: as for :func:`fused_ssim`.
-        mask_mode: as for :func:`fused_ssim`.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"`` of the map; ``"image"`` or ``"channel"``, the mean of each; ``"none"``, the
+            map.
+        mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images.
+            :func:`fused_ssim` says more.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         ``(value, grad)``, or ``(value, (grad1, grad2))`` if ``argnums`` is a tuple. The gradient is that of
@@ -275,13 +279,16 @@ def ssim_map(
         img2: as ``img1``.
         padding: ``"same"``: the map has the size of the images; ``"valid"``: it is smaller by ``window_size - 1`` along
             each spatial axis.
-        train: as for :func:`fused_ssim`.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`.
-        K: as for :func:`fused_ssim`.
-        mask: as for :func:`fused_ssim`; the map is ``mask * SSIM``.
-        mask_mode: as for :func:`fused_ssim`.
+        train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; the map is
+            ``mask * SSIM``. :func:`fused_ssim` says more.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         The map, values at most 1: float32, or float64 for float64 images. Its mean is :func:`fused_ssim`.
@@ -327,17 +334,20 @@ def photometric_loss(
         pred: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
         target: as ``pred``. It gets its gradient too, if it requires one.
         lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
-        padding: as for :func:`fused_ssim`. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all
-            pixels.
-        train: as for :func:`fused_ssim`.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`; the difference is not divided by it.
-        K: as for :func:`fused_ssim`.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all pixels.
+        train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values; the difference is not divided by it.
+        K: the two constants of SSIM, at least 0.
         reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
-        mask: as for :func:`fused_ssim`; it weighs both terms.
-        mask_mode: as for :func:`fused_ssim`.
+        mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; it weighs both
+            terms. :func:`fused_ssim` says more.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         The loss, at least 0, and 0 for identical images: float32, or float64 for float64 images. Where the two are

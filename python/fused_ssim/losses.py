@@ -37,14 +37,18 @@ class PhotometricLoss(_Loss):
     Images ``[N, C, H, W]`` and volumes ``[N, C, D, H, W]`` may alternate.
 
     Args:
-        lambda_dssim: as for :func:`photometric_loss`.
-        padding: as for :func:`photometric_loss`.
-        window_size: as for :func:`photometric_loss`.
-        sigma: as for :func:`photometric_loss`.
-        data_range: as for :func:`photometric_loss`.
-        K: as for :func:`photometric_loss`.
-        reduction: as for :func:`photometric_loss`.
-        mask_mode: as for :func:`photometric_loss`.
+        lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
+            of each channel, ``[N, C]``; ``"none"``, a value for each pixel.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Raises:
         ValueError, TypeError: an argument is out of range, or of the wrong type.
@@ -86,13 +90,17 @@ class SSIMLoss(_Loss):
     volumes ``[N, C, D, H, W]`` may alternate.
 
     Args:
-        padding: as for :func:`fused_ssim`.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`.
-        K: as for :func:`fused_ssim`.
-        reduction: as for :func:`fused_ssim`, of the map of ``1 - SSIM``.
-        mask_mode: as for :func:`fused_ssim`.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
+            of each channel, ``[N, C]``; ``"none"``, a value for each pixel, of the map of ``1 - SSIM``.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Raises:
         ValueError, TypeError: an argument is out of range, or of the wrong type.
@@ -133,10 +141,11 @@ class MSSSIMLoss(_Loss):
     Args:
         padding: ``"valid"``, as in :func:`ms_ssim`: each side must be larger than ``(window_size - 1) * 2**(scales -
             1)``; or ``"same"``, which pads each scale with zeros and takes images of any size.
-        window_size: as for :func:`fused_ssim`; the same at every scale.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`.
-        K: as for :func:`fused_ssim`.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33; the same at every scale.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
         reduction: ``"mean"`` or ``"sum"`` over all channels of all images, ``"image"`` (``[N]``) or ``"channel"``

@@ -87,14 +87,17 @@ class SSIMMetric(_ImageMetric):
     is kept in float64.
 
     Args:
-        padding: as for :func:`fused_ssim.fused_ssim`.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
         reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values, in the order in which they
             came (of several processes: those of the first process first).
-        window_size: as for :func:`fused_ssim.fused_ssim`.
-        sigma: as for :func:`fused_ssim.fused_ssim`.
-        data_range: as for :func:`fused_ssim.fused_ssim`.
-        K: as for :func:`fused_ssim.fused_ssim`.
-        mask_mode: as for :func:`fused_ssim.fused_ssim`.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
         **kwargs: those of ``torchmetrics.Metric``, such as ``sync_on_compute`` or ``process_group``.
 
     Raises:
@@ -139,13 +142,16 @@ class MSSSIMMetric(_ImageMetric):
     """The mean multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of all images, or the value of each.
 
     Args:
-        padding: as for :class:`fused_ssim.MSSSIMLoss`.
-        reduction: as for :class:`SSIMMetric`.
-        window_size: as for :class:`fused_ssim.MSSSIMLoss`.
-        sigma: as for :class:`fused_ssim.MSSSIMLoss`.
-        data_range: as for :class:`fused_ssim.MSSSIMLoss`.
-        K: as for :class:`fused_ssim.MSSSIMLoss`.
-        weights: as for :class:`fused_ssim.MSSSIMLoss`.
+        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or ``"same"``,
+            which pads each scale with zeros and takes images of any size.
+        reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
+            .1333.
         **kwargs: those of ``torchmetrics.Metric``.
 
     Raises:

@@ -1,21 +1,38 @@
 # SPDX-License-Identifier: MIT
 """Names of Python and the numbers that the native library has for them. Each table is the only list of its names.
 
-A row that the native library lacks is an ``AttributeError`` when this module is imported.
+A code that the native library lacks is an ``ImportError``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import _core
+from .._core import (
+    BFLOAT16,
+    BOOL,
+    CPU,
+    CUDA,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    GRAD_X,
+    GRAD_Y,
+    PADDING_SAME,
+    PADDING_VALID,
+    REDUCTION_MEAN,
+    REDUCTION_NONE,
+    REDUCTION_PER_IMAGE,
+    REDUCTION_PER_PLANE,
+    REDUCTION_SUM,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 # ---- Choices of the public functions ---------------------------------------------------------------------------------
 
-PADDINGS: dict[str, int] = {"same": _core.PADDING_SAME, "valid": _core.PADDING_VALID}
+PADDINGS: dict[str, int] = {"same": PADDING_SAME, "valid": PADDING_VALID}
 
 
 class Reduction(NamedTuple):
@@ -32,11 +49,11 @@ class Reduction(NamedTuple):
 
 
 REDUCTIONS: dict[str, Reduction] = {
-    "mean": Reduction(_core.REDUCTION_MEAN, 0),
-    "sum": Reduction(_core.REDUCTION_SUM, 0),
-    "image": Reduction(_core.REDUCTION_PER_IMAGE, 1),
-    "channel": Reduction(_core.REDUCTION_PER_PLANE, 2),
-    "none": Reduction(_core.REDUCTION_NONE, None),
+    "mean": Reduction(REDUCTION_MEAN, 0),
+    "sum": Reduction(REDUCTION_SUM, 0),
+    "image": Reduction(REDUCTION_PER_IMAGE, 1),
+    "channel": Reduction(REDUCTION_PER_PLANE, 2),
+    "none": Reduction(REDUCTION_NONE, None),
 }
 
 MASK_MODES = ("weight", "normalized")
@@ -60,15 +77,15 @@ class Dtype(NamedTuple):
 
 
 DTYPES: dict[str, Dtype] = {
-    "float32": Dtype(_core.FLOAT32, arithmetic="float32", gradient="float32"),
-    "float64": Dtype(_core.FLOAT64, arithmetic="float64", gradient="float64"),
-    "float16": Dtype(_core.FLOAT16, arithmetic="float32", gradient="float16"),
-    "bfloat16": Dtype(_core.BFLOAT16, arithmetic="float32", gradient="bfloat16"),
+    "float32": Dtype(FLOAT32, arithmetic="float32", gradient="float32"),
+    "float64": Dtype(FLOAT64, arithmetic="float64", gradient="float64"),
+    "float16": Dtype(FLOAT16, arithmetic="float32", gradient="float16"),
+    "bfloat16": Dtype(BFLOAT16, arithmetic="float32", gradient="bfloat16"),
 }
 
 # Masks may be bool, or of the dtype of the arithmetic.
 MASK_DTYPES: dict[str, int] = {
-    "bool": _core.BOOL,
+    "bool": BOOL,
     **{row.arithmetic: DTYPES[row.arithmetic].code for row in DTYPES.values()},
 }
 
@@ -79,18 +96,16 @@ def enumeration(names: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-# ---- Devices, limits -------------------------------------------------------------------------------------------------
+# ---- Devices -------------------------------------------------------------------------------------------------------
 
 # By the name that torch has for them. How a call runs on each stands in `_torch.devices`.
-DEVICES: dict[str, int] = {"cpu": _core.CPU, "cuda": _core.CUDA}
+DEVICES: dict[str, int] = {"cpu": CPU, "cuda": CUDA}
 
-MAX_WINDOW_SIZE: int = _core.MAX_WINDOW_SIZE
-MAX_SCALES: int = _core.MAX_LEVELS
 
 # ---- Which gradients -------------------------------------------------------------------------------------------------
 
-GRAD_1: int = _core.GRAD_X
-GRAD_2: int = _core.GRAD_Y
+GRAD_1: int = GRAD_X
+GRAD_2: int = GRAD_Y
 
 
 def wanted_gradients(first: bool, second: bool) -> int:

@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import _core
-
-version = _core.version
+from .._core import __file__ as _core_file
+from .._core import info as _native_info
+from .._core import version as version
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Info:
 
 def info() -> Info:
     """What this installation can do: version, backends, devices. Loads the CUDA driver if there is one."""
-    native = _core.info()
+    native = _native_info()
     devices = [CudaDevice(**device) for device in native.pop("cuda_devices")]
     architectures = native.pop("cuda_architectures").split()
     return Info(
@@ -94,4 +94,4 @@ def _torch_version() -> str:
 def install_dir() -> Path:
     """The folder with the C library: its ``include``, ``lib`` and ``lib/cmake``."""
     # From the extension module's place and not the package's: in an editable install the two differ.
-    return Path(_core.__file__).parent
+    return Path(_core_file).parent

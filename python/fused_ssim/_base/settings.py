@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .. import _core
-from .codes import MASK_MODES, MAX_WINDOW_SIZE, PADDINGS, REDUCTIONS
+from .._core import MAX_WINDOW_SIZE
+from .._core import Settings as NativeSettings
+from .codes import MASK_MODES, PADDINGS, REDUCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -212,9 +213,9 @@ def _kept(**arguments: Any) -> Settings:
     return checked_settings(**arguments)
 
 
-def native_settings(settings: Settings) -> _core.Settings:
+def native_settings(settings: Settings) -> NativeSettings:
     """The settings as the native library takes them."""
-    result = _core.Settings()
+    result = NativeSettings()
     for each in fields(Settings):
         value, convert = getattr(settings, each.name), each.metadata["native"]
         setattr(result, each.name, value if convert is None else convert(value))

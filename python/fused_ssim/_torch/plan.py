@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .. import _core
 from .._base import codes
 from .._base.codes import GRAD_1, GRAD_2
 from .._base.settings import native_settings
 from .._base.shapes import contiguous_strides, kept_axes, map_shape, out_shape
+from .._core import Images, Layout
+from .._core import Plan as NativePlan
 from . import checks
 from .devices import DEVICES
 
@@ -91,7 +92,6 @@ class Plan:
     __slots__ = (
         "_backward",
         "_backward_workspace",
-        "_core",
         "_empty_gradient",
         "_forward",
         "_forward_workspace",
@@ -132,7 +132,7 @@ class Plan:
         self._out_shape = out_shape(settings, shape)
         where = DEVICES[device.type]
         self._where = where.where(device.index or 0)
-        self._core = core = _core.Plan(
+        core = NativePlan(
             device=where.code,
             device_index=device.index or 0,
             settings=native_settings(settings),
@@ -270,18 +270,18 @@ def _layouts(
     stride2: tuple[int, ...],
     out_shape: tuple[int, ...],
     mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
-) -> _core.Images:
+) -> Images:
     image, gradient = checks.DTYPES[dtype].code, checks.DTYPES[checks.GRADIENT[dtype]].code
     masks = None
     if mask is not None:
         mask_dtype, _, mask_shape, mask_stride = mask
-        masks = _core.Tensor(dtype=checks.MASK_DTYPES[mask_dtype], shape=mask_shape, stride=mask_stride)
-    return _core.Images(
-        x=_core.Tensor(dtype=image, shape=shape, stride=stride1),
-        y=_core.Tensor(dtype=image, shape=shape, stride=stride2),
-        grad_x=_core.Tensor(dtype=gradient, shape=shape, stride=_empty_like_stride(shape, stride1)),
-        grad_y=_core.Tensor(dtype=gradient, shape=shape, stride=_empty_like_stride(shape, stride2)),
-        out=_core.Tensor(
+        masks = Layout(dtype=checks.MASK_DTYPES[mask_dtype], shape=mask_shape, stride=mask_stride)
+    return Images(
+        x=Layout(dtype=image, shape=shape, stride=stride1),
+        y=Layout(dtype=image, shape=shape, stride=stride2),
+        grad_x=Layout(dtype=gradient, shape=shape, stride=_empty_like_stride(shape, stride1)),
+        grad_y=Layout(dtype=gradient, shape=shape, stride=_empty_like_stride(shape, stride2)),
+        out=Layout(
             dtype=checks.DTYPES[checks.ARITHMETIC[dtype]].code, shape=out_shape, stride=contiguous_strides(out_shape)
         ),
         mask=masks,

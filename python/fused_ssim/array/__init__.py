@@ -17,10 +17,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
-from .. import _core
 from .._base.codes import DEVICES, DTYPES, GRAD_1, GRAD_2, enumeration, gradients_of_argnums
 from .._base.settings import Settings, native_settings, settings_factory
 from .._base.shapes import contiguous_strides, out_shape, spatial_dims
+from .._core import Images, Layout
+from .._core import Plan as NativePlan
 from ._libraries import Backend, Device, Memory, backend_of
 
 if TYPE_CHECKING:
@@ -154,15 +155,18 @@ def value_and_grad(
     """SSIM (Wang et al. 2004) and its gradient in one pass: arguments and errors as for :func:`value`.
 
     Args:
-        img1: as for :func:`value`.
-        img2: as for :func:`value`.
-        padding: as for :func:`value`.
+        img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16 or bfloat16.
+        img2: as ``img1``, with the same shape and dtype, of the same library and on the same device.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
         argnums: which gradient: 0 for ``img1``, 1 for ``img2``, ``(0, 1)`` for both.
-        window_size: as for :func:`value`.
-        sigma: as for :func:`value`.
-        data_range: as for :func:`value`.
-        K: as for :func:`value`.
-        reduction: as for :func:`value`.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"``, ``"sum"``, ``"image"``, ``"channel"`` or ``"none"``: what the value is, as for
+            :func:`value`.
 
     Returns:
         ``(value, grad)``, or ``(value, (grad1, grad2))`` if ``argnums`` is a tuple. The gradient is that of
@@ -268,20 +272,20 @@ def _plan(
     shape: tuple[int, ...],
     strides1: tuple[int, ...],
     strides2: tuple[int, ...],
-) -> _core.Plan:
+) -> NativePlan:
     row = DTYPES[dtype]
-    gradient = _core.Tensor(dtype=DTYPES[row.gradient].code, shape=shape, stride=contiguous_strides(shape))
+    gradient = Layout(dtype=DTYPES[row.gradient].code, shape=shape, stride=contiguous_strides(shape))
     out = out_shape(settings, shape)
-    return _core.Plan(
+    return NativePlan(
         device=DEVICES[device.kind],
         device_index=device.index,
         settings=native_settings(settings),
-        images=_core.Images(
-            x=_core.Tensor(dtype=row.code, shape=shape, stride=strides1),
-            y=_core.Tensor(dtype=row.code, shape=shape, stride=strides2),
+        images=Images(
+            x=Layout(dtype=row.code, shape=shape, stride=strides1),
+            y=Layout(dtype=row.code, shape=shape, stride=strides2),
             grad_x=gradient,
             grad_y=gradient,
-            out=_core.Tensor(dtype=DTYPES[row.arithmetic].code, shape=out, stride=contiguous_strides(out)),
+            out=Layout(dtype=DTYPES[row.arithmetic].code, shape=out, stride=contiguous_strides(out)),
             mask=None,
         ),
         grads=grads,

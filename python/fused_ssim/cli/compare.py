@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import fused_ssim
-from fused_ssim._base.codes import MAX_WINDOW_SIZE, PADDINGS
+from fused_ssim._base.codes import PADDINGS
 from fused_ssim._base.settings import checked_settings
 from fused_ssim._base.shapes import crop
+from fused_ssim._core import MAX_WINDOW_SIZE
 from fused_ssim.cli.common import Failure, device_option, extra
 from fused_ssim.cli.images import Kind, Picture, read
 

@@ -40,7 +40,7 @@ class FusedSSIMMap:
             img1: images ``[N, C, H, W]``, or volumes ``[N, C, D, H, W]`` if ``spatial_dims`` is 3.
             img2: as ``img1``.
             padding: ``"same"``, or ``"valid"`` for the map without 5 elements at each end of each spatial axis.
-            train: as for :func:`fused_ssim`.
+            train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
             spatial_dims: 2 or 3.
 
         Returns:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .._base import shapes
-from .._base.codes import MAX_SCALES, MAX_WINDOW_SIZE
 from .._base.settings import number, scale_weights
+from .._core import MAX_LEVELS, MAX_WINDOW_SIZE
 from .._torch import checks, composite, eager
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def ms_ssim(
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`ssim`. H and W must be larger than
             ``(win_size - 1) * 2**4``, or than ``(win_size - 1) * 2**(scales - 1)`` if there are fewer than five scales.
         Y: as ``X``.
-        data_range: as for :func:`ssim`.
-        size_average: as for :func:`ssim`.
-        win_size: as for :func:`ssim`; also at the coarser scales.
-        win_sigma: as for :func:`ssim`.
-        win: as for :func:`ssim`.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        size_average: the mean of all images; ``False``: one value for each image.
+        win_size: taps of the Gaussian window along each axis, odd; also at the coarser scales.
+        win_sigma: standard deviation of the window, in pixels.
+        win: a window for each channel instead, ``[C, 1, ..., 1, win_size]``, as for :func:`ssim`.
         weights: of the scales, finest first. Default: .0448, .2856, .3001, .2363, .1333.
-        K: as for :func:`ssim`.
+        K: the two constants of SSIM.
 
     Returns:
         MS-SSIM, from 0 to 1: float32, or float64 for float64 images.
@@ -133,14 +133,14 @@ class SSIM(nn.Module):
     """:func:`ssim` as a module, with the arguments of pytorch-msssim; loaded and saved without state.
 
     Args:
-        data_range: as for :func:`ssim`.
-        size_average: as for :func:`ssim`.
-        win_size: as for :func:`ssim`.
-        win_sigma: as for :func:`ssim`.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        size_average: the mean of all images; ``False``: one value for each image.
+        win_size: taps of the Gaussian window along each axis, odd.
+        win_sigma: standard deviation of the window, in pixels.
         channel: of no effect: images may have any number of channels.
         spatial_dims: of no effect: images and volumes may alternate.
-        K: as for :func:`ssim`.
-        nonnegative_ssim: as for :func:`ssim`.
+        K: the two constants of SSIM.
+        nonnegative_ssim: negative means of channels become 0.
 
     """
 
@@ -192,14 +192,14 @@ class MS_SSIM(nn.Module):  # noqa: N801 - the name of pytorch-msssim
     """:func:`ms_ssim` as a module, with the arguments of pytorch-msssim; loaded and saved without state.
 
     Args:
-        data_range: as for :func:`ssim`.
-        size_average: as for :func:`ssim`.
-        win_size: as for :func:`ssim`.
-        win_sigma: as for :func:`ssim`.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        size_average: the mean of all images; ``False``: one value for each image.
+        win_size: taps of the Gaussian window along each axis, odd.
+        win_sigma: standard deviation of the window, in pixels.
         channel: of no effect: images may have any number of channels.
         spatial_dims: of no effect: images and volumes may alternate.
-        weights: as for :func:`ms_ssim`.
-        K: as for :func:`ssim`.
+        weights: of the scales, finest first. Default: .0448, .2856, .3001, .2363, .1333.
+        K: the two constants of SSIM.
 
     """
 
@@ -372,7 +372,7 @@ def _compute(
     )
     spatial_dims = X.dim() - 2
     unfiltered = _unfiltered_axes(X, window.size, 1 if weights is None else len(weights))
-    if window.is_native and not unfiltered and (weights is None or len(weights) <= MAX_SCALES):
+    if window.is_native and not unfiltered and (weights is None or len(weights) <= MAX_LEVELS):
         return eager.ssim(X, Y, settings, spatial_dims)
     for axis, scale in unfiltered:
         where = f" at scale {scale + 1} of {len(weights)}" if weights is not None else ""

@@ -61,16 +61,19 @@ def sharded_ssim(
         img2: as ``img1``, with the same part of the other images.
         dim: the axis that is spread: 0, the batch, or a spatial axis, 2 or more (or negative). Not for DTensors.
         group: the processes; default: all. Not for DTensors.
-        padding: as for :func:`fused_ssim.fused_ssim`.
-        window_size: as for :func:`fused_ssim.fused_ssim`.
-        sigma: as for :func:`fused_ssim.fused_ssim`.
-        data_range: as for :func:`fused_ssim.fused_ssim`.
-        K: as for :func:`fused_ssim.fused_ssim`.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, of the images of all processes
             if ``dim`` is spatial, of this process's images if it is the batch.
         mask: this process's part of a mask, as for :func:`fused_ssim.fused_ssim`, of as many axes as the images. An
             axis of length 1 stands for all; along a spatial ``dim`` that must be so for all processes or for none.
-        mask_mode: as for :func:`fused_ssim.fused_ssim`.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         The value, the same in every process: float32, or float64 for float64 images.
@@ -113,17 +116,20 @@ def sharded_photometric_loss(
     Args:
         pred: this process's part, as ``img1`` of :func:`sharded_ssim`.
         target: as ``pred``.
-        lambda_dssim: as for :func:`fused_ssim.photometric_loss`.
-        dim: as for :func:`sharded_ssim`.
-        group: as for :func:`sharded_ssim`.
-        padding: as for :func:`fused_ssim.photometric_loss`.
-        window_size: as for :func:`fused_ssim.fused_ssim`.
-        sigma: as for :func:`fused_ssim.fused_ssim`.
-        data_range: as for :func:`fused_ssim.photometric_loss`.
-        K: as for :func:`fused_ssim.fused_ssim`.
-        reduction: as for :func:`sharded_ssim`.
-        mask: as for :func:`sharded_ssim`.
-        mask_mode: as for :func:`fused_ssim.fused_ssim`.
+        lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
+        dim: the axis that is spread: 0, the batch, or a spatial axis, 2 or more (or negative). Not for DTensors.
+        group: the processes; default: all. Not for DTensors.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, as for :func:`sharded_ssim`.
+        mask: this process's part of a mask, of as many axes as the images; as for :func:`sharded_ssim`.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         The loss, the same in every process: float32, or float64 for float64 images.

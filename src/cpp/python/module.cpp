@@ -4,7 +4,7 @@
 //
 //     errors.h    a failed call becomes an exception, in the words of Python
 //     settings.h  what is computed
-//     tensors.h   layouts of images, masks and results
+//     layouts.h   layouts of images, masks and results
 //     plan.h      one kind of call, ready to run
 //     info.h      what the library is
 
@@ -12,16 +12,16 @@
 
 #include "fusedssim/fusedssim.h"
 #include "info.h"
+#include "layouts.h"
 #include "plan.h"
 #include "settings.h"
-#include "tensors.h"
 
 NB_MODULE(_core, m) {
     m.doc() = "Private: libfusedssim for Python. Use the functions of fused_ssim.";
     nanobind::set_leak_warnings(false);  // plans live in Python's caches, which may outlive the module at exit
 
     bind_settings(m);
-    bind_tensors(m);
+    bind_layouts(m);
     bind_plan(m);
     bind_info(m);
 

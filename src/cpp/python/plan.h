@@ -13,8 +13,8 @@
 
 #include "errors.h"
 #include "fusedssim/fusedssim.h"
+#include "layouts.h"
 #include "settings.h"
-#include "tensors.h"
 
 class Plan {
 public:

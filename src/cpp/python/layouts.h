@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// `_core.Tensor` and `_core.Images`: the layout of everything that a call reads and writes, without the addresses.
+// `_core.Layout` and `_core.Images`: the layout of everything that a call reads and writes, without the addresses.
 #pragma once
 
 #include <cstdint>
@@ -45,9 +45,9 @@ struct Images {
     std::optional<fusedssim_tensor> mask;
 };
 
-inline void bind_tensors(nanobind::module_& m) {
+inline void bind_layouts(nanobind::module_& m) {
     namespace nb = nanobind;
-    nb::class_<fusedssim_tensor>(m, "Tensor", "The layout of one array: dtype, shape and strides in elements.")
+    nb::class_<fusedssim_tensor>(m, "Layout", "The layout of one array: dtype, shape and strides in elements.")
         .def(
             "__init__",
             [](fusedssim_tensor* self, fusedssim_dtype dtype, const Extents& shape, const Extents& stride) {

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fused_ssim.cli.bench import bench_command
+from fused_ssim.cli.bench.command import bench_command
 
 if __name__ == "__main__":
     bench_command(prog_name="benchmarks/bench.py")

@@ -18,9 +18,9 @@ from typing import Any
 
 import click
 
-from fused_ssim._bench import tables
-from fused_ssim._bench.cases import INFERENCE, TRAIN, readable
-from fused_ssim._bench.libraries import OURS
+from fused_ssim.cli.bench import tables
+from fused_ssim.cli.bench.cases import INFERENCE, TRAIN, readable
+from fused_ssim.cli.bench.libraries import OURS
 
 BEGIN = "<!-- benchmark:begin -->"
 END = "<!-- benchmark:end -->"
@@ -155,7 +155,7 @@ def main(check: bool, root: Path) -> None:
         if has_pictures(report) and not (picture.exists() and digest.encode() in picture.read_bytes()):
             stale.append(str(picture))
             if not check:
-                from fused_ssim._bench.figures import draw_all
+                from fused_ssim.cli.bench.figures import draw_all
 
                 picture.parent.mkdir(parents=True, exist_ok=True)
                 with TemporaryDirectory() as folder:

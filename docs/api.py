@@ -13,6 +13,7 @@ import importlib
 import inspect
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ PAGE = Path(__file__).parent / "api.md"
 
 MODULES = {
     "fused_ssim": "SSIM, losses, and the interfaces of fused-ssim and pytorch-msssim.",
+    "fused_ssim.array": "",
     "fused_ssim.metrics": "",
     "fused_ssim.distributed": "",
+    "fused_ssim.compat.fused_ssim": "",
+    "fused_ssim.compat.pytorch_msssim": "",
 }
 # Headings of the docstrings, in their order.
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
@@ -29,34 +33,41 @@ SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
 
 def page() -> str:
     """The whole page."""
+    *most, last = (f"`{name}`" for name in MODULES)
+    names = textwrap.fill(f"All names of {', '.join(most)} and {last}.", 119, break_long_words=False).split("\n")
     parts = [
         "# API",
         "",
         "<!-- written by docs/api.py from the docstrings; do not edit -->",
         "",
-        "All names of `fused_ssim`, `fused_ssim.metrics` and `fused_ssim.distributed`. [masks.md](masks.md) shows what",
-        "masks mean; [fusedssim.h](../include/fusedssim/fusedssim.h) describes the C interface.",
+        *names,
+        "[masks.md](masks.md) shows what masks mean; [fusedssim.h](../include/fusedssim/fusedssim.h) describes the C",
+        "interface.",
         "",
     ]
+    places: dict[int, str] = {}
     for name, introduction in MODULES.items():
         module = importlib.import_module(name)
+        public = {each: getattr(module, each) for each in sorted(module.__all__, key=str.lower)}
+        new = {each: value for each, value in public.items() if id(value) not in places}
+        places.update({id(public[each]): target for each, target in anchors(name, list(new)).items()})
         parts += [f"## {name}", "", introduction or text(inspect.getdoc(module) or ""), ""]
-        parts += contents(name, module.__all__)
-        for public in sorted(module.__all__, key=str.lower):
-            parts += entry(f"{name}.{public}", getattr(module, public))
+        parts += [", ".join(f"[`{each}`](#{places[id(value)]})" for each, value in public.items()), ""]
+        for each, value in new.items():
+            parts += entry(f"{name}.{each}", value)
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def contents(module: str, names: list[str]) -> list[str]:
-    """Links to the entries of a module."""
-    links, seen = [], []
-    for name in sorted(names, key=str.lower):
+def anchors(module: str, names: list[str]) -> dict[str, str]:
+    """Where the entries of a module are on the page."""
+    found: dict[str, str] = {}
+    seen: list[str] = []
+    for name in names:
         target = anchor(f"{module}.{name}")
         # GitHub numbers headings that differ only in case.
-        repeated = f"-{seen.count(target)}" if target in seen else ""
+        found[name] = f"{target}-{seen.count(target)}" if target in seen else target
         seen.append(target)
-        links.append(f"[`{name}`](#{target}{repeated})")
-    return [", ".join(links), ""]
+    return found
 
 
 def anchor(name: str) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Structural similarity (SSIM) and its gradient, fused: 2D and 3D, CPU and CUDA, for torch.
 
-``fused_ssim.array`` does the same for arrays of NumPy, CuPy, JAX and Numba, without torch.
+``fused_ssim.array`` does the same for arrays of NumPy, CuPy, JAX and Numba, without torch. Further modules are
+``fused_ssim.metrics``, ``fused_ssim.distributed``, and ``fused_ssim.compat``, the interfaces of other packages.
 """
 
 from __future__ import annotations
@@ -10,27 +11,22 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._info import CudaDevice, Info, info
-from ._info import version as _version
+from ._base.info import CudaDevice, Info, info
+from ._base.info import version as _version
 
 # torch is imported by the first use of a name that needs it, so that `fused_ssim.array` never loads it. Where it is
 # loaded already, nothing is put off.
 if TYPE_CHECKING or sys.modules.get("torch"):
-    from ._losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
-    from ._msssim import MS_SSIM, SSIM, ms_ssim, ssim
-    from .functional import (
-        FusedSSIMMap,
-        allowed_padding,
-        fused_ssim,
-        fused_ssim2d,
-        fused_ssim3d,
-        photometric_loss,
-        ssim_map,
-        value_and_grad,
-    )
+    from .compat.fused_ssim import FusedSSIMMap, allowed_padding
+    from .compat.pytorch_msssim import MS_SSIM, SSIM, ms_ssim, ssim
+    from .functional import fused_ssim, fused_ssim2d, fused_ssim3d, photometric_loss, ssim_map, value_and_grad
+    from .losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
 
 # The modules that hold those names.
-_NEED_TORCH = ("functional", "_losses", "_msssim")
+_NEED_TORCH = ("functional", "losses", "compat.fused_ssim", "compat.pytorch_msssim")
+
+# The modules that are there after `import fused_ssim`, imported by their first use.
+_MODULES = ("array", "compat", "distributed", "functional", "losses", "metrics")
 
 __version__ = _version()
 
@@ -57,16 +53,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in _NEED_TORCH:
-            public = vars(import_module(f".{module}", __name__))
-            if name in public:
-                globals()[name] = public[name]
-                return public[name]
-    elif name in ("array", "functional"):
+    if name in _MODULES:
         return import_module(f".{name}", __name__)
+    if name in __all__:
+        for home in _NEED_TORCH:
+            module = import_module(f".{home}", __name__)
+            if name in module.__all__:
+                globals()[name] = getattr(module, name)
+                return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "array"})
+    return sorted({*globals(), *__all__, *_MODULES})

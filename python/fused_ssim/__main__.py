@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from fused_ssim._info import install_dir
+from fused_ssim._base.info import install_dir
 
 # What is asked for, and where it is below the package: each prints one path, for use in a shell.
 FOLDERS = {

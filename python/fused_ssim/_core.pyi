@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# The interface of the native module (src/cpp/python/module.cpp), for type checkers.
+# The interface of the native module (src/cpp/python), for type checkers.
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,8 +18,6 @@ REDUCTION_SUM: Final[int]
 REDUCTION_PER_IMAGE: Final[int]
 REDUCTION_PER_PLANE: Final[int]
 REDUCTION_NONE: Final[int]
-MASK_WEIGHT: Final[int]
-MASK_NORMALIZED: Final[int]
 GRAD_X: Final[int]
 GRAD_Y: Final[int]
 MAX_WINDOW_SIZE: Final[int]
@@ -28,36 +26,23 @@ MAX_LEVELS: Final[int]
 def version() -> str: ...
 def info() -> dict[str, Any]: ...
 
-class Plan:
+# Its properties are the fields of _base.settings.Settings, which sets them one by one; a test compares the two.
+class Settings: ...
+
+# The layout of one array; strides in elements.
+class Layout:
+    def __init__(self, *, dtype: int, shape: Sequence[int], stride: Sequence[int]) -> None: ...
+
+# The layouts of what a call reads and writes.
+class Images:
     def __init__(
-        self,
-        device: int,
-        device_index: int,
-        padding: int,
-        reduction: int,
-        window_size: int,
-        sigma: float,
-        k1: float,
-        k2: float,
-        data_range: float,
-        grads: int,
-        dtype: int,
-        shape: Sequence[int],
-        stride1: Sequence[int],
-        stride2: Sequence[int],
-        grad_stride1: Sequence[int],
-        grad_stride2: Sequence[int],
-        out_shape: Sequence[int],
-        taps: Sequence[float],
-        lambda_dssim: float | None,
-        scale_weights: Sequence[float],
-        mask_mode: int,
-        mask_dtype: int | None,
-        mask_shape: Sequence[int],
-        mask_stride: Sequence[int],
-        name1: str,
-        name2: str,
+        self, *, x: Layout, y: Layout, grad_x: Layout, grad_y: Layout, out: Layout, mask: Layout | None
     ) -> None: ...
+
+# One kind of call. `where` is how its device runs a call: the number of threads on the CPU, the stream elsewhere.
+# Pointers are addresses, 0 for none.
+class Plan:
+    def __init__(self, *, device: int, device_index: int, settings: Settings, images: Images, grads: int) -> None: ...
     @property
     def saved_bytes(self) -> int: ...
     @property
@@ -68,13 +53,10 @@ class Plan:
     def backward_workspace(self) -> int: ...
     @property
     def saved_backward_workspace(self) -> int: ...
-    def forward(
-        self, threads: int, stream: int, workspace: int, x: int, y: int, mask: int, out: int, saved: int, /
-    ) -> None: ...
+    def forward(self, where: int, workspace: int, x: int, y: int, mask: int, out: int, saved: int, /) -> None: ...
     def value_and_grad(
         self,
-        threads: int,
-        stream: int,
+        where: int,
         workspace: int,
         x: int,
         y: int,
@@ -87,8 +69,7 @@ class Plan:
     ) -> None: ...
     def backward(
         self,
-        threads: int,
-        stream: int,
+        where: int,
         workspace: int,
         x: int,
         y: int,
@@ -102,8 +83,7 @@ class Plan:
     ) -> None: ...
     def scale(
         self,
-        threads: int,
-        stream: int,
+        where: int,
         factor: float,
         grad_out: int,
         grad_out_stride: Sequence[int],

@@ -14,19 +14,25 @@ result exceeds 1.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, overload
 
 from torch import Tensor
 
-from . import _codes, _ops
-from ._settings import number
-from ._settings import settings as make_settings
+from ._base.codes import gradients_of_argnums
+from ._torch import eager
+from ._torch.checks import spatial_dims_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-allowed_padding: list[str] = ["same", "valid"]
+__all__ = [
+    "fused_ssim",
+    "fused_ssim2d",
+    "fused_ssim3d",
+    "photometric_loss",
+    "ssim_map",
+    "value_and_grad",
+]
 
 
 def fused_ssim(
@@ -85,8 +91,16 @@ def fused_ssim(
         >>> loss.backward()
 
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    return _ops.ssim(img1, img2, settings, 2, train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, 2, train, mask)
 
 
 def fused_ssim2d(
@@ -104,8 +118,16 @@ def fused_ssim2d(
     mask_mode: str = "weight",
 ) -> Tensor:
     """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    return _ops.ssim(img1, img2, settings, 2, train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, 2, train, mask)
 
 
 def fused_ssim3d(
@@ -127,8 +149,16 @@ def fused_ssim3d(
     The window is a Gaussian in three dimensions. Arguments, values and errors are those of :func:`fused_ssim`, with
     five axes instead of four: the map of ``reduction="none"`` is ``[N, C, D, H, W]``.
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    return _ops.ssim(img1, img2, settings, 3, train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, 3, train, mask)
 
 
 @overload
@@ -189,13 +219,17 @@ def value_and_grad(
         img2: as ``img1``.
         padding: ``"same"`` or ``"valid"``.
         argnums: which gradient: 0 for ``img1``, 1 for ``img2``, ``(0, 1)`` for both.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`.
-        K: as for :func:`fused_ssim`.
-        reduction: as for :func:`fused_ssim`.
-        mask: as for :func:`fused_ssim`.
-        mask_mode: as for :func:`fused_ssim`.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"`` of the map; ``"image"`` or ``"channel"``, the mean of each; ``"none"``, the
+            map.
+        mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images.
+            :func:`fused_ssim` says more.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         ``(value, grad)``, or ``(value, (grad1, grad2))`` if ``argnums`` is a tuple. The gradient is that of
@@ -210,9 +244,17 @@ def value_and_grad(
         >>> image += step * grad
 
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, reduction, mask_mode)
-    wanted, grads = _codes.wanted_grads(argnums)
-    value, *both = _ops.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    wanted, grads = gradients_of_argnums(argnums)
+    value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
     return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
 
@@ -237,13 +279,16 @@ def ssim_map(
         img2: as ``img1``.
         padding: ``"same"``: the map has the size of the images; ``"valid"``: it is smaller by ``window_size - 1`` along
             each spatial axis.
-        train: as for :func:`fused_ssim`.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`.
-        K: as for :func:`fused_ssim`.
-        mask: as for :func:`fused_ssim`; the map is ``mask * SSIM``.
-        mask_mode: as for :func:`fused_ssim`.
+        train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; the map is
+            ``mask * SSIM``. :func:`fused_ssim` says more.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         The map, values at most 1: float32, or float64 for float64 images. Its mean is :func:`fused_ssim`.
@@ -252,8 +297,16 @@ def ssim_map(
         ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
 
     """
-    settings = make_settings(padding, window_size, sigma, data_range, K, "none", mask_mode)
-    return _ops.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction="none",
+        mask_mode=mask_mode,
+    )
+    return eager.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
 
 
 def photometric_loss(
@@ -281,17 +334,20 @@ def photometric_loss(
         pred: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
         target: as ``pred``. It gets its gradient too, if it requires one.
         lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
-        padding: as for :func:`fused_ssim`. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all
-            pixels.
-        train: as for :func:`fused_ssim`.
-        window_size: as for :func:`fused_ssim`.
-        sigma: as for :func:`fused_ssim`.
-        data_range: as for :func:`fused_ssim`; the difference is not divided by it.
-        K: as for :func:`fused_ssim`.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all pixels.
+        train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values; the difference is not divided by it.
+        K: the two constants of SSIM, at least 0.
         reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
-        mask: as for :func:`fused_ssim`; it weighs both terms.
-        mask_mode: as for :func:`fused_ssim`.
+        mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; it weighs both
+            terms. :func:`fused_ssim` says more.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
 
     Returns:
         The loss, at least 0, and 0 for identical images: float32, or float64 for float64 images. Where the two are
@@ -305,67 +361,15 @@ def photometric_loss(
         >>> loss.backward()
 
     """
-    settings = make_settings(
-        padding, window_size, sigma, data_range, K, reduction, mask_mode, lambda_dssim, names=("pred", "target")
+    settings = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+        lambda_dssim=lambda_dssim,
+        names=("pred", "target"),
     )
-    return _ops.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)
-
-
-def spatial_dims_of(name: str, image: object) -> int:
-    """2 for images, 3 for volumes. What is no tensor is found later."""
-    if not isinstance(image, Tensor):
-        return 2
-    if image.dim() not in (4, 5):
-        raise ValueError(
-            f"{name}.shape = {tuple(image.shape)} has {image.dim()} axes; expected 4, [N, C, H, W], or 5, "
-            "[N, C, D, H, W]"
-        )
-    return image.dim() - 2
-
-
-class FusedSSIMMap:
-    """The SSIM map, under the name and with the arguments that training codes of fused-ssim import.
-
-    Only :meth:`apply` is meant to be used.
-    """
-
-    @staticmethod
-    def apply(
-        C1: float,
-        C2: float,
-        img1: Tensor,
-        img2: Tensor,
-        padding: str = "same",
-        train: bool = True,
-        spatial_dims: int = 2,
-    ) -> Tensor:
-        """The SSIM map (Wang et al. 2004) for a window of 11 taps and sigma 1.5, differentiable in both images.
-
-        Args:
-            C1: the constant of the luminance term, ``(K1 * data_range)**2``, at least 0: 0.01**2 for [0, 1].
-            C2: the constant of the contrast term, ``(K2 * data_range)**2``, at least 0: 0.03**2 for [0, 1].
-            img1: images ``[N, C, H, W]``, or volumes ``[N, C, D, H, W]`` if ``spatial_dims`` is 3.
-            img2: as ``img1``.
-            padding: ``"same"``, or ``"valid"`` for the map without 5 elements at each end of each spatial axis.
-            train: as for :func:`fused_ssim`.
-            spatial_dims: 2 or 3.
-
-        Returns:
-            The map, values at most 1: float32, or float64 for float64 images.
-
-        Raises:
-            ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
-
-        """
-        if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
-        K = (_root("C1", C1), _root("C2", C2))
-        settings = make_settings(padding, 11, 1.5, 1.0, K, "none")
-        return _ops.ssim(img1, img2, settings, spatial_dims, train)
-
-
-def _root(name: str, value: object) -> float:
-    constant = number(name, value)
-    if not 0 <= constant < math.inf:
-        raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
-    return math.sqrt(constant)
+    return eager.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import _ops
-from ._settings import scale_weights
-from ._settings import settings as make_settings
-from .functional import spatial_dims_of
+from ._base.settings import scale_weights
+from ._torch import eager
+from ._torch.checks import spatial_dims_of
 
 try:
     from torchmetrics import Metric
@@ -25,7 +24,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._settings import Settings
 
 __all__ = ["MSSSIMMetric", "SSIMMetric"]
 
@@ -43,13 +41,14 @@ class _ImageMetric(Metric):
     count: Tensor
     values: list[Tensor]
 
-    def __init__(self, settings: Settings, reduction: str, shown: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, settings: dict[str, Any], reduction: str, **kwargs: Any) -> None:
+        native_settings = eager.settings_of(**settings, reduction="image", names=("preds", "target"))
         super().__init__(**kwargs)
         if reduction not in ("mean", "none"):
             raise ValueError(f'reduction = {reduction!r}; expected "mean" or "none"')
         self.reduction = reduction
-        self._settings = settings
-        self._shown = {**shown, "reduction": reduction}
+        self._settings = native_settings
+        self._shown = {**settings, "reduction": reduction}
         if reduction == "mean":
             # A float32 would stop to grow after some million images.
             self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -59,7 +58,7 @@ class _ImageMetric(Metric):
 
     def _update(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
         with torch.no_grad():
-            values = _ops.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
+            values = eager.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
         if self.reduction == "mean":
             self.total += values.sum(dtype=torch.float64)
             self.count += values.numel()
@@ -88,14 +87,17 @@ class SSIMMetric(_ImageMetric):
     is kept in float64.
 
     Args:
-        padding: as for :func:`fused_ssim.fused_ssim`.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
         reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values, in the order in which they
             came (of several processes: those of the first process first).
-        window_size: as for :func:`fused_ssim.fused_ssim`.
-        sigma: as for :func:`fused_ssim.fused_ssim`.
-        data_range: as for :func:`fused_ssim.fused_ssim`.
-        K: as for :func:`fused_ssim.fused_ssim`.
-        mask_mode: as for :func:`fused_ssim.fused_ssim`.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
         **kwargs: those of ``torchmetrics.Metric``, such as ``sync_on_compute`` or ``process_group``.
 
     Raises:
@@ -121,10 +123,7 @@ class SSIMMetric(_ImageMetric):
         mask_mode: str = "weight",
         **kwargs: Any,
     ) -> None:
-        settings = make_settings(
-            padding, window_size, sigma, data_range, K, "image", mask_mode, names=("preds", "target")
-        )
-        shown = {
+        settings = {
             "padding": padding,
             "window_size": window_size,
             "sigma": sigma,
@@ -132,7 +131,7 @@ class SSIMMetric(_ImageMetric):
             "K": K,
             "mask_mode": mask_mode,
         }
-        super().__init__(settings, reduction, shown, **kwargs)
+        super().__init__(settings, reduction, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``; masks as for fused_ssim."""
@@ -143,13 +142,16 @@ class MSSSIMMetric(_ImageMetric):
     """The mean multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of all images, or the value of each.
 
     Args:
-        padding: as for :class:`fused_ssim.MSSSIMLoss`.
-        reduction: as for :class:`SSIMMetric`.
-        window_size: as for :class:`fused_ssim.MSSSIMLoss`.
-        sigma: as for :class:`fused_ssim.MSSSIMLoss`.
-        data_range: as for :class:`fused_ssim.MSSSIMLoss`.
-        K: as for :class:`fused_ssim.MSSSIMLoss`.
-        weights: as for :class:`fused_ssim.MSSSIMLoss`.
+        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or ``"same"``,
+            which pads each scale with zeros and takes images of any size.
+        reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
+            .1333.
         **kwargs: those of ``torchmetrics.Metric``.
 
     Raises:
@@ -169,19 +171,15 @@ class MSSSIMMetric(_ImageMetric):
         weights: Sequence[float] | Tensor | None = None,
         **kwargs: Any,
     ) -> None:
-        scales = scale_weights(weights)
-        settings = make_settings(
-            padding, window_size, sigma, data_range, K, "image", weights=scales, names=("preds", "target")
-        )
-        shown = {
+        settings = {
             "padding": padding,
             "window_size": window_size,
             "sigma": sigma,
             "data_range": data_range,
             "K": K,
-            "weights": scales,
+            "weights": scale_weights(weights),
         }
-        super().__init__(settings, reduction, shown, **kwargs)
+        super().__init__(settings, reduction, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds a batch of images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``."""

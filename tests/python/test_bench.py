@@ -13,9 +13,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from fused_ssim._bench import cases, tables, timing
-from fused_ssim._bench.libraries import find
 from fused_ssim.cli import main
+from fused_ssim.cli.bench import cases, tables, timing
+from fused_ssim.cli.bench.libraries import find
 
 README = Path(__file__).parents[2] / "benchmarks" / "readme.py"
 

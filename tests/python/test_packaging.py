@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is inside the installed package: it must run wherever Python and a C++ runtime are, and nothing more."""
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ def no_composite(monkeypatch):
         raise AssertionError("the slow way")
 
     for name in ("ssim", "ssim_with_windows", "gradients"):
-        monkeypatch.setattr(fused_ssim._composite, name, refuse)
+        monkeypatch.setattr(fused_ssim._torch.composite, name, refuse)
 
 
 @calls

@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: MIT
 """The `fused-ssim` command: compare two images or volumes, run a demonstration, describe the installation.
 
-Only click and torch are imported here. What reads files and draws pictures (the extras `fused-ssim[cli]` and
-`fused-ssim[demo]`) is imported by the command that needs it, so that `fused-ssim info` always works.
+Only click is imported here. A command imports the rest when it runs: torch, and the packages that read files and draw
+pictures (the extras `fused-ssim[cli]` and `fused-ssim[demo]`). So `fused-ssim info` always works.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import click
 
 import fused_ssim
-from fused_ssim.cli.bench import bench_command
+from fused_ssim.cli.bench.command import bench_command
 from fused_ssim.cli.compare import compare_command
 from fused_ssim.cli.demo import demo_command
 from fused_ssim.cli.info import info_command

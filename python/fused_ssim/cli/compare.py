@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """`fused-ssim compare`: the SSIM of two files."""
 
 from __future__ import annotations
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 
 import fused_ssim
-from fused_ssim.cli.common import Failure, describe_device, device_option, extra, pick_device
+from fused_ssim._base.codes import PADDINGS
+from fused_ssim._base.settings import checked_settings
+from fused_ssim._base.shapes import crop
+from fused_ssim._core import MAX_WINDOW_SIZE
+from fused_ssim.cli.common import Failure, device_option, extra
 from fused_ssim.cli.images import Kind, Picture, read
 
 if TYPE_CHECKING:
@@ -52,7 +56,7 @@ def _picture_format(_context: click.Context, _parameter: click.Parameter, value:
 )
 @click.option(
     "--padding",
-    type=click.Choice(fused_ssim.allowed_padding),
+    type=click.Choice(list(PADDINGS)),
     default="same",
     show_default=True,
     help="same: zeros around the image; valid: only windows that lie inside it (as scikit-image does).",
@@ -65,7 +69,7 @@ def _picture_format(_context: click.Context, _parameter: click.Parameter, value:
 )
 @click.option(
     "--window-size",
-    type=click.IntRange(1, 33),
+    type=click.IntRange(1, MAX_WINDOW_SIZE),
     default=11,
     show_default=True,
     callback=_odd,
@@ -112,6 +116,10 @@ def compare_command(
       fused-ssim compare scan.nii.gz denoised.nii.gz --data-range 4095
       fused-ssim compare stack1.npy stack2.npy --as volume --padding valid --json
     """
+    import torch
+
+    from fused_ssim.cli.devices import describe_device, pick_device
+
     first, second = read(a, kind), read(b, kind)
     check_pair(first, second, data_range)
     notes = [*first.notes, *second.notes]
@@ -136,13 +144,14 @@ def compare_command(
     if map_path is not None:
         from fused_ssim.cli.plots import save_map
 
+        taken_off = crop(checked_settings(padding=padding, window_size=window_size), len(first.shape))
         try:
             save_map(
                 map_path,
                 values,
                 score=score,
                 names=(a.name, b.name),
-                origin=window_size // 2 if padding == "valid" else 0,
+                origin=taken_off[0],
                 spacing=first.spacing,
             )
         except OSError as error:

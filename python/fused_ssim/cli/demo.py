@@ -1,40 +1,25 @@
+# SPDX-License-Identifier: MIT
 """`fused-ssim demo`: recovers a photograph and an MR volume from noise, by gradient ascent on SSIM."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import torch
 
-import fused_ssim
-from fused_ssim.cli.common import Failure, describe_device, device_option, extra, pick_device
+from fused_ssim.cli.common import Failure, device_option, extra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    import torch
     from rich.console import Console
     from rich.progress import TaskID
 
+    from fused_ssim.cli.recovery import Recovery
+
 STEPS = 100
-LEARNING_RATE = 0.06
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """What one ascent began with, and what it came to. The tensors are on the CPU, without the batch axis."""
-
-    name: str
-    target: torch.Tensor
-    start: torch.Tensor
-    result: torch.Tensor
-    ssim_map: torch.Tensor
-    scores: list[float]  # before each step, and after the last
-    seconds: float
 
 
 @click.command("demo", short_help="Recover a photograph and an MR volume from noise.")
@@ -63,6 +48,9 @@ def demo_command(out: Path, device: str, steps: int) -> None:
         from rich.console import Console
 
         from fused_ssim.cli.plots import save_curves, save_recovery
+    from fused_ssim.cli.devices import describe_device, pick_device
+    from fused_ssim.cli.recovery import load_photograph, load_volume
+
     console = Console()
     where = pick_device(device)
     volume, spacing = load_volume()
@@ -87,65 +75,11 @@ def demo_command(out: Path, device: str, steps: int) -> None:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
 
 
-def load_photograph() -> torch.Tensor:
-    """A photograph of the cat Chelsea by Stefan van der Walt (CC0), from scikit-image: (3, 300, 451), 0 to 1."""
-    with extra("demo"):
-        from skimage import data
-    chelsea: Callable[[], Any] = data.chelsea
-    return torch.from_numpy(chelsea()).permute(2, 0, 1).float().contiguous() / 255
-
-
-def load_volume() -> tuple[torch.Tensor, tuple[float, ...]]:
-    """A brain by MR imaging, and the size of its voxels in mm. Part of nibabel.
-
-    Cropped to its bounds: (1, 73, 92, 24), axes x, y, z, from 0 to 1.
-    """
-    with extra("demo"):
-        import nibabel as nib
-        import numpy as np
-    path = Path(nib.__file__).parent / "tests" / "data" / "example4d.nii.gz"
-    if not path.exists():
-        raise Failure(f"this installation of nibabel lacks its example {path}: pip install --force-reinstall nibabel")
-    image: Any = nib.load(path)
-    voxels = np.asarray(image.dataobj[..., 0], dtype=np.float32)
-    margin = 2
-    inside = np.argwhere(voxels > 0)
-    box = tuple(
-        slice(max(int(low) - margin, 0), int(high) + 1 + margin)
-        for low, high in zip(inside.min(axis=0), inside.max(axis=0), strict=True)
-    )
-    white = np.percentile(voxels[box], 99.9)
-    spacing = tuple(float(zoom) for zoom in image.header.get_zooms()[:3])
-    return torch.from_numpy(np.clip(voxels[box] / white, 0, 1))[None], spacing
-
-
-def ascend(
-    target: torch.Tensor, steps: int, report: Callable[[int, float], None]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[float]]:
-    """Noise, what it becomes on the way up the SSIM with `target` (1, C, ...), the SSIM map of that, and the scores."""
-    ssim = fused_ssim.fused_ssim3d if target.ndim == 5 else fused_ssim.fused_ssim2d
-    # Drawn on the CPU, so that every device starts from the same noise.
-    start = torch.rand(target.shape, generator=torch.Generator().manual_seed(0)).to(target)
-    picture = start.clone()
-    optimizer = torch.optim.Adam([picture], lr=LEARNING_RATE, maximize=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    scores = []
-    for step in range(steps):
-        score, picture.grad = fused_ssim.value_and_grad(picture, target)
-        optimizer.step()
-        schedule.step()
-        picture.clamp_(0, 1)
-        scores.append(score.item())
-        report(step, scores[-1])
-    ssim_map = ssim(picture, target, train=False, reduction="none")
-    scores.append(ssim_map.mean().item())
-    report(steps, scores[-1])
-    return start, picture, ssim_map, scores
-
-
 def recover_all(targets: dict[str, torch.Tensor], steps: int, device: torch.device, console: Console) -> list[Recovery]:
     """Runs the ascents, with a progress bar each."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from fused_ssim.cli.recovery import Recovery, ascend
 
     columns = (
         TextColumn("{task.description:<10}"),

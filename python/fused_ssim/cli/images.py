@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reading an image or a volume from a file, by Pillow, tifffile, nibabel or numpy.
 
 Every reader gives an array and the meaning of its axes as a word, such as "HWC" or "DHW". NPY files do not say what

@@ -1,4 +1,5 @@
-"""`fused-ssim info`: what is installed here and what it can use."""
+# SPDX-License-Identifier: MIT
+"""`fused-ssim info`: what is installed here and what it can use. Works without torch."""
 
 from __future__ import annotations
 
@@ -6,10 +7,8 @@ import dataclasses
 import json
 
 import click
-import torch
 
 import fused_ssim
-from fused_ssim.cli.common import cuda_problem
 
 
 @click.command("info", short_help="What is installed, and whether CUDA can be used.")
@@ -23,13 +22,18 @@ def info_command(as_json: bool) -> None:
       fused-ssim info --json
     """
     what = fused_ssim.info()
-    problem = cuda_problem()
+    problem, threads = what.cuda_problem, what.cpu_threads
+    if what.torch_version:
+        import torch
+
+        from fused_ssim.cli.devices import cuda_problem
+
+        problem, threads = cuda_problem(), torch.get_num_threads()  # what calls from torch use
     if as_json:
         report = {**dataclasses.asdict(what), "cuda_problem": problem, "cuda_usable": not problem}
         click.echo(json.dumps(report, indent=2))
         return
 
-    threads = torch.get_num_threads()  # what calls from Python use, rather than what.cpu_threads
     rows = [
         ("fused-ssim", what.version),
         ("library", str(what.library_path)),
@@ -49,7 +53,7 @@ def info_command(as_json: bool) -> None:
                 + ("" if device.usable else " (no code for it in this build)"),
             )
         )
-    rows.append(("torch", what.torch_version))
+    rows.append(("torch", what.torch_version or "not installed"))
     rows.append(("CUDA", f"not usable: {problem}" if problem else "usable"))
     for label, text in rows:
         click.echo(f"{label:<13}{text}")

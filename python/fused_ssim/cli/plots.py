@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pictures: SSIM maps, and the panels and the curve of the demonstration. Drawn by matplotlib, without a display."""
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fused_ssim.cli.demo import Recovery
+    from fused_ssim.cli.recovery import Recovery
 
     Array = npt.NDArray[Any]
 

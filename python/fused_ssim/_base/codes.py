@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Names of Python and the numbers that the native library has for them. Each table is the only list of its names.
+
+A code that the native library lacks is an ``ImportError``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .._core import (
+    BFLOAT16,
+    BOOL,
+    CPU,
+    CUDA,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    GRAD_X,
+    GRAD_Y,
+    PADDING_SAME,
+    PADDING_VALID,
+    REDUCTION_MEAN,
+    REDUCTION_NONE,
+    REDUCTION_PER_IMAGE,
+    REDUCTION_PER_PLANE,
+    REDUCTION_SUM,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# ---- Choices of the public functions ---------------------------------------------------------------------------------
+
+PADDINGS: dict[str, int] = {"same": PADDING_SAME, "valid": PADDING_VALID}
+
+
+class Reduction(NamedTuple):
+    """How a map becomes the value.
+
+    Attributes:
+        code: of the native library.
+        kept: how many axes of the map remain, counted from the first; None: all of them.
+
+    """
+
+    code: int
+    kept: int | None
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    "mean": Reduction(REDUCTION_MEAN, 0),
+    "sum": Reduction(REDUCTION_SUM, 0),
+    "image": Reduction(REDUCTION_PER_IMAGE, 1),
+    "channel": Reduction(REDUCTION_PER_PLANE, 2),
+    "none": Reduction(REDUCTION_NONE, None),
+}
+
+MASK_MODES = ("weight", "normalized")
+
+# ---- Dtypes ----------------------------------------------------------------------------------------------------------
+
+
+class Dtype(NamedTuple):
+    """A dtype that images may have.
+
+    Attributes:
+        code: of the native library.
+        arithmetic: the dtype of the arithmetic, and so of values, maps and masks.
+        gradient: the dtype of the gradient of such an image.
+
+    """
+
+    code: int
+    arithmetic: str
+    gradient: str
+
+
+DTYPES: dict[str, Dtype] = {
+    "float32": Dtype(FLOAT32, arithmetic="float32", gradient="float32"),
+    "float64": Dtype(FLOAT64, arithmetic="float64", gradient="float64"),
+    "float16": Dtype(FLOAT16, arithmetic="float32", gradient="float16"),
+    "bfloat16": Dtype(BFLOAT16, arithmetic="float32", gradient="bfloat16"),
+}
+
+# Masks may be bool, or of the dtype of the arithmetic.
+MASK_DTYPES: dict[str, int] = {
+    "bool": BOOL,
+    **{row.arithmetic: DTYPES[row.arithmetic].code for row in DTYPES.values()},
+}
+
+
+def enumeration(names: Iterable[str]) -> str:
+    """The names as a text lists them: ``a, b or c``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+# ---- Devices -------------------------------------------------------------------------------------------------------
+
+# By the name that torch has for them. How a call runs on each stands in `_torch.devices`.
+DEVICES: dict[str, int] = {"cpu": CPU, "cuda": CUDA}
+
+
+# ---- Which gradients -------------------------------------------------------------------------------------------------
+
+GRAD_1: int = GRAD_X
+GRAD_2: int = GRAD_Y
+
+
+def wanted_gradients(first: bool, second: bool) -> int:
+    """The set of wanted gradients as one number."""
+    return (GRAD_1 if first else 0) | (GRAD_2 if second else 0)
+
+
+def gradients_of_argnums(argnums: int | Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """``argnums`` of a public function: the numbers of the images in the order asked for, and the set of gradients."""
+    wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
+    if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
+        raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
+    return wanted, wanted_gradients(0 in wanted, 1 in wanted)

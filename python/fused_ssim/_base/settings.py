@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""What a call computes: :class:`Settings`, checked once and kept.
+
+:class:`Settings` is the only list of the settings. Everything that passes them on is derived from its fields: the
+checks, the arguments of the operators in ``_torch.operators``, and :func:`native_settings`. So a new setting is a field
+here, with its check and its line in the docstring, and a property of the native class of the same name.
+
+Names and types are checked here. Ranges of numbers are checked by the native library.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from .._core import MAX_WINDOW_SIZE
+from .._core import Settings as NativeSettings
+from .codes import MASK_MODES, PADDINGS, REDUCTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+# Wang, Simoncelli and Bovik 2003: the weights of the five scales of MS-SSIM, finest first.
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+# ---- Checks: from an argument to a value of plain type, or an error that names the argument --------------------------
+
+
+def choice(choices: Iterable[str]) -> Callable[[str, object], str]:
+    """The check of an argument that is one of these words."""
+
+    def check(name: str, value: object) -> str:
+        if isinstance(value, str) and value in choices:
+            return value
+        expected = ", ".join(f'"{word}"' for word in choices)
+        error = ValueError if isinstance(value, str) else TypeError
+        raise error(f"{name} = {value!r}; expected one of {expected}")
+
+    return check
+
+
+def integer(name: str, value: object) -> int:
+    """``value`` as an int; an error that names it if it is no integer."""
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{name} = {value!r}; expected an integer")
+
+
+def number(name: str, value: object) -> float:
+    """``value`` as a float; an error that names it if it is no number."""
+    if type(value) is float or type(value) is int:
+        return float(value)
+    if not isinstance(value, (bool, str)):
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            pass
+    raise TypeError(f"{name} = {value!r}; expected a number")
+
+
+def numbers(name: str, values: Iterable[Any]) -> tuple[float, ...]:
+    """``values``, a list or a tensor of one axis, as a tuple of floats."""
+    try:
+        return tuple(number(f"{name}[{index}]", value) for index, value in enumerate(values))
+    except TypeError as error:
+        if str(error).startswith(f"{name}["):
+            raise
+    raise TypeError(f"{name} = {values!r}; expected a list of numbers")
+
+
+def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """A check that also takes None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def scale_weights(weights: Iterable[Any] | None) -> tuple[float, ...]:
+    """The weights of the scales of MS-SSIM, or those of the paper."""
+    return SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+
+
+def _window_size(name: str, value: object) -> int:
+    size = integer(name, value)
+    if not -(2**31) <= size < 2**31:  # the native library takes 32 bits; torch 2.4 cannot trace bit_length()
+        raise ValueError(f"{name} = {size}, expected an odd number from 1 to {MAX_WINDOW_SIZE}")
+    return size
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r}; expected two numbers, such as (0.01, 0.03)") from None
+    return number(f"{name}[0]", first), number(f"{name}[1]", second)
+
+
+def _trusted(_name: str, value: Any) -> Any:
+    """The check of what only this package sets."""
+    return value
+
+
+# ---- The settings ----------------------------------------------------------------------------------------------------
+
+
+def _by(check: Callable[[str, Any], Any], native: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+    """Metadata of a field: its check, and what makes the native value of it. Most values are native as they are."""
+    return {"check": check, "native": native}
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: a cheap key of the plan cache
+class Settings:
+    """What to compute.
+
+    Attributes:
+        padding: what lies beyond the border, or whether the map has values there: a key of ``PADDINGS``.
+        reduction: what becomes of the map: a key of ``REDUCTIONS``.
+        window_size: taps of the window along each axis.
+        sigma: standard deviation of the Gaussian window, in pixels.
+        k1: the constant of the luminance term, as a share of ``data_range``.
+        k2: the constant of the contrast term, as a share of ``data_range``.
+        data_range: the largest value that a pixel can have minus the smallest.
+        normalized: whether a mask also weighs the pixels of each window.
+        lambda_dssim: the share of SSIM in a photometric loss; None: no loss, but SSIM.
+        taps: the window itself, instead of the Gaussian of ``window_size`` and ``sigma``.
+        weights: of the scales of MS-SSIM, finest first; None: SSIM.
+        names: what error messages call the two images.
+
+    """
+
+    padding: str = field(default="same", metadata=_by(choice(PADDINGS), PADDINGS.__getitem__))
+    reduction: str = field(default="mean", metadata=_by(choice(REDUCTIONS), lambda name: REDUCTIONS[name].code))
+    window_size: int = field(default=11, metadata=_by(_window_size))
+    sigma: float = field(default=1.5, metadata=_by(number))
+    k1: float = field(default=0.01, metadata=_by(number))
+    k2: float = field(default=0.03, metadata=_by(number))
+    data_range: float = field(default=1.0, metadata=_by(number))
+    normalized: bool = field(default=False, metadata=_by(_trusted))
+    lambda_dssim: float | None = field(default=None, metadata=_by(optional(number)))
+    taps: tuple[float, ...] | None = field(default=None, metadata=_by(_trusted))
+    weights: tuple[float, ...] | None = field(default=None, metadata=_by(optional(numbers)))
+    names: tuple[str, str] = field(default=("img1", "img2"), metadata=_by(_trusted))
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {each.name: each.metadata["check"] for each in fields(Settings)}
+
+
+def _constants(name: str, value: Any) -> dict[str, Any]:
+    k1, k2 = _pair(name, value)
+    return {"k1": k1, "k2": k2}
+
+
+def _mask_mode(name: str, value: Any) -> dict[str, Any]:
+    return {"normalized": choice(MASK_MODES)(name, value) == "normalized"}
+
+
+# Arguments of public functions that are not fields of the same name.
+_OTHER_ARGUMENTS: dict[str, Callable[[str, Any], dict[str, Any]]] = {"K": _constants, "mask_mode": _mask_mode}
+
+
+def checked_settings(**arguments: Any) -> Settings:
+    """The settings for arguments of a public function; those that are not given have their defaults."""
+    values: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name in _OTHER_ARGUMENTS:
+            values.update(_OTHER_ARGUMENTS[name](name, value))
+        else:
+            values[name] = _CHECKS[name](name, value)
+    return Settings(**values)
+
+
+def settings_factory(is_compiling: Callable[[], bool]) -> Callable[..., Settings]:
+    """:func:`checked_settings` with a cache, so that a training step looks up one object and checks nothing twice.
+
+    ``is_compiling`` says whether torch.compile is tracing, which does not look into a cache.
+    """
+
+    def settings_of(**arguments: Any) -> Settings:
+        if is_compiling():
+            return checked_settings(**arguments)
+        try:
+            return _kept(**arguments)
+        except _NotPlainError:
+            pass
+        except TypeError as error:  # an unhashable argument, such as K as a list; anything else has a text of its own
+            if "unhashable" not in str(error):
+                raise
+        settings = checked_settings(**arguments)  # whose values are plain: each field may be an argument, too
+        return _kept(**{name: getattr(settings, name) for name in _CHECKS})
+
+    return settings_of
+
+
+class _NotPlainError(Exception):
+    """An argument cannot be a key of the cache, for instance a tensor, which may change its value."""
+
+
+_PLAIN = {bool, int, float, str, type(None)}
+
+
+@lru_cache(maxsize=256, typed=True)
+def _kept(**arguments: Any) -> Settings:
+    for value in arguments.values():
+        parts = value if type(value) is tuple else (value,)
+        if not all(type(part) in _PLAIN for part in parts):
+            raise _NotPlainError
+    return checked_settings(**arguments)
+
+
+def native_settings(settings: Settings) -> NativeSettings:
+    """The settings as the native library takes them."""
+    result = NativeSettings()
+    for each in fields(Settings):
+        value, convert = getattr(settings, each.name), each.metadata["native"]
+        setattr(result, each.name, value if convert is None else convert(value))
+    return result
+
+
+# ---- The settings as a row of arguments, for the operators of torch --------------------------------------------------
+
+# All but the names of the images, which differ between functions that compute the same.
+_PACKED = tuple(each for each in fields(Settings) if each.name != "names")
+_PACKED_NAMES = tuple(each.name for each in _PACKED)
+
+_SCHEMA_TYPES: Mapping[Any, str] = {
+    "str": "str",
+    "int": "int",
+    "float": "float",
+    "bool": "bool",
+    "float | None": "float?",
+    "tuple[float, ...] | None": "float[]?",
+}
+
+# In the language of torch.library. Without defaults: the dispatcher would leave out arguments equal to theirs.
+SCHEMA = ", ".join(f"{_SCHEMA_TYPES[each.type]} {each.name}" for each in _PACKED)
+
+
+def pack(settings: Settings) -> list[Any]:
+    """The settings as arguments in the order of ``SCHEMA``."""
+    return [getattr(settings, name) for name in _PACKED_NAMES]
+
+
+def unpack(values: Iterable[Any]) -> Settings:
+    """The settings that :func:`pack` made these arguments of."""
+    return _unpacked(*(tuple(value) if isinstance(value, list) else value for value in values))
+
+
+@lru_cache(maxsize=256)
+def _unpacked(*values: Any) -> Settings:
+    return Settings(**dict(zip(_PACKED_NAMES, values, strict=True)))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Shapes: how many axes images have, what a padding takes off, and what a reduction leaves."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .codes import REDUCTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .settings import Settings
+
+# The axes of images and volumes, by the number of spatial ones.
+AXES = {2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
+
+
+def spatial_dims(name: str, shape: Sequence[int], note: str = "") -> int:
+    """2 for images, 3 for volumes; an error that names them if they are neither."""
+    dims = len(shape) - 2
+    if dims not in AXES:
+        expected = ", or ".join(f"{spatial + 2}, {axes}" for spatial, axes in AXES.items())
+        raise ValueError(f"{name}.shape = {tuple(shape)} has {len(shape)} axes{note}; expected {expected}")
+    return dims
+
+
+# ---- Windows, for each spatial axis ----------------------------------------------------------------------------------
+
+
+def window_sizes(settings: Settings, spatial_dims: int) -> tuple[int, ...]:
+    """Taps of the window along each spatial axis."""
+    return (settings.window_size,) * spatial_dims
+
+
+def radius(settings: Settings, spatial_dims: int) -> tuple[int, ...]:
+    """How far a window reaches to either side, along each spatial axis."""
+    return tuple(size // 2 for size in window_sizes(settings, spatial_dims))
+
+
+def is_cropped(settings: Settings) -> bool:
+    """Whether the map has only positions whose window lies inside the image."""
+    return settings.padding == "valid"
+
+
+def crop(settings: Settings, spatial_dims: int) -> tuple[int, ...]:
+    """What the padding takes off at either end of each spatial axis."""
+    return radius(settings, spatial_dims) if is_cropped(settings) else (0,) * spatial_dims
+
+
+def taps(settings: Settings, spatial_dims: int) -> tuple[tuple[float, ...], ...]:
+    """The window along each spatial axis."""
+    return (settings.taps or gaussian(settings.window_size, settings.sigma),) * spatial_dims
+
+
+def gaussian(window_size: int, sigma: float) -> tuple[float, ...]:
+    """Taps of a Gaussian window; their sum is 1."""
+    reach = window_size // 2
+    values = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-reach, reach + 1)]
+    total = math.fsum(values)
+    return tuple(value / total for value in values)
+
+
+# ---- Arrays, maps and values -----------------------------------------------------------------------------------------
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of a C-contiguous array, in elements."""
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 1, 0, -1):
+        strides[axis - 1] = strides[axis] * shape[axis]
+    return tuple(strides)
+
+
+def check_fits(name: str, shape: Sequence[int], settings: Settings, skipped: int | None = None) -> None:
+    """An error if a window does not fit where the padding wants it to. The axis ``skipped`` is not looked at."""
+    if not is_cropped(settings):
+        return
+    for axis, window in enumerate(window_sizes(settings, len(shape) - 2), start=2):
+        if axis != skipped and shape[axis] < window:
+            raise ValueError(f"{name}.shape[{axis}] = {shape[axis]} < window {window} (padding {settings.padding})")
+
+
+def map_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the map for images of that shape; below 1 where a side is shorter than the window."""
+    sizes = zip(shape[2:], crop(settings, len(shape) - 2), strict=True)
+    return (shape[0], shape[1], *(size - 2 * taken_off for size, taken_off in sizes))
+
+
+def kept_axes(reduction: str, ndim: int) -> int:
+    """How many axes of a map of ``ndim`` axes a reduction leaves, counted from the first."""
+    kept = REDUCTIONS[reduction].kept
+    return ndim if kept is None else kept
+
+
+def reduced_axes(reduction: str, ndim: int) -> tuple[int, ...]:
+    """The axes of a map of ``ndim`` axes that a reduction sums or averages."""
+    return tuple(range(kept_axes(reduction, ndim), ndim))
+
+
+def out_shape(settings: Settings, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the value for images of that shape."""
+    # A side that is shorter than the window is found later.
+    return tuple(max(size, 0) for size in map_shape(settings, shape)[: kept_axes(settings.reduction, len(shape))])

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""Tensors and masks as arguments: what is accepted, and the errors for all else."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .._base import codes, shapes
+from .devices import DEVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The tables of dtypes in terms of torch.
+DTYPES: dict[torch.dtype, codes.Dtype] = {getattr(torch, name): row for name, row in codes.DTYPES.items()}
+MASK_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in codes.MASK_DTYPES.items()}
+ARITHMETIC: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.arithmetic) for dtype, row in DTYPES.items()}
+GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) for dtype, row in DTYPES.items()}
+
+
+# ---- Tensors ---------------------------------------------------------------------------------------------------------
+
+
+def plain(name: str, image: Tensor) -> Tensor:
+    """``image`` as a tensor whose memory says it all: of class Tensor, dense, no pending negation."""
+    check_tensor(name, image)
+    if type(image) is not Tensor and type(image) is not torch.nn.Parameter:
+        if is_opaque(image):
+            raise TypeError(f"{name} is of type {type(image).__name__}, which owns no memory; expected a plain tensor")
+        image = image.as_subclass(Tensor)
+    check_layout(name, image)
+    return image.resolve_neg() if image.is_neg() else image
+
+
+def is_opaque(image: Tensor) -> bool:
+    """Whether the tensor is of a class that answers to operations only, and has no memory to point at."""
+    return type(image).__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
+def check_tensor(name: str, image: object) -> None:
+    if not isinstance(image, Tensor):
+        raise TypeError(f"{name} is of type {type(image).__name__}; expected a torch.Tensor")
+
+
+def check_layout(name: str, image: Tensor) -> None:
+    if image.layout is not torch.strided or image.is_nested:
+        layout = "nested" if image.is_nested else str(image.layout)
+        raise TypeError(f"{name} has the layout {layout}; expected a dense tensor: use {name}.to_dense()")
+
+
+def spatial_dims_of(name: str, image: object) -> int:
+    """2 for images, 3 for volumes. What is no tensor is found later."""
+    return shapes.spatial_dims(name, image.shape) if isinstance(image, Tensor) else 2
+
+
+def empty_gradient(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Gives memory for the gradient of an image of that dtype: dense, with axes in the same order."""
+    return torch.empty_like if GRADIENT[dtype] == dtype else partial(torch.empty_like, dtype=GRADIENT[dtype])
+
+
+def check_images(
+    names: tuple[str, str],
+    spatial_dims: int,
+    dtype1: torch.dtype,
+    device1: torch.device,
+    shape1: tuple[int, ...],
+    dtype2: torch.dtype,
+    device2: torch.device,
+    shape2: tuple[int, ...],
+) -> None:
+    """What can be said of the images without their memory: dtype, rank, shape, device."""
+    name1, name2 = names
+    for name, dtype in ((name1, dtype1), (name2, dtype2)):
+        if dtype not in DTYPES:
+            raise TypeError(
+                f"{name}.dtype = {dtype}; expected {codes.enumeration(codes.DTYPES)}: convert it, for instance by "
+                f"{name}.float(), and pass data_range (255 for 8-bit images)"
+            )
+    if dtype1 != dtype2:
+        raise TypeError(f"{name1}.dtype = {dtype1} but {name2}.dtype = {dtype2}; expected the same dtype")
+    for name, shape in ((name1, shape1), (name2, shape2)):
+        if len(shape) != spatial_dims + 2:
+            other = {4: "; use fused_ssim for images", 5: "; use fused_ssim3d for volumes"}.get(len(shape), "")
+            raise ValueError(
+                f"{name}.shape = {tuple(shape)} has {len(shape)} axes; expected {spatial_dims + 2}, "
+                f"{shapes.AXES[spatial_dims]}{other}"
+            )
+    if shape1 != shape2:
+        raise ValueError(
+            f"{name1}.shape = {tuple(shape1)} but {name2}.shape = {tuple(shape2)}; expected the same shape"
+        )
+    if device1 != device2:
+        raise ValueError(f"{name1}.device = {device1} but {name2}.device = {device2}; expected the same device")
+
+
+# ---- Masks -----------------------------------------------------------------------------------------------------------
+
+
+def view_mask(mask: object, img1: Tensor) -> Tensor:
+    """The mask with as many axes as the images, each as long as theirs or 1; an error if it cannot be one."""
+    check_tensor("mask", mask)
+    assert isinstance(mask, Tensor)
+    expected = ARITHMETIC.get(img1.dtype)  # None: images of another dtype are refused later
+    if expected is not None and mask.dtype not in (torch.bool, expected):
+        raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {img1.dtype}")
+    if mask.requires_grad:
+        raise ValueError(
+            "mask.requires_grad = True; expected a constant: SSIM has no gradient by its mask, detach() it"
+        )
+    if mask.device != img1.device:
+        raise ValueError(f"mask.device = {mask.device} but the images are on {img1.device}; expected the same device")
+    shape = (1,) * (img1.dim() - mask.dim()) + tuple(mask.shape)
+    if len(shape) != img1.dim() or any(size not in (1, full) for size, full in zip(shape, img1.shape, strict=True)):
+        raise ValueError(
+            f"mask.shape = {tuple(mask.shape)}; expected one that broadcasts to that of the images, {tuple(img1.shape)}"
+        )
+    return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
+
+
+# ---- Autocast --------------------------------------------------------------------------------------------------------
+
+
+def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) -> bool:
+    """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one."""
+    if dtype1 == dtype2 or device.type not in DEVICES or dtype1 not in DTYPES or dtype2 not in DTYPES:
+        return False
+    return torch.is_autocast_enabled(device.type)

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+"""SSIM from plain torch operations: the slow way, right under every transformation of torch.
+
+The native library computes values and first derivatives. What it cannot give comes from here: second derivatives,
+forward-mode derivatives, windows that are not symmetric or differ between channels, and axes that are not filtered.
+Ordinary calls never get here.
+
+The form is that of docs/derivation.md: with the sum ``s`` and the difference ``d`` of the images, SSIM is a product of
+two factors ``1 - something small``. No operation works in place, and each has derivatives of any order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .._base import shapes
+from .checks import ARITHMETIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._base.settings import Settings
+
+# The window of one axis: taps, or taps for each channel [C, K]; None leaves the axis as it is.
+Taps = tuple[float, ...] | Tensor | None
+
+
+class Dissimilarity(NamedTuple):
+    """The two factors of the map as what they lack to 1: ``luminance = 1 - a``, ``contrast * structure = 1 - b``."""
+
+    a: Tensor
+    b: Tensor
+
+    def ssim(self) -> Tensor:
+        return (1 - self.a) * (1 - self.b)
+
+    def one_minus_ssim(self) -> Tensor:
+        """``1 - ssim()`` without its cancellation."""
+        return self.a + self.b - self.a * self.b
+
+    def contrast_structure(self) -> Tensor:
+        return 1 - self.b
+
+
+def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+    """What the native library computes for these settings: SSIM, a loss, or MS-SSIM, reduced."""
+    return ssim_with_windows(img1, img2, mask, settings, shapes.taps(settings, img1.dim() - 2))
+
+
+def ssim_with_windows(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, windows: Sequence[Taps]
+) -> Tensor:
+    """:func:`ssim` with a window for each spatial axis, which are no longer those of ``settings``."""
+    arithmetic = ARITHMETIC[img1.dtype]
+    img1, img2 = img1.to(arithmetic), img2.to(arithmetic)
+    if settings.weights is not None:
+        return _reduce(_multi_scale(img1, img2, settings, windows), settings.reduction)
+    weight = None if mask is None else mask.to(arithmetic).expand(img1.shape)
+    parts = dissimilarity(img1, img2, settings, windows, weight if settings.normalized else None)
+    map_weight = None if weight is None else _crop(weight, parts.a.shape)
+    if settings.lambda_dssim is None:
+        return _reduce(parts.ssim(), settings.reduction, map_weight)
+    structural = _reduce(parts.one_minus_ssim(), settings.reduction, map_weight)
+    absolute = _reduce((img1 - img2).abs(), settings.reduction, weight)
+    return (1 - settings.lambda_dssim) * absolute + settings.lambda_dssim * structural
+
+
+def dissimilarity(
+    img1: Tensor, img2: Tensor, settings: Settings, windows: Sequence[Taps], weight: Tensor | None = None
+) -> Dissimilarity:
+    """The map, in its two factors. ``weight`` says how much each pixel counts in the statistics of a window."""
+    border = BORDERS[settings.padding]
+    s, d = img1 + img2, img1 - img2
+    moments = torch.stack((s, d, s * s, d * d))
+    if weight is None:
+        moments = _filter(moments, windows, border)
+    else:
+        moments = _filter(moments * weight, windows, border)
+        mass = _filter(weight, windows, border)
+        # A pixel that does not count has no part in any sum of the map; its window may even be empty.
+        moments = moments / torch.where((_crop(weight, mass.shape) != 0) & (mass > 0), mass, 1.0)
+    mean_s, mean_d, square_s, square_d = moments.unbind()
+    var_s, var_d = square_s - mean_s * mean_s, square_d - mean_d * mean_d
+    if all(_is_average(taps) for taps in windows):
+        # A variance: what is below 0 is rounding. Its derivative stays that of the formula.
+        var_d = var_d + (var_d.clamp(min=0) - var_d).detach()
+    C1, C2 = (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2
+    return Dissimilarity(
+        2 * mean_d * mean_d / (mean_s * mean_s + mean_d * mean_d + 2 * C1), 2 * var_d / (var_s + var_d + 2 * C2)
+    )
+
+
+def _multi_scale(img1: Tensor, img2: Tensor, settings: Settings, windows: Sequence[Taps]) -> Tensor:
+    """MS-SSIM of each plane, [N, C]."""
+    assert settings.weights is not None
+    factors = []
+    for scale in range(len(settings.weights)):
+        if scale:
+            pool = functional.avg_pool3d if img1.dim() == 5 else functional.avg_pool2d
+            border = [size % 2 for size in img1.shape[2:]]
+            img1, img2 = pool(img1, 2, padding=border), pool(img2, 2, padding=border)
+        # Coarse images may be shorter than the window where fine ones were not.
+        fitting = [
+            taps if not shapes.is_cropped(settings) or taps is None or size >= _length(taps) else None
+            for taps, size in zip(windows, img1.shape[2:], strict=True)
+        ]
+        parts = dissimilarity(img1, img2, settings, fitting)
+        last = scale == len(settings.weights) - 1
+        factors.append(torch.relu((parts.ssim() if last else parts.contrast_structure()).flatten(2).mean(2)))
+    result = torch.ones_like(factors[0])
+    for factor, weight in zip(factors, settings.weights, strict=True):
+        result = result * factor**weight
+    return result
+
+
+# ---- Filters ---------------------------------------------------------------------------------------------------------
+
+
+def _add_zeros(images: Tensor, border: list[int]) -> Tensor:
+    return functional.pad(images, border)
+
+
+# For each padding, what puts a border around images, given its widths as `torch.nn.functional.pad` takes them. None:
+# windows stay inside the image.
+BORDERS: dict[str, Callable[[Tensor, list[int]], Tensor] | None] = {"same": _add_zeros, "valid": None}
+
+
+def _filter(
+    images: Tensor, windows: Sequence[Taps], add_border: Callable[[Tensor, list[int]], Tensor] | None
+) -> Tensor:
+    """The last axes of [..., C, (D,) H, W], each by its window."""
+    # A sum of shifted views, and not a convolution: that one would be free to round its operands to TF32.
+    for number, taps in enumerate(windows):
+        if taps is None:
+            continue
+        axis, length = number - len(windows), _length(taps)
+        if add_border is not None:
+            border = [0, 0] * -axis
+            border[-2:] = [length // 2, length // 2]
+            images = add_border(images, border)
+        size = images.shape[axis] - length + 1
+        shifted = [images.narrow(axis, offset, size) for offset in range(length)]
+        if isinstance(taps, Tensor):
+            columns = taps.to(images.device, images.dtype).reshape(taps.shape[0], *(1 for _ in windows), length)
+            weighted = [columns[..., offset] * view for offset, view in enumerate(shifted)]
+        else:
+            weighted = [tap * view for tap, view in zip(taps, shifted, strict=True)]
+        images = weighted[0]
+        for term in weighted[1:]:
+            images = images + term
+    return images
+
+
+def _length(taps: tuple[float, ...] | Tensor) -> int:
+    return taps.shape[-1] if isinstance(taps, Tensor) else len(taps)
+
+
+def _is_average(taps: Taps) -> bool:
+    if taps is None:
+        return True
+    if isinstance(taps, Tensor):
+        return False
+    return min(taps) >= 0 and abs(math.fsum(taps) - 1) < 1e-12
+
+
+def _crop(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """The middle of the image, of the size of the map."""
+    for axis in range(2, image.dim()):
+        image = image.narrow(axis, (image.shape[axis] - shape[axis]) // 2, shape[axis])
+    return image
+
+
+# ---- Reductions ------------------------------------------------------------------------------------------------------
+
+
+def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
+    """A reduction of [N, C, ...]; of a weighted mean, the sum of the weights is the divisor."""
+    if weight is not None:
+        # Where the weight is 0 a value may be anything.
+        values = values * weight
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    axes = shapes.reduced_axes(reduction, values.dim())
+    if not axes:
+        return values
+    return values.mean(axes) if weight is None else values.sum(axes) / weight.sum(axes)
+
+
+# ---- Derivatives -----------------------------------------------------------------------------------------------------
+
+
+def gradients(
+    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """The gradients of ``(grad_out * ssim(...)).sum()``, themselves differentiable."""
+    pull_back = torch.func.vjp(lambda x, y: ssim(x, y, mask, settings), img1, img2)[1]
+    grad1, grad2 = pull_back(grad_out)
+    return grad1, grad2
+
+
+def second_derivative(
+    grad_out: Tensor,
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    settings: Settings,
+    grad_grad1: Tensor | None,
+    grad_grad2: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of ``(grad_grad1 * grad1 + grad_grad2 * grad2).sum()`` by ``grad_out`` and by both images."""
+    pull_back = torch.func.vjp(lambda g, x, y: gradients(g, x, y, mask, settings), grad_out, img1, img2)[1]
+    upstream = (
+        torch.zeros_like(img1) if grad_grad1 is None else grad_grad1,
+        torch.zeros_like(img2) if grad_grad2 is None else grad_grad2,
+    )
+    by_grad_out, by_img1, by_img2 = pull_back(upstream)
+    return by_grad_out, by_img1, by_img2

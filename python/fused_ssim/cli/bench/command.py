@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""`fused-ssim bench`: time and memory, next to the other packages that are installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fused_ssim._base import codes
+from fused_ssim.cli.common import Failure, device_option
+
+if TYPE_CHECKING:
+    from fused_ssim.cli.bench.tables import Table
+
+WIDTH = 150  # of tables that go to a file or a pipe
+
+
+def _shape(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[int, ...]]:
+    shapes = []
+    for value in values:
+        sizes = value.lower().split("x")
+        if len(sizes) not in (4, 5) or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+            raise click.BadParameter(f"'{value}' is not a shape such as 1x3x1080x1920 or 1x1x96x96x96.")
+        shape = tuple(map(int, sizes))
+        if min(shape[2:]) < 11:
+            raise click.BadParameter(f"'{value}' has a side shorter than 11, the window; other packages refuse it.")
+        shapes.append(shape)
+    return shapes
+
+
+@click.command("bench", short_help="Measure time and memory, next to other packages.")
+@device_option
+@click.option("--quick", is_flag=True, help="Small shapes and few repeats: does it run, not how fast.")
+@click.option("--shape", "shapes", multiple=True, callback=_shape, metavar="NxCxHxW", help="Measure this; repeatable.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(list(codes.DTYPES)),
+    default=["float32"],
+    show_default=True,
+    help="Repeatable.",
+)
+@click.option(
+    "--library", "names", multiple=True, metavar="NAME", help="Only this package beside fused-ssim; repeatable."
+)
+@click.option(
+    "--original",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder with the original fused-ssim, which has the same import name: made by "
+    "`pip install --no-deps --target DIR git+https://github.com/rahul-goel/fused-ssim`.",
+)
+@click.option("--limit", type=click.FloatRange(min=0), metavar="SECONDS", help="Skip calls that take longer.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="Then skip other packages.")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write JSON."
+)
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Draw plots there.")
+@click.option("--commit", help="The commit to note, where git cannot say it.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Measure nothing: show the JSON of an earlier run.",
+)
+def bench_command(
+    device: str,
+    quick: bool,
+    shapes: list[tuple[int, ...]],
+    dtypes: tuple[str, ...],
+    names: tuple[str, ...],
+    original: Path | None,
+    limit: float | None,
+    budget: float | None,
+    json_path: Path | None,
+    plots: Path | None,
+    commit: str | None,
+    source: Path | None,
+) -> None:
+    """Time and memory of SSIM, next to the other packages that are installed.
+
+    pytorch-msssim, torchmetrics, MONAI, fussim and scikit-image are measured in the same process if they can be
+    imported; the original fused-ssim with --original. Each call is timed with its gradient (torch.autograd.grad) and
+    without: by CUDA events over loops of calls and by the replay of a CUDA graph, or by the wall clock on the CPU.
+    Medians; the images rotate, so that none are in the L2 cache.
+
+    \b
+    Examples:
+      fused-ssim bench --quick
+      fused-ssim bench --json result.json --plots plots
+      fused-ssim bench --shape 1x3x2160x3840 --dtype float16 --library pytorch-msssim
+    """
+    if plots is not None:
+        import fused_ssim.cli.bench.figures  # noqa: F401  # says what is missing before anything is measured
+    if source is not None:
+        report = json.loads(source.read_text(encoding="utf-8"))
+    else:
+        report = _measure(device, quick, shapes, dtypes, names, original, limit, budget, commit)
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if plots is not None:
+        from fused_ssim.cli.bench.figures import draw_all
+
+        for path in draw_all(report, plots):
+            click.echo(f"drawn: {path}", err=True)
+    _show(report)
+
+
+def _measure(
+    device: str,
+    quick: bool,
+    shapes: list[tuple[int, ...]],
+    dtypes: tuple[str, ...],
+    names: tuple[str, ...],
+    original: Path | None,
+    limit: float | None,
+    budget: float | None,
+    commit: str | None,
+) -> dict[str, Any]:
+    import torch
+
+    from fused_ssim.cli.bench.cases import default_plan
+    from fused_ssim.cli.bench.libraries import KNOWN, find
+    from fused_ssim.cli.bench.run import run
+    from fused_ssim.cli.devices import describe_device, pick_device
+
+    where = pick_device(device)
+    plan = dataclasses.replace(default_plan(where, quick), dtypes=list(dtypes))
+    if shapes:
+        plan = dataclasses.replace(plan, shapes=shapes, growth=[], memory_shapes=shapes)
+    if limit is not None:
+        plan = dataclasses.replace(plan, limit=limit)
+    if budget is not None:
+        plan = dataclasses.replace(plan, budget=budget)
+    unknown = [name for name in names if name not in KNOWN]
+    if unknown:
+        raise Failure(f"no package '{unknown[0]}'; known are {', '.join(KNOWN)}")
+    libraries, missing = find(original, names or KNOWN)
+    click.echo(f"measuring on {describe_device(where)}", err=True)
+    try:
+        return run(
+            where, libraries, missing, plan, commit=commit, progress=lambda text: click.echo(f"  {text}", err=True)
+        )
+    except torch.OutOfMemoryError as error:
+        raise Failure(f"out of memory: {str(error).splitlines()[0]}") from error
+
+
+def _show(report: dict[str, Any]) -> None:
+    from fused_ssim.cli.bench.tables import everything
+
+    before, tables, after = everything(report)
+    for line in before:
+        click.echo(line)
+    # The comparison comes last, since it is what one looks for.
+    for line in after:
+        click.echo(f"note: {line}")
+    for table in tables:
+        click.echo()
+        _print(table)
+
+
+def _print(table: Table) -> None:
+    """With rich if there is one, and as plain columns otherwise."""
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+    except ModuleNotFoundError:
+        rows = [table.columns, *table.rows]
+        widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
+        click.echo(table.title)
+        for row in rows:
+            cells = (f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+            click.echo("  ".join([f"{row[0]:<{widths[0]}}", *cells]).rstrip())
+        return
+    drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(table.columns):
+        drawn.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in table.rows:
+        drawn.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print(drawn)

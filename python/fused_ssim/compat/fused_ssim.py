@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Names that training codes import from fused-ssim, beside its functions."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from .._base.codes import PADDINGS
+from .._base.settings import number
+from .._torch import eager
+
+__all__ = ["FusedSSIMMap", "allowed_padding"]
+
+allowed_padding: list[str] = list(PADDINGS)
+
+
+class FusedSSIMMap:
+    """The SSIM map, under the name and with the arguments that training codes of fused-ssim import.
+
+    Only :meth:`apply` is meant to be used.
+    """
+
+    @staticmethod
+    def apply(
+        C1: float,
+        C2: float,
+        img1: Tensor,
+        img2: Tensor,
+        padding: str = "same",
+        train: bool = True,
+        spatial_dims: int = 2,
+    ) -> Tensor:
+        """The SSIM map (Wang et al. 2004) for a window of 11 taps and sigma 1.5, differentiable in both images.
+
+        Args:
+            C1: the constant of the luminance term, ``(K1 * data_range)**2``, at least 0: 0.01**2 for [0, 1].
+            C2: the constant of the contrast term, ``(K2 * data_range)**2``, at least 0: 0.03**2 for [0, 1].
+            img1: images ``[N, C, H, W]``, or volumes ``[N, C, D, H, W]`` if ``spatial_dims`` is 3.
+            img2: as ``img1``.
+            padding: ``"same"``, or ``"valid"`` for the map without 5 elements at each end of each spatial axis.
+            train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
+            spatial_dims: 2 or 3.
+
+        Returns:
+            The map, values at most 1: float32, or float64 for float64 images.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
+
+        """
+        if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
+        K = (_root("C1", C1), _root("C2", C2))
+        settings = eager.settings_of(
+            padding=padding,
+            window_size=11,
+            sigma=1.5,
+            data_range=1.0,
+            K=K,
+            reduction="none",
+        )
+        return eager.ssim(img1, img2, settings, spatial_dims, train)
+
+
+def _root(name: str, value: object) -> float:
+    constant = number(name, value)
+    if not 0 <= constant < math.inf:
+        raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
+    return math.sqrt(constant)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Losses as modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ._base.settings import scale_weights
+from ._torch import eager
+from ._torch.checks import spatial_dims_of
+from .functional import photometric_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MSSSIMLoss", "PhotometricLoss", "SSIMLoss"]
+
+
+class _Loss(nn.Module):
+    """A module without state. It prints its settings, which are its constructor's arguments."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self._native_settings = eager.settings_of(**settings, names=("pred", "target"))  # an error if they are bad
+        self.settings = settings
+
+    def extra_repr(self) -> str:
+        """The settings, for printing."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+class PhotometricLoss(_Loss):
+    """:func:`photometric_loss` as a module: ``(1 - lambda_dssim) * mean|pred - target| + lambda_dssim * (1 - SSIM)``.
+
+    Images ``[N, C, H, W]`` and volumes ``[N, C, D, H, W]`` may alternate.
+
+    Args:
+        lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
+            of each channel, ``[N, C]``; ``"none"``, a value for each pixel.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        lambda_dssim: float = 0.2,
+        padding: str = "same",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        reduction: str = "mean",
+        mask_mode: str = "weight",
+    ) -> None:
+        super().__init__(
+            lambda_dssim=lambda_dssim,
+            padding=padding,
+            window_size=window_size,
+            sigma=sigma,
+            data_range=data_range,
+            K=K,
+            reduction=reduction,
+            mask_mode=mask_mode,
+        )
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred``, with the settings of the module."""
+        return photometric_loss(pred, target, mask=mask, **self.settings)
+
+
+class SSIMLoss(_Loss):
+    """The loss ``1 - SSIM`` (Wang et al. 2004), from 0 for identical images to 2.
+
+    It keeps the digits that ``1 - fused_ssim(...)`` loses where the images nearly agree. Images ``[N, C, H, W]`` and
+    volumes ``[N, C, D, H, W]`` may alternate.
+
+    Args:
+        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
+            inside the image.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
+            of each channel, ``[N, C]``; ``"none"``, a value for each pixel, of the map of ``1 - SSIM``.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
+            windows, too, see only what the mask lets count.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        padding: str = "same",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        reduction: str = "mean",
+        mask_mode: str = "weight",
+    ) -> None:
+        super().__init__(
+            padding=padding,
+            window_size=window_size,
+            sigma=sigma,
+            data_range=data_range,
+            K=K,
+            reduction=reduction,
+            mask_mode=mask_mode,
+        )
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred``, with the settings of the module."""
+        return photometric_loss(pred, target, 1.0, mask=mask, **self.settings)
+
+
+class MSSSIMLoss(_Loss):
+    """The loss ``1 - MS-SSIM`` (Wang, Simoncelli and Bovik 2003), from 0 for identical images to 1.
+
+    Images ``[N, C, H, W]`` and volumes ``[N, C, D, H, W]`` may alternate.
+
+    Args:
+        padding: ``"valid"``, as in :func:`ms_ssim`: each side must be larger than ``(window_size - 1) * 2**(scales -
+            1)``; or ``"same"``, which pads each scale with zeros and takes images of any size.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33; the same at every scale.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
+            values.
+        K: the two constants of SSIM, at least 0.
+        weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
+            .1333.
+        reduction: ``"mean"`` or ``"sum"`` over all channels of all images, ``"image"`` (``[N]``) or ``"channel"``
+            (``[N, C]``).
+
+    Raises:
+        ValueError, TypeError: an argument is out of range, or of the wrong type.
+
+    """
+
+    def __init__(
+        self,
+        padding: str = "valid",
+        *,
+        window_size: int = 11,
+        sigma: float = 1.5,
+        data_range: float = 1.0,
+        K: tuple[float, float] = (0.01, 0.03),
+        weights: Sequence[float] | Tensor | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(
+            padding=padding,
+            window_size=window_size,
+            sigma=sigma,
+            data_range=data_range,
+            K=K,
+            weights=scale_weights(weights),
+            reduction=reduction,
+        )
+        if reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """The loss of ``pred``, with the settings of the module."""
+        value = eager.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred))
+        return pred.shape[0] * pred.shape[1] - value if self.settings["reduction"] == "sum" else 1 - value

@@ -9,6 +9,7 @@
 #include <random>
 #include <type_traits>
 
+#include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "cuda/device_code.h"
 #include "cuda/driver.h"
@@ -23,9 +24,6 @@ namespace {
 // The multiprocessors that the planner assumes: those of an H200. A constant, so that sums, and the size of the workspace,
 // do not depend on the device.
 constexpr int kMultiprocessors = 132;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 template <int N>
 using Constant = std::integral_constant<int, N>;

@@ -3,6 +3,7 @@
 // The C ABI: each function validates, hands the work to a backend, and turns exceptions into a status.
 #include <new>
 
+#include "core/string.h"
 #include "cuda/backend.h"
 #include "devices.h"
 #include "error.h"
@@ -11,9 +12,6 @@
 #include "problem.h"
 #include "settings.h"
 #include "structs.h"
-
-#define FUSEDSSIM_STRING_(x) #x
-#define FUSEDSSIM_STRING(x) FUSEDSSIM_STRING_(x)
 
 namespace fusedssim {
 

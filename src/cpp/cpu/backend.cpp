@@ -1,163 +1,24 @@
 // SPDX-License-Identifier: MIT
+//
+// The CPU's row in the table of devices: hands tasks to threads, and makes values of their sums.
 #include "cpu/backend.h"
 
-#include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
-#include <thread>
 #include <vector>
 
 #include "core/dtype.h"
 #include "core/level_product.h"
+#include "cpu/isa.h"
 #include "cpu/kernels.h"
-#include "error.h"
-#if defined(FUSEDSSIM_HAVE_X86_ISAS)
-#include "cpu/features.h"
-#endif
+#include "cpu/threads.h"
+#include "cpu/tiling.h"
 
 namespace fusedssim::cpu {
 
 namespace {
-
-const Kernels& choose_kernels() {
-    const char* wanted = std::getenv("FUSEDSSIM_CPU_ISA");
-    std::vector<const Kernels*> usable = {&kernels_baseline};
-#if defined(FUSEDSSIM_HAVE_X86_ISAS)
-    const Features have = features();
-    if (have.avx2) usable.push_back(&kernels_avx2);
-    if (have.avx512) usable.push_back(&kernels_avx512);
-#endif
-    const Kernels* best = usable.back();
-    if (wanted && *wanted) {
-        const auto named = [&](const Kernels* k) { return !std::strcmp(k->name, wanted); };
-        const auto found = std::find_if(usable.begin(), usable.end(), named);
-        if (found == usable.end())
-            fail(FUSEDSSIM_INVALID_ARGUMENT,
-                 "the environment variable FUSEDSSIM_CPU_ISA = %s, expected baseline, avx2 or avx512, as far as this "
-                 "processor and this build have them (best: %s)",
-                 wanted, best->name);
-        best = *found;
-    }
-    return *best;
-}
-
-const Kernels& kernels() {
-    static const Kernels& chosen = choose_kernels();
-    return chosen;
-}
-
-// Runs work() on up to `threads` threads, the calling one included. Threads live for one call: nothing
-// is left behind that a fork could break, and a start costs some ten microseconds, which `threads` accounts for.
-template <class Work>
-void on_threads(int threads, Work&& work) {
-    std::exception_ptr failure;
-    std::mutex mutex;
-    auto guarded = [&] {
-        try {
-            work();
-        } catch (...) {
-            const std::lock_guard<std::mutex> lock(mutex);
-            failure = std::current_exception();
-        }
-    };
-    std::vector<std::thread> others;
-    others.reserve(std::size_t(threads - 1));
-    for (int i = 1; i < threads; ++i) {
-        try {
-            others.emplace_back(guarded);
-        } catch (...) {
-            break;  // the system has no more threads, or no memory for one: those that there are do the work
-        }
-    }
-    guarded();
-    for (std::thread& other : others) other.join();
-    if (failure) std::rethrow_exception(failure);
-}
-
-int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
-
-// As many threads as are asked for and as there are tasks, and no more than pays for starting them.
-int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
-    constexpr std::int64_t kElementsPerThread = 16384;  // about 100 microseconds of work
-    const std::int64_t limit = std::min(tasks, std::max<std::int64_t>(1, elements / kElementsPerThread));
-    return int(std::min<std::int64_t>(asked ? asked : default_threads(), limit));
-}
-
-// What a tile's windows may take: a large second-level cache, or a core's share of the third. With less, the halos of more
-// tiles cost more than the misses that they spare (measured on an Intel Xeon with 2 MB).
-constexpr std::size_t kCacheBytes = 2048 * 1024;
-// Scratch memory of a thread that is small at any rate; and images so small that what they need is, too.
-constexpr std::size_t kLeastScratchBytes = 336 * 1024;
-constexpr std::size_t kSmallImageBytes = 2048 * 1024;
-
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-// Equal tiles of at most `most` elements, and whole cache lines of float32 if there are several.
-int even_tile(int extent, int most, int multiple) {
-    const int tile = ceil_div(extent, ceil_div(extent, most));
-    return std::min(extent, ceil_div(tile, multiple) * multiple);
-}
-
-Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
-    Tiling t{};
-    const Axis walk = walk_axis(p.is_3d), row = row_axis(p.is_3d), column = Axis::x;
-    t.length = p.size(walk);
-    t.rows = p.size(row);
-    t.columns = p.size(column);
-    t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
-    t.tiles_x = ceil_div(t.columns, t.tile_columns);
-    t.sums_y = ceil_div(t.rows, kSumRows);
-    // The highest tiles, and so the least halo, whose windows stay in the second-level cache, and whose scratch memory is
-    // small beside the images (for two threads).
-    const std::size_t element = dtype_size(arithmetic_dtype(p.image_dtype));
-    const auto image = std::size_t(p.planes() * p.volume()) * element;
-    const std::size_t share =
-        image <= kSmallImageBytes ? kCacheBytes : std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));
-    // On both sides together: of the statistics, and of the partials.
-    const int filters = p.grads() ? 2 : 1;
-    const int halo_rows = filters * 2 * p.radius(row), halo_columns = filters * 2 * p.radius(column);
-    const auto is_too_large = [&] {
-        const std::size_t scratch = k.scratch_bytes(p, t);
-        const std::size_t columns = std::size_t(std::min(t.columns, t.tile_columns + halo_columns));
-        const std::size_t read = 2 * columns * std::size_t(std::min(t.rows, t.tile_rows + halo_rows));
-        const std::size_t written = std::size_t(p.grads()) * std::size_t(t.tile_columns) * std::size_t(t.tile_rows);
-        const std::size_t window = std::size_t(2 * p.radius(walk) + 4) * (read + written) * element;
-        return scratch + window > kCacheBytes || scratch > share;
-    };
-    const auto cut_rows = [&](int tiles) { t.tile_rows = even_tile(t.rows, ceil_div(t.rows, tiles), kSumRows); };
-    for (t.tile_rows = t.rows; t.tile_rows > kSumRows && is_too_large();)
-        t.tile_rows = (t.tile_rows - 1) / kSumRows * kSumRows;
-    const int least_tiles = ceil_div(t.rows, t.tile_rows);
-    // More tiles, or chunks of the walk, so that the threads end together: each pays for its halo, except at the border of
-    // the image. The last thread works for half a task, on average, while the others have none left.
-    const double idle = threads > 1 ? 0.5 : 0;
-    const int halo_slices = p.grads() ? 2 * p.radius(walk) : 0;
-    double least = 0;
-    Tiling best = t;
-    for (int tiles = least_tiles; tiles <= std::max(least_tiles, t.sums_y); ++tiles) {
-        cut_rows(tiles);
-        t.tiles_y = ceil_div(t.rows, t.tile_rows);
-        if (t.tiles_y != tiles) continue;
-        for (int chunks = 1; chunks <= std::max(1, std::min(4 * threads, t.length / 8)); ++chunks) {
-            t.chunk = ceil_div(t.length, chunks);
-            t.chunks = ceil_div(t.length, t.chunk);
-            t.tasks = p.planes() * t.tiles_y * t.tiles_x * t.chunks;
-            const std::int64_t rounds = (t.tasks + threads - 1) / threads;
-            const double slices = double(t.length + (t.chunks - 1) * halo_slices) / t.chunks;
-            const double rows = double(t.rows + (t.tiles_y - 1) * halo_rows) / t.tiles_y;
-            const double time = (double(rounds) + idle) * slices * rows;
-            if (least != 0 && time > 0.99 * least) continue;
-            least = time;
-            best = t;
-        }
-    }
-    return best;
-}
 
 struct AlignedDelete {
     void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }

@@ -3,13 +3,8 @@
 // The CPU kernels, for one instruction set: CMake compiles this file once for each, with FUSEDSSIM_ISA naming it.
 #include "cpu/kernels.h"
 
+#include "core/string.h"
 #include "cpu/walker.h"
-
-#define FUSEDSSIM_CONCAT_(a, b) a##b
-#define FUSEDSSIM_CONCAT(a, b) FUSEDSSIM_CONCAT_(a, b)
-#define FUSEDSSIM_KERNELS FUSEDSSIM_CONCAT(kernels_, FUSEDSSIM_ISA)
-#define FUSEDSSIM_STRING_(x) #x
-#define FUSEDSSIM_STRING(x) FUSEDSSIM_STRING_(x)
 
 namespace fusedssim::cpu {
 
@@ -138,7 +133,12 @@ inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
 
 }  // namespace FUSEDSSIM_ISA
 
-const Kernels FUSEDSSIM_KERNELS = {FUSEDSSIM_STRING(FUSEDSSIM_ISA), FUSEDSSIM_ISA::scratch_bytes, FUSEDSSIM_ISA::run,
-                                   FUSEDSSIM_ISA::sum_mask,         FUSEDSSIM_ISA::scale,         FUSEDSSIM_ISA::pool};
+#define FUSEDSSIM_CONCAT_(a, b) a##b
+#define FUSEDSSIM_CONCAT(a, b) FUSEDSSIM_CONCAT_(a, b)
+
+extern const Kernels FUSEDSSIM_CONCAT(kernels_, FUSEDSSIM_ISA);
+const Kernels FUSEDSSIM_CONCAT(kernels_, FUSEDSSIM_ISA) = {
+    FUSEDSSIM_STRING(FUSEDSSIM_ISA), FUSEDSSIM_ISA::kRequired, FUSEDSSIM_ISA::scratch_bytes, FUSEDSSIM_ISA::run,
+    FUSEDSSIM_ISA::sum_mask,         FUSEDSSIM_ISA::scale,     FUSEDSSIM_ISA::pool};
 
 }  // namespace fusedssim::cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What kernels.cpp offers: it is compiled once for each instruction set, and backend.cpp picks one of the results.
+// What kernels.cpp offers: it is compiled once for each instruction set, and isa.cpp picks one of the results.
 #pragma once
 
 #include <cstddef>
@@ -61,6 +61,7 @@ struct Work {
 
 struct Kernels {
     const char* name;
+    unsigned required;  // features of the processor (features.h)
     // Bytes of scratch memory, zeroed by the caller, that a thread needs for run().
     std::size_t (*scratch_bytes)(const Problem& p, const Tiling& tiling);
     // Computes one task.
@@ -72,9 +73,5 @@ struct Kernels {
     // One slice of the pooled plane (an image: one row).
     void (*pool)(const PoolProblem& p, std::int64_t plane, int slice);
 };
-
-extern const Kernels kernels_baseline;
-extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx512;
 
 }  // namespace fusedssim::cpu

@@ -16,9 +16,9 @@ extern Index threadIdx, blockIdx, blockDim, gridDim;  // of the thread that runs
 
 enum class Reason { none, barrier, shuffle, memory, end };
 
-// The calling thread waits until all threads of the block wait for the same, or, if it waits for what another writes to
-// memory, until the others have run on. The program ends if some wait for another reason, or wait no more, or if what
-// is waited for is never written: a GPU would hang.
+// Makes the calling thread wait: until all threads of the block wait for the same reason, or, for `memory`, until the
+// other threads have run on. Where a GPU would hang, the program ends: if some threads wait for another reason or have
+// ended, or if what is waited for is never written.
 void wait(Reason reason);
 
 // __shfl_down_sync of a whole warp.

@@ -46,7 +46,7 @@ inline std::size_t scratch_bytes(const Problem& p, const Tiling& t) {
 
 template <class A>
 MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
-    const Walk mask(p, p.mask, plane);
+    const WalkedView mask(p, p.mask, plane);
     const Axis walk = walk_axis(p.is_3d), row_axis = cpu::row_axis(p.is_3d);
     MaskSums sums = {0, 0};
     A values[kRowPitch];

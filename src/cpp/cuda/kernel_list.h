@@ -78,8 +78,7 @@ constexpr int choose_kernel(Family family, Dtype dtype, int radius = 0, int grad
         case Family::pool: return kernel_index(family, element_of(dtype), 0, 0);
         case Family::reduce_sums:
         case Family::sum_mask:
-        case Family::combine:
-            return kernel_index(family, element_of(Dtype(fusedssim_arithmetic_dtype(int(dtype)))), 0, 0);
+        case Family::combine: return kernel_index(family, element_of(arithmetic_dtype(dtype)), 0, 0);
         case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
     }
     return -1;

@@ -9,14 +9,17 @@ namespace fusedssim::cuda {
 
 namespace {
 
+// In 64 bits: for the longest axes the sum in ceil_div() is beyond an int.
+int tiles(int size, int of_tile) { return int(ceil_div(std::int64_t(size), of_tile)); }
+
 // Blocks walk along an axis of `length`, each through a chunk, and each pays for `halo` steps more. Fewer chunks waste
 // less on halos, more chunks fill the device better. This takes the number of chunks that finishes first if `slots`
 // blocks run at a time.
-Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, int length, int halo, int slots) {
+Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t length, int halo, int slots) {
     constexpr int kShortest = 8, kMost = 512;
     const std::int64_t columns = planes * tiles_x * tiles_y;
     std::int64_t best_chunk = length, best_cost = INT64_MAX;
-    const int most = int(std::min<std::int64_t>(std::max(1, length / kShortest), kMost));
+    const int most = int(std::clamp<std::int64_t>(length / kShortest, 1, kMost));
     for (int chunks = 1; chunks <= most; ++chunks) {
         const std::int64_t chunk = ceil_div(length, chunks);
         const std::int64_t cost = ceil_div(columns * ceil_div(length, chunk), slots) * (chunk + halo);
@@ -42,7 +45,7 @@ Blocks cut_images(const Problem& p) {
     Partition& part = b.partition;
     part.planes = p.planes();
     part.rows = p.height;
-    part.strips = int(ceil_div(p.width, Shape::out));
+    part.strips = tiles(p.width, Shape::out);
     const std::int64_t rows = part.planes * part.strips * part.rows;
     part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kMultiprocessors * Shape::min_blocks);
     part.share = rows / part.blocks;
@@ -72,8 +75,8 @@ Blocks cut_blocks(const Problem& p, bool narrow, int grads) {
         using A = decltype(zero);
         if (p.is_3d) {
             using Shape = Block3d<A, radius>;
-            return cut_volume(p.planes(), int(ceil_div(p.width, Shape::out_x)), int(ceil_div(p.height, Shape::out_y)),
-                              p.depth, 2 * radius, kMultiprocessors * Shape::min_blocks);
+            return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
+                              2 * radius, kMultiprocessors * Shape::min_blocks);
         }
         return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true>>(p)
                                : cut_images<Strip2d<A, radius, gradients, false>>(p);
@@ -86,7 +89,7 @@ std::int64_t mask_parts(const Problem& p) {
 }
 
 View partial_maps_layout(const Problem& p) {
-    const std::int64_t row = round_up(p.width, 2), slice = row * p.height, volume = slice * p.depth;
+    const std::int64_t row = round_up(std::int64_t(p.width), 2), slice = row * p.height, volume = slice * p.depth;
     return {nullptr, p.channels * volume, volume, slice, row, 1};
 }
 

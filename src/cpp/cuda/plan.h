@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "params.h"
 #include "problem.h"
@@ -17,9 +18,6 @@ namespace fusedssim::cuda {
 // The planner counts with the multiprocessors of an H200 on every device. Otherwise the order of the sums, and the size
 // of the workspace, would depend on the device.
 constexpr int kMultiprocessors = 132;
-
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // ---- Which kernels
 // ---------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Settings: ...
 class Layout:
     def __init__(self, *, dtype: int, shape: Sequence[int], stride: Sequence[int]) -> None: ...
 
-# The layouts of what a call reads and writes.
+# The layouts of the arrays that a call reads and writes.
 class Images:
     def __init__(
         self, *, x: Layout, y: Layout, grad_x: Layout, grad_y: Layout, out: Layout, mask: Layout | None

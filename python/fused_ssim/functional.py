@@ -228,8 +228,8 @@ def value_and_grad(
             map.
         mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images.
             :func:`fused_ssim` says more.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Returns:
         ``(value, grad)``, or ``(value, (grad1, grad2))`` if ``argnums`` is a tuple. The gradient is that of
@@ -287,8 +287,8 @@ def ssim_map(
         K: the two constants of SSIM, at least 0.
         mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; the map is
             ``mask * SSIM``. :func:`fused_ssim` says more.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Returns:
         The map, values at most 1: float32, or float64 for float64 images. Its mean is :func:`fused_ssim`.
@@ -346,8 +346,8 @@ def photometric_loss(
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
         mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; it weighs both
             terms. :func:`fused_ssim` says more.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Returns:
         The loss, at least 0, and 0 for identical images: float32, or float64 for float64 images. Where the two are

@@ -47,8 +47,8 @@ class PhotometricLoss(_Loss):
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Raises:
         ValueError, TypeError: an argument is out of range, or of the wrong type.
@@ -99,8 +99,8 @@ class SSIMLoss(_Loss):
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel, of the map of ``1 - SSIM``.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Raises:
         ValueError, TypeError: an argument is out of range, or of the wrong type.

@@ -96,8 +96,8 @@ class SSIMMetric(_ImageMetric):
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
             values.
         K: the two constants of SSIM, at least 0.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
         **kwargs: those of ``torchmetrics.Metric``, such as ``sync_on_compute`` or ``process_group``.
 
     Raises:

@@ -203,7 +203,7 @@ LAYOUTS = {
 }
 
 
-# Odd numbers of elements: what is multiplied in packs of several has a rest.
+# Odd numbers of elements: a last pack of several elements is not full.
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=readable)
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 11, 13), (1, 3, 61, 67), (1, 1, 7, 9, 11)], ids=readable)
@@ -239,7 +239,7 @@ def test_image_changed_before_backward_is_an_error_or_does_not_matter(device, sh
     grad = None
     with contextlib.suppress(RuntimeError):
         (grad,) = torch.autograd.grad(value, x, upstream.to(device), retain_graph=True)
-    if grad is not None:  # computed in forward, from what the image was
+    if grad is not None:  # computed in forward, from the image before the change
         assert relative_error(grad, expected) <= GRADIENT[torch.float32]
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.grad(value, x, upstream.to(device))

@@ -32,7 +32,7 @@ def setting(**arguments):
     return call(image(), image(), **arguments)
 
 
-# What is done, the exception, and what its text must contain.
+# The call, the exception, and parts of its text.
 CASES = {
     # rank
     "rank-3": (call(image(IMAGE[1:]), image(IMAGE[1:])), ValueError, ["img1.shape = (3, 20, 24)", "expected 4"]),
@@ -120,7 +120,7 @@ CASES = {
         TypeError,
         ["img1.dtype = torch.float16", "img2.dtype = torch.bfloat16"],
     ),
-    # what is no dense tensor
+    # other than dense tensors
     "list": (call([[1.0]], image()), TypeError, ["img1", "list", "torch.Tensor"]),
     "none": (call(image(), None), TypeError, ["img2", "NoneType", "torch.Tensor"]),
     "numpy": (call(image().numpy(), image()), TypeError, ["img1", "ndarray", "torch.Tensor"]),
@@ -193,7 +193,7 @@ def test_bad_input_is_an_error_that_says_what_is_wrong(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_an_error_every_time(name):
-    # The second time finds what the first one left in the caches.
+    # The second call finds the caches as the first one left them.
     do, exception, _ = CASES[name]
     for _ in range(3):
         with pytest.raises(exception):

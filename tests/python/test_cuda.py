@@ -83,7 +83,7 @@ def test_forward_and_backward_can_be_captured_in_a_graph(shape, reduction, dtype
 
 @shapes
 def test_calls_and_replays_that_overlap_do_not_mix_up_their_sums(shape):
-    """The last block of a launch makes the value of what all blocks leave in the workspace."""
+    """The last block of a launch computes the value from the sums that all blocks leave in the workspace."""
     images = [tuple(image.cuda() for image in pair(shape, seed=seed)) for seed in range(4)]
     values = [float(ssim_of(shape)(x, y)) for x, y in images]
     streams = [torch.cuda.Stream() for _ in images]
@@ -189,7 +189,7 @@ def test_image_of_more_than_two_to_the_31_elements():
     assert abs(float(mean) - expected) <= VALUE[torch.float16]
     assert abs(float(value) / x.numel() - expected) <= VALUE[torch.float16]
 
-    # What is a radius away from the cut of a crop is what the whole image has there. 46341 * 46400 is beyond 2**31.
+    # A crop has the values of the whole image, except within a radius of the cut. 46341 * 46400 is beyond 2**31.
     size = x.shape[2]
     for row in (0, size // 2, 46320 - 32, size - 64):
         for column in (0, 30000, size - 64):

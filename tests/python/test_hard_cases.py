@@ -84,7 +84,7 @@ def test_identical_images_give_exactly_one(device, dtype, shape, padding, reduct
 def test_gradient_of_identical_images_is_zero(device, shape):
     x, _ = pair(shape, device=device)
     _, (grad_x, grad_y) = fused_ssim.value_and_grad(x, x.clone(), argnums=(0, 1))
-    # S has its maximum there; what is left is rounding.
+    # S has its maximum there; only rounding is left.
     _, scale = fused_ssim.value_and_grad(x, pair(shape, device=device, seed=1)[0])
     assert float(grad_x.abs().max()) <= 1e-6 * float(scale.abs().max())
     assert float(grad_y.abs().max()) <= 1e-6 * float(scale.abs().max())

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Situations in which other packages are wrong or silent, and this one must not be.
+"""Situations in which other packages are wrong or silent, and this one must not be: a tour for readers.
 
-Tested elsewhere: side streams, CUDA graphs and more than 2**31 elements (test_cuda.py, test_strides.py), bad shapes,
-dtypes, devices and windows (test_bad_input.py), second backward, double backward, jvp and vmap (test_autograd.py), flat
-and near-identical images (test_hard_cases.py).
+Other files test most of this too, in more cases: windows and data ranges (test_settings.py), strides (test_strides.py),
+values and gradients (test_values.py). Tested only elsewhere: side streams, CUDA graphs and more than 2**31 elements
+(test_cuda.py, test_strides.py), bad shapes, dtypes, devices and windows (test_bad_input.py), second backward, double
+backward, jvp and vmap (test_autograd.py), flat and near-identical images (test_hard_cases.py).
 """
 
 from __future__ import annotations

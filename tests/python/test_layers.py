@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Which module may import which: only downward, in no circle, and without torch where that is promised.
 
-The sources are read, not run. One test at the end runs what needs no torch, where torch cannot be imported.
+The sources are read, not run. One test runs the parts that need no torch, where torch cannot be imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import fused_ssim
 ROOT = Path(fused_ssim.__file__).parent
 PACKAGE = ROOT.name
 
-# From the ground up. What stands in one row may not import each other.
+# From the ground up. Modules of one row may not import each other.
 LAYERS: list[tuple[str, ...]] = [
     ("_core",),
     ("_base",),

@@ -90,7 +90,7 @@ def test_map_agrees_with_torchmetrics(device, shape):
     _, theirs = image.structural_similarity_index_measure(
         x, y, gaussian_kernel=True, sigma=1.5, kernel_size=11, data_range=1.0, return_full_image=True
     )
-    # Its border is padded by reflection; what no window shares with the border is the same.
+    # It pads by reflection; positions whose windows do not reach the border agree.
     theirs = theirs[(..., *(slice(5, -5) for _ in shape[2:]))]
     values = ssim_of(shape)(x.to(device), y.to(device), "valid", reduction="none")
     assert absolute_error(values, theirs) <= TORCHMETRICS

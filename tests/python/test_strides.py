@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Images in memory of any layout give what their contiguous copies give."""
+"""Images of any memory layout have the results of their contiguous copies."""
 
 from __future__ import annotations
 

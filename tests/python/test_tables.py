@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What stands in one place and is needed in several: a place that was forgotten fails here."""
+"""Decisions that stand in one place and are needed in several: a forgotten place fails here."""
 
 from __future__ import annotations
 

@@ -132,24 +132,6 @@ def test_gradient_matches_oracle_for_upstream_that_is_no_power_of_two(device, dt
     assert relative_error(x.grad, expected) <= GRADIENT_SCALED[dtype]
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("shape", [(1, 2, 12, 13), (1, 1, 11, 12, 13)], ids=readable)
-def test_gradcheck_passes_for_both_images(device, shape, padding):
-    x, y = pair(shape, torch.float64, device)
-    inputs = (x.requires_grad_(), y.requires_grad_())
-    assert torch.autograd.gradcheck(lambda a, b: ssim_of(shape)(a, b, padding), inputs, fast_mode=len(shape) == 5)
-
-
-@pytest.mark.parametrize("reduction", ["image", "channel", "none"])
-@pytest.mark.parametrize("shape", [(2, 2, 5, 6), (2, 2, 3, 4, 5)], ids=readable)
-def test_gradcheck_passes_for_reduction(device, shape, reduction):
-    x, y = pair(shape, torch.float64, device)
-    inputs = (x.requires_grad_(), y.requires_grad_())
-    assert torch.autograd.gradcheck(
-        lambda a, b: ssim_of(shape)(a, b, reduction=reduction), inputs, fast_mode=len(shape) == 5
-    )
-
-
 @pytest.mark.parametrize("argnums", [0, 1, (0,), (1,), (0, 1), (1, 0)], ids=str)
 @pytest.mark.parametrize("shape", [(2, 3, 17, 19), (1, 2, 9, 17, 18)], ids=readable)
 def test_value_and_grad_matches_oracle_for_argnums(device, shape, argnums):

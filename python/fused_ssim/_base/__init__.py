@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What the other parts share and what never imports torch: settings, native codes, shapes, the installation."""
+"""The ground of the package, which never imports torch: native codes, settings, shapes, the installation."""

@@ -102,7 +102,7 @@ def _pair(name: str, value: Any) -> tuple[float, float]:
 
 
 def _trusted(_name: str, value: Any) -> Any:
-    """The check of what only this package sets."""
+    """The check of a value that only this package sets."""
     return value
 
 
@@ -110,7 +110,7 @@ def _trusted(_name: str, value: Any) -> Any:
 
 
 def _by(check: Callable[[str, Any], Any], native: Callable[[Any], Any] | None = None) -> dict[str, Any]:
-    """Metadata of a field: its check, and what makes the native value of it. Most values are native as they are."""
+    """Metadata of a field: its check, and how its value becomes the native one. Most values stay as they are."""
     return {"check": check, "native": native}
 
 
@@ -119,8 +119,8 @@ class Settings:
     """What to compute.
 
     Attributes:
-        padding: what lies beyond the border, or whether the map has values there: a key of ``PADDINGS``.
-        reduction: what becomes of the map: a key of ``REDUCTIONS``.
+        padding: how the border of the images is treated: a key of ``PADDINGS``.
+        reduction: how the map becomes the value: a key of ``REDUCTIONS``.
         window_size: taps of the window along each axis.
         sigma: standard deviation of the Gaussian window, in pixels.
         k1: the constant of the luminance term, as a share of ``data_range``.
@@ -130,7 +130,7 @@ class Settings:
         lambda_dssim: the share of SSIM in a photometric loss; None: no loss, but SSIM.
         taps: the window itself, instead of the Gaussian of ``window_size`` and ``sigma``.
         weights: of the scales of MS-SSIM, finest first; None: SSIM.
-        names: what error messages call the two images.
+        names: of the two images, in error messages.
 
     """
 

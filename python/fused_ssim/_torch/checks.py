@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tensors and masks as arguments: what is accepted, and the errors for all else."""
+"""The checks of tensors and masks, and their errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) 
 
 
 def plain(name: str, image: Tensor) -> Tensor:
-    """``image`` as a tensor whose memory says it all: of class Tensor, dense, no pending negation."""
+    """``image`` as a plain tensor, whose memory holds its values: of class Tensor, dense, no pending negation."""
     check_tensor(name, image)
     if type(image) is not Tensor and type(image) is not torch.nn.Parameter:
         if is_opaque(image):
@@ -72,7 +72,7 @@ def check_images(
     device2: torch.device,
     shape2: tuple[int, ...],
 ) -> None:
-    """What can be said of the images without their memory: dtype, rank, shape, device."""
+    """An error if the images do not fit, as far as that shows without their memory: dtype, rank, shape, device."""
     name1, name2 = names
     for name, dtype in ((name1, dtype1), (name2, dtype2)):
         if dtype not in DTYPES:

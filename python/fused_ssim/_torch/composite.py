@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """SSIM from plain torch operations: the slow way, right under every transformation of torch.
 
-The native library computes values and first derivatives. What it cannot give comes from here: second derivatives,
-forward-mode derivatives, windows that are not symmetric or differ between channels, and axes that are not filtered.
-Ordinary calls never get here.
+The native library computes values and first derivatives. This module does the rest: second derivatives, forward-mode
+derivatives, windows that are not symmetric or differ between channels, and axes that are not filtered. Ordinary calls
+never get here.
 
 The form is that of docs/derivation.md: with the sum ``s`` and the difference ``d`` of the images, SSIM is a product of
 two factors ``1 - something small``. No operation works in place, and each has derivatives of any order.
@@ -31,7 +31,7 @@ Taps = tuple[float, ...] | Tensor | None
 
 
 class Dissimilarity(NamedTuple):
-    """The two factors of the map as what they lack to 1: ``luminance = 1 - a``, ``contrast * structure = 1 - b``."""
+    """The two factors of the map, as differences from 1: ``luminance = 1 - a``, ``contrast * structure = 1 - b``."""
 
     a: Tensor
     b: Tensor
@@ -87,7 +87,7 @@ def dissimilarity(
     mean_s, mean_d, square_s, square_d = moments.unbind()
     var_s, var_d = square_s - mean_s * mean_s, square_d - mean_d * mean_d
     if all(_is_average(taps) for taps in windows):
-        # A variance: what is below 0 is rounding. Its derivative stays that of the formula.
+        # A variance is not negative but for rounding. The derivative stays that of the formula.
         var_d = var_d + (var_d.clamp(min=0) - var_d).detach()
     C1, C2 = (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2
     return Dissimilarity(
@@ -125,8 +125,8 @@ def _add_zeros(images: Tensor, border: list[int]) -> Tensor:
     return functional.pad(images, border)
 
 
-# For each padding, what puts a border around images, given its widths as `torch.nn.functional.pad` takes them. None:
-# windows stay inside the image.
+# For each padding, the function that puts a border around images, with widths as `torch.nn.functional.pad` takes them.
+# None: windows stay inside the image.
 BORDERS: dict[str, Callable[[Tensor, list[int]], Tensor] | None] = {"same": _add_zeros, "valid": None}
 
 

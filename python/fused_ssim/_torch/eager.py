@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Private names of torch, each with what to do without it.
+# Private names of torch, each with a substitute for versions that lack it.
 _transforms_active: Any = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _mode_count: Any = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _tracing_state: Any = getattr(torch._C, "_get_tracing_state", lambda: None)
@@ -45,7 +45,7 @@ settings_of = settings_factory(_is_compiling)
 def ssim(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, train: bool = True, mask: Tensor | None = None
 ) -> Tensor:
-    """SSIM of two images, or what else ``settings`` says; differentiable in both."""
+    """SSIM of two images, or the loss or MS-SSIM that ``settings`` ask for; differentiable in both."""
     if is_watched():
         return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
     if not (type(img1) is Tensor or type(img1) is Parameter) or img1.layout is not _strided or img1.is_neg():
@@ -91,7 +91,7 @@ def value_and_grad(
 class _SSIM(Function):
     @staticmethod
     def forward(ctx: Any, img1: Tensor, img2: Tensor, mask: Tensor | None, plan: Plan, train: bool) -> Tensor:
-        # ctx.state: the plan, and what backward will hand out if forward already computes it.
+        # ctx.state: the plan, and the gradients for backward if forward computes them already.
         if not train:
             ctx.state = None
             return plan.forward(img1, img2, mask)
@@ -142,7 +142,7 @@ class _SSIM(Function):
 
 
 class _Differentiable(Function):
-    """Ties a gradient to what it depends on, so that it has a derivative."""
+    """Makes a gradient differentiable: by the upstream gradient and by both images."""
 
     @staticmethod
     def forward(
@@ -178,7 +178,7 @@ _apply: Callable[[Tensor, Tensor, Tensor | None, Plan, bool], Tensor] = torch._C
 
 
 def is_watched() -> bool:
-    """Whether torch compiles, traces or transforms what runs now. A dual level has the number 0 or more."""
+    """Whether torch compiles, traces or transforms this call. A dual level has the number 0 or more."""
     return (
         _is_compiling()
         or _transforms_active()

@@ -181,7 +181,7 @@ def _scaled_gradients(ctx: Any, grad_out: Tensor, *_none: Any) -> tuple[Any, ...
     if torch.is_grad_enabled():  # create_graph=True: through an operator that has a derivative
         grads = backward(grad_out, img1, img2, mask, settings, ctx.wanted)
     else:
-        # Plain operations, which a compiler merges with what follows.
+        # Plain operations, which a compiler can merge with those that follow.
         factor = grad_out.reshape(*grad_out.shape, *(1 for _ in range(img1.dim() - grad_out.dim())))
         grads = [(grad.to(factor.dtype) * factor).to(grad.dtype) if grad.dim() > 1 else grad for grad in grads]
     return *none_if_unwanted(ctx.wanted, *grads), *(None for _ in ctx.needs_input_grad[2:])

@@ -139,7 +139,7 @@ class Plan:
             images=_layouts(dtype, shape, stride1, stride2, self._out_shape, mask),
             grads=grads,
         )
-        # Bound methods and sizes as attributes: looking them up in every call is what small images would pay for.
+        # Bound methods and sizes as attributes: to look them up in every call would slow down small images.
         self._forward = core.forward
         self._value_and_grad = core.value_and_grad
         self._backward = core.backward
@@ -149,16 +149,16 @@ class Plan:
         self._backward_workspace = core.backward_workspace
         self._saved_backward_workspace = core.saved_backward_workspace
 
-        # How gradients come about is the library's choice: where saving maps pays, forward saves; elsewhere forward
-        # computes the gradient itself, in the same pass, and backward only scales it. For the map that is impossible,
-        # and for a masked mean in float16 unsafe: how large its gradient is depends on how much the mask leaves.
+        # The native library knows where saving maps pays; there forward saves. Elsewhere ("eager") forward computes the
+        # gradient in the same pass, and backward only scales it. The gradient of a map cannot be scaled that way. For a
+        # masked mean in float16 it would be unsafe, since the size of the gradient depends on how much the mask leaves.
         self.saved_bytes = core.saved_bytes
         gradient = checks.GRADIENT[dtype]
         unsafe = mask is not None and gradient == torch.float16 and settings.reduction != "sum"
         self.eager = self.saved_bytes == 0 and settings.reduction != "none" and not unsafe
         self.grad_scale, self._undo_grad_scale = _grad_scale(settings, gradient, shape)
 
-    # Each method spells out its call: one shared helper would cost more than what it shares.
+    # Each method spells out its call: a shared helper would cost more time than it saves lines.
 
     def forward(self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None = None) -> Tensor:
         """The value or the map. ``saved``, of :meth:`empty_saved`, is filled for :meth:`backward`."""
@@ -199,7 +199,7 @@ class Plan:
         return out, grad1, grad2
 
     def scale(self, grad_out: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> None:
-        """Turns what ``value_and_grad(..., grad_scale=plan.grad_scale)`` gave into what :meth:`backward` gives."""
+        """Makes gradients of ``value_and_grad(..., plan.grad_scale)`` those of :meth:`backward`, in place."""
         grad_out = self._upstream(grad_out)
         self._scale(
             self._where(),
@@ -244,7 +244,7 @@ class Plan:
         return grad1, grad2
 
     def empty_saved(self, image: Tensor) -> Tensor:
-        """Memory for what :meth:`forward` saves."""
+        """Memory for the maps that :meth:`forward` saves."""
         return image.new_empty(self.saved_bytes, dtype=torch.uint8)
 
     def _empty_out(self, image: Tensor) -> Tensor:
@@ -298,7 +298,7 @@ def _grad_scale(settings: Settings, gradient: torch.dtype, shape: tuple[int, ...
     if gradient != torch.float16:
         return 1.0, 1.0
     if settings.reduction == "sum":
-        # A sum of MS-SSIM is one of planes, each of which is a mean.
+        # MS-SSIM sums planes, and the value of each plane is a mean.
         kept = len(shape) if settings.weights is None else 2
     else:
         kept = kept_axes(settings.reduction, len(shape))

@@ -42,7 +42,7 @@ def is_forward_mode() -> bool:
 
 
 class Value(Function):
-    """The value. What torch.library makes of an operator's derivative does not work under ``torch.func``; this does."""
+    """The value, with a derivative that works under ``torch.func``; that of an operator of torch.library does not."""
 
     @staticmethod
     def forward(img1: Tensor, img2: Tensor, mask: Tensor | None, train: bool, settings: Settings) -> Tensor:

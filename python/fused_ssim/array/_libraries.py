@@ -45,7 +45,7 @@ class Memory:
 
 
 class NumPy:
-    """NumPy arrays, and what a NumPy array can view: anything on the CPU."""
+    """NumPy arrays, and any other array on the CPU, seen as a NumPy array without a copy."""
 
     def view(self, name: str, array: Any) -> Any:
         """``array`` as an array of this library, without a copy."""
@@ -84,7 +84,7 @@ class NumPy:
 
 
 class CuPy:
-    """CuPy arrays, and what a CuPy array can view: anything on a CUDA device. Work runs on CuPy's current stream."""
+    """CuPy arrays, and any other array on a CUDA device, seen as a CuPy array. Work runs on CuPy's current stream."""
 
     def __init__(self) -> None:
         self._cupy: Any = importlib.import_module("cupy")
@@ -177,7 +177,7 @@ class Jax:
 
     def memory(self, name: str, array: Any) -> Memory:
         (device,) = array.devices()
-        strides = contiguous_strides(array.shape)  # JAX shows no strides: what it hands out is contiguous
+        strides = contiguous_strides(array.shape)  # JAX shows no strides: its arrays are contiguous to others
         if device.platform == "cpu":
             where = CPU
         elif device.platform in ("gpu", "cuda"):
@@ -264,16 +264,16 @@ def _in_elements(name: str, array: Any) -> tuple[int, ...]:
     return tuple(stride // size for stride in array.strides)
 
 
-# ---- The CUDA driver, for what an array library does not tell ------------------------------------------------------
+# ---- The CUDA driver, for facts that an array library does not tell -------------------------------------------------
 
 
 def _driver() -> Any:
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
 
 
-def _check(status: int, what: str) -> None:
+def _check(status: int, function: str) -> None:
     if status:
-        raise RuntimeError(f"{what} failed with CUDA error {status}")
+        raise RuntimeError(f"{function} failed with CUDA error {status}")
 
 
 def _current_device() -> int:

@@ -206,7 +206,7 @@ def _draw(
         if panel.is_map:
             bar_height = max(panel_height, 1.0)
             bar = figure.add_axes(place(start + panel_width + 0.15, top - bar_height, 0.17, bar_height))
-            # One digit more than the range of the scale needs, and no offset, which would hide what the numbers are.
+            # One digit more than the range of the scale needs, and no offset, which would hide the numbers themselves.
             # (1 - 0.999 is a little less than 0.001, hence the factor.)
             digits = max(1, 1 - math.floor(math.log10((1.0 - low) * 1.001)))
             figure.colorbar(image, cax=bar, format=f"%.{digits}f", label="SSIM" if ticks else "")

@@ -20,7 +20,7 @@ LEARNING_RATE = 0.06
 
 @dataclass(frozen=True)
 class Recovery:
-    """What one ascent began with, and what it came to. The tensors are on the CPU, without the batch axis."""
+    """The start and the result of one ascent. The tensors are on the CPU, without the batch axis."""
 
     name: str
     target: torch.Tensor
@@ -66,7 +66,7 @@ def load_volume() -> tuple[torch.Tensor, tuple[float, ...]]:
 def ascend(
     target: torch.Tensor, steps: int, report: Callable[[int, float], None]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[float]]:
-    """Noise, what it becomes on the way up the SSIM with `target` (1, C, ...), the SSIM map of that, and the scores."""
+    """Ascends the SSIM with `target` (1, C, ...): the noise at the start, the result, its SSIM map, and the scores."""
     ssim = fused_ssim.fused_ssim3d if target.ndim == 5 else fused_ssim.fused_ssim2d
     # Drawn on the CPU, so that every device starts from the same noise.
     start = torch.rand(target.shape, generator=torch.Generator().manual_seed(0)).to(target)

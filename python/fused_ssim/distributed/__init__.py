@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """SSIM of images and volumes that are spread over the processes of a ``torch.distributed`` group.
 
-Each process holds a part along one axis: some of the batch, or a slab of each image or volume. Slabs borrow from their
-neighbours what a window reaches, ``window_size // 2`` layers, and backward gives the gradients of what was borrowed
-back. The value, and each process's part of the gradient, are those of the whole.
+Each process holds a part along one axis: some of the batch, or a slab of each image or volume. A slab borrows from its
+neighbours the layers that its windows reach, ``window_size // 2`` of them, and backward gives their gradients back. The
+value, and each process's part of the gradient, are those of the whole.
 
 Every process of the group must make the same call, and the same call of ``backward`` with the same upstream gradient:
 the value is one value, known to all. Arguments that do not fit together are an error in every process; shapes, dtypes
@@ -72,8 +72,8 @@ def sharded_ssim(
             if ``dim`` is spatial, of this process's images if it is the batch.
         mask: this process's part of a mask, as for :func:`fused_ssim.fused_ssim`, of as many axes as the images. An
             axis of length 1 stands for all; along a spatial ``dim`` that must be so for all processes or for none.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Returns:
         The value, the same in every process: float32, or float64 for float64 images.
@@ -128,8 +128,8 @@ def sharded_photometric_loss(
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, as for :func:`sharded_ssim`.
         mask: this process's part of a mask, of as many axes as the images; as for :func:`sharded_ssim`.
-        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``:
-            windows, too, see only what the mask lets count.
+        mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
+            statistics of a window are also those of its pixels under the mask alone.
 
     Returns:
         The loss, the same in every process: float32, or float64 for float64 images.
@@ -183,7 +183,7 @@ def _sharded(
     return value.to(ARITHMETIC[img1.dtype])
 
 
-# A share of the value, a sum over this process's part, and what a mean divides it by.
+# A share of the value, a sum over this process's part, and the divisor of a mean.
 _Term = tuple[float, Tensor, Tensor]
 
 
@@ -217,7 +217,7 @@ def _structural_sum(
         img1, img2 = with_neighbours(part, group, img1, img2)
         if mask is not None and part.mask_is_spread:
             (mask,) = with_neighbours(part, group, mask)
-    if part.map_length == 0 or img1.numel() == 0:  # nothing, but neighbours may wait for the gradient of what was lent
+    if part.map_length == 0 or img1.numel() == 0:  # neighbours may still wait for gradients of lent layers
         return _sum(img1[:, :, :0].to(arithmetic) + img2[:, :, :0].to(arithmetic), settings.reduction)
     if settings.reduction in ("mean", "sum") and not masked_statistics:
         if not part.crop and part.extended != part.map_length:

@@ -80,7 +80,7 @@ def _check(
 
 
 def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: Settings) -> dict[str, int]:
-    """What must be the same in every process, but for the length."""
+    """Facts that must be the same in every process, except the length."""
     names = settings.names
     recorded = torch.is_grad_enabled()
     # Where there is one layer, both forms look the same.

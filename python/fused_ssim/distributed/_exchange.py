@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What processes send to each other: the layers that windows reach, and sums. Both with their derivatives."""
+"""What processes send to each other: layers at the border of a slab, and sums. Both with their derivatives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Part:
         ends = [sum(lengths[: index + 1]) for index in range(len(lengths))]
         #: The layers of each process: first, and one after the last.
         self.bounds = [(end - length, end) for end, length in zip(ends, lengths, strict=True)]
-        #: The same, with what windows reach.
+        #: The same, with the layers that windows reach.
         self.reach = [(max(begin - self.radius, 0), min(end + self.radius, whole)) for begin, end in self.bounds]
         self.rank = rank
         self.begin, self.end = self.bounds[rank]

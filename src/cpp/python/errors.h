@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Status -> exception, and what a Python caller calls the arguments of the library.
+// A failed call becomes an exception. Its text names the arguments as a Python caller knows them.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 #include "fusedssim/fusedssim.h"
 
-// What a Python caller calls x and y.
+// The names of x and y in Python.
 struct ImageNames {
     std::string x = "img1", y = "img2";
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What this library is: `_core.info()` and `_core.version()`.
+// `_core.info()` and `_core.version()`.
 #pragma once
 
 #include <string>

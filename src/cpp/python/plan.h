@@ -172,7 +172,7 @@ private:
         return exec;
     }
 
-    // A tensor of the shape of `out`; what autograd sends is often expanded, so its strides are its own.
+    // A tensor of the shape of `out`. Autograd often sends an expanded tensor, so the strides come with the call.
     fusedssim_tensor upstream(uintptr_t address, const Extents& stride) const {
         if (stride.size() != static_cast<size_t>(images_.out.ndim)) {
             throw nanobind::value_error("the upstream gradient has another number of axes than the output");

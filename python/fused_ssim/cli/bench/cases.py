@@ -32,7 +32,7 @@ class Plan:
     growth: list[list[Shape]] = field(default_factory=list)  # each list: 1, 2, 4 and 8 times the size
     memory_shapes: list[Shape] = field(default_factory=list)  # on the CPU only; CUDA measures every shape
     loop_seconds: float = 0.02  # how long one loop of calls should take
-    repeats: int = 15  # loops, of which the median counts
+    repeats: int = 15  # loops; their median counts
     case_seconds: float = 1.0  # after so long a case has enough loops, if it has three
     limit: float = 0.5  # a call of another package that takes longer is not repeated or not made
     budget: float = 120.0  # after so long other packages are skipped
@@ -63,7 +63,7 @@ def default_plan(device: torch.device, quick: bool) -> Plan:
                 (1, 1, 256, 256, 256),
                 (1, 1, 512, 512, 512),
             ],
-            # From sizes on at which what each call costs once, some 10 microseconds, no longer counts.
+            # From sizes on where the fixed cost of a call, some 10 microseconds, no longer counts.
             growth=[_doubled((1, 3, 4096, 4096)), _doubled((1, 1, 256, 256, 256))],
         )
     return Plan(
@@ -113,7 +113,7 @@ def _doubled(shape: Shape) -> list[Shape]:
 
 # ---- Ceilings --------------------------------------------------------------------------------------------------------
 #
-# The formulas are those of docs/performance.md. They count what no implementation with separable filters gets around,
+# The formulas are those of docs/performance.md. They count what any implementation with separable filters has to do,
 # so a share of 100 % is out of reach: halos, and about 40 operations an element besides the filters, are left out.
 
 SOURCE = "docs/performance.md: least bytes of one pass; multiply-adds of the separable filters alone"

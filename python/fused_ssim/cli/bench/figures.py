@@ -80,7 +80,7 @@ def _times(report: Report, mode: str) -> Figure:
         floor = _points(panel, OURS, "floor_seconds")
         axis.plot(*zip(*floor, strict=True), color="#888888", linestyle="--", linewidth=1.2, zorder=2)
         _time_axis(axis, panel, NAMES[number])
-    # For tiny images the least possible time is next to nothing; what was measured should have the room.
+    # For tiny images the least possible time is next to nothing; the room is for the measured times.
     shown = [entry[key] * 1e3 for entry in entries for key in ("seconds", "graph_seconds") if key in entry]
     axes[0].set_ylim(min(shown) / 2.5, max(shown) * 2)
     axes[0].set_ylabel("milliseconds a call", color=INK)

@@ -37,7 +37,7 @@ def cuda_peak(call: Call, inputs: Inputs, device: torch.device) -> int:
 def cpu_peaks(library: str, shapes: list[Shape]) -> list[dict[str, Any]]:
     """Growth of the peak resident memory, in a process of its own: one entry for each shape and mode."""
     task = json.dumps({"library": library, "shapes": shapes, "threads": torch.get_num_threads()})
-    # Freed memory goes back to the system at once, so that a call cannot hide in what an earlier one left.
+    # Freed memory goes back to the system at once, so that a call cannot hide in memory that an earlier one left.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, "-m", "fused_ssim.cli.bench.memory", task]
     try:

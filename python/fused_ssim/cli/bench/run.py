@@ -45,7 +45,7 @@ def run(
     commit: str | None = None,
     progress: Progress = lambda _text: None,
 ) -> Result:
-    """Measures, and returns what goes into the JSON file.
+    """Measures, and returns the content of the JSON file.
 
     This package comes first with everything that concerns it alone, so that a run that uses up its time has it all.
     """
@@ -218,7 +218,7 @@ class _Runner:
         )
 
     def _reason_to_skip(self, library: Library, shape: Shape, dtype: str, mode: str) -> str:
-        """Why a call is not worth trying, by what smaller ones took."""
+        """Why a call is not worth trying, judged by the time of smaller ones."""
         if library.name == OURS:
             return ""
         if self._over_budget(library):

@@ -150,7 +150,7 @@ def growth(report: Report) -> Table | None:
 
 
 def overhead(report: Report) -> str:
-    """One line on what Python costs."""
+    """One line on the cost of Python."""
     entry = report["overhead"]
     computed = ", the computation included" if entry["computation_included"] else ""
     return (

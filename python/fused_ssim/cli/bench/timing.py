@@ -218,7 +218,7 @@ def overhead(device: torch.device, plan: Plan, shape: Shape = (1, 3, 64, 64)) ->
             synchronize(device)
             start = time.perf_counter()
             inputs.rotate(call, count)
-            # No waiting for the device: what is asked for is how long Python is busy.
+            # No waiting for the device: this measures how long Python is busy.
             if index >= 3:
                 times[name].append((time.perf_counter() - start) / count)
     synchronize(device)

@@ -26,4 +26,7 @@ constexpr bool kMsHidesNan = kYes;
 // With k1 = 0 or k2 = 0, flat identical images give 0 / 0 = NaN, not 1.
 constexpr bool kZeroOverZero = kYes;
 
+// On the CPU, the MS-SSIM functions write `out` before they allocate what the gradients of the levels need.
+constexpr bool kMsWritesBeforeMemoryRunsOut = kYes;
+
 }  // namespace fuzz::known

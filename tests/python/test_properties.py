@@ -188,7 +188,7 @@ def _loss(planes: Tensor, reduction: str) -> Tensor:
 @examples(80)
 def test_arrays_of_any_strides_are_within_their_bounds(case: Case, flips: int, steps: int) -> None:
     np = pytest.importorskip("numpy")
-    case.mask_axes, case.lambda_dssim, case.call = None, None, "value_and_grad"
+    case.mask_axes, case.mask_mode, case.lambda_dssim, case.call = None, "weight", None, "value_and_grad"
     if case.dtype == torch.bfloat16:
         case.dtype = torch.float16  # NumPy has no bfloat16
     images = []

@@ -14,12 +14,17 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "failing_memory.h"
 #include "input.h"
 #include "known_faults.h"
 #include "memory.h"
 #include "outcome.h"
+
+// Weak, so that the harness also runs against libraries that do not have it yet.
+extern "C" __attribute__((weak)) const char* fusedssim_last_error_as(const char* const* names);
 
 namespace fuzz {
 
@@ -560,8 +565,31 @@ private:
         REQUIRE(status == FUSEDSSIM_OK || *fusedssim_last_error());
         REQUIRE(fusedssim_get_info(nullptr) == FUSEDSSIM_INVALID_ARGUMENT);
         REQUIRE(fusedssim_get_cuda_device_info(id, nullptr) == FUSEDSSIM_INVALID_ARGUMENT);
+        check_error_names();
         const char* const name = fusedssim_status_string(hostile_int32(in_));
         REQUIRE(name && *name && fusedssim_version() && std::strlen(fusedssim_last_error()) < 65536);
+    }
+    // Other names for arguments: any strings, and always a text.
+    void check_error_names() {
+        if (!fusedssim_last_error_as) return;
+        const std::string text = fusedssim_last_error(), longest(in_.chance(32) ? 3000 : 3, 'n');
+        const char* const words[] = {"x", "y",    "params.", "params.sigma", "img1",         "",
+                                     ".", "%s%n", "info",    "x.",           longest.c_str()};
+        std::vector<const char*> names;
+        for (int pairs = in_.below(5); pairs > 0; --pairs) {
+            names.push_back(in_.one_of(words));
+            names.push_back(in_.one_of(words));
+        }
+        names.push_back(nullptr);
+        names.shrink_to_fit();
+        const char* renamed = fusedssim_last_error_as(names.data());
+        REQUIRE(renamed);
+        const std::string first = renamed;
+        REQUIRE(text == fusedssim_last_error());
+        renamed = fusedssim_last_error_as(names.data());
+        REQUIRE(renamed && first == renamed);
+        renamed = fusedssim_last_error_as(nullptr);
+        REQUIRE(renamed && text == renamed);
     }
     // struct_size stays; what is behind the structure stays; a call that fails leaves all of it.
     static void check_structure(const Structure& s, const std::vector<unsigned char>& before, std::size_t size,

@@ -184,3 +184,11 @@ def test_freed_storage_is_named() -> None:
     x.untyped_storage().resize_(0)
     with pytest.raises((ValueError, RuntimeError), match="storage"):
         fused_ssim.fused_ssim(x, y)
+
+
+@to_be_mended("products with a weight below 1e-38 leave float32: NaN with normalised windows, 1 as a weight")
+@pytest.mark.parametrize(("mode", "weight"), [("weight", 1e-45), ("normalized", 1e-39)])
+def test_tiny_weights_of_a_mask_are_weights(mode: str, weight: float) -> None:
+    x, y = torch.rand(2, 1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    value = fused_ssim.fused_ssim(x, y, "valid", mask=torch.full((1, 1), weight), mask_mode=mode)
+    torch.testing.assert_close(value, fused_ssim.fused_ssim(x, y, "valid"), rtol=0, atol=1e-5)

@@ -4,10 +4,13 @@
 nox -s wheels                          the release: three wheels in dist/, checked (tools/wheels.py)
 nox -s torch_matrix                    one of those wheels under old and new releases of torch
 nox -s "torch_matrix(torch='2.4.1')"   under one of them
+nox -s hunt                            fuzzing, generated calls, threads, soak: three hours on two cores
+nox -s hunt -- 0.05                    the same, for a twentieth of the time
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -50,3 +53,42 @@ def torch_matrix(session: nox.Session, torch: str) -> None:
         session.run("pytest", "-q", "-p", "no:cacheprovider", *session.posargs)
     finally:
         shutil.rmtree(session.virtualenv.location, ignore_errors=True)
+
+
+@nox.session(python=PYTHON)
+def hunt(session: nox.Session) -> None:
+    """The long runs of tests/fuzz; an argument multiplies all times and counts. CUDA is hunted where there is a GPU.
+
+    Needs Clang with libFuzzer (Debian: clang-14 and libclang-rt-14-dev; other names through CC and CXX), GCC, CMake and
+    Ninja. Summaries go to build/hunt.
+    """
+    share = float(session.posargs[0]) if session.posargs else 1.0
+    out = Path("build/hunt").resolve()
+    for folder in ("seeds", "corpus"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+
+    clang = {"CC": os.environ.get("CC", "clang-14"), "CXX": os.environ.get("CXX", "clang++-14")}
+    session.run("cmake", "--preset", "fuzz", external=True, env=clang)
+    session.run("cmake", "--build", "--preset", "fuzz", "--target", "abi_random", "abi_fuzz", external=True)
+    fuzz = Path("build/fuzz/tests/fuzz").resolve()
+    with session.chdir(out):
+        # Memory of the library's own is full of garbage at first, so that nothing is right by luck.
+        garbage = {"ASAN_OPTIONS": "max_malloc_fill_size=1048576:quarantine_size_mb=16"}
+        session.run(str(fuzz / "abi_random"), "--runs", "20000", "--corpus", "seeds", external=True, env=garbage)
+        runs = str(round(500_000 * share))
+        session.run(str(fuzz / "abi_random"), "--seed", "1", "--runs", runs, external=True, env=garbage)
+        limits = ("-max_len=400", "-len_control=0", "-timeout=60", "-rss_limit_mb=4000", "-print_final_stats=1")
+        seconds = f"-max_total_time={max(1, round(3600 * share))}"
+        session.run(str(fuzz / "abi_fuzz"), "corpus", "seeds", *limits, seconds, external=True, env=garbage)
+
+    session.run("cmake", "--preset", "tsan", external=True)
+    session.run("cmake", "--build", "--preset", "tsan", "--target", "abi_threads", external=True)
+    seconds = str(max(5, round(300 * share)))
+    session.run("build/tsan/tests/fuzz/abi_threads", "--seconds", seconds, external=True)
+
+    session.install(".[test]")
+    examples = str(max(100, round(20_000 * share)))  # of each of five tests
+    session.run("pytest", "-q", "tests/python/test_properties.py", env={"FUSEDSSIM_EXAMPLES": examples})
+    for script, minutes in (("differential", 10), ("soak", 60)):
+        arguments = ("--minutes", str(minutes * share), "--json", str(out / f"{script}.json"))
+        session.run("python", f"tests/fuzz/{script}.py", *arguments)

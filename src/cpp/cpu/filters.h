@@ -62,6 +62,7 @@ struct Simd {
     }
     static FUSEDSSIM_MATH void store(A* p, Vec v) { std::memcpy(p, &v, sizeof v); }
     static FUSEDSSIM_MATH int round_up(int n) { return (n + lanes - 1) / lanes * lanes; }
+    static FUSEDSSIM_MATH int at_least_one(int n) { return n < lanes ? lanes : n; }
 };
 
 // Vectors as long as a cache line are split between two of these wherever they begin, but for one address in 16. Loads then
@@ -100,8 +101,8 @@ constexpr bool kFusedMultiplyAdd = false;
 
 template <int R, class A>
 struct Taps {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     Vec at[(R ? R : kMaxRadius) + 1];  // from the centre outwards
     FUSEDSSIM_MATH Taps(const A* taps, int radius) {
         for (int k = 0; k <= (R ? R : radius); ++k) at[k] = Vec{} + taps[k];
@@ -109,10 +110,10 @@ struct Taps {
     // sum += tap k * (a + b)
     FUSEDSSIM_MATH void add_pair(Vec& sum, int k, const A* a, const A* b) const {
         if (kFusedMultiplyAdd) {
-            sum += at[k] * S::load(a);
-            sum += at[k] * S::load(b);
+            sum += at[k] * Vectors::load(a);
+            sum += at[k] * Vectors::load(b);
         } else {
-            sum += at[k] * (S::load(a) + S::load(b));
+            sum += at[k] * (Vectors::load(a) + Vectors::load(b));
         }
     }
 };
@@ -129,14 +130,14 @@ struct InputRows {
 template <int R, class A>
 __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* const* out,
                                             std::int64_t pitch, int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
     const auto filter_one = [&](std::int64_t i, int q, auto combine) __attribute__((always_inline)) {
         Vec sum[kSlices] = {}, of_squares[kSlices] = {};
         const auto add_row = [&](int k) __attribute__((always_inline)) {
-            const Vec v = combine(S::load(rows.x[k] + i), S::load(rows.y[k] + i)), square = v * v;
+            const Vec v = combine(Vectors::load(rows.x[k] + i), Vectors::load(rows.y[k] + i)), square = v * v;
             FUSEDSSIM_UNROLL
             for (int slice = 0; slice < kSlices; ++slice) {
                 const int at = k - slice - r;  // from the centre
@@ -152,12 +153,12 @@ __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* t
         }
         FUSEDSSIM_UNROLL
         for (int slice = 0; slice < kSlices; ++slice) {
-            S::store(out[slice] + q * pitch + i, sum[slice]);
-            S::store(out[slice] + (2 + q) * pitch + i, of_squares[slice]);
+            Vectors::store(out[slice] + q * pitch + i, sum[slice]);
+            Vectors::store(out[slice] + (2 + q) * pitch + i, of_squares[slice]);
         }
     };
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        if (i + S::lanes > n) i = n - S::lanes;
+    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
+        if (i + Vectors::lanes > n) i = n - Vectors::lanes;
         // One after the other: the sums of both would be more than there are registers.
         filter_one(i, 0, [](Vec x, Vec y) __attribute__((always_inline)) { return x + y; });
         filter_one(i, 1, [](Vec x, Vec y) __attribute__((always_inline)) { return x - y; });
@@ -168,43 +169,43 @@ __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* t
 template <class A>
 __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A* const* in_y, const A* const* in_mask,
                                                    const A* taps, int r, A* out, std::int64_t pitch, int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        if (i + S::lanes > n) i = n - S::lanes;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
+    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
+        if (i + Vectors::lanes > n) i = n - Vectors::lanes;
         Vec sum[5] = {};
         for (int k = r; k >= 0; --k)
             for (int side = k ? -1 : 1; side <= 1; side += 2) {
                 const int row = r + side * k;
-                const Vec x = S::load(in_x[row] + i), y = S::load(in_y[row] + i), s = x + y, d = x - y;
-                const Vec weight = taps[k] * S::load(in_mask[row] + i), of_s = weight * s, of_d = weight * d;
+                const Vec x = Vectors::load(in_x[row] + i), y = Vectors::load(in_y[row] + i), s = x + y, d = x - y;
+                const Vec weight = taps[k] * Vectors::load(in_mask[row] + i), of_s = weight * s, of_d = weight * d;
                 sum[0] += of_s;
                 sum[1] += of_d;
                 sum[2] += of_s * s;
                 sum[3] += of_d * d;
                 sum[4] += weight;
             }
-        for (int q = 0; q < 5; ++q) S::store(out + q * pitch + i, sum[q]);
+        for (int q = 0; q < 5; ++q) Vectors::store(out + q * pitch + i, sum[q]);
     }
 }
 
-// Filters Q planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up to the next
+// Filters kQuantities planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up to the next
 // multiple of a vector's length.
-template <int R, int Q, class A>
+template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, std::int64_t pitch,
                                                 int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    if constexpr (kSplitsLines && R > 2 && 2 * R < S::lanes) {
+    if constexpr (kSplitsLines && R > 2 && 2 * R < Vectors::lanes) {
         // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds, equally busy.
-        Vec before[Q];
-        for (int q = 0; q < Q; ++q) before[q] = S::load(in + planar(q, 0));
-        for (std::int64_t i = 0; i < n; i += S::lanes)
-            for (int q = 0; q < Q; ++q) {
+        Vec before[kQuantities];
+        for (int q = 0; q < kQuantities; ++q) before[q] = Vectors::load(in + planar(q, 0));
+        for (std::int64_t i = 0; i < n; i += Vectors::lanes)
+            for (int q = 0; q < kQuantities; ++q) {
                 const A* at = in + planar(q, i);
-                const Vec low = before[q], high = S::load(at + S::lanes);
+                const Vec low = before[q], high = Vectors::load(at + Vectors::lanes);
                 Vec left = tap.at[R] * low, right = tap.at[R] * shifted<2 * R>(low, high);
                 left += tap.at[R - 1] * shifted<1>(low, high);
                 right += tap.at[R - 1] * shifted<2 * R - 1>(low, high);
@@ -212,37 +213,38 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
                 right += tap.at[R - 2] * shifted<2 * R - 2>(low, high);
                 Vec sum = left + right;
                 for (int k = R - 3; k > 0; --k) tap.add_pair(sum, k, at + R - k, at + R + k);
-                S::store(out + q * pitch + i, sum + tap.at[0] * S::load(at + R));
+                Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(at + R));
                 before[q] = high;
             }
     } else {
-        for (std::int64_t i = 0; i < n; i += S::lanes)
-            for (int q = 0; q < Q; ++q) {
+        for (std::int64_t i = 0; i < n; i += Vectors::lanes)
+            for (int q = 0; q < kQuantities; ++q) {
                 const A* centre = in + planar(q, i + r);
                 Vec sum = {};
                 for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
-                S::store(out + q * pitch + i, sum + tap.at[0] * S::load(centre));
+                Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(centre));
             }
     }
 }
 
-// Filters across 2r + 1 rows of Q quantities, which are `pitch` elements apart, into one row of the like; n as above.
-template <int R, int Q, class A>
+// Filters across 2r + 1 rows of kQuantities quantities, which are `pitch` elements apart, into one row of the like; n as above.
+template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int64_t pitch, const A* taps, int radius,
                                                   A* out, std::int64_t out_pitch, int n) {
-    using S = Simd<A>;
+    using Vectors = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
     if (r < 0) __builtin_unreachable();  // which the static analyzer does not know
     const A* row[R ? 2 * R + 1 : kMaxTaps];
     for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        typename S::Vec sum[Q] = {};
+    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
+        typename Vectors::Vec sum[kQuantities] = {};
         for (int k = r; k > 0; --k)
-            for (int q = 0; q < Q; ++q) tap.add_pair(sum[q], k, row[r - k] + q * pitch + i, row[r + k] + q * pitch + i);
-        for (int q = 0; q < Q; ++q) {
-            sum[q] += tap.at[0] * S::load(row[r] + q * pitch + i);
-            S::store(out + q * out_pitch + i, sum[q]);
+            for (int q = 0; q < kQuantities; ++q)
+                tap.add_pair(sum[q], k, row[r - k] + q * pitch + i, row[r + k] + q * pitch + i);
+        for (int q = 0; q < kQuantities; ++q) {
+            sum[q] += tap.at[0] * Vectors::load(row[r] + q * pitch + i);
+            Vectors::store(out + q * out_pitch + i, sum[q]);
         }
     }
 }
@@ -260,8 +262,8 @@ struct GradientRows {
 template <int R, int G, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
                                             const A* taps, int radius, int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     constexpr int kMaps = filtered_maps(G);
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
@@ -269,7 +271,7 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
         Vec partial[kSlices][kMaps];
         for (int slice = 0; slice < kSlices; ++slice)
             for (int q = 0; q < kMaps; ++q) {
-                partial[slice][q] = S::load(partials[slice] + q * pitch + i);
+                partial[slice][q] = Vectors::load(partials[slice] + q * pitch + i);
                 if (weight) partial[slice][q] *= *weight;
             }
         const auto add_to_row = [&](int k) __attribute__((always_inline)) {
@@ -279,12 +281,12 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
             for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)
                 for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
-            unpack_gradient<G>(maps, S::load(rows.x[k] + i), S::load(rows.y[k] + i), by_x, by_y);
+            unpack_gradient<G>(maps, Vectors::load(rows.x[k] + i), Vectors::load(rows.y[k] + i), by_x, by_y);
             A* const to_x = rows.to[0][k] + i;
-            S::store(to_x, k < 2 * r ? S::load(to_x) + by_x : by_x);
+            Vectors::store(to_x, k < 2 * r ? Vectors::load(to_x) + by_x : by_x);
             if constexpr (G == 2) {
                 A* const to_y = rows.to[1][k] + i;
-                S::store(to_y, k < 2 * r ? S::load(to_y) + by_y : by_y);
+                Vectors::store(to_y, k < 2 * r ? Vectors::load(to_y) + by_y : by_y);
             }
         };
         FUSEDSSIM_UNROLL
@@ -293,14 +295,14 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             add_to_row(2 * r + kSlices - 1 - k);
         }
     };
-    const int rest = n % S::lanes;
+    const int rest = n % Vectors::lanes;
     if (rest) {
-        A is_rest[S::lanes];
-        for (int i = 0; i < S::lanes; ++i) is_rest[i] = i < S::lanes - rest ? A(0) : A(1);
-        const Vec weight = S::load(is_rest);
-        add_vector(n - S::lanes, &weight);
+        A is_rest[Vectors::lanes];
+        for (int i = 0; i < Vectors::lanes; ++i) is_rest[i] = i < Vectors::lanes - rest ? A(0) : A(1);
+        const Vec weight = Vectors::load(is_rest);
+        add_vector(n - Vectors::lanes, &weight);
     }
-    for (std::int64_t i = 0; i < n - rest; i += S::lanes) add_vector(i, nullptr);
+    for (std::int64_t i = 0; i < n - rest; i += Vectors::lanes) add_vector(i, nullptr);
 }
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

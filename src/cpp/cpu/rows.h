@@ -17,12 +17,12 @@ FUSEDSSIM_MATH void clear(A* p, std::int64_t n) {
 // The sum of v[0, n), in an order that depends on n alone.
 template <class A>
 double ordered_sum(const A* v, int n) {
-    using S = Simd<A>;
-    typename S::Vec lanes = {};
+    using Vectors = Simd<A>;
+    typename Vectors::Vec lanes = {};
     int i = 0;
-    for (; i + S::lanes <= n; i += S::lanes) lanes += S::load(v + i);
+    for (; i + Vectors::lanes <= n; i += Vectors::lanes) lanes += Vectors::load(v + i);
     double sum = 0;
-    for (int k = 0; k < S::lanes; ++k) sum += double(lanes[k]);
+    for (int k = 0; k < Vectors::lanes; ++k) sum += double(lanes[k]);
     for (; i < n; ++i) sum += double(v[i]);
     return sum;
 }

@@ -27,7 +27,7 @@ static int failures = 0;
         CHECK(status_ == FUSEDSSIM_OK || strstr(fusedssim_last_error(), (words)) != NULL); \
     } while (0)
 
-/* ---- A small problem that is right, for each check to spoil in one way -------------------------------------------- */
+/* ---- A small problem that is right, for each check to spoil in one way ------------------------------------------- */
 
 enum { HEIGHT = 12, WIDTH = 14, ELEMENTS = HEIGHT * WIDTH };
 
@@ -78,7 +78,7 @@ static int is_untouched(const Fixture* f) {
     return f->value == kUntouched;
 }
 
-/* ---- The groups --------------------------------------------------------------------------------------------------- */
+/* ---- The groups -------------------------------------------------------------------------------------------------- */
 
 /* Programs that are already compiled rely on these numbers: a difference is a new SOVERSION. */
 static void layout(void) {

@@ -1,9 +1,9 @@
-/* Programs and libraries of different versions, as struct_size lets them work together: `versions_test <group>` runs one
- * group of checks, `versions_test` all of them.
+/* Programs and libraries of different versions, as struct_size lets them work together: `versions_test <group>` runs
+ * one group of checks, `versions_test` all of them.
  *
- * An older program has shorter structures. Here each is put at the very end of a page that no accessible page follows, so
- * that a library that reads or writes past struct_size does not pass by luck: it is killed. A newer program has longer
- * structures; what an older library does not know of is zero, or is refused. */
+ * An older program has shorter structures. Here each is put at the very end of a page that no accessible page follows,
+ * so that a library that reads or writes past struct_size does not pass by luck: it is killed. A newer program has
+ * longer structures; what an older library does not know of is zero, or is refused. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include <stddef.h>
 #include <stdio.h>
@@ -70,7 +70,7 @@ static void* shortened(char* end, const void* from, uint32_t size) {
     return end - size;
 }
 
-/* ---- An older program, this library ------------------------------------------------------------------------------- */
+/* ---- An older program, this library ------------------------------------------------------------------------------ */
 
 static void older_params(void) {
     char* const end = guard();
@@ -149,7 +149,7 @@ static void older_info(void) {
     }
 }
 
-/* ---- A newer program, this library -------------------------------------------------------------------------------- */
+/* ---- A newer program, this library ------------------------------------------------------------------------------- */
 
 static void newer_params(void) {
     struct {

@@ -2,10 +2,10 @@
 //
 // Vectors, the layout of rows, and the separable filters of the CPU kernels.
 //
-// This header, rows.h, tile.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set. All that they
-// define stands in a namespace that FUSEDSSIM_ISA names: no two of these have a symbol in common, of which the linker
-// would keep one copy, with instructions that another processor lacks. For the same reason they use no std templates. The
-// test cpu.kernel_symbols holds both.
+// This header, rows.h, tile.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set.
+// Everything in them is in a namespace of that instruction set. Otherwise the linker would merge the copies of a
+// function, and keep one whose instructions another processor may lack. For the same reason they use no std templates.
+// The test cpu.kernel_symbols checks both.
 #pragma once
 
 #if defined(__AVX512F__)
@@ -44,8 +44,8 @@ constexpr unsigned kRequired = 0;
 constexpr int kCacheLine = 64;
 constexpr int kMaxTaps = 2 * kMaxRadius + 1;
 
-// Slices that are computed at once; they share most of what the filters along the walk load. And rows of a volume of which
-// one slice is computed after the other, so that a slice's rings of rows stay in the first-level cache meanwhile.
+// kSlices slices are computed at once: the filters along the walk load most rows once for all of them. In a volume,
+// kRows rows of one slice come before those of the next, so that a slice's rings of rows stay in the first-level cache.
 constexpr int kSlices = 4;
 constexpr int kRows = 4;
 constexpr int kMaxWindow = kMaxTaps + kSlices - 1;
@@ -65,8 +65,8 @@ struct Simd {
     static FUSEDSSIM_MATH int at_least_one(int n) { return n < lanes ? lanes : n; }
 };
 
-// Vectors as long as a cache line are split between two of these wherever they begin, but for one address in 16. Loads then
-// set the pace, since such a load counts twice; some vectors are put together from others instead.
+// A load of a 64-byte vector crosses a cache line unless its address is a multiple of 64, and then costs two loads.
+// Loads would set the pace, so some shifted vectors are made from registers instead.
 constexpr bool kSplitsLines = kVectorBytes == kCacheLine;
 #if defined(__AVX512F__)
 // The vector that begins with element I of `low`, and goes on with `high`.
@@ -80,19 +80,19 @@ template <int I, class V>
 V shifted(V low, V high);  // not called
 #endif
 
-// Row buffers are planar: each quantity has a row of its own. This is the length of one: the widest tile, the halos of two
-// filters, and the rounding up of both to vectors.
+// Row buffers are planar: each quantity has a row of its own. The length of one has room for the widest tile, the halos
+// of two filters, and the rounding up of both to vectors.
 constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
 
 // Where element i of quantity q of a planar row stands.
 constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }
 
-// The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps the
-// taps in registers; with R = 0 it is `radius`.
+// The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps
+// the taps in registers; with R = 0 it is `radius`.
 //
-// All sum from the outermost pair of taps inwards, small terms first: half the rounding error of the other order, which
-// shows in the variance of flat images. With fused multiply-add a tap is one instruction that takes its operand from
-// memory; without, a pair is added before its tap multiplies it, which saves a multiplication.
+// All sum from the outermost pair of taps inwards, small terms first. That halves the rounding error, which shows in
+// the variance of flat images. With fused multiply-add a tap is one instruction that takes its operand from memory;
+// without, a pair is added before its tap multiplies it, which saves a multiplication.
 #if defined(__FMA__)
 constexpr bool kFusedMultiplyAdd = true;
 #else
@@ -124,9 +124,9 @@ struct InputRows {
     const A *x[kMaxWindow], *y[kMaxWindow], *mask[kMaxWindow];  // mask: where it is normalised
 };
 
-// The filter along the walk, for kSlices slices at once: from n elements of rows of the images to planar G*s, G*d, G*s^2 and
-// G*d^2, a row of each slice; its quantities are `pitch` elements apart. n is at least a vector; the last one overlaps the
-// one before it.
+// The filter along the walk, for kSlices slices at once: from n elements of rows of the images to planar G*s, G*d,
+// G*s^2 and G*d^2, a row of each slice; its quantities are `pitch` elements apart. n is at least a vector; the last one
+// overlaps the one before it.
 template <int R, class A>
 __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* const* out,
                                             std::int64_t pitch, int n) {
@@ -159,13 +159,13 @@ __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* t
     };
     for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
         if (i + Vectors::lanes > n) i = n - Vectors::lanes;
-        // One after the other: the sums of both would be more than there are registers.
+        // One after the other: there are not enough registers for the sums of both.
         filter_one(i, 0, [](Vec x, Vec y) __attribute__((always_inline)) { return x + y; });
         filter_one(i, 1, [](Vec x, Vec y) __attribute__((always_inline)) { return x - y; });
     }
 }
 
-// The same for one slice of images under a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
+// The same for one slice of images with a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
 template <class A>
 __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A* const* in_y, const A* const* in_mask,
                                                    const A* taps, int r, A* out, std::int64_t pitch, int n) {
@@ -189,8 +189,8 @@ __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A
     }
 }
 
-// Filters kQuantities planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up to the next
-// multiple of a vector's length.
+// Filters kQuantities planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up
+// to the next multiple of a vector's length.
 template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, std::int64_t pitch,
                                                 int n) {
@@ -199,7 +199,8 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
     if constexpr (kSplitsLines && R > 2 && 2 * R < Vectors::lanes) {
-        // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds, equally busy.
+        // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds,
+        // equally busy.
         Vec before[kQuantities];
         for (int q = 0; q < kQuantities; ++q) before[q] = Vectors::load(in + planar(q, 0));
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)
@@ -227,14 +228,15 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
     }
 }
 
-// Filters across 2r + 1 rows of kQuantities quantities, which are `pitch` elements apart, into one row of the like; n as above.
+// Filters across 2r + 1 rows of kQuantities quantities, which are `pitch` elements apart, into one row of the like; n
+// as above.
 template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int64_t pitch, const A* taps, int radius,
                                                   A* out, std::int64_t out_pitch, int n) {
     using Vectors = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    if (r < 0) __builtin_unreachable();  // which the static analyzer does not know
+    if (r < 0) __builtin_unreachable();  // the static analyzer does not know
     const A* row[R ? 2 * R + 1 : kMaxTaps];
     for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
     for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
@@ -256,9 +258,9 @@ struct GradientRows {
     A* to[2][kMaxWindow];
 };
 
-// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch` elements
-// apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n is at least a
-// vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
+// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch`
+// elements apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n
+// is at least a vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
 template <int R, int G, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
                                             const A* taps, int radius, int n) {

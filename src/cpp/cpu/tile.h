@@ -9,7 +9,8 @@
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
-// The quantities that the filters of the statistics carry: G*s, G*d, G*s^2 and G*d^2, and G*m of a mask that normalises.
+// The quantities that the filters of the statistics carry: G*s, G*d, G*s^2 and G*d^2, and G*m of a mask that
+// normalises.
 constexpr int moment_count(bool is_normalized) { return is_normalized ? 5 : 4; }
 
 // The range of [begin, end) that lies in [low, high), counted from begin.
@@ -37,8 +38,8 @@ Direct direct(const Problem& p, const Tiling& t) {
             may_be && sizeof(grad_t<T>) == sizeof(A) && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
 }
 
-// The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics and the
-// partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
+// The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics
+// and the partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
 template <class A>
 struct Scratch {
     int y_taps;         // of the filter along y, 2r + 1
@@ -179,8 +180,8 @@ struct PlaneViews {
           coarse_x(p, p.coarse_x, plane), coarse_y(p, p.coarse_y, plane) {}
 };
 
-// The taps of an axis in the type of the arithmetic, from the centre outwards. The central tap makes up for the rounding of
-// the others, which would show in the variance.
+// The taps of an axis in the type of the arithmetic, from the centre outwards. The central tap makes up for the
+// rounding of the others, which would show in the variance.
 template <class A>
 struct RoundedTaps {
     A at[kMaxRadius + 1];

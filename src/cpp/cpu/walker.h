@@ -14,12 +14,12 @@
 //     [-2r, n + 2r); without a gradient the statistics have n and the input has 2r more.
 //
 // The last filter, along the walk, is transposed: each slice of filtered partials is added to the 2r + 1 slices of the
-// gradient whose windows see it. That is possible since the gradient is linear in the filtered partials, and its factors
-// there, s and d, are known. So no window of partials has to be kept.
+// gradient whose windows see it. That is possible since the gradient is linear in the filtered partials, and its
+// factors there, s and d, are known. So no window of partials has to be kept.
 //
 // Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. float32 and
-// float64 images with unit stride along x are read in place; a row is read once for each tap of the walk, but stays in a
-// cache. Gradients of that kind are accumulated in place. Everything else is converted through rings of slices.
+// float64 images with unit stride along x are read in place; a row is read once for each tap of the walk, but stays in
+// a cache. Gradients of that kind are accumulated in place. Everything else is converted through rings of slices.
 #pragma once
 
 #include "cpu/rows.h"
@@ -57,8 +57,8 @@ public:
         }
     }
 
-    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. The order of summation depends on where
-    // among kSlices slices a slice stands. So these begin at multiples of kSlices, wherever the chunk begins.
+    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. The order of summation depends on
+    // where among kSlices slices a slice stands. So these begin at multiples of kSlices, wherever the chunk begins.
     void walk(SliceSums* sums) {
         const int r = g.walk.radius, first = g.begin - (G ? r : 0), last = g.end + (G ? r : 0);
         const int aligned = (first + kMaxTaps * kSlices) / kSlices * kSlices - kMaxTaps * kSlices;
@@ -123,7 +123,8 @@ private:
                 in.x[k] = at_x;
                 in.y[k] = at_y;
             }
-            // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
+            // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to
+            // foresee.
             if (low + s.window + kSlices <= t.length)
                 for (int next = 0; next < kSlices; ++next) {
                     prefetch_row(at_x + next * v.x.slice, n);
@@ -179,8 +180,8 @@ private:
         pointwise<G>(s.moments_row + first, stability, n, s.dssim + first, s.partials + first);
     }
 
-    // Computes kSlices slices from l on, or those among them that `computed` names: the statistics, the sums of DSSIM over the
-    // tile's own part, the map. Adds the partials to the gradient; they are zero where the map has no element.
+    // Computes kSlices slices from l on, or those among them that `computed` names: the statistics, the sums of DSSIM
+    // over the tile's own part, the map. Adds the partials to the gradient; they are zero where the map has no element.
     void compute(int l, const bool* computed, SliceSums* sums) {
         const int rows = G ? Range(g.inner.y, g.inner.y + s.inner_rows, 0, t.rows).last : 0;
         bool any = false;
@@ -227,7 +228,8 @@ private:
         filter_input_row(l, 0, out, kRowPitch);
     }
 
-    // Computes a row of the statistics. What lies in the tile and in the chunk is added to the sums, and goes into the map.
+    // Computes a row of the statistics. What lies in the tile and in the chunk is added to the sums, and goes into the
+    // map.
     void count_row(int l, int slice, int row, SliceSums* sums) {
         statistics_row(slice, row);
         const bool has_weights = weigh(l, g.middle.y + row);
@@ -256,9 +258,9 @@ private:
         }
     }
 
-    // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if they
-    // are in the chunk. Then the first kSlices of these are complete. The last kSlices had nothing before. any: whether
-    // any of the slices has been computed.
+    // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if
+    // they are in the chunk. Then the first kSlices of these are complete. The last kSlices had nothing before. any:
+    // whether any of the slices has been computed.
     void add_to_gradient(int l, int row, const bool* computed, bool any) {
         if constexpr (G > 0) {
             const int r = g.walk.radius, low = l - r,
@@ -424,12 +426,10 @@ private:
         }
         if (v.coarse_x.data) {
             const A factor = A(p.coarse_factor());
-            const int block = block_of(l, t.length), block_y = p.is_3d ? block_of(y_at, t.rows) : 0;
-            const auto hand_down_row = [&](const WalkedView& coarse, A* sum) {
-                hand_down(coarse.template at<const A>(block, block_y, 0), g.inner.x, t.columns, factor, n, sum);
-            };
-            hand_down_row(v.coarse_x, sum_x);
-            if (G == 2) hand_down_row(v.coarse_y, sum_y);
+            const int block = block_of(l, t.length), row = p.is_3d ? block_of(y_at, t.rows) : 0;
+            hand_down(v.coarse_x.template at<const A>(block, row, 0), g.inner.x, t.columns, factor, n, sum_x);
+            if (G == 2)
+                hand_down(v.coarse_y.template at<const A>(block, row, 0), g.inner.x, t.columns, factor, n, sum_y);
         }
     }
 
@@ -444,7 +444,8 @@ private:
     const RoundedTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
-    // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one on.
+    // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
+    // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];
 };
 

@@ -44,8 +44,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     const Stability<double> stability = make_stability(params, arithmetic_dtype(p.image_dtype));
     p.c1x2 = stability.c1x2;
     p.c2x2 = stability.c2x2;
-    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel, but for
-    // rounding. A large C2 makes them small, so that they do not spoil the gradient.
+    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel,
+    // but for rounding. A large C2 makes them small, so that they do not spoil the gradient.
     if (p.max_radius() == 0) p.c2x2 = 1e30;
 
     p.groups = 1;

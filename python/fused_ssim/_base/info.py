@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +81,10 @@ def _torch_version() -> str:
     """The version of torch, without importing it."""
     if "torch" in sys.modules:
         return str(getattr(sys.modules["torch"], "__version__", ""))  # None stands for a torch that must not be used
+    # Here, since these two take longer to import than all of fused_ssim.
+    import importlib.metadata
+    import importlib.util
+
     if importlib.util.find_spec("torch") is None:
         return ""
     try:

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// The whole C interface under a fuzzer: an input is decoded to a call of one function that is right, and then spoiled in as
-// many fields as the input says. Most inputs spoil nothing, so most calls run kernels. What is checked:
+// The whole C interface under a fuzzer: an input is decoded to a call of one function that is right, and then spoiled
+// in as many fields as the input says. Most inputs spoil nothing, so most calls run kernels. What is checked:
 //
 // - A call that is right succeeds; one with a parameter that the header forbids fails, with a text.
-// - A call that fails has written nothing, also one that runs out of memory; one that succeeds nothing but the elements of its outputs.
-// - Nothing is read beyond an argument: memory, structures and taps are exactly as large as they say (address sanitizer).
+// - A call that fails has written nothing, also one that runs out of memory; one that succeeds nothing but the
+//   elements of its outputs.
+// - Nothing is read beyond an argument: memory, structures and taps are exactly as large as they say (address
+//   sanitizer).
 // - The same call gives the same bits, with another number of threads and, on the CPU, with contiguous inputs too.
-// - Values: at most 1, exactly 1 for identical images with gradients of exactly 0, losses at least 0, NaN if an image has one.
+// - Values: at most 1, exactly 1 for identical images with gradients of exactly 0, losses at least 0, NaN if an image
+//   has one.
 //
 // The same file is the body of a libFuzzer program and of random_driver.cpp.
 #include <algorithm>
@@ -99,7 +102,7 @@ public:
     }
 
 private:
-    // ---- The call, as the input says, and right ----------------------------------------------------------------------
+    // ---- The call, as the input says, and right -------------------------------------------------------------------
 
     void decode() {
         // Sizes and texts are asked for less often: they run no kernel.
@@ -246,7 +249,7 @@ private:
             for (int i = 0; i < ndim; ++i) a.t.stride[i] = in_.below(2) ? a.t.stride[i] : in_.below(8) - 3;
     }
 
-    // ---- The same, spoiled -------------------------------------------------------------------------------------------
+    // ---- The same, spoiled ----------------------------------------------------------------------------------------
 
     void spoil() {
         spoiled_ = in_.chance(90) ? 1 + in_.below(3) : 0;
@@ -343,7 +346,7 @@ private:
         }
     }
 
-    // ---- Memory ------------------------------------------------------------------------------------------------------
+    // ---- Memory ---------------------------------------------------------------------------------------------------
 
     void allocate() {
         for (int i = 0; i < kArrays; ++i) {
@@ -351,8 +354,8 @@ private:
             if (!a.is_given) continue;
             const std::size_t size = element_size(a.t.dtype);
             const Reach reach(a.t);
-            // What no memory can hold must be refused, whatever its pointer is. What this machine could hold, but a fuzzer
-            // will not allocate, gets no pointer.
+            // What no memory can hold must be refused, whatever its pointer is. What this machine could hold, but a
+            // fuzzer will not allocate, gets no pointer.
             const bool is_impossible = i >= kFirstOutput && reach.is_impossible(size) && !known::kSpanOverflows;
             if (reach.fits(size))
                 a.block.allocate(a.t, a.lead * size + (a.pointer == Pointer::misaligned), i >= kFirstOutput);
@@ -502,7 +505,7 @@ private:
         return all;
     }
 
-    // ---- Calls -------------------------------------------------------------------------------------------------------
+    // ---- Calls ----------------------------------------------------------------------------------------------------
 
     const fusedssim_tensor* pointer_to(ArrayName name) const {
         return arrays_[name].is_given ? static_cast<const fusedssim_tensor*>(arrays_[name].structure.get()) : nullptr;
@@ -600,7 +603,7 @@ private:
         REQUIRE(std::equal(now.begin() + std::ptrdiff_t(from), now.end(), before.begin() + std::ptrdiff_t(from)));
     }
 
-    // ---- Checks ------------------------------------------------------------------------------------------------------
+    // ---- Checks ---------------------------------------------------------------------------------------------------
 
     void check_status(fusedssim_status status) const {
         REQUIRE(status != FUSEDSSIM_INTERNAL_ERROR);

@@ -51,7 +51,7 @@ private:
     std::uint64_t state_;
 };
 
-// ---- Hostile values --------------------------------------------------------------------------------------------------
+// ---- Hostile values -----------------------------------------------------------------------------------------------
 
 inline std::int32_t hostile_int32(Input& in) {
     constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Faults of the library that this harness finds and that are still there. Each constant turns off what would find it
-// again; whoever mends the fault deletes the constant and the branch that reads it. -DFUSEDSSIM_FUZZ_STRICT turns all on.
+// again; whoever mends the fault deletes the constant and the branch that reads it. -DFUSEDSSIM_FUZZ_STRICT turns all
+// on.
 #pragma once
 
 namespace fuzz::known {
@@ -16,8 +17,8 @@ constexpr bool kYes = true;
 // window_size < 1, and an overflow for INT_MIN.
 constexpr bool kMsShiftsWindowSize = kYes;
 
-// The check that an output does not overlap itself computes abs(stride) and stride * (shape - 1) in 64 bits: undefined for
-// INT64_MIN, and where the product overflows, strides that no memory can hold pass as free of overlap.
+// The check that an output does not overlap itself computes abs(stride) and stride * (shape - 1) in 64 bits:
+// undefined for INT64_MIN, and where the product overflows, strides that no memory can hold pass as free of overlap.
 constexpr bool kSpanOverflows = kYes;
 
 // MS-SSIM of images with NaN is 0, not NaN.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Memory that fits a tensor to the byte: what is read outside of it stops the address sanitizer, what is written outside
-// of its elements is found by comparing.
+// Memory that fits a tensor to the byte: what is read outside of it stops the address sanitizer, what is written
+// outside of its elements is found by comparing.
 #pragma once
 
 #include <algorithm>
@@ -163,7 +163,7 @@ private:
     std::size_t size_ = 0;
 };
 
-// ---- Elements --------------------------------------------------------------------------------------------------------
+// ---- Elements -----------------------------------------------------------------------------------------------------
 
 inline void store(unsigned char* at, fusedssim_dtype dtype, double value) {
     const float narrow = float(value);

@@ -4,8 +4,8 @@
 // that have no libFuzzer and for a short run at each change.
 //
 //     abi_random [--runs N] [--seed N] [--seconds S]   runs inputs, and prints what they came to
-//     abi_random --corpus FOLDER [--runs N]            writes inputs that differ in what they came to: seeds for a fuzzer
-//     abi_random FILE...                               runs the inputs in these files: to see a fault again
+//     abi_random --corpus FOLDER [--runs N] writes inputs that differ in what they came to: seeds for a fuzzer
+//     abi_random FILE... runs the inputs in these files: to see a fault again
 //
 // What stops the program leaves the input in ./fault-<number>.
 #include <chrono>

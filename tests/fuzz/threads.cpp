@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Many threads call all functions at once, each with problems of its own and with inputs that all share: for the thread
-// sanitizer. Results must be the bits that a single thread gets, and error texts those of the thread that made the error.
+// sanitizer. Results must be the bits that a single thread gets, and error texts those of the thread that made the
+// error.
 //
 //     abi_threads [--seconds S] [--threads N]
 #include <atomic>

@@ -84,9 +84,10 @@ std::vector<double> call(int number) {
     fusedssim_ms_params ms = FUSEDSSIM_MS_PARAMS_DEFAULT;
     exec.cpu_threads = 1 + number % 3;
     ms.levels = 2;
-    double one = is_double ? 1.5 : 0;
-    if (!is_double) *reinterpret_cast<float*>(&one) = 1.5f;
-    const fusedssim_tensor upstream = fusedssim_contiguous(&one, dtype, 0, nullptr);
+    double factor = 1.5;
+    float factor32 = 1.5f;
+    void* const factor_data = is_double ? static_cast<void*>(&factor) : &factor32;
+    const fusedssim_tensor upstream = fusedssim_contiguous(factor_data, dtype, 0, nullptr);
     fusedssim_status status = FUSEDSSIM_OK;
     size_t bytes = 0;
     switch (function) {

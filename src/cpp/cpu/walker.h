@@ -40,9 +40,9 @@ public:
           v(p, task.plane), stability{A(p.c1x2), A(p.c2x2)},
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x) {
-        const bool has_upstream = G && p.upstream == kUpstreamPlane;
-        const GradientScales scales(work, task.plane,
-                                    has_upstream ? double(*v.grad_out.template at<const A>(0, 0, 0)) : 1.0);
+        const A* const upstream =
+            G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
+        const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
         for (int k = 0; k <= g.walk.radius; ++k) gradient_taps[k] = A(scales.by_ssim * double(walk_taps.at[k]));
         l1_scale = A(scales.by_l1);
         // Columns beside the image are zero. No stage writes them.
@@ -185,7 +185,7 @@ private:
     void compute(int l, const bool* computed, SliceSums* sums) {
         const int rows = G ? Range(g.inner.y, g.inner.y + s.inner_rows, 0, t.rows).last : 0;
         bool any = false;
-        for (int i = 0; i < kSlices; ++i) any = any || computed[i];
+        for (int i = 0; i < kSlices; ++i) any |= computed[i];
         if (!any) {
             for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
@@ -259,8 +259,7 @@ private:
     }
 
     // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if
-    // they are in the chunk. Then the first kSlices of these are complete. The last kSlices had nothing before. any:
-    // whether any of the slices has been computed.
+    // they are in the chunk. The last kSlices of these had nothing before, the first ones are complete then.
     void add_to_gradient(int l, int row, const bool* computed, bool any) {
         if constexpr (G > 0) {
             const int r = g.walk.radius, low = l - r,
@@ -319,7 +318,7 @@ private:
         for (int k = slices.first; k < slices.last; ++k) rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
     }
 
-    // Completes a row of the gradients, to which all partials have been added.
+    // Completes a row of the gradients: all partials are in.
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
@@ -327,8 +326,8 @@ private:
         if (G == 2) store_row(sum_y, n, v.grad_y.template at<grad_t<T>>(l, y_at, g.inner.x), v.grad_y.column);
     }
 
-    // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials: the mask, the
-    // upstream gradient, the reciprocal mass of the window. Returns whether there are any.
+    // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns
+    // whether there are any: the mask, the upstream gradient, the reciprocal mass of the window.
     bool weigh(int l, int y_at) {
         const int first = g.counted_columns.first, n = g.counted_columns.size();
         A* const weights = s.weights + first;

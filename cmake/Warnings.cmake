@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Warnings for the project's own code; an error with FUSEDSSIM_WERROR. A switch that lacks an enumerator, and a row of a
 # table that lacks a field, are always errors: so nobody forgets a place when a dtype, a border or a device is added.
 # A function and not an interface target, because a static libfusedssim would have to export such a target to its users.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+//
 // The C++ wrapper: `wrapper_test <group>` runs one group of checks, `wrapper_test` all of them. The numbers are tested
 // elsewhere; here each call must give what the C call gives that it stands for.
 #include <algorithm>

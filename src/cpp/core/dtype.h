@@ -55,8 +55,16 @@ FUSEDSSIM_MATH std::size_t dtype_size(Dtype dtype) {
 
 // The type in which images of `dtype` are computed, which is also that of `out` and `grad_out`; and that of gradients.
 // The public header makes both decisions.
-FUSEDSSIM_MATH Dtype arithmetic_dtype(Dtype dtype) { return Dtype(fusedssim_arithmetic_dtype(int(dtype))); }
-FUSEDSSIM_MATH Dtype grad_dtype(Dtype dtype) { return Dtype(fusedssim_grad_dtype(int(dtype))); }
+FUSEDSSIM_CONSTEXPR Dtype arithmetic_dtype(Dtype dtype) {
+    const fusedssim_dtype of_images = fusedssim_arithmetic_dtype(int(dtype));
+    if (of_images < 0) unexpected_dtype(dtype);
+    return Dtype(of_images);
+}
+FUSEDSSIM_CONSTEXPR Dtype grad_dtype(Dtype dtype) {
+    const fusedssim_dtype of_images = fusedssim_grad_dtype(int(dtype));
+    if (of_images < 0) unexpected_dtype(dtype);
+    return Dtype(of_images);
+}
 
 template <class To, class From>
 FUSEDSSIM_MATH To bit_cast(From from) {

@@ -86,16 +86,17 @@ private:
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
         if (!sees_element<kBorder>(l, t.length)) return;
+        const int from = element_seen<kBorder>(l, t.length);
         const Range rows(g.outer.y, g.outer.y + s.outer_rows, 0, t.rows);
         const int n = g.columns.size(), x_at = g.outer.x + g.columns.first;
         for (int row = rows.first; row < rows.last; ++row) {
             A* const to_x = image_slot(l) + row * s.image_line + g.columns.first;
             A* const to_y = to_x + s.image_row;
-            convert_row(v.x.template at<const T>(l, g.outer.y + row, x_at), v.x.column, n, to_x);
-            convert_row(v.y.template at<const T>(l, g.outer.y + row, x_at), v.y.column, n, to_y);
+            convert_row(v.x.template at<const T>(from, g.outer.y + row, x_at), v.x.column, n, to_x);
+            convert_row(v.y.template at<const T>(from, g.outer.y + row, x_at), v.y.column, n, to_y);
             if (kNormalized) {
                 A* const to_mask = to_y + s.image_row;
-                read_mask(l, g.outer.y + row, x_at, n, to_mask);
+                read_mask(from, g.outer.y + row, x_at, n, to_mask);
                 exclude(to_mask, n, to_x);
                 exclude(to_mask, n, to_y);
             }
@@ -293,7 +294,7 @@ private:
         }
     }
 
-    // Where row `row` of the inner part of `slices`, counted from `low`, of x or y is.
+    // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
     void image_rows(const WalkedView& image, int which, int low, int row, const Range& slices, const A** rows) const {
         if constexpr (sizeof(T) == sizeof(A))
             if (is_direct.in) {

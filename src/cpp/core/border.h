@@ -34,7 +34,8 @@ enum class Border : int { zeros };
 // Whether a window sees an element of the image at this position of an axis of `size` elements.
 template <Border kBorder>
 FUSEDSSIM_MATH bool sees_element(int position, int size) {
-    switch (kBorder) {
+    const Border border = kBorder;  // -Wswitch is silent about constants
+    switch (border) {
         case Border::zeros: return position >= 0 && position < size;
     }
     return false;
@@ -43,7 +44,8 @@ FUSEDSSIM_MATH bool sees_element(int position, int size) {
 // The position of that element.
 template <Border kBorder>
 FUSEDSSIM_MATH int element_seen(int position, [[maybe_unused]] int size) {
-    switch (kBorder) {
+    const Border border = kBorder;
+    switch (border) {
         case Border::zeros: return position;
     }
     return position;

@@ -40,9 +40,9 @@ public:
           v(p, task.plane), stability{A(p.c1x2), A(p.c2x2)},
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x) {
-        const bool has_upstream = G && p.upstream == kUpstreamPlane;
-        const GradientScales scales(work, task.plane,
-                                    has_upstream ? double(*v.grad_out.template at<const A>(0, 0, 0)) : 1.0);
+        const A* const upstream =
+            G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
+        const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
         for (int k = 0; k <= g.walk.radius; ++k) gradient_taps[k] = A(scales.by_ssim * double(walk_taps.at[k]));
         l1_scale = A(scales.by_l1);
         // Columns beside the image are zero. No stage writes them.
@@ -86,16 +86,17 @@ private:
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
         if (!sees_element<kBorder>(l, t.length)) return;
+        const int from = element_seen<kBorder>(l, t.length);
         const Range rows(g.outer.y, g.outer.y + s.outer_rows, 0, t.rows);
         const int n = g.columns.size(), x_at = g.outer.x + g.columns.first;
         for (int row = rows.first; row < rows.last; ++row) {
             A* const to_x = image_slot(l) + row * s.image_line + g.columns.first;
             A* const to_y = to_x + s.image_row;
-            convert_row(v.x.template at<const T>(l, g.outer.y + row, x_at), v.x.column, n, to_x);
-            convert_row(v.y.template at<const T>(l, g.outer.y + row, x_at), v.y.column, n, to_y);
+            convert_row(v.x.template at<const T>(from, g.outer.y + row, x_at), v.x.column, n, to_x);
+            convert_row(v.y.template at<const T>(from, g.outer.y + row, x_at), v.y.column, n, to_y);
             if (kNormalized) {
                 A* const to_mask = to_y + s.image_row;
-                read_mask(l, g.outer.y + row, x_at, n, to_mask);
+                read_mask(from, g.outer.y + row, x_at, n, to_mask);
                 exclude(to_mask, n, to_x);
                 exclude(to_mask, n, to_y);
             }
@@ -185,7 +186,7 @@ private:
     void compute(int l, const bool* computed, SliceSums* sums) {
         const int rows = G ? Range(g.inner.y, g.inner.y + s.inner_rows, 0, t.rows).last : 0;
         bool any = false;
-        for (int i = 0; i < kSlices; ++i) any = any || computed[i];
+        for (int i = 0; i < kSlices; ++i) any |= computed[i];
         if (!any) {
             for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
@@ -213,8 +214,7 @@ private:
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
         if (!sees_element<kBorder>(g.outer.y + row, t.rows)) {
-            for (A* at : out)
-                for (int q = 0; q < kMoments; ++q) clear(at + q * s.outer_columns, s.outer_columns);
+            for (A* at : out) clear(at, s.walk_row);
             return;
         }
         for (A*& at : out) at += g.columns.first;
@@ -259,8 +259,7 @@ private:
     }
 
     // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if
-    // they are in the chunk. Then the first kSlices of these are complete. The last kSlices had nothing before. any:
-    // whether any of the slices has been computed.
+    // they are in the chunk. The last kSlices of these had nothing before, the first ones are complete then.
     void add_to_gradient(int l, int row, const bool* computed, bool any) {
         if constexpr (G > 0) {
             const int r = g.walk.radius, low = l - r,
@@ -294,7 +293,7 @@ private:
         }
     }
 
-    // Where row `row` of the inner part of `slices`, counted from `low`, of x or y is.
+    // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
     void image_rows(const WalkedView& image, int which, int low, int row, const Range& slices, const A** rows) const {
         if constexpr (sizeof(T) == sizeof(A))
             if (is_direct.in) {
@@ -319,7 +318,7 @@ private:
         for (int k = slices.first; k < slices.last; ++k) rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
     }
 
-    // Completes a row of the gradients, to which all partials have been added.
+    // Completes a row of the gradients: all partials are in.
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
@@ -327,8 +326,8 @@ private:
         if (G == 2) store_row(sum_y, n, v.grad_y.template at<grad_t<T>>(l, y_at, g.inner.x), v.grad_y.column);
     }
 
-    // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials: the mask, the
-    // upstream gradient, the reciprocal mass of the window. Returns whether there are any.
+    // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns
+    // whether there are any: the mask, the upstream gradient, the reciprocal mass of the window.
     bool weigh(int l, int y_at) {
         const int first = g.counted_columns.first, n = g.counted_columns.size();
         A* const weights = s.weights + first;
@@ -375,11 +374,10 @@ private:
             masked_l1(l, y_at, x_at, n, l1);
         else
             clear(l1, n);
-        if (!r.is_loss && v.mask.data) {
+        if (!r.is_loss && v.mask.data)
             read_mask(l, y_at, x_at, n, weights);
-        } else {
+        else
             for (int i = 0; i < n; ++i) weights[i] = A(1);
-        }
         map_row(r.is_loss, A(r.ssim_weight), A(r.l1_weight), weights, dssim, l1, n, row);
         store_row(row, n, v.map.template at<A>(l - g.walk.crop, y_at - g.y.crop, x_at - g.x.crop), v.map.column);
     }

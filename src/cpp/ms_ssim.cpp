@@ -19,6 +19,7 @@
 #include <new>
 #include <vector>
 
+#include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "devices.h"
 #include "error.h"
@@ -100,7 +101,7 @@ Layout plan(const MsProblem& m, const Backend& backend) {
     Layout l{};
     const auto take = [&](std::size_t bytes) {
         const std::size_t at = l.total;
-        l.total += (bytes + 255) / 256 * 256;
+        l.total += round_up(bytes, std::size_t(256));
         return at;
     };
     const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Which module may import which: only downward, in no circle, and without torch where that is promised.
 
-The sources are read, not run. One test runs the parts that need no torch, where torch cannot be imported.
+The same for the includes of C++: docs/architecture.md says who may know whom. The sources are read, not run. One test
+runs the parts that need no torch, where torch cannot be imported.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,3 +194,51 @@ for public in getattr(module, "__all__", ()):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# ---- C++ -------------------------------------------------------------------------------------------------------------
+
+CPP = Path(__file__).parents[2]
+INCLUDE_FOLDERS = ("include", "src/cpp", "src/cuda")
+# By folder: the folders, and the single files, that its files may include.
+DESCRIPTION = ("src/cpp/problem.h", "src/cpp/settings.h", "src/cpp/devices.h", "src/cpp/error.h")
+MAY_INCLUDE: dict[str, tuple[str, ...]] = {
+    "include/fusedssim": ("include/fusedssim",),
+    "src/cuda": ("src/cuda", "src/cpp/core"),
+    "src/cpp/core": ("src/cpp/core", "include/fusedssim/fusedssim.h"),
+    "src/cpp/cpu": ("src/cpp/cpu", "src/cpp/core", *DESCRIPTION),
+    "src/cpp/cuda": ("src/cpp/cuda", "src/cuda", "src/cpp/core", *DESCRIPTION),
+    "src/cpp": ("src/cpp", "src/cpp/core", "include/fusedssim/fusedssim.h"),
+    "src/cpp/python": ("src/cpp/python", "include/fusedssim/fusedssim.h"),
+}
+EXCEPTIONS = {
+    ("src/cpp/devices.cpp", "src/cpp/cpu/backend.h"),
+    ("src/cpp/devices.cpp", "src/cpp/cuda/backend.h"),
+    ("src/cpp/api.cpp", "src/cpp/cuda/backend.h"),
+}
+
+
+def included(path: Path) -> Iterator[str]:
+    """The files of the library that a file includes; generated ones are left out."""
+    for name in re.findall(r'^ *#include "([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE):
+        places = [path.parent, *(CPP / folder for folder in INCLUDE_FOLDERS)]
+        found = next((place / name for place in places if (place / name).is_file()), None)
+        if found is not None:
+            yield found.relative_to(CPP).as_posix()
+
+
+@pytest.mark.parametrize("folder", MAY_INCLUDE)
+def test_includes_run_downward(folder: str) -> None:
+    paths = [path for path in sorted((CPP / folder).iterdir()) if path.suffix in (".h", ".hpp", ".cpp", ".cu")]
+    assert paths
+    for path in paths:
+        for target in included(path):
+            allowed = MAY_INCLUDE[folder]
+            is_allowed = target in allowed or target.rpartition("/")[0] in allowed
+            pair = (path.relative_to(CPP).as_posix(), target)
+            assert is_allowed or pair in EXCEPTIONS, f"{pair[0]} includes {target}"
+
+
+def test_every_folder_of_sources_has_a_rule() -> None:
+    folders = {path.parent for top in ("include", "src") for path in (CPP / top).rglob("*") if path.is_file()}
+    assert {folder.relative_to(CPP).as_posix() for folder in folders} == set(MAY_INCLUDE)

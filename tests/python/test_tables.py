@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from fused_ssim._base.settings import SCHEMA, Settings, checked_settings, native
 from fused_ssim._torch import checks, composite, devices
 from fused_ssim.array import _libraries
 
+HEADERS = Path(__file__).parents[2] / "include" / "fusedssim"
 FIELDS = {field.name: field for field in fields(Settings)}
 
 # Public names that take settings, and how to call them with one setting.
@@ -143,8 +146,13 @@ def test_public_functions_document_every_argument(name):
 # ---- Names and codes -------------------------------------------------------------------------------------------------
 
 
+def header(name):
+    """A header without its comments."""
+    text = (HEADERS / name).read_text(encoding="utf-8")
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+
+
 def test_every_value_of_the_header_has_a_name_in_python():
-    header = Path(__file__).parents[2] / "include" / "fusedssim" / "fusedssim.h"
     kinds = {
         "padding": set(codes.PADDINGS.values()),
         "reduction": {row.code for row in codes.REDUCTIONS.values()},
@@ -152,11 +160,32 @@ def test_every_value_of_the_header_has_a_name_in_python():
         "device": set(codes.DEVICES.values()),
         "grads": {0, codes.GRAD_1, codes.GRAD_2},
     }
-    text = re.sub(r"/\*.*?\*/", "", header.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = header("fusedssim.h")
     for kind, known in kinds.items():
         values = re.search(rf"typedef u?int32_t fusedssim_{kind};\s*enum {{(.*?)}}", text, re.DOTALL)
         assert values is not None, kind
         assert {int(value) for value in re.findall(r"= (\d+)", values.group(1))} == known, kind
+
+
+def test_wrapper_for_cpp_has_every_value_and_setting_of_the_header():
+    text, wrapper = header("fusedssim.h"), header("fusedssim.hpp")
+    values = set(re.findall(r"(FUSEDSSIM_\w+) = \d", text)) - {"FUSEDSSIM_CPU"}  # that is FUSEDSSIM_EXEC_DEFAULT
+    assert not values - set(re.findall(r"FUSEDSSIM_\w+", wrapper))
+    params = re.search(r"typedef struct fusedssim_params {(.*?)}", text, re.DOTALL)
+    assert params is not None
+    members = set(re.findall(r"(\w+)(?=[;,])", params.group(1))) - {"struct_size"}
+    assert not members - set(re.findall(r"\.(\w+)", wrapper))
+
+
+def test_type_stubs_have_the_names_of_the_native_module():
+    stubs = Path(fused_ssim.__file__).parent / "_core.pyi"
+    known = set()
+    for node in ast.parse(stubs.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AnnAssign):
+            known.add(ast.unparse(node.target))
+        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            known.add(node.name)
+    assert known == {name for name in dir(core) if not name.startswith("_")}
 
 
 def test_limits_are_those_of_the_native_library():
@@ -205,3 +234,12 @@ def test_every_device_is_known_to_torch_and_to_arrays():
     for kind in codes.DEVICES:
         assert torch.device(kind).type == kind
         assert str(_libraries.Device(kind, 0))
+
+
+@pytest.mark.parametrize("kind", codes.DEVICES)
+def test_native_library_knows_every_device(kind):
+    image = core.Layout(dtype=core.FLOAT32, shape=(1, 1, 12, 12), stride=(144, 144, 12, 1))
+    value = core.Layout(dtype=core.FLOAT32, shape=(), stride=())
+    images = core.Images(x=image, y=image, grad_x=image, grad_y=image, out=value, mask=None)
+    with suppress(RuntimeError):  # this build lacks the device
+        core.Plan(device=codes.DEVICES[kind], device_index=0, settings=core.Settings(), images=images, grads=0)

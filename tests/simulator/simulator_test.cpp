@@ -270,8 +270,7 @@ void check(const Case& c) {
     compare("grad_y", cuda.grad_y, cpu.grad_y, of_gradient);
 }
 
-// ---- The groups
-// --------------------------------------------------------------------------------------------------------
+// ---- The groups -----------------------------------------------------------------------------------------------------
 
 constexpr fusedssim_dtype kTypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16, FUSEDSSIM_BFLOAT16};
 const std::vector<Extents> kImages = {{1, 1, 1, 1},    {1, 2, 5, 4},    {2, 1, 11, 12}, {1, 2, 21, 37},

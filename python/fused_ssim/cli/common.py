@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fused_ssim._base.codes import DEVICES
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -34,7 +36,7 @@ def device_option(command: Command) -> Command:
     """The option --device of a command."""
     return click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
+        type=click.Choice(["auto", *DEVICES]),
         default="auto",
         show_default=True,
         help="Where to compute; auto takes CUDA if it can be used.",

@@ -11,8 +11,8 @@ from fused_ssim.cli.common import Failure
 
 def pick_device(name: str) -> torch.device:
     """The device for the value of --device."""
-    if name == "cpu":
-        return torch.device("cpu")
+    if name not in ("auto", "cuda"):
+        return torch.device(name)
     problem = cuda_problem()
     if not problem:
         return torch.device("cuda", next(i for i, device in enumerate(fused_ssim.info().devices) if device.usable))

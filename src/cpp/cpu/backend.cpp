@@ -9,6 +9,7 @@
 #include <new>
 #include <vector>
 
+#include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "core/level_product.h"
 #include "cpu/isa.h"
@@ -82,7 +83,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const Work work{p, t, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};
     const std::size_t bytes = k.scratch_bytes(p, t);
     const int workers = thread_count(available, t.tasks, elements);
-    const std::size_t stride = (bytes + 63) / 64 * 64;
+    const std::size_t stride = round_up(bytes, std::size_t(64));
     const std::unique_ptr<char, AlignedDelete> all_scratch(
         static_cast<char*>(::operator new(std::size_t(workers) * stride, std::align_val_t(64))));
     std::atomic<int> next_worker{0};

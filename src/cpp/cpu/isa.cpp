@@ -56,8 +56,7 @@ const Kernels& choose() {
     if (!named)
         fail(FUSEDSSIM_INVALID_ARGUMENT,
              "the environment variable FUSEDSSIM_CPU_ISA = %s, expected %s, as far as this processor and this build "
-             "have "
-             "them (best: %s)",
+             "have them (best: %s)",
              wanted, all_names().c_str(), best->name);
     return *named;
 }

@@ -10,6 +10,14 @@ namespace fusedssim::cpu {
 
 namespace FUSEDSSIM_ISA {
 
+constexpr bool is_baseline() {
+    const char *name = FUSEDSSIM_STRING(FUSEDSSIM_ISA), *baseline = "baseline";
+    while (*name && *name == *baseline) ++name, ++baseline;
+    return *name == *baseline;
+}
+// Otherwise its kernels would have the vectors of the baseline, and would be chosen on processors that cannot run them.
+static_assert(kRequired != 0 || is_baseline(), "filters.h does not know this instruction set");
+
 template <class T, int G>
 void run_task(const Work& w, const Task& task, void* scratch) {
     const Tiling& t = w.tiling;

@@ -36,8 +36,8 @@ struct Task {
     int tile_y, tile_x, chunk;
 };
 
-// Rows of a tile, in a volume, that have sums of their own. Tiles have a multiple of it, if a plane has several along
-// y.
+// Rows of a tile, in a volume, that have sums of their own. If a plane has several tiles along y, their height is a
+// multiple of it.
 constexpr int kSumRows = 16;
 
 // Sums over kSumRows rows of a tile's part of a slice, each element times the mask if there is one.

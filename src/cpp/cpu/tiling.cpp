@@ -71,7 +71,7 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
             t.chunk = ceil_div(t.length, chunks);
             t.chunks = ceil_div(t.length, t.chunk);
             t.tasks = p.planes() * t.tiles_y * t.tiles_x * t.chunks;
-            const std::int64_t rounds = (t.tasks + threads - 1) / threads;
+            const std::int64_t rounds = ceil_div(t.tasks, threads);
             const double slices = double(t.length + (t.chunks - 1) * halo_slices) / t.chunks;
             const double rows = double(t.rows + (t.tiles_y - 1) * halo_rows) / t.tiles_y;
             const double time = (double(rounds) + idle) * slices * rows;

@@ -90,8 +90,7 @@ constexpr Family forward_family(bool is_3d, bool is_normalized) {
                  : (is_normalized ? Family::ssim2d_normalized : Family::ssim2d);
 }
 
-// ---- What the list must have
-// -----------------------------------------------------------------------------------------
+// ---- What the list must have ----------------------------------------------------------------------------------------
 
 constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,

@@ -19,8 +19,7 @@ namespace fusedssim::cuda {
 // of the workspace, would depend on the device.
 constexpr int kMultiprocessors = 132;
 
-// ---- Which kernels
-// ---------------------------------------------------------------------------------------------------
+// ---- Which kernels --------------------------------------------------------------------------------------------------
 
 // How many gradients the kernels compute. Maps that were saved for both gradients serve a backward for one as well.
 inline int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
@@ -49,8 +48,7 @@ auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
     return arithmetic_dtype(p.image_dtype) == Dtype::float64 ? with_type(double()) : with_type(float());
 }
 
-// ---- Blocks
-// ----------------------------------------------------------------------------------------------------------
+// ---- Blocks ---------------------------------------------------------------------------------------------------------
 
 // How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
 struct Blocks {
@@ -64,8 +62,7 @@ Blocks cut_blocks(const Problem& p, bool narrow, int grads);
 // sum_mask cuts a plane of the mask into so many parts, one for each block.
 std::int64_t mask_parts(const Problem& p);
 
-// ---- Device memory
-// ---------------------------------------------------------------------------------------------------
+// ---- Device memory --------------------------------------------------------------------------------------------------
 
 // The partial maps of a volume: strides in positions, as SsimParams::maps has them, with no data yet.
 View partial_maps_layout(const Problem& p);

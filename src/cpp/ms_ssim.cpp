@@ -74,7 +74,7 @@ Problem make_level(const MsProblem& m, int level) {
     }
     if (level > 0) p.image_dtype = p.grad_dtype = arithmetic_dtype(p.image_dtype);
     // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
-    if (level + 1 < m.levels) p.c1x2 = std::numeric_limits<double>::infinity();
+    if (level + 1 < m.levels) p.k1 = std::numeric_limits<double>::infinity();
     p.groups = p.planes();
     p.planes_per_group = 1;
     p.reduction.is_mean = 1;

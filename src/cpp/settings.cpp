@@ -15,8 +15,8 @@ namespace fusedssim {
 
 namespace {
 
-void check_positive(double value, const char* name) {
-    if (!(value > 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a positive number", name, value);
+void check_positive(double value, const char* name, const char* index = "") {
+    if (!is_positive(value)) fail(kInvalid, "{%s}%s = %g, expected a positive number", name, index, value);
 }
 
 void check_not_negative(double value, const char* name) {
@@ -57,16 +57,16 @@ bool is_loss(fusedssim_objective objective) {
 }
 
 // Of C1 or C2, which has been made of k.
-void check_constant(double constant, Dtype arithmetic, const char* name, double k, double data_range) {
+void check_constant(double constant, Dtype arithmetic, const char* name, double k, double data_range,
+                    const char* range_name, const char* index) {
     double least = 0, most = 0;
     dispatch_arithmetic(arithmetic, [&](auto zero) {
         least = std::numeric_limits<decltype(zero)>::min();
         most = std::numeric_limits<decltype(zero)>::max();
     });
     if (k > 0 && !(constant >= least && constant <= most))
-        fail(kInvalid,
-             "{params.data_range} = %g: the square of {params.data_range} * {%s} (%g) is beyond the range of %s",
-             data_range, name, k, dtype_name(arithmetic));
+        fail(kInvalid, "{%s}%s = %g: the square of {%s} * {%s} (%g) is beyond the range of %s", range_name, index,
+             data_range, range_name, name, k, dtype_name(arithmetic));
 }
 
 }  // namespace
@@ -97,7 +97,6 @@ void check_params(const fusedssim_params& params) {
         check_taps(params.taps, params.window_size);
     else
         check_positive(params.sigma, "params.sigma");
-    check_positive(params.data_range, "params.data_range");
     check_not_negative(params.k1, "params.k1");
     check_not_negative(params.k2, "params.k2");
     if (!std::isfinite(params.grad_scale)) fail(kInvalid, "{params.grad_scale} = %g is not finite", params.grad_scale);
@@ -145,12 +144,12 @@ Window make_window(const fusedssim_params& params, Axis axis, bool is_3d) {
     return w;
 }
 
-Stability<double> make_stability(const fusedssim_params& params, Dtype arithmetic) {
-    const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
-    const Stability<double> c = {2 * c1 * c1, 2 * c2 * c2};
-    check_constant(c.c1x2, arithmetic, "params.k1", params.k1, params.data_range);
-    check_constant(c.c2x2, arithmetic, "params.k2", params.k2, params.data_range);
-    return c;
+void check_data_range(double data_range, const char* name, const char* index, const fusedssim_params& params,
+                      Dtype arithmetic) {
+    check_positive(data_range, name, index);
+    const auto c = stability_of<double>(params.k1, params.k2, data_range);
+    check_constant(c.c1x2, arithmetic, "params.k1", params.k1, data_range, name, index);
+    check_constant(c.c2x2, arithmetic, "params.k2", params.k2, data_range, name, index);
 }
 
 Reduction make_reduction(const fusedssim_params& params) {

@@ -333,6 +333,15 @@ __device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile&
     }
 }
 
+// The constants of the image of a tile.
+template <class A>
+__device__ __forceinline__ Stability<A> image_stability(const SsimParams<A>& p, const Tile& tile) {
+    if (!p.data_ranges.data) return p.stability;
+    return stability_of<A>(
+        p.k1, p.k2,
+        double(*reinterpret_cast<const A*>(static_cast<char*>(p.data_ranges.data) + tile.image * p.data_ranges.n)));
+}
+
 // The part of an element's gradient that comes from the pooled images, which MS-SSIM's next level sees.
 template <class A>
 __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteView& v, const Tile& tile, int z, int y,

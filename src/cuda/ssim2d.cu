@@ -46,6 +46,7 @@ struct Strip {
     struct Shared {
         Rows<A, Shape::rows, Shape::statistics + 2 * R, kMoments, kColumns> moments;
         Rows<A, Shape::rows, G ? Shape::statistics : kColumns, kMaps, kColumns> partials, filtered;
+        Stability<A> stability;  // of the strip's image
     };
 
     const SsimParams<A>& p;
@@ -255,7 +256,7 @@ struct Strip {
         }
         A moments[kColumns][kMoments];
         shared.moments.template filter<R>(across_row, group, p.taps_x(), moments);
-        const Stability<A> stability = {p.c1x2, p.c2x2};
+        const Stability<A> stability = shared.stability;
         A here[kColumns];
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
@@ -406,6 +407,8 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
             __syncthreads();
             const long long plane = strip / partition.strips;
             const Tile tile(plane, p.channels, int(strip - plane * partition.strips));
+            // Not in registers, which are short. The first barrier of the walk comes before it is read.
+            if (threadIdx.x == 0) shared.stability = image_stability(p, tile);
             Walk walker(p, tile, row, row_end, shared);
             walker.walk();
             dssim = walker.dssim_sum;

@@ -153,7 +153,7 @@ void fill_info(fusedssim_info& info) {
 
 }  // namespace
 
-constexpr bool kUsesWorkspace = false;
-const Backend backend = {kUsesWorkspace, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
+constexpr bool kUsesWorkspace = false, kIsHost = true;
+const Backend backend = {kUsesWorkspace, kIsHost, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
 
 }  // namespace fusedssim::cpu

@@ -37,7 +37,7 @@ class Walker {
 public:
     Walker(const Work& work, const Task& task, void* memory)
         : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory), g(p, t, task, s),
-          v(p, task.plane), stability{A(p.c1x2), A(p.c2x2)},
+          v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x) {
         const GradientScales scales(work, task.plane, upstream());

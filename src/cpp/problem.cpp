@@ -47,8 +47,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
         check_data_range(params.data_range, "params.data_range", "", params, arithmetic_dtype(p.image_dtype));
     p.data_range = params.data_range;
     p.k1 = params.k1;
-    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel, but for
-    // rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
+    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel,
+    // but for rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
     p.k2 = p.max_radius() == 0 ? std::numeric_limits<double>::infinity() : params.k2;
 
     p.groups = 1;

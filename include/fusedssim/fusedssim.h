@@ -258,9 +258,9 @@ typedef struct fusedssim_params {
                                             for all; FUSEDSSIM_BOOL, or the dtype of the arithmetic */
     const double* taps;                  /* NULL: a Gaussian. Otherwise window_size taps, the same along each axis: not
                                             negative, symmetric, and with a sum of 1 (within 1e-4; used as they are) */
-    /* NULL: data_range holds for all images. Otherwise L for each image, in place of data_range, which is not looked at:
-     * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. On the CPU a range
-     * that is not a positive number is an error; on CUDA its image has the value NaN. No gradient reaches it. */
+    /* NULL: data_range holds for all images. Otherwise L for each image, in place of data_range, which is then ignored:
+     * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. A range that is
+     * not a positive number is an error on the CPU; on CUDA, its image has the value NaN. No gradient reaches it. */
     const struct fusedssim_tensor* data_ranges;
 } fusedssim_params;
 

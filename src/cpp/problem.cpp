@@ -26,7 +26,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     p.image_dtype = dtype_of(x);
     p.grad_dtype = grad_dtype(p.image_dtype);
     p.border = edges_of(params.padding).border;
-    for (const Axis axis : {Axis::z, Axis::y, Axis::x}) p.windows[int(axis)] = make_window(params, axis, p.is_3d);
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x})
+        p.windows[int(axis)] = make_window(params, axis, p.is_3d, arithmetic_dtype(p.image_dtype));
     std::int64_t elements = 1;
     for (int i = 0; i < x.ndim; ++i) {
         require_axis_fits(x, "x", i);

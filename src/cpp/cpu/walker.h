@@ -441,7 +441,7 @@ private:
     const PlaneViews v;
     const Stability<A> stability;
     const bool has_extras;  // gradients have other parts than that of SSIM; see add_extras()
-    const RoundedTaps<A> walk_taps, y_taps, x_taps;
+    const AxisTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one

@@ -234,7 +234,13 @@ enum { FUSEDSSIM_OBJECTIVE_SSIM = 0, FUSEDSSIM_OBJECTIVE_LOSS = 1 };
  * so on. Positions beyond the border count as masked out. So a mask of ones changes nothing for padding VALID; for
  * SAME, windows at the border then see only elements of the image, and no zeros.
  *
- * Masks are finite and not negative. A mean over a mask of zeros is NaN. No gradient reaches a mask. */
+ * What has a weight of 0 is never looked at: a map element, an |x - y|, and what they give to a gradient. NaN, infinity
+ * or garbage there changes no bit of the result. In mode NORMALIZED that holds for every element under a mask of 0. In
+ * mode WEIGHT it holds for elements that no window of a map element with another weight sees. (On CUDA such a window
+ * reaches 5 elements in each direction, or 16 if it is wider than 11.)
+ *
+ * Weights are finite and not negative. On the CPU, others are an error. On CUDA, a weight that is negative or NaN
+ * counts as 0. A mean over a mask of zeros is NaN. No gradient reaches a mask. */
 typedef int32_t fusedssim_mask_mode;
 enum { FUSEDSSIM_MASK_WEIGHT = 0, FUSEDSSIM_MASK_NORMALIZED = 1 };
 
@@ -247,8 +253,9 @@ typedef struct fusedssim_params {
     fusedssim_reduction reduction;
     int32_t window_size; /* taps per axis: odd, 1 to FUSEDSSIM_MAX_WINDOW_SIZE */
     double sigma;        /* of the Gaussian, in elements: > 0; not used if there are taps */
-    double k1, k2;       /* of C1 and C2: >= 0 */
-    double data_range;   /* L, the largest value minus the smallest that an image can have: > 0 */
+    double k1, k2;       /* of C1 and C2: >= 0. With 0, a 0 / 0 counts as 1: identical flat images give 1 */
+    double data_range;   /* L, the largest value minus the smallest that an image can have: > 0, and its square is
+                            within the arithmetic. See data_ranges */
     double grad_scale;   /* multiplies every gradient that is written; a loss scale for float16, whose gradients of a
                             mean would underflow. Finite. */
     fusedssim_objective objective;
@@ -258,6 +265,10 @@ typedef struct fusedssim_params {
                                             for all; FUSEDSSIM_BOOL, or the dtype of the arithmetic */
     const double* taps;                  /* NULL: a Gaussian. Otherwise window_size taps, the same along each axis: not
                                             negative, symmetric, and with a sum of 1 (within 1e-4; used as they are) */
+    /* NULL: data_range holds for all images. Otherwise L for each image, in place of data_range, which is then ignored:
+     * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. A range that is
+     * not a positive number is an error on the CPU; on CUDA, its image has the value NaN. No gradient reaches it. */
+    const struct fusedssim_tensor* data_ranges;
 } fusedssim_params;
 
 #define FUSEDSSIM_PARAMS_DEFAULT \
@@ -274,6 +285,7 @@ typedef struct fusedssim_params {
      FUSEDSSIM_MASK_WEIGHT,      \
      0.2,                        \
      NULL,                       \
+     NULL,                       \
      NULL}
 
 typedef int32_t fusedssim_device;
@@ -285,7 +297,8 @@ typedef struct fusedssim_exec {
     fusedssim_device device;
     int32_t device_id;   /* CUDA: ordinal of the device. If a context of that device is current it is used, otherwise
                             the device's primary context, and the current context is as before afterwards. */
-    int32_t cpu_threads; /* CPU: threads at the most, the calling one included; 0: one for each core */
+    int32_t cpu_threads; /* CPU: threads at the most, the calling one included; 0: one for each core that the calling
+                            thread may run on, but no more than the environment's OMP_NUM_THREADS */
     void* stream;        /* CUDA: a CUstream / cudaStream_t; NULL is the default stream */
     void* workspace;     /* CUDA: device memory, aligned to 16 bytes, free for this call until it has run */
     uint64_t workspace_bytes;
@@ -359,7 +372,7 @@ typedef struct fusedssim_ms_params {
 /* MS-SSIM and its gradients, as fusedssim_forward() and fusedssim_value_and_grad(). MEAN and SUM are over all planes,
  * PER_IMAGE is the mean over C. params: no mask, OBJECTIVE_SSIM, any reduction but NONE. For padding VALID each spatial
  * axis of x has more than (window_size - 1) 2^(levels - 1) elements. If max(., 0) makes a level 0, the plane's value
- * and gradient are 0. Both since 0.1. */
+ * and gradient are 0, unless its weight is 0: a level without a weight counts as 1. NaN stays NaN. Both since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_ms_forward(const fusedssim_params* params, const fusedssim_ms_params* ms,
                                                     const fusedssim_exec* exec, const fusedssim_tensor* x,
                                                     const fusedssim_tensor* y, const fusedssim_tensor* out);

@@ -15,6 +15,8 @@ struct Backend {
     // Whether memory that a call needs beyond its arguments is exec.workspace, which the caller gives. Otherwise the
     // backend allocates it on the host.
     bool uses_workspace;
+    // Whether the device's memory is that of the host: what a call reads besides images is then checked, too.
+    bool is_host;
 
     // Carries out a problem that has been checked. May fail, but not after something has been written.
     void (*run)(const Problem& p, const fusedssim_exec& exec);

@@ -46,6 +46,7 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
     if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
         fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
     if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
+    check_params(params);
     const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
     for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
         if (x.shape[i] <= least)
@@ -76,7 +77,7 @@ Problem make_level(const MsProblem& m, int level) {
     }
     if (level > 0) p.image_dtype = p.grad_dtype = arithmetic_dtype(p.image_dtype);
     // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
-    if (level + 1 < m.levels) p.c1x2 = std::numeric_limits<double>::infinity();
+    if (level + 1 < m.levels) p.k1 = std::numeric_limits<double>::infinity();
     p.groups = p.planes();
     p.planes_per_group = 1;
     p.reduction.is_mean = 1;
@@ -204,7 +205,10 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     for (int i = 0; i < m.levels; ++i) combine.weights[i] = m.weights[i];
     combine.means = memory + layout.means;
     combine.upstream = grads ? memory + layout.upstream : nullptr;
-    combine.value = m.first.value;
+    // What runs on the host can still run out of memory when it makes the gradients. The value is then written after
+    // them.
+    const bool is_value_last = grads && backend.is_host;
+    if (!is_value_last) combine.value = m.first.value;
     backend.combine(combine, inner);
 
     const Problem* coarser = nullptr;
@@ -220,6 +224,10 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         }
         backend.run(p, inner);
         coarser = &levels[i];
+    }
+    if (is_value_last && m.first.value.data) {
+        combine.value = m.first.value;
+        backend.combine(combine, inner);
     }
 }
 

@@ -2,6 +2,8 @@
 #include "problem.h"
 
 #include <cmath>
+#include <limits>
+#include <string>
 #include <utility>
 
 #include "core/dtype.h"
@@ -24,7 +26,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     p.image_dtype = dtype_of(x);
     p.grad_dtype = grad_dtype(p.image_dtype);
     p.border = edges_of(params.padding).border;
-    for (const Axis axis : {Axis::z, Axis::y, Axis::x}) p.windows[int(axis)] = make_window(params, axis, p.is_3d);
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x})
+        p.windows[int(axis)] = make_window(params, axis, p.is_3d, arithmetic_dtype(p.image_dtype));
     std::int64_t elements = 1;
     for (int i = 0; i < x.ndim; ++i) {
         require_axis_fits(x, "x", i);
@@ -41,12 +44,13 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     p.depth = p.is_3d ? int(x.shape[2]) : 1;
     p.height = int(x.shape[x.ndim - 2]);
     p.width = int(x.shape[x.ndim - 1]);
-    const Stability<double> stability = make_stability(params, arithmetic_dtype(p.image_dtype));
-    p.c1x2 = stability.c1x2;
-    p.c2x2 = stability.c2x2;
+    if (!params.data_ranges)
+        check_data_range(params.data_range, "params.data_range", "", params, arithmetic_dtype(p.image_dtype));
+    p.data_range = params.data_range;
+    p.k1 = params.k1;
     // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel,
-    // but for rounding. A large C2 makes them small, so that they do not spoil the gradient.
-    if (p.max_radius() == 0) p.c2x2 = 1e30;
+    // but for rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
+    p.k2 = p.max_radius() == 0 ? std::numeric_limits<double>::infinity() : params.k2;
 
     p.groups = 1;
     p.planes_per_group = p.planes();
@@ -88,6 +92,19 @@ void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor
     p.is_normalized = params.mask_mode == FUSEDSSIM_MASK_NORMALIZED;
 }
 
+// The data ranges of images like x; their data may be NULL if only sizes are asked for.
+void set_data_ranges(Problem& p, const fusedssim_params& params, const fusedssim_tensor& x, bool needs_data) {
+    if (!params.data_ranges) return;
+    const char* const name = "params.data_ranges";
+    const fusedssim_tensor t = read_tensor(params.data_ranges, name);
+    require_dtype(t, name, arithmetic_dtype(dtype_of(x)), "the type of the arithmetic");
+    if (t.ndim > 1) fail(kInvalid, "{%s}.ndim = %d, expected 0 or 1 ([N])", name, int(t.ndim));
+    require_same_shape(t, name, t.ndim, x.shape, "the number of images");
+    if (!needs_data) return;
+    require_data(t, name);
+    p.data_ranges = group_view(t);
+}
+
 // The shape that the reduction gives `out`; returns the number of axes.
 int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* shape) {
     int n = 0;
@@ -99,6 +116,18 @@ int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* sh
         shape[n++] = p.map_size(Axis::x);
     }
     return n;
+}
+
+// Of a device whose memory is that of the host.
+void check_data_ranges(const Problem& p, const fusedssim_params& params) {
+    const Dtype arithmetic = arithmetic_dtype(p.image_dtype);
+    dispatch_arithmetic(arithmetic, [&](auto zero) {
+        for (std::int64_t i = 0; i < (p.data_ranges.n ? p.images : 1); ++i) {
+            const std::string index = params.data_ranges->ndim ? "[" + std::to_string(i) + "]" : "";
+            check_data_range(p.data_range_of<decltype(zero)>(i), "params.data_ranges", index.c_str(), params,
+                             arithmetic);
+        }
+    });
 }
 
 struct Checked {
@@ -113,6 +142,8 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
     require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of {x}");
     c.problem = make_base(params, c.x);
     set_mask(c.problem, params, c.x, true);
+    set_data_ranges(c.problem, params, c.x, true);
+    if (c.problem.data_ranges.data && backend_of(exec).is_host) check_data_ranges(c.problem, params);
     require_data(c.x, "x");
     require_data(c.y, "y");
     c.problem.x = spatial_view(c.x);
@@ -152,6 +183,7 @@ void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor*
     require_distinct(t, "out", c.x, "x");
     require_distinct(t, "out", c.y, "y");
     if (t.data == c.problem.mask.data) fail(kInvalid, "{out}.data is also the data of {params.mask}");
+    if (t.data == c.problem.data_ranges.data) fail(kInvalid, "{out}.data is also the data of {params.data_ranges}");
     (params.reduction == FUSEDSSIM_REDUCTION_NONE ? c.problem.map : c.problem.value) = view;
 }
 
@@ -171,9 +203,10 @@ void set_grads(Checked& c, const Arguments& a) {
     Problem& p = c.problem;
     if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x");
     if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y");
-    void* const others[] = {p.grad_y.data, p.map.data, p.value.data, p.grad_out.data, p.saved, p.mask.data};
-    const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved", "params.mask"};
-    for (int i = 0; i < 6; ++i) {
+    void* const others[] = {p.grad_y.data, p.map.data,  p.value.data,      p.grad_out.data,
+                            p.saved,       p.mask.data, p.data_ranges.data};
+    const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved", "params.mask", "params.data_ranges"};
+    for (int i = 0; i < 7; ++i) {
         if (p.grad_x.data && p.grad_x.data == others[i])
             fail(kInvalid, "{grad_x}.data is also the data of {%s}", names[i]);
         if (i && p.grad_y.data && p.grad_y.data == others[i])
@@ -216,6 +249,7 @@ Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_gr
     const fusedssim_tensor t = read_tensor(x, "x");
     Problem p = make_base(params, t);
     set_mask(p, params, t, false);
+    set_data_ranges(p, params, t, false);
     if (op < FUSEDSSIM_OP_FORWARD || op > FUSEDSSIM_OP_BACKWARD_SAVED)
         fail(kInvalid, "{op} = %d is not a fusedssim_op", int(op));
     if (grads & ~std::uint32_t(FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y))

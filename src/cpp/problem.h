@@ -27,12 +27,15 @@ struct Problem {
     Window windows[kAxes];  // see radius(), crop() and taps()
     Border border;          // what windows see beyond the image
     Upstream upstream;      // what grad_out holds
-    double c1x2, c2x2;      // 2 C1, 2 C2
+    // The constants C1 and C2 come from these, by stability_of(). An infinite constant makes its factor of SSIM 1.
+    double k1, k2;
+    double data_range;  // of all images, unless there are
 
     View x, y;
-    View map;       // out, if the reduction is NONE
-    View value;     // out, if it is another
-    View grad_out;  // as `upstream` says
+    View data_ranges;  // of each image, of the type of the arithmetic; data NULL: none
+    View map;          // out, if the reduction is NONE
+    View value;        // out, if it is another
+    View grad_out;     // as `upstream` says
     // If only grad_y is wanted and nothing is saved, x and y are exchanged, since SSIM is symmetric: grad_x is then the
     // caller's grad_y.
     View grad_x, grad_y;
@@ -97,6 +100,11 @@ struct Problem {
     FUSEDSSIM_MATH double coarse_factor() const { return grad_scale / pooled_elements(is_3d); }
     // Whether the sums of the mask are wanted: by a value, or to divide the gradient of a mean.
     FUSEDSSIM_MATH bool needs_mask_sums() const { return mask.data && (value.data || reduction.is_mean); }
+    // The data range of an image, from memory of the host.
+    template <class A>
+    FUSEDSSIM_MATH double data_range_of(std::int64_t image) const {
+        return data_ranges.data ? double(static_cast<const A*>(data_ranges.data)[image * data_ranges.n]) : data_range;
+    }
     FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
 

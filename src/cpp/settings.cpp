@@ -9,14 +9,15 @@
 #include "core/dtype.h"
 #include "devices.h"
 #include "error.h"
+#include "gaussian.h"
 #include "structs.h"
 
 namespace fusedssim {
 
 namespace {
 
-void check_positive(double value, const char* name) {
-    if (!(value > 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a positive number", name, value);
+void check_positive(double value, const char* name, const char* index = "") {
+    if (!is_positive(value)) fail(kInvalid, "{%s}%s = %g, expected a positive number", name, index, value);
 }
 
 void check_not_negative(double value, const char* name) {
@@ -37,17 +38,6 @@ void check_taps(const double* taps, int window_size) {
     if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
 }
 
-// A Gaussian, computed in double, that sums to 1.
-void fill_gaussian(double sigma, int radius, double* taps) {
-    double sum = 0;
-    for (int k = 0; k <= radius; ++k) {
-        const double z = k / sigma;
-        taps[k] = std::exp(-0.5 * z * z);
-        sum += k ? 2 * taps[k] : taps[k];
-    }
-    for (int k = 0; k <= radius; ++k) taps[k] /= sum;
-}
-
 bool is_loss(fusedssim_objective objective) {
     switch (objective) {
         case FUSEDSSIM_OBJECTIVE_SSIM: return false;
@@ -56,17 +46,22 @@ bool is_loss(fusedssim_objective objective) {
     }
 }
 
-// Of C1 or C2, which has been made of k.
-void check_constant(double constant, Dtype arithmetic, const char* name, double k, double data_range) {
+// What a device computes with must be normal numbers: 2 C1 or 2 C2, of k, and the squares of s = x + y.
+void check_constant(const char* name, double k, double data_range, const char* range_name, const char* index,
+                    Dtype arithmetic) {
     double least = 0, most = 0;
     dispatch_arithmetic(arithmetic, [&](auto zero) {
         least = std::numeric_limits<decltype(zero)>::min();
         most = std::numeric_limits<decltype(zero)>::max();
     });
-    if (k > 0 && !(constant >= least && constant <= most))
-        fail(kInvalid,
-             "{params.data_range} = %g: the square of {params.data_range} * {%s} (%g) is beyond the range of %s",
-             data_range, name, k, dtype_name(arithmetic));
+    // The largest denominator is a bit above (2 L)^2, and its reciprocal must be a normal number, too.
+    const double square = data_range * data_range, constant = 2 * (k * data_range) * (k * data_range);
+    if (!(square >= least && square <= most / 32))
+        fail(kInvalid, "{%s}%s = %g: its square is beyond the range of %s", range_name, index, data_range,
+             dtype_name(arithmetic));
+    if (k > 0 && !(constant >= least && constant <= most / 32))
+        fail(kInvalid, "{%s}%s = %g: the square of {%s} * {%s} (%g) is beyond the range of %s", range_name, index,
+             data_range, range_name, name, k, dtype_name(arithmetic));
 }
 
 }  // namespace
@@ -97,7 +92,6 @@ void check_params(const fusedssim_params& params) {
         check_taps(params.taps, params.window_size);
     else
         check_positive(params.sigma, "params.sigma");
-    check_positive(params.data_range, "params.data_range");
     check_not_negative(params.k1, "params.k1");
     check_not_negative(params.k2, "params.k2");
     if (!std::isfinite(params.grad_scale)) fail(kInvalid, "{params.grad_scale} = %g is not finite", params.grad_scale);
@@ -132,25 +126,26 @@ Edges edges_of(fusedssim_padding padding) {
     }
 }
 
-Window make_window(const fusedssim_params& params, Axis axis, bool is_3d) {
+Window make_window(const fusedssim_params& params, Axis axis, bool is_3d, Dtype arithmetic) {
     Window w{};
     w.taps[0] = 1;
     if (axis == Axis::z && !is_3d) return w;
     w.radius = params.window_size / 2;
     w.crop = edges_of(params.padding).is_cropped ? w.radius : 0;
-    if (params.taps)
+    if (params.taps) {
         std::copy_n(params.taps + w.radius, w.radius + 1, w.taps);
-    else
-        fill_gaussian(params.sigma, w.radius, w.taps);
+        return w;
+    }
+    fill_gaussian(params.sigma, w.radius, w.taps);
+    if (arithmetic == Dtype::float32) round_to_float32(w.taps, w.radius);
     return w;
 }
 
-Stability<double> make_stability(const fusedssim_params& params, Dtype arithmetic) {
-    const double c1 = params.k1 * params.data_range, c2 = params.k2 * params.data_range;
-    const Stability<double> c = {2 * c1 * c1, 2 * c2 * c2};
-    check_constant(c.c1x2, arithmetic, "params.k1", params.k1, params.data_range);
-    check_constant(c.c2x2, arithmetic, "params.k2", params.k2, params.data_range);
-    return c;
+void check_data_range(double data_range, const char* name, const char* index, const fusedssim_params& params,
+                      Dtype arithmetic) {
+    check_positive(data_range, name, index);
+    check_constant("params.k1", params.k1, data_range, name, index, arithmetic);
+    check_constant("params.k2", params.k2, data_range, name, index, arithmetic);
 }
 
 Reduction make_reduction(const fusedssim_params& params) {

@@ -185,8 +185,12 @@ struct SsimParams {
     A l1_scale;                // factor of the gradients of |x - y|; 0: there is no such part
     A coarse_scale;            // factor of the gradients of the pooled images
     A ssim_weight, l1_weight;  // of the map of a loss
-    A c1x2, c2x2;              // 2 C1, 2 C2
+    Stability<A> stability;    // of all images, unless there are data_ranges
     A taps[kMaxRadius + 1];    // of the window from its centre outwards; read them by axis: taps_x()
+
+    ByteView
+        data_ranges;  // of A: of each image, in place of `stability`, with the constants k1 and k2. data NULL: none
+    double k1, k2;
 
     // The window and the padding, by axis. All axes have the same today. Kernels ask here, so that a window or a crop
     // for each axis needs changes in this struct and in make_params.cpp alone.

@@ -42,7 +42,9 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    const Stability<A> stability = {p.c1x2, p.c2x2};
+    // Of the tile's image. Not in registers, which are short. The walk begins with a barrier.
+    __shared__ Stability<A> shared_stability;
+    if (threadIdx.x == 0) shared_stability = image_stability(p, tile);
     ImageSource<T, R, kNormalized> source(p, tile);
     const PartialMaps<A, imax(kMaps, 3), typename Block::Offset> maps(p, tile, at.row, at.column);
     const auto has_maps = [&] {
@@ -88,14 +90,14 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                 difference =
                     absolute(to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, place.row, column).load(0, 0)) -
                              to_arithmetic(Cursor<T>(p.y, p.image_dtype(), tile, z, place.row, column).load(0, 0)));
-            if (!Block::staged) source.l1_sum += weight * difference;
+            if (!Block::staged) source.l1_sum += weighted(weight, difference);
             if (!(now >> c & 1)) continue;
-            if (weight != A(0)) dssim_sum += weight * here[c];
+            dssim_sum += weighted(weight, here[c]);
             if (!p.map.data) continue;
             // The formulas of map_value(), written out: a call of it changes the order of instructions all over the
             // kernel.
             A value = p.is_loss ? A(-2) * p.ssim_weight * here[c] + p.l1_weight * difference : ssim_from_dssim(here[c]);
-            if (p.mask.data) value = weight != A(0) ? weight * value : A(0);
+            if (p.mask.data) value = weighted(weight, value);
             Cursor<A>(p.map, 0, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);
         }
     };
@@ -104,6 +106,9 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         if (G && !in_chunk) return;
         const bool in_map = in_chunk && unsigned(z - p.map_begin_z()) < unsigned(p.depth - 2 * p.crop_z());
         A here[Block::columns], partials[kMaps][Block::columns];
+        // With partials there are no registers for both constants at once: each is read when it is used.
+        const Stability<A> stability = shared_stability;
+        const volatile Stability<A>& stability_read_late = shared_stability;
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
@@ -112,7 +117,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if constexpr (G != 0) {
                 Partials<A> partial;
                 A values[kMaps];
-                here[c] = dssim_and_partials(m, stability, u, partial);
+                here[c] = dssim_and_partials(m, stability_read_late, u, partial);
                 pack_partials<G>(partial, values);
 #pragma unroll
                 for (int q = 0; q < kMaps; ++q) partials[q][c] = values[q];
@@ -200,6 +205,12 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     };
     const auto use = [&](int z, bool in_chunk, const A(&filtered)[Block::columns][kMaps]) {
         if (!in_chunk) return;
+        if (p.mask.data)
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c) {
+                hide_holes(xs[c]);
+                hide_holes(ys[c]);
+            }
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {

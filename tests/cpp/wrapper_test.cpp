@@ -109,6 +109,12 @@ void calls() {
     }
     CHECK(size > 0 && difference <= 1e-6 * size);  // float32, and two ways to the same sum
 
+    params.data_range = 100;  // not looked at
+    std::vector<float> ranges = {1.5f};
+    params.data_ranges = fs::ConstTensor(ranges, {1});
+    executor.forward(params, x, y, fs::scalar(again));
+    CHECK(again == value);
+
     params.reduction = fs::Reduction::per_plane;
     std::array<float, kChannels> planes{};
     executor.forward(params, x, y, fs::Tensor(planes, {1, kChannels}));

@@ -30,7 +30,9 @@ FUSEDSSIM_MATH float reciprocal(float v) {
     return r;
 }
 FUSEDSSIM_MATH double reciprocal(double v) { return 1.0 / v; }
+FUSEDSSIM_MATH double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
 #else
+FUSEDSSIM_MATH double not_a_number() { return __builtin_nan(""); }
 template <class A>
 FUSEDSSIM_MATH A reciprocal(A v) {
     return A(1) / v;
@@ -71,6 +73,26 @@ struct Stability {
     A c1x2, c2x2;
 };
 
+FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && v - v == 0; }  // and finite
+
+// 2 (k L)^2, of data range L. With k = 0, flat images would have 0 / 0 in a factor, which is to count as 1. So a
+// constant of 0 becomes one that is so small that it changes the bits of no other denominator: in float32, of images
+// whose mean is above 4e-12 L and 1e-13. Its reciprocal, times any usual weight, is finite.
+template <class A>
+FUSEDSSIM_MATH A constant_of(double k, double data_range) {
+    constexpr bool kIsFloat = sizeof(A) == 4;
+    constexpr double kTiny = kIsFloat ? 0x1p-50 : 0x1p-200, kLeast = kIsFloat ? 0x1p-110 : 0x1p-900;
+    const double c = (k == 0 ? kTiny : k) * data_range, twice_squared = 2 * c * c;
+    return A(k == 0 && twice_squared < kLeast ? kLeast : twice_squared);
+}
+
+// The constants of images of a data range; NaN if it is not a positive number.
+template <class A>
+FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range) {
+    const double range = is_positive(data_range) ? data_range : not_a_number();
+    return {constant_of<A>(k1, range), constant_of<A>(k2, range)};
+}
+
 // The filtered quantities at one position.
 template <class A>
 struct Moments {
@@ -104,7 +126,8 @@ struct Terms {
     A t, b;  // mu_d^2 / D1 and var_d / D2: the luminance is 1 - 2t, contrast times structure 1 - 2b
     A lum;   // luminance
 
-    FUSEDSSIM_MATH Terms(const Moments<A>& m, const Stability<A>& c) {
+    template <class C>
+    FUSEDSSIM_MATH Terms(const Moments<A>& m, const C& c) {
         const A raw_s = m.sq_s - m.mu_s * m.mu_s, raw_d = m.sq_d - m.mu_d * m.mu_d;
         const A var_s = raw_s > A(0) ? raw_s : A(0), var_d = raw_d > A(0) ? raw_d : A(0);
         inv2 = reciprocal(var_s + var_d + c.c2x2);
@@ -118,9 +141,9 @@ struct Terms {
 };
 
 // DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Kernels sum it instead of SSIM: the sum of small numbers keeps its
-// precision for images that are nearly identical.
-template <class A>
-FUSEDSSIM_MATH A dssim(const Moments<A>& m, const Stability<A>& c) {
+// precision for images that are nearly identical. C: Stability<A>, or volatile where it is to be read when it is used.
+template <class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim(const Moments<A>& m, const C& c) {
     return Terms<A>(m, c).dssim();
 }
 template <class A>
@@ -130,8 +153,8 @@ FUSEDSSIM_MATH A ssim_from_dssim(A v) {
 
 // DSSIM, and the partial derivatives of SSIM times u (eq. 5). Each product pairs a small factor with the large 1/D: no
 // intermediate result overflows if the final one does not.
-template <class A>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Stability<A>& c, A u, Partials<A>& p) {
+template <class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const C& c, A u, Partials<A>& p) {
     const Terms<A> k(m, c);
     const A cs = one_minus_twice(k.b);
     const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
@@ -167,6 +190,13 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& g
         grad_x = by_s + by_d;
         grad_y = by_s - by_d;
     }
+}
+
+// A value times the weight that a mask gives it. A weight of 0 gives 0: what a mask excludes is never looked at, and
+// may be NaN or infinite.
+template <class A>
+FUSEDSSIM_MATH A weighted(A weight, A value) {
+    return weight != A(0) ? weight * value : A(0);
 }
 
 // The value of one element of the map. `one` is the SSIM of equal images, 1; dssim and l1, which is |x - y|, are those

@@ -180,20 +180,13 @@ struct PlaneViews {
           coarse_x(p, p.coarse_x, plane), coarse_y(p, p.coarse_y, plane) {}
 };
 
-// The taps of an axis in the type of the arithmetic, from the centre outwards. The central tap makes up for the
-// rounding of the others, which would show in the variance.
+// The taps of an axis in the type of the arithmetic, from the centre outwards.
 template <class A>
-struct RoundedTaps {
+struct AxisTaps {
     A at[kMaxRadius + 1];
 
-    RoundedTaps(const Problem& p, Axis axis) {
-        const double* const exact = p.taps(axis);
-        double centre = exact[0];
-        for (int k = 1; k <= p.radius(axis); ++k) {
-            at[k] = A(exact[k]);
-            centre += 2 * (exact[k] - double(at[k]));
-        }
-        at[0] = A(centre);
+    AxisTaps(const Problem& p, Axis axis) {
+        for (int k = 0; k <= p.radius(axis); ++k) at[k] = A(p.taps(axis)[k]);
     }
 };
 

@@ -162,8 +162,8 @@ void fill_info(fusedssim_info& info) {
 
 }  // namespace
 
-constexpr bool kUsesWorkspace = true;
-const Backend backend = {kUsesWorkspace, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
+constexpr bool kUsesWorkspace = true, kIsHost = false;
+const Backend backend = {kUsesWorkspace, kIsHost, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
 
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();

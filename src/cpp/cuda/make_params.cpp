@@ -93,8 +93,10 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     k.coarse_scale = A(p.coarse_factor());
     k.ssim_weight = A(p.reduction.ssim_weight);
     k.l1_weight = A(p.reduction.l1_weight);
-    k.c1x2 = A(p.c1x2);
-    k.c2x2 = A(p.c2x2);
+    k.stability = stability_of<A>(p.k1, p.k2, p.data_range);
+    k.data_ranges = in_bytes(p.data_ranges, sizeof(A));
+    k.k1 = p.k1;
+    k.k2 = p.k2;
     for (int i = 0; i <= p.radius(Axis::x); ++i) k.taps[i] = A(p.taps(Axis::x)[i]);
     return k;
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The tables of dtypes in terms of torch.
 DTYPES: dict[torch.dtype, codes.Dtype] = {getattr(torch, name): row for name, row in codes.DTYPES.items()}
+NAMES: dict[torch.dtype, str] = {getattr(torch, name): name for name in codes.DTYPES}
 MASK_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in codes.MASK_DTYPES.items()}
 ARITHMETIC: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.arithmetic) for dtype, row in DTYPES.items()}
 GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) for dtype, row in DTYPES.items()}
@@ -28,7 +29,7 @@ GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) 
 def plain(name: str, image: Tensor) -> Tensor:
     """``image`` as a plain tensor, whose memory holds its values: of class Tensor, dense, no pending negation."""
     check_tensor(name, image)
-    if type(image) is not Tensor and type(image) is not torch.nn.Parameter:
+    if type(image) is not Tensor and type(image) is not torch.nn.Parameter and not image.is_nested:
         if is_opaque(image):
             raise TypeError(f"{name} is of type {type(image).__name__}, which owns no memory; expected a plain tensor")
         image = image.as_subclass(Tensor)
@@ -48,8 +49,17 @@ def check_tensor(name: str, image: object) -> None:
 
 def check_layout(name: str, image: Tensor) -> None:
     if image.layout is not torch.strided or image.is_nested:
-        layout = "nested" if image.is_nested else str(image.layout)
-        raise TypeError(f"{name} has the layout {layout}; expected a dense tensor: use {name}.to_dense()")
+        if image.is_nested:
+            raise TypeError(
+                f"{name} is a nested tensor; expected a dense one: call this for each image of {name}.unbind(), or pad "
+                "them to one size and pass a mask"
+            )
+        raise TypeError(f"{name} has the layout {image.layout}; expected a dense tensor: use {name}.to_dense()")
+
+
+def has_float64(*images: object) -> bool:
+    """Whether one of the images is float64, so that the arithmetic will be, if they are allowed."""
+    return any(getattr(image, "dtype", None) == torch.float64 for image in images)
 
 
 def spatial_dims_of(name: str, image: object) -> int:
@@ -75,6 +85,10 @@ def check_images(
     """An error if the images do not fit, as far as that shows without their memory: dtype, rank, shape, device."""
     name1, name2 = names
     for name, dtype in ((name1, dtype1), (name2, dtype2)):
+        if dtype.is_complex:
+            raise TypeError(
+                codes.complex_message(name, dtype, f"{name}.abs()", f"torch.cat([{name}.real, {name}.imag], 1)")
+            )
         if dtype not in DTYPES:
             raise TypeError(
                 f"{name}.dtype = {dtype}; expected {codes.enumeration(codes.DTYPES)}: convert it, for instance by "
@@ -113,6 +127,12 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
         )
     if mask.device != img1.device:
         raise ValueError(f"mask.device = {mask.device} but the images are on {img1.device}; expected the same device")
+    if mask.dim() == img1.dim() - 1 and 1 < mask.shape[0] == img1.shape[0] == img1.shape[1]:
+        axes = ", ".join(shapes.AXES[img1.dim() - 2].strip("[]").split(", ")[2:])
+        raise ValueError(
+            f"mask.shape = {tuple(mask.shape)} for images of {tuple(img1.shape)} may be [N, {axes}] or [C, {axes}]; "
+            "pass mask[:, None] for a mask of each image, mask[None] for one of each channel"
+        )
     shape = (1,) * (img1.dim() - mask.dim()) + tuple(mask.shape)
     if len(shape) != img1.dim() or any(size not in (1, full) for size, full in zip(shape, img1.shape, strict=True)):
         raise ValueError(

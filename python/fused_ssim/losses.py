@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from ._base.checked import check_numbers
 from ._base.settings import scale_weights
 from ._torch import eager
 from ._torch.checks import spatial_dims_of
@@ -23,7 +24,8 @@ class _Loss(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self._native_settings = eager.settings_of(**settings, names=("pred", "target"))  # an error if they are bad
+        self._native_settings = eager.settings_of(**settings, names=("pred", "target"))
+        check_numbers(self._native_settings)  # an error at once if they are bad
         self.settings = settings
 
     def extra_repr(self) -> str:
@@ -167,6 +169,8 @@ class MSSSIMLoss(_Loss):
         weights: Sequence[float] | Tensor | None = None,
         reduction: str = "mean",
     ) -> None:
+        if reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
         super().__init__(
             padding=padding,
             window_size=window_size,
@@ -176,8 +180,6 @@ class MSSSIMLoss(_Loss):
             weights=scale_weights(weights),
             reduction=reduction,
         )
-        if reduction == "none":
-            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss of ``pred``, with the settings of the module."""

@@ -66,6 +66,8 @@ def ssim_with_windows(
     if settings.lambda_dssim is None:
         return _reduce(parts.ssim(), settings.reduction, map_weight)
     structural = _reduce(parts.one_minus_ssim(), settings.reduction, map_weight)
+    if settings.lambda_dssim == 1:  # the map may be smaller than the images
+        return structural
     absolute = _reduce((img1 - img2).abs(), settings.reduction, weight)
     return (1 - settings.lambda_dssim) * absolute + settings.lambda_dssim * structural
 
@@ -165,7 +167,7 @@ def _is_average(taps: Taps) -> bool:
         return True
     if isinstance(taps, Tensor):
         return False
-    return min(taps) >= 0 and abs(math.fsum(taps) - 1) < 1e-12
+    return min(taps) >= 0 and abs(math.fsum(taps) - 1) < 1e-4  # as in the native library
 
 
 def _crop(image: Tensor, shape: Sequence[int]) -> Tensor:

@@ -205,13 +205,14 @@ def _is_transformed() -> bool:
 
 
 def _is_opaque(image: object) -> bool:
-    return isinstance(image, Tensor) and checks.is_opaque(image)
+    """Whether the tensor only answers to operations. Those of nested tensors do not know this one."""
+    return isinstance(image, Tensor) and checks.is_opaque(image) and not image.is_nested
 
 
 def _watched_ssim(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, train: bool, mask: Tensor | None
 ) -> Tensor:
-    img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
+    img1, img2, mask = checked(img1, img2, settings, spatial_dims, mask)
     if _has_tangent(img1) or _has_tangent(img2):
         return composite.ssim(img1, img2, mask, settings)
     if _is_transformed():
@@ -224,7 +225,7 @@ def _watched_ssim(
 def _watched_value_and_grad(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
+    img1, img2, mask = checked(img1, img2, settings, spatial_dims, mask)
     both: Sequence[Tensor]
     if _has_tangent(img1) or _has_tangent(img2) or (_is_transformed() and _is_compiling()):
         value = composite.ssim(img1, img2, mask, settings)
@@ -238,7 +239,7 @@ def _watched_value_and_grad(
     return value, *operators.none_if_unwanted(grads, grad1, grad2)
 
 
-def _checked(
+def checked(
     img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The arguments as far as they can be checked without memory, of one dtype under autocast."""

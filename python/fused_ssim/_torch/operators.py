@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._base import shapes
+from .._base.checked import check_numbers
 from .._base.codes import GRAD_1, GRAD_2, wanted_gradients
 from .._base.settings import SCHEMA, pack, unpack
 from . import batching, checks, composite
@@ -122,6 +123,7 @@ def _fake_value(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Setti
     if mask is not None:
         checks.view_mask(mask, img1)
     shapes.check_fits(names[0], img1.shape, settings)
+    check_numbers(settings, checks.NAMES[img1.dtype])
     return img1.new_empty(shapes.out_shape(settings, img1.shape), dtype=checks.ARITHMETIC[img1.dtype])
 
 

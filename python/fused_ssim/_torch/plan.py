@@ -78,7 +78,9 @@ def _plan(
         raise NoPlanError
     checks.check_images(settings.names, spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
     if device1.type not in DEVICES:
-        raise ValueError(f"{settings.names[0]}.device = {device1}; expected a tensor on {codes.enumeration(DEVICES)}")
+        raise codes.UnsupportedDeviceError(
+            f"{settings.names[0]}.device = {device1}; expected a tensor on {codes.enumeration(DEVICES)}"
+        )
     return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2, mask)
 
 

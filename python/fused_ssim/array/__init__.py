@@ -17,7 +17,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
-from .._base.codes import DEVICES, DTYPES, GRAD_1, GRAD_2, enumeration, gradients_of_argnums
+from .._base.codes import (
+    DEVICES,
+    DTYPES,
+    GRAD_1,
+    GRAD_2,
+    complex_message,
+    enumeration,
+    gradients_of_argnums,
+)
 from .._base.settings import Settings, native_settings, settings_factory
 from .._base.shapes import contiguous_strides, out_shape, spatial_dims
 from .._core import Images, Layout
@@ -249,6 +257,8 @@ class _Call:
 
 def _check(first: Memory, second: Memory) -> None:
     for name, memory in (("img1", first), ("img2", second)):
+        if memory.dtype.startswith("complex"):
+            raise TypeError(complex_message(name, memory.dtype, f"numpy.abs({name})", f"{name}.real and {name}.imag"))
         if memory.dtype not in DTYPES:
             raise TypeError(
                 f"{name}.dtype = {memory.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "

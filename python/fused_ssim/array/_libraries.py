@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .._base.codes import UnsupportedDeviceError
 from .._base.shapes import contiguous_strides
 
 
@@ -61,9 +62,18 @@ class NumPy:
     def memory(self, name: str, array: Any) -> Memory:
         """Where the array's elements are."""
         if not array.dtype.isnative:
-            raise TypeError(f"{name}.dtype = {array.dtype} has its bytes in another order than this machine")
+            raise TypeError(
+                f"{name}.dtype = {array.dtype} has its bytes in another order than this machine: convert it by "
+                f'{name}.astype("{array.dtype.name}")'
+            )
+        strides = _in_elements(name, array)
+        if not array.flags.aligned:
+            raise ValueError(
+                f"{name} is not aligned to its elements, as in a field of a packed structure or a view of bytes: copy "
+                f"it by {name}.copy()"
+            )
         pointer = int(array.__array_interface__["data"][0])
-        return Memory(pointer, array.dtype.name, array.shape, _in_elements(name, array), CPU)
+        return Memory(pointer, array.dtype.name, array.shape, strides, CPU)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         """A C-contiguous array, where ``like`` is."""
@@ -183,7 +193,7 @@ class Jax:
         elif device.platform in ("gpu", "cuda"):
             where = Device("cuda", device.local_hardware_id)
         else:
-            raise ValueError(f"{name} is on {device}; expected the CPU or a CUDA device")
+            raise UnsupportedDeviceError(f"{name} is on {device}; expected the CPU or a CUDA device")
         return Memory(self.pointer(array), array.dtype.name, array.shape, strides, where)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
@@ -236,7 +246,9 @@ def _kind(name: str, array: Any) -> type[Backend]:
     if not on_cuda and hasattr(array, "__dlpack_device__"):
         device_type = int(array.__dlpack_device__()[0])
         if device_type not in (_DLPACK_CPU, _DLPACK_CUDA):
-            raise ValueError(f"{name} is on a device of DLPack type {device_type}; expected the CPU (1) or CUDA (2)")
+            raise UnsupportedDeviceError(
+                f"{name} is on a device of DLPack type {device_type}; expected the CPU (1) or CUDA (2)"
+            )
         on_cuda = device_type == _DLPACK_CUDA
     if on_cuda:
         if importlib.util.find_spec("cupy") is None:
@@ -260,7 +272,10 @@ def _name(array: Any) -> str:
 def _in_elements(name: str, array: Any) -> tuple[int, ...]:
     size = array.dtype.itemsize
     if any(stride % size for stride in array.strides):
-        raise ValueError(f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's {size}")
+        raise ValueError(
+            f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's {size}: copy it, for "
+            f"instance by numpy.ascontiguousarray({name})"
+        )
     return tuple(stride // size for stride in array.strides)
 
 

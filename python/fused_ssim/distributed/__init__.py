@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -83,7 +83,7 @@ def sharded_ssim(
             process raises.
 
     """
-    settings = eager.settings_of(
+    settings = _settings_or_error(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
@@ -92,7 +92,7 @@ def sharded_ssim(
         reduction=reduction,
         mask_mode=mask_mode,
     )
-    return _sharded(img1, img2, mask, dim, group, settings)
+    return _sharded(img1, img2, mask, dim, group, settings, ("img1", "img2"))
 
 
 def sharded_photometric_loss(
@@ -138,7 +138,7 @@ def sharded_photometric_loss(
         ValueError, TypeError, RuntimeError: as :func:`sharded_ssim`.
 
     """
-    settings = eager.settings_of(
+    settings = _settings_or_error(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
@@ -149,26 +149,46 @@ def sharded_photometric_loss(
         lambda_dssim=lambda_dssim,
         names=("pred", "target"),
     )
-    return _sharded(pred, target, mask, dim, group, settings)
+    return _sharded(pred, target, mask, dim, group, settings, ("pred", "target"))
 
 
 # ---- The value -------------------------------------------------------------------------------------------------------
 
 
+def _settings_or_error(**arguments: Any) -> Settings | Exception:
+    """The settings, or the error that they give: the other processes must hear of it before it is raised."""
+    try:
+        settings = eager.settings_of(**arguments)
+        if settings.reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel"')
+    except (TypeError, ValueError) as error:
+        return error
+    return settings
+
+
 def _sharded(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int | None, group: ProcessGroup | None, settings: Settings
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    dim: int | None,
+    group: ProcessGroup | None,
+    settings: Settings | Exception,
+    names: tuple[str, str],
 ) -> Tensor:
-    if settings.reduction == "none":
-        raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel"')
     if is_dtensor(img1) or is_dtensor(img2):
         if dim is not None or group is not None:
             raise ValueError(
                 f"dim = {dim!r}, group = {group!r}; expected neither with DTensors, whose placements say both"
             )
-        img1, img2, mask, dim, group = local_parts(img1, img2, mask, settings.names)
+        img1, img2, mask, dim, group = local_parts(img1, img2, mask, names)
         if dim is None:  # each process has everything
+            if isinstance(settings, Exception):
+                raise settings
             return eager.ssim(img1, img2, settings, spatial_dims_of(settings.names[0], img1), True, mask)
+    if isinstance(settings, Exception) and not dist.is_initialized():
+        raise settings
     lengths, dim, mask, is_spread = agree(img1, img2, mask, dim, group, settings)
+    assert not isinstance(settings, Exception)
     part = Part(lengths, dist.get_rank(group), dim, img1.dim() - 2, is_spread, settings)
     terms = _terms(img1, img2, mask, part, group, settings)
     if dim == 0 and settings.reduction in ("image", "channel"):

@@ -19,6 +19,8 @@ inline PyObject* exception_of(fusedssim_status status) {
         case FUSEDSSIM_INVALID_ARGUMENT: return PyExc_ValueError;
         case FUSEDSSIM_INVALID_DTYPE: return PyExc_TypeError;
         case FUSEDSSIM_OUT_OF_MEMORY: return PyExc_MemoryError;
+        // A RuntimeError, for which training codes look that have a slower way for other devices.
+        case FUSEDSSIM_CUDA_UNAVAILABLE: return PyExc_NotImplementedError;
         default: return PyExc_RuntimeError;  // also for a status of a later version of the library
     }
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include <nanobind/nanobind.h>
@@ -64,7 +65,7 @@ public:
                  uintptr_t saved) const {
         const fusedssim_exec exec = exec_at(where, workspace, forward_workspace_);
         const Params params(*this, mask, 1.0);
-        const fusedssim_tensor tx = at(images_.x, x), ty = at(images_.y, y), tout = at(images_.out, out);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y), tout = at(images_.out, out);
         run(
             [&] {
                 if (settings_.is_multi_scale()) {
@@ -80,7 +81,7 @@ public:
                         uintptr_t grad_x, uintptr_t grad_y, double grad_scale) const {
         const fusedssim_exec exec = exec_at(where, workspace, value_and_grad_workspace_);
         const Params params(*this, mask, grad_scale);
-        const fusedssim_tensor tx = at(images_.x, x), ty = at(images_.y, y), tout = at(images_.out, out);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y), tout = at(images_.out, out);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
         run(
             [&] {
@@ -100,7 +101,7 @@ public:
         }
         const fusedssim_exec exec = exec_at(where, workspace, saved ? saved_backward_workspace_ : backward_workspace_);
         const Params params(*this, mask, 1.0);
-        const fusedssim_tensor tx = at(images_.x, x), ty = at(images_.y, y);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y);
         const fusedssim_tensor tgo = upstream(grad_out, grad_out_stride);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
         run(
@@ -170,6 +171,15 @@ private:
         exec.workspace = pointer(workspace);
         exec.workspace_bytes = workspace_bytes;
         return exec;
+    }
+
+    // An image is never empty here, so an address of 0 means that its memory was freed under it.
+    static fusedssim_tensor image(const fusedssim_tensor& layout, uintptr_t address, const std::string& name) {
+        if (!address) {
+            const std::string text = name + " has no memory: its storage was freed or resized to 0";
+            throw nanobind::value_error(text.c_str());
+        }
+        return at(layout, address);
     }
 
     // A tensor of the shape of `out`. Autograd often sends an expanded tensor, so the strides come with the call.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sessions that need more than one environment; `.ci/run` is for everything else.
+"""Sessions that need more than one environment. `.ci/run` does everything else.
 
 nox -s wheels                          the release: three wheels in dist/, checked (tools/wheels.py)
 nox -s torch_matrix                    one of those wheels under old and new releases of torch
@@ -17,7 +17,7 @@ nox.needs_version = ">=2024.10"
 nox.options.sessions = ["wheels", "torch_matrix"]
 nox.options.default_venv_backend = "venv"
 
-# The oldest release that pyproject.toml allows (its last patch), the one that development uses, the newest.
+# The last patch of the oldest release that pyproject.toml allows, the release that development uses, and the newest.
 TORCH = ["2.4.1", "2.13.0", "2.15.0"]
 # A Python that all of them have wheels for; the wheel for it serves every later Python.
 PYTHON = "3.12"
@@ -33,7 +33,7 @@ def wheels(session: nox.Session) -> None:
 @nox.session(python=PYTHON, reuse_venv=False)
 @nox.parametrize("torch", TORCH)
 def torch_matrix(session: nox.Session, torch: str) -> None:
-    """The test suite against a wheel of dist/, as it is, with that torch; up to 6 GB of disk for the time."""
+    """The test suite, with that torch and an unchanged wheel of dist/. Needs up to 6 GB of disk meanwhile."""
     (wheel,) = Path("dist").glob("fused_ssim-*-cp312-abi3-*x86_64.whl")
     try:
         session.install(f"torch=={torch}")
@@ -42,7 +42,7 @@ def torch_matrix(session: nox.Session, torch: str) -> None:
         found = session.run("python", "-c", version, silent=True)
         if str(found).strip().split("+")[0] != torch:
             session.error(f"torch {torch} was replaced by {found}")
-        # What the tests compare with may want another torch, so here pip is told to keep this one.
+        # The packages that the tests compare with may ask for another torch, so pip is told to keep this one.
         constraints = Path(session.create_tmp()) / "constraints.txt"
         constraints.write_text(f"torch=={torch}\n", encoding="utf-8")
         session.install(f"fused-ssim[test] @ {wheel.resolve().as_uri()}", "--constraint", str(constraints))

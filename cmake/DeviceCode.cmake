@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Device code at build time. Each pair of unit and architecture becomes one image, compiled by a command of its own, so
 # that the build tool runs them side by side; a last command packs the images into one file, which the library embeds.
 # All work is done by device_code.py. CMake's own CUDA language is not used: it wants a whole toolkit, and the library
@@ -8,12 +9,13 @@ set(FUSEDSSIM_DEVICE_CODE_SCRIPT ${CMAKE_CURRENT_LIST_DIR}/device_code.py)
 # Finds the compiler and checks the architectures. Sets in the caller:
 #   FUSEDSSIM_DEVICE_COMPILER       for people: "NVRTC 12.9"
 #   FUSEDSSIM_DEVICE_COMPILER_ARGS  for device_code.py: --nvrtc=<path> or --nvcc=<path>
-#   FUSEDSSIM_DEVICE_ARCHITECTURES  the list, with "all" spelt out: 90;120-virtual
+#   FUSEDSSIM_DEVICE_ARCHITECTURES  the list, without words such as "all" or "default": 90;120-virtual
 #   FUSEDSSIM_DEVICE_TARGETS        for people: "sm_90 compute_120"
 function(fusedssim_find_device_compiler)
   execute_process(
-    COMMAND ${Python_EXECUTABLE} ${FUSEDSSIM_DEVICE_CODE_SCRIPT} find --nvcc=${FUSEDSSIM_NVCC} --nvrtc=${FUSEDSSIM_NVRTC}
-            "--architectures=${FUSEDSSIM_CUDA_ARCHITECTURES}" "--roots=${CUDAToolkit_ROOT}"
+    COMMAND
+      ${Python_EXECUTABLE} ${FUSEDSSIM_DEVICE_CODE_SCRIPT} find --nvcc=${FUSEDSSIM_NVCC} --nvrtc=${FUSEDSSIM_NVRTC}
+      "--architectures=${FUSEDSSIM_CUDA_ARCHITECTURES}" "--roots=${CUDAToolkit_ROOT}"
     OUTPUT_VARIABLE answer
     ERROR_VARIABLE problem
     RESULT_VARIABLE failed
@@ -22,6 +24,7 @@ function(fusedssim_find_device_compiler)
     # Never go on without CUDA: who asked for it would learn much later that it is missing.
     message(FATAL_ERROR "${problem}")
   endif()
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/architectures.txt)
   foreach(name IN ITEMS COMPILER COMPILER_ARGS ARCHITECTURES TARGETS)
     if(NOT answer MATCHES "(^|\n)${name}=([^\n]*)")
       message(FATAL_ERROR "device_code.py find gave no ${name}:\n${answer}")
@@ -57,8 +60,8 @@ function(fusedssim_embed_device_code target)
         OUTPUT ${image}
         COMMAND
           ${Python_EXECUTABLE} ${FUSEDSSIM_DEVICE_CODE_SCRIPT} compile ${FUSEDSSIM_DEVICE_COMPILER_ARGS}
-          --output=${image} ${depends} ${werror} ${source_dir}/${unit}.cu -- --std=c++17 -DFUSEDSSIM_DEVICE_CODE=1 -I${source_dir}
-          -I${CMAKE_CURRENT_SOURCE_DIR}/src/cpp ${FUSEDSSIM_CUDA_FLAGS}
+          --output=${image} ${depends} ${werror} ${source_dir}/${unit}.cu -- --std=c++17 -DFUSEDSSIM_DEVICE_CODE=1
+          -I${source_dir} -I${CMAKE_CURRENT_SOURCE_DIR}/src/cpp ${FUSEDSSIM_CUDA_FLAGS}
         DEPENDS ${source_dir}/${unit}.cu ${headers} ${FUSEDSSIM_DEVICE_CODE_SCRIPT}
         COMMENT "Compiling device code ${shown}"
         VERBATIM)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # fusedssim.pc, for builds that use pkg-config. Paths in it are relative to its own place where they can be, so that the
 # tree may be moved: a wheel is unpacked anywhere.
 function(fusedssim_install_pkgconfig)

@@ -26,6 +26,7 @@ from typing import NoReturn
 
 NVRTC_PACKAGE = "nvidia-cuda-nvrtc-cu12==12.9.*"
 CACHE_VARIABLE = "FUSEDSSIM_DEVICE_CODE_CACHE"  # a folder: images that several builds share are compiled once
+ARCHITECTURE_LISTS = Path(__file__).with_name("architectures.txt")
 OLDEST_ARCHITECTURE = 70  # kernel parameters marked __grid_constant__ need it
 IMAGE_ALIGNMENT = 64  # bytes
 WARNING = re.compile(r"\): warning ")  # of the source; those of options and old architectures name no line
@@ -169,7 +170,15 @@ def target_of(architecture: str) -> str:
     return f"compute_{number}" if kind == "virtual" else f"sm_{number}"
 
 
+def architecture_lists() -> dict[str, str]:
+    """The words that stand for a list of architectures, as architectures.txt has them."""
+    lines = ARCHITECTURE_LISTS.read_text(encoding="utf-8").splitlines()
+    return dict(line.split() for line in lines if line and not line.startswith("#"))
+
+
 def wanted_architectures(wanted: str, compiler: Nvcc | Nvrtc) -> list[str]:
+    lists = architecture_lists()
+    wanted = lists.get(wanted.lower(), wanted)
     known = [number for number in compiler.architectures() if number >= OLDEST_ARCHITECTURE]
     if wanted.lower() == "all":
         return [*map(str, known), f"{known[-1]}-virtual"]
@@ -179,7 +188,8 @@ def wanted_architectures(wanted: str, compiler: Nvcc | Nvrtc) -> list[str]:
         if match is None:
             fail(
                 f"FUSEDSSIM_CUDA_ARCHITECTURES: {name!r} is not understood.\n"
-                "Expected numbers such as 90 (a cubin) or 120-virtual (PTX), or the word all."
+                "Expected numbers such as 90 (a cubin) or 120-virtual (PTX), or one of the words "
+                f"{', '.join([*lists, 'all'])}."
             )
         if int(match.group(1)) < OLDEST_ARCHITECTURE:
             fail(f"FUSEDSSIM_CUDA_ARCHITECTURES: {name} is too old, the kernels need {OLDEST_ARCHITECTURE} or later.")

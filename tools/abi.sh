@@ -17,10 +17,12 @@ if ! command -v abidiff >/dev/null || ! command -v abidw >/dev/null; then
     tools=$root/build/abigail
     if [ ! -x "$tools/usr/bin/abidiff" ]; then
         mkdir -p "$tools"
-        (cd "$tools" && { apt-get download abigail-tools libabigail0 || { apt-get update && apt-get download abigail-tools libabigail0; }; } &&
+        packages="abigail-tools libabigail0"
+        # shellcheck disable=SC2086 # two words
+        (cd "$tools" && { apt-get download $packages || { apt-get update && apt-get download $packages; }; } &&
             for package in ./*.deb; do dpkg -x "$package" .; done) >"$tools/log" 2>&1 || {
             cat "$tools/log" >&2
-            echo "tools/abi.sh needs abidiff and abidw of libabigail: apt install abigail-tools, dnf install libabigail" >&2
+            echo "tools/abi.sh needs abidiff and abidw: apt install abigail-tools, or dnf install libabigail" >&2
             exit 2
         }
     fi
@@ -32,8 +34,9 @@ fi
 # What a compiler or a folder's name would change is left out.
 interface=$(mktemp)
 trap 'rm -f "$interface"' EXIT
-abidw --headers-dir "$root/include" --drop-private-types --exported-interfaces-only --no-comp-dir-path --no-corpus-path \
-    --no-elf-needed --no-show-locs --type-id-style hash "$library" | sed "s|path='$root/|path='|" >"$interface"
+abidw --headers-dir "$root/include" --drop-private-types --exported-interfaces-only --no-comp-dir-path \
+    --no-corpus-path --no-elf-needed --no-show-locs --type-id-style hash "$library" |
+    sed "s|path='$root/|path='|" >"$interface"
 # Without debug information no structure is seen, and nothing would ever differ.
 grep -q "class-decl name='fusedssim_params'" "$interface" || {
     echo "$library has no debug information: build it with -g" >&2
@@ -43,7 +46,8 @@ grep -q "class-decl name='fusedssim_params'" "$interface" || {
 case $command in
 check)
     if ! abidiff --harmless "$baseline" "$interface"; then
-        echo "The binary interface differs from $baseline. Is that what docs/abi.md allows? Then: tools/abi.sh update $library" >&2
+        echo "The binary interface differs from $baseline." >&2
+        echo "Does docs/abi.md allow the change, and is it meant? Then: tools/abi.sh update $library" >&2
         exit 1
     fi
     echo "The binary interface is that of $baseline"

@@ -16,17 +16,21 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cmake"))
+
+import device_code
+
 LARGEST = 10_000_000  # bytes
 LARGEST_FOR_ONE = 2_450_000  # with code for one architecture, as every change is checked
-# sm_70 is where the kernels begin; a release serves all that came after it (see tools/wheels.py) and, by PTX, what
-# will come.
-EVERY_RELEASE_HAS = {f"sm_{number}" for number in (70, 75, 80, 90, 100, 120)} | {"compute_100"}
+# "70;75;...;100-virtual", and the same as `info` names them.
+RELEASE_ARCHITECTURES = device_code.architecture_lists()["release"]
+EVERY_RELEASE_HAS = set(map(device_code.target_of, RELEASE_ARCHITECTURES.split(";")))
 PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)")
 SONAME = "libfusedssim.so.0"
 GLIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux[-\w]*)\.so\.\d+")
 
-# Runs in an environment that has the wheel and nothing else, no torch: what needs torch is not imported, and what does
-# not need it is used. No driver has to be there; without one the reason is told, and nothing fails.
+# Runs in an environment that has the wheel and NumPy, but no torch: it uses what works without torch. No driver has to
+# be there. Without one, `info` says why CUDA cannot be used, and nothing fails.
 SMOKE_TEST = """
 import importlib.metadata, sys
 import fused_ssim

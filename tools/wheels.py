@@ -36,10 +36,6 @@ GLIBC = "2.17"
 RELEASED = ["3.12", "3.11", "3.10"]
 LATER = ["3.13", "3.14", "3.15"]
 
-# Code for every GPU from sm_70 on, in less than 10 MB. A cubin runs on later GPUs of its major version: 70 and 75 on
-# 7.x, 80 on 8.x, 90, 100 on 10.x, 120 on 12.x; PTX for compute_100 on what has none, sm_110 and what is to come.
-ARCHITECTURES = "70;75;80;90;100;120;100-virtual"
-
 
 def run(command: list[str | Path], **options: object) -> None:
     print("$", *command, flush=True)
@@ -135,7 +131,7 @@ def main() -> None:
     parser.add_argument("command", nargs="?", choices=["all", "check", "repair", "toolchain"], default="all")
     parser.add_argument("paths", nargs="*", type=Path, help="of check: wheels; of repair: a wheel and a folder")
     parser.add_argument("--machine", default=platform.machine(), choices=["x86_64", "aarch64"])
-    parser.add_argument("--architectures", default=ARCHITECTURES, help="FUSEDSSIM_CUDA_ARCHITECTURES of the build")
+    parser.add_argument("--architectures", default="release", help="FUSEDSSIM_CUDA_ARCHITECTURES of the build")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "wheels")
     parser.add_argument("--quick", action="store_true", help="one wheel, for the Python that runs this")

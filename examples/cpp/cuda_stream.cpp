@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// C++ with a CUDA stream: copies, SSIM and its gradient are enqueued one behind the other, and the program waits once. The
-// library's workspace comes out of the stream's memory pool. At the end the result is compared with that of the CPU.
+// C++ with a CUDA stream: copies, SSIM and its gradient are enqueued on one stream, and the program waits once. The
+// library's workspace comes from the stream's memory pool. At the end, the result is compared with that of the CPU.
 #include <cmath>
 #include <cstdio>
 #include <stdexcept>

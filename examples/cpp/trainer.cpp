@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A small trainer in C++, with no Python: blobs of light are moved, stretched and coloured until their picture is the one
-// that is wanted. The loss of each step, (1 - lambda) |x - y| + lambda (1 - SSIM), and its gradient by the picture are
-// one call; the rest of the chain rule, and Adam, are written out below.
+// A small trainer in C++, without Python: it moves, stretches and colours blobs of light until their picture matches a
+// target. One call computes the loss of a step, (1 - lambda) |x - y| + lambda (1 - SSIM), and its gradient with respect
+// to the picture; the rest of the chain rule, and Adam, are written out below.
 #include <array>
 #include <cmath>
 #include <cstdio>

@@ -120,6 +120,26 @@ enum {
     FUSEDSSIM_BOOL = 4 /* one byte, any value but 0 is true; for masks only */
 };
 
+/* Two rules of this library, as functions of the dtype of the images; -1 for what is no dtype of images. */
+#ifdef __cplusplus
+#define FUSEDSSIM_INLINE static constexpr
+#else
+#define FUSEDSSIM_INLINE static inline
+#endif
+
+/* The dtype of the arithmetic, and with it of `out`, `grad_out` and masks of weights: float64 for float64, else float32. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_arithmetic_dtype(fusedssim_dtype images) {
+    return images == FUSEDSSIM_FLOAT64    ? FUSEDSSIM_FLOAT64
+           : images == FUSEDSSIM_FLOAT32  ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_FLOAT16  ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_BFLOAT16 ? FUSEDSSIM_FLOAT32
+                                          : -1;
+}
+/* The dtype of `grad_x` and `grad_y`: that of the images. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype images) {
+    return fusedssim_arithmetic_dtype(images) < 0 ? -1 : images;
+}
+
 #define FUSEDSSIM_MAX_NDIM 5
 
 /* An array in memory. Images have 4 axes [N, C, H, W], volumes 5 [N, C, D, H, W]; a plane is one of the N * C images
@@ -201,7 +221,7 @@ typedef struct fusedssim_params {
     int32_t window_size; /* taps per axis: odd, 1 to FUSEDSSIM_MAX_WINDOW_SIZE */
     double sigma;        /* of the Gaussian, in elements: > 0; not used if there are taps */
     double k1, k2;       /* of C1 and C2: >= 0 */
-    double data_range;   /* L, the largest value minus the smallest that an image can have: > 0 */
+    double data_range;   /* L, the largest value minus the smallest that an image can have: > 0. See data_ranges */
     double grad_scale;   /* multiplies every gradient that is written; a loss scale for float16, whose gradients of a
                             mean would underflow. Finite. */
     fusedssim_objective objective;
@@ -211,6 +231,10 @@ typedef struct fusedssim_params {
                                             for all; FUSEDSSIM_BOOL, or the dtype of the arithmetic */
     const double* taps;                  /* NULL: a Gaussian. Otherwise window_size taps, the same along each axis: not
                                             negative, symmetric, and with a sum of 1 (within 1e-4; used as they are) */
+    /* NULL: data_range holds for all images. Otherwise L for each image, in place of data_range, which is not looked at:
+     * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. On the CPU a range
+     * that is not a positive number is an error; on CUDA its image has the value NaN. No gradient reaches it. */
+    const struct fusedssim_tensor* data_ranges;
 } fusedssim_params;
 
 #define FUSEDSSIM_PARAMS_DEFAULT \
@@ -226,6 +250,7 @@ typedef struct fusedssim_params {
      FUSEDSSIM_OBJECTIVE_SSIM,   \
      FUSEDSSIM_MASK_WEIGHT,      \
      0.2,                        \
+     NULL,                       \
      NULL,                       \
      NULL}
 

@@ -211,7 +211,8 @@ Tensor scalar(T& value) {
 
 // ---- What to compute -------------------------------------------------------------------------------------------------
 
-// fusedssim_params. A mask's elements and the taps are the caller's, and must live as long as this is used.
+// fusedssim_params. The elements of the mask and of the data ranges are the caller's, and must live as long as this is
+// used.
 struct Params {
     Padding padding;
     Reduction reduction;
@@ -222,6 +223,7 @@ struct Params {
     double lambda_dssim;
     std::optional<ConstTensor> mask;
     std::vector<double> taps;  // empty: a Gaussian
+    std::optional<ConstTensor> data_ranges;
 
     Params() {
         const fusedssim_params c = FUSEDSSIM_PARAMS_DEFAULT;
@@ -258,6 +260,7 @@ struct Params {
         c.lambda_dssim = lambda_dssim;
         c.mask = mask ? mask->c() : nullptr;
         c.taps = taps.empty() ? nullptr : taps.data();
+        c.data_ranges = data_ranges ? data_ranges->c() : nullptr;
         return c;
     }
 };

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
 // The C ABI: each function validates, hands the work to a backend, and turns exceptions into a status.
-#include <algorithm>
-#include <cstring>
 #include <new>
 
-#include "cpu/backend.h"
+#include "core/string.h"
 #include "cuda/backend.h"
+#include "devices.h"
 #include "error.h"
 #include "fusedssim/fusedssim.h"
 #include "ms_ssim.h"
 #include "problem.h"
-
-#define FUSEDSSIM_STRING_(x) #x
-#define FUSEDSSIM_STRING(x) FUSEDSSIM_STRING_(x)
+#include "settings.h"
+#include "structs.h"
 
 namespace fusedssim {
 
@@ -37,22 +35,6 @@ fusedssim_status guarded(F&& f) noexcept {
         set_last_error("unknown exception");
         return FUSEDSSIM_INTERNAL_ERROR;
     }
-}
-
-void run(const Problem& p, const fusedssim_exec& exec) {
-    if (exec.device == FUSEDSSIM_CUDA)
-        cuda::run(p, exec);
-    else
-        cpu::run(p, exec.cpu_threads);
-}
-
-// Writes as much of `from` as the caller's structure has room for; its struct_size stays.
-template <class T>
-void write_struct(T* to, const T& from) {
-    const std::uint32_t struct_size = read_struct_size(to, sizeof from, "info");
-    std::memcpy(reinterpret_cast<char*>(to) + sizeof struct_size,
-                reinterpret_cast<const char*>(&from) + sizeof struct_size,
-                std::min<std::size_t>(struct_size, sizeof from) - sizeof struct_size);
 }
 
 }  // namespace
@@ -91,7 +73,8 @@ fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedss
                                    void* saved, size_t saved_bytes) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        run(make_forward(read_params(params), e, {x, y, out, nullptr, nullptr, nullptr, saved, saved_bytes}), e);
+        const Arguments a = {x, y, out, nullptr, nullptr, nullptr, saved, saved_bytes};
+        backend_of(e).run(make_forward(read_params(params), e, a), e);
     });
 }
 
@@ -101,7 +84,8 @@ fusedssim_status fusedssim_value_and_grad(const fusedssim_params* params, const 
                                           const fusedssim_tensor* grad_y) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        run(make_value_and_grad(read_params(params), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
+        const Arguments a = {x, y, out, nullptr, grad_x, grad_y, nullptr, 0};
+        backend_of(e).run(make_value_and_grad(read_params(params), e, a), e);
     });
 }
 
@@ -112,7 +96,7 @@ fusedssim_status fusedssim_backward(const fusedssim_params* params, const fuseds
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
         const Arguments a = {x, y, nullptr, grad_out, grad_x, grad_y, const_cast<void*>(saved), saved_bytes};
-        run(make_backward(read_params(params), e, a), e);
+        backend_of(e).run(make_backward(read_params(params), e, a), e);
     });
 }
 
@@ -132,8 +116,7 @@ fusedssim_status fusedssim_ms_value_and_grad(const fusedssim_params* params, con
                                              const fusedssim_tensor* grad_x, const fusedssim_tensor* grad_y) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        if (!grad_x && !grad_y)
-            fail(FUSEDSSIM_INVALID_ARGUMENT, "{grad_x} and {grad_y} are both NULL, expected at least one");
+        if (!grad_x && !grad_y) fail(kInvalid, "{grad_x} and {grad_y} are both NULL, expected at least one");
         run(make_ms(read_params(params), read_ms_params(ms), e, {x, y, out, nullptr, grad_x, grad_y, nullptr, 0}), e);
     });
 }
@@ -142,21 +125,16 @@ fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, cons
                                  const fusedssim_tensor* grad) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        const ScaleProblem p = make_scale(factor, scale, grad);
-        if (e.device == FUSEDSSIM_CUDA)
-            cuda::scale(p, e);
-        else
-            cpu::scale(p, e.cpu_threads);
+        backend_of(e).scale(make_scale(factor, scale, grad), e);
     });
 }
 
 fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_op op,
                                           fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
+        if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        const Problem p = make_sizes(read_params(params), op, grads, x);
-        *bytes = e.device == FUSEDSSIM_CUDA ? cuda::workspace_bytes(p) : 0;
+        *bytes = backend_of(e).workspace_bytes(make_sizes(read_params(params), op, grads, x));
     });
 }
 
@@ -164,19 +142,19 @@ fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, con
                                              const fusedssim_exec* exec, fusedssim_grads grads,
                                              const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
+        if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
         const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x);
-        *bytes = e.device == FUSEDSSIM_CUDA ? ms_workspace_bytes(m, e.device) : 0;
+        *bytes = ms_workspace_bytes(m, e);
     });
 }
 
 fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_grads grads,
                                       const fusedssim_tensor* x, size_t* bytes) {
     return guarded([&] {
-        if (!bytes) fail(FUSEDSSIM_INVALID_ARGUMENT, "{bytes} is NULL");
+        if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e.device, grads);
+        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e, grads);
     });
 }
 
@@ -184,10 +162,8 @@ fusedssim_status fusedssim_get_info(fusedssim_info* info) {
     return guarded([&] {
         read_struct_size(info, sizeof *info, "info");
         fusedssim_info filled{};
-        cuda::fill_info(filled);
-        filled.cpu_isa = cpu::isa();
-        filled.cpu_threads = cpu::default_threads();
-        write_struct(info, filled);
+        fill_info(filled);
+        write_struct(info, filled, "info");
     });
 }
 
@@ -196,7 +172,7 @@ fusedssim_status fusedssim_get_cuda_device_info(int32_t device_id, fusedssim_cud
         read_struct_size(info, sizeof *info, "info");
         fusedssim_cuda_device_info filled{};
         cuda::fill_device_info(device_id, filled);
-        write_struct(info, filled);
+        write_struct(info, filled, "info");
     });
 }
 

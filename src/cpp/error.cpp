@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/dtype.h"
+
 namespace fusedssim {
 
 namespace {
@@ -72,6 +74,8 @@ void fail(fusedssim_status status, const char* format, ...) {
     va_end(arguments);
     throw Error(status, text);
 }
+
+void unexpected_dtype(Dtype dtype) { fail(FUSEDSSIM_INTERNAL_ERROR, "dtype %d has no case in a switch", int(dtype)); }
 
 void set_last_error(const char* text) noexcept {
     std::snprintf(marked_text, sizeof marked_text, "%s", text);

@@ -25,6 +25,8 @@ private:
     std::string text_;
 };
 
+constexpr fusedssim_status kInvalid = FUSEDSSIM_INVALID_ARGUMENT;
+
 // Throws an Error. The format is that of printf, and marks the names of arguments, also those that it takes from "%s":
 //     fail(FUSEDSSIM_INVALID_ARGUMENT, "{%s}.shape[%d] = %lld, expected at least 1", name, axis, size);
 // A name without a mark fails the test error_marks.

@@ -12,29 +12,49 @@
 #include "ms_ssim.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <new>
 #include <vector>
 
 #include "core/dtype.h"
-#include "cpu/backend.h"
-#include "cuda/backend.h"
+#include "devices.h"
+#include "error.h"
+#include "settings.h"
+#include "structs.h"
+#include "tensors.h"
 
 namespace fusedssim {
 
 namespace {
 
-struct Backend {
-    const fusedssim_exec& exec;
+MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_tensor& x) {
+    if (ms.levels < 1 || ms.levels > FUSEDSSIM_MAX_LEVELS)
+        fail(kInvalid, "{ms.levels} = %d, expected 1 to %d", int(ms.levels), FUSEDSSIM_MAX_LEVELS);
+    MsProblem m{};
+    m.levels = ms.levels;
+    for (int i = 0; i < ms.levels; ++i) {
+        if (!(ms.weights[i] >= 0) || !std::isfinite(ms.weights[i]))
+            fail(kInvalid, "{ms.weights}[%d] = %g, expected a number >= 0", i, ms.weights[i]);
+        m.weights[i] = ms.weights[i];
+    }
+    if (params.reduction == FUSEDSSIM_REDUCTION_NONE)
+        fail(kInvalid, "{params.reduction} = NONE, expected another: MS-SSIM has no map");
+    if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
+        fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
+    if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
+    const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
+    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
+        if (x.shape[i] <= least)
+            fail(kInvalid,
+                 "{x}.shape[%d] = %lld, expected more than %lld: ({params.window_size} - 1) * 2^({ms.levels} - 1), "
+                 "padding valid",
+                 i, static_cast<long long>(x.shape[i]), static_cast<long long>(least));
+    return m;
+}
 
-    bool is_cuda() const { return exec.device == FUSEDSSIM_CUDA; }
-    void run(const Problem& p) const { is_cuda() ? cuda::run(p, exec) : cpu::run(p, exec.cpu_threads); }
-    void pool(const PoolProblem& p) const { is_cuda() ? cuda::pool(p, exec) : cpu::pool(p, exec.cpu_threads); }
-    void combine(const CombineProblem& p) const { is_cuda() ? cuda::combine(p, exec) : cpu::combine(p); }
-};
-
-// Where everything lies in the workspace, in bytes from its beginning.
+// Where everything lies in the memory of a call, in bytes from its beginning.
 struct Layout {
     struct Level {
         std::size_t x, y, grad_x, grad_y;  // of levels from the second on
@@ -48,13 +68,13 @@ struct Layout {
 Problem make_level(const MsProblem& m, int level) {
     Problem p = m.first;
     for (int i = 0; i < level; ++i) {
-        p.depth = p.is_3d ? (p.depth + 1) / 2 : 1;
-        p.height = (p.height + 1) / 2;
-        p.width = (p.width + 1) / 2;
+        if (p.is_3d) p.depth = pooled_size(p.depth);
+        p.height = pooled_size(p.height);
+        p.width = pooled_size(p.width);
     }
-    if (level > 0) p.dtype = arithmetic_dtype(p.dtype);
+    if (level > 0) p.image_dtype = p.grad_dtype = arithmetic_dtype(p.image_dtype);
     // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
-    if (level + 1 < m.levels) p.c1x2 = std::numeric_limits<double>::infinity();
+    if (level + 1 < m.levels) p.k1 = std::numeric_limits<double>::infinity();
     p.groups = p.planes();
     p.planes_per_group = 1;
     p.reduction.is_mean = 1;
@@ -75,14 +95,14 @@ View contiguous(const Problem& p, void* data) {
     return {data, p.channels * plane, plane, p.is_3d ? slice : 0, row, 1};
 }
 
-Layout plan(const MsProblem& m, fusedssim_device device) {
+Layout plan(const MsProblem& m, const Backend& backend) {
     Layout l{};
     const auto take = [&](std::size_t bytes) {
         const std::size_t at = l.total;
         l.total += (bytes + 255) / 256 * 256;
         return at;
     };
-    const std::size_t size = dtype_size(arithmetic_dtype(m.first.dtype));
+    const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
     const auto means_bytes = std::size_t(m.levels) * std::size_t(m.first.planes()) * size;
     const int grads = m.first.grads();
     l.means = take(means_bytes);
@@ -98,8 +118,7 @@ Layout plan(const MsProblem& m, fusedssim_device device) {
             if (grads > 0) l.levels[i].grad_x = take(image);
             if (grads > 1) l.levels[i].grad_y = take(image);
         }
-        if (device == FUSEDSSIM_CUDA)
-            inner = std::max({inner, cuda::workspace_bytes(without_grads(p)), cuda::workspace_bytes(without_value(p))});
+        inner = std::max({inner, backend.workspace_bytes(without_grads(p)), backend.workspace_bytes(without_value(p))});
     }
     l.inner = take(inner);
     return l;
@@ -107,14 +126,38 @@ Layout plan(const MsProblem& m, fusedssim_device device) {
 
 }  // namespace
 
-std::size_t ms_workspace_bytes(const MsProblem& m, fusedssim_device device) { return plan(m, device).total; }
+fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms) {
+    fusedssim_ms_params m = FUSEDSSIM_MS_PARAMS_DEFAULT;
+    read_struct(&m, sizeof m, 2 * sizeof(double), ms, "ms");
+    return m;
+}
+
+MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
+                  const Arguments& a) {
+    MsProblem m = make_ms_base(params, ms, read_tensor(a.x, "x"));
+    m.first = a.grad_x || a.grad_y ? make_value_and_grad(params, exec, a) : make_forward(params, exec, a);
+    return m;
+}
+
+MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
+                        const fusedssim_tensor* x) {
+    MsProblem m = make_ms_base(params, ms, read_tensor(x, "x"));
+    m.first = make_sizes(params, grads ? FUSEDSSIM_OP_VALUE_AND_GRAD : FUSEDSSIM_OP_FORWARD, grads, x);
+    return m;
+}
+
+std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec) {
+    const Backend& backend = backend_of(exec);
+    return backend.uses_workspace ? plan(m, backend).total : 0;
+}
 
 void run(const MsProblem& m, const fusedssim_exec& exec) {
-    const Layout layout = plan(m, exec.device);
+    const Backend& backend = backend_of(exec);
+    const Layout layout = plan(m, backend);
     std::unique_ptr<unsigned char[]> host;
     unsigned char* memory;
     fusedssim_exec inner = exec;
-    if (exec.device == FUSEDSSIM_CUDA) {
+    if (backend.uses_workspace) {
         require_workspace(exec, layout.total);
         memory = static_cast<unsigned char*>(exec.workspace);
         inner.workspace = memory + layout.inner;
@@ -123,9 +166,8 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         host.reset(new unsigned char[layout.total]);
         memory = host.get();
     }
-    const Backend backend{inner};
     const std::int64_t planes = m.first.planes();
-    const std::size_t size = dtype_size(arithmetic_dtype(m.first.dtype));
+    const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
     const int grads = m.first.grads();
     const auto of_level = [&](std::size_t at, int level) { return memory + at + std::size_t(level) * planes * size; };
 
@@ -138,19 +180,19 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
             if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
             const Problem& finer = levels[i - 1];
-            PoolProblem pool{p.is_3d,      finer.dtype, p.images, p.channels, finer.depth,
-                             finer.height, finer.width, finer.x,  p.x};
-            backend.pool(pool);
+            PoolProblem pool{p.is_3d,      finer.image_dtype, p.images, p.channels, finer.depth,
+                             finer.height, finer.width,       finer.x,  p.x};
+            backend.pool(pool, inner);
             pool.in = finer.y;
             pool.out = p.y;
-            backend.pool(pool);
+            backend.pool(pool, inner);
         }
         p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
-        backend.run(without_grads(p));
+        backend.run(without_grads(p), inner);
     }
 
     CombineProblem combine{};
-    combine.dtype = arithmetic_dtype(m.first.dtype);
+    combine.arithmetic = arithmetic_dtype(m.first.image_dtype);
     combine.images = m.first.images;
     combine.channels = m.first.channels;
     combine.groups = m.first.groups;
@@ -161,7 +203,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     combine.means = memory + layout.means;
     combine.upstream = grads ? memory + layout.upstream : nullptr;
     combine.value = m.first.value;
-    backend.combine(combine);
+    backend.combine(combine, inner);
 
     const Problem* coarser = nullptr;
     for (int i = m.levels - 1; grads && i >= 0; --i) {
@@ -174,7 +216,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             p.coarse_x = coarser->grad_x;
             p.coarse_y = coarser->grad_y;
         }
-        backend.run(p);
+        backend.run(p, inner);
         coarser = &levels[i];
     }
 }

@@ -1,63 +1,93 @@
 // SPDX-License-Identifier: MIT
 //
-// Validation: from the arguments of a C call to one description of the work that both backends read. What is here has
-// been checked; nothing behind it checks again.
+// One description of the work, which every backend reads: made of the arguments of a C call, all of which are checked
+// here, and nowhere behind. tensors.h has the rules for one tensor, settings.h those for params and exec.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "core/border.h"
+#include "core/pooling.h"
 #include "core/ssim_math.h"
 #include "core/view.h"
+#include "core/window.h"
 #include "fusedssim/fusedssim.h"
 
 namespace fusedssim {
 
 struct Problem {
     bool is_3d;
-    fusedssim_dtype dtype;
+    Dtype image_dtype;  // of x and y
+    Dtype grad_dtype;   // of grad_x and grad_y
     // Images have depth 1. Each spatial axis fits an int.
     std::int64_t images, channels;
     int depth, height, width;
 
-    int radius;
-    int crop;                     // elements that padding VALID takes off each end of an axis
-    Upstream upstream;            // what grad_out holds
-    double taps[kMaxRadius + 1];  // from the centre of the window outwards, zero beyond the radius
-    double c1x2, c2x2;            // 2 C1, 2 C2
+    Window windows[kAxes];  // see radius(), crop() and taps()
+    Border border;          // what windows see beyond the image
+    Upstream upstream;      // what grad_out holds
+    // The constants C1 and C2 come from these, by stability_of(). An infinite constant makes its factor of SSIM 1.
+    double k1, k2;
+    double data_range;  // of all images, unless there are
 
     View x, y;
-    View map;             // out, if the reduction is NONE
-    View value;           // out, if it is another
-    View grad_out;        // as `upstream` says
-    View grad_x, grad_y;  // where nothing is saved and only grad_y is wanted, x and y (and so these) are exchanged
-    View mask;            // data NULL: none; strides are 0 where it is broadcast
+    View data_ranges;  // of each image, of the type of the arithmetic; data NULL: none
+    View map;          // out, if the reduction is NONE
+    View value;        // out, if it is another
+    View grad_out;     // as `upstream` says
+    // If only grad_y is wanted and nothing is saved, x and y are exchanged, since SSIM is symmetric: grad_x is then the
+    // caller's grad_y.
+    View grad_x, grad_y;
+    View mask;  // data NULL: none; strides are 0 where it is broadcast
 
-    // A group of planes has one value, which `reduction` makes of its sums. With grad_scale, a map element's derivative is
-    // multiplied by ssim_factor(), that of |x - y| at an element by l1_factor(); with a mask and a mean both are then still
-    // to be divided by the sum of the group's mask, over the map or over all elements.
+    // A group of planes has one value, which `reduction` makes of its sums. The derivative of a map element is multiplied by
+    // ssim_factor(), that of |x - y| at an element by l1_factor(). For a mean with a mask both are still to be divided by
+    // the sum of the group's mask: over the map, and over all elements.
     std::int64_t groups, planes_per_group;
     Reduction reduction;
     double grad_scale;
 
-    // Gradients of the pooled images, contiguous and of the type of the arithmetic, to be handed down: element p gets that of
-    // pooled element (p + size % 2) / 2, over pooled_elements(). NULL: none.
+    // Gradients of the next coarser level of MS-SSIM, contiguous and of the type of the arithmetic; NULL: none. An element of
+    // this level gets its block's gradient over the elements of a block (core/pooling.h).
     View coarse_x, coarse_y;
 
-    // Partial maps (to be) saved, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
+    // What a forward saves for a backward, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
     void* saved;
     int saved_grads;
 
     bool mask_is_bool;   // bytes; otherwise of the type of the arithmetic
     bool is_normalized;  // windows see nothing that the mask excludes
 
+    // Along one axis: elements, the window's radius and taps (from the centre outwards), and what padding VALID takes off each
+    // end. All windows are equal for now, but that an image has none along z: radius 0.
+    FUSEDSSIM_MATH int size(Axis axis) const {
+        switch (axis) {
+            case Axis::z: return depth;
+            case Axis::y: return height;
+            case Axis::x: return width;
+        }
+        return 0;
+    }
+    FUSEDSSIM_MATH int radius(Axis axis) const { return windows[int(axis)].radius; }
+    FUSEDSSIM_MATH int crop(Axis axis) const { return windows[int(axis)].crop; }
+    FUSEDSSIM_MATH const double* taps(Axis axis) const { return windows[int(axis)].taps; }
+    FUSEDSSIM_MATH int max_radius() const {
+        int most = 0;
+        for (const Window& window : windows) most = window.radius > most ? window.radius : most;
+        return most;
+    }
+    // The positions that the map has.
+    FUSEDSSIM_MATH int map_size(Axis axis) const { return counted_size(size(axis), crop(axis)); }
+    FUSEDSSIM_MATH bool counts(Axis axis, int position) const { return is_counted(position, size(axis), crop(axis)); }
+
     FUSEDSSIM_MATH std::int64_t planes() const { return images * channels; }
     FUSEDSSIM_MATH std::int64_t volume() const { return std::int64_t(depth) * height * width; }  // elements of a plane
-    FUSEDSSIM_MATH std::int64_t counted() const {  // map elements of a plane
-        return std::int64_t(is_3d ? depth - 2 * crop : 1) * (height - 2 * crop) * (width - 2 * crop);
+    FUSEDSSIM_MATH std::int64_t map_volume() const {                                             // and of its map
+        return std::int64_t(map_size(Axis::z)) * map_size(Axis::y) * map_size(Axis::x);
     }
     // Elements of a group: of the map, and of the images.
-    FUSEDSSIM_MATH double map_elements() const { return double(planes_per_group) * double(counted()); }
+    FUSEDSSIM_MATH double map_elements() const { return double(planes_per_group) * double(map_volume()); }
     FUSEDSSIM_MATH double image_elements() const { return double(planes_per_group) * double(volume()); }
     FUSEDSSIM_MATH double ssim_factor() const {
         return reduction.ssim_weight * grad_scale / (reduction.is_mean && !mask.data ? map_elements() : 1);
@@ -65,7 +95,15 @@ struct Problem {
     FUSEDSSIM_MATH double l1_factor() const {
         return reduction.l1_weight * grad_scale / (reduction.is_mean && !mask.data ? image_elements() : 1);
     }
-    FUSEDSSIM_MATH int pooled_elements() const { return is_3d ? 8 : 4; }
+    // What multiplies the gradient of a block of the next coarser level.
+    FUSEDSSIM_MATH double coarse_factor() const { return grad_scale / pooled_elements(is_3d); }
+    // Whether the sums of the mask are wanted: by a value, or to divide the gradient of a mean.
+    FUSEDSSIM_MATH bool needs_mask_sums() const { return mask.data && (value.data || reduction.is_mean); }
+    // The data range of an image, from memory of the host.
+    template <class A>
+    FUSEDSSIM_MATH double data_range_of(std::int64_t image) const {
+        return data_ranges.data ? double(static_cast<const A*>(data_ranges.data)[image * data_ranges.n]) : data_range;
+    }
     FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
 
@@ -76,10 +114,6 @@ struct Arguments {
     std::size_t saved_bytes;
 };
 
-// Copies of the caller's structures, with defaults where they are shorter.
-fusedssim_params read_params(const fusedssim_params* params);
-fusedssim_exec read_exec(const fusedssim_exec* exec);
-
 Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
 Problem make_value_and_grad(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
 Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
@@ -88,15 +122,11 @@ Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec
 // would be given are set to something that is not NULL.
 Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x);
 
-// The partial maps of a volume on a GPU (see SsimParams): elements from row to row, and bytes for so many gradients.
-inline int partial_maps_pitch(const Problem& p) { return p.width + p.width % 2; }
-std::size_t partial_maps_bytes(const Problem& p, int grads);
-
 // Bytes that a forward saves for a backward that will write `grads`.
-std::size_t saved_size(const Problem& p, fusedssim_device device, fusedssim_grads grads);
+std::size_t saved_size(const Problem& p, const fusedssim_exec& exec, fusedssim_grads grads);
 
 struct ScaleProblem {
-    fusedssim_dtype dtype, scale_dtype;
+    Dtype grad_dtype, scale_dtype;
     std::int64_t images, channels;
     std::int64_t depth, height, width;
     View scale, grad;
@@ -104,22 +134,10 @@ struct ScaleProblem {
 };
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad);
 
-// MS-SSIM: its first level, and what tells the others from it.
-struct MsProblem {
-    Problem first;  // value: where MS-SSIM goes; groups: those of the reduction
-    int levels;
-    double weights[FUSEDSSIM_MAX_LEVELS];
-};
-fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms);
-MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
-                  const Arguments& a);
-MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
-                        const fusedssim_tensor* x);
-
-// The average of blocks of 2 elements along each spatial axis, after a zero in front of axes of odd size.
+// The averages of blocks (core/pooling.h).
 struct PoolProblem {
     bool is_3d;
-    fusedssim_dtype dtype;  // of `in`; `out` has that of the arithmetic
+    Dtype image_dtype;  // of `in`; `out` has that of the arithmetic
     std::int64_t images, channels;
     int depth, height, width;  // of `in`
     View in, out;
@@ -127,25 +145,15 @@ struct PoolProblem {
 
 // MS-SSIM of each plane, from the means of its levels.
 struct CombineProblem {
-    fusedssim_dtype dtype;  // of the arithmetic
+    Dtype arithmetic;
     std::int64_t images, channels;
     std::int64_t groups, planes_per_group;
     bool is_mean;
     int levels;
-    double weights[FUSEDSSIM_MAX_LEVELS];
+    double weights[kMaxLevels];
     const void* means;  // [levels, planes]
     void* upstream;     // [levels, planes], the derivatives of the values by the means (out); may be NULL
     View value;         // (out); data may be NULL
 };
-
-// The struct_size of a caller's structure, which this library knows to have `size` bytes.
-std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name);
-
-// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to. `least` is
-// the size below which a structure is refused; larger ones end with a field of 8 bytes.
-void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name);
-
-// Fails unless exec has `bytes` of workspace.
-void require_workspace(const fusedssim_exec& exec, std::size_t bytes);
 
 }  // namespace fusedssim

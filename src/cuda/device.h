@@ -3,12 +3,13 @@
 // What all kernels share: element types, loads and stores.
 #pragma once
 
+#include "core/border.h"
 #include "core/ssim_math.h"
 #include "params.h"
 
 namespace fusedssim {
 
-// What only PTX says. tests/simulator has functions of its own for it.
+// What C++ has no words for. tests/simulator/cuda_language.h has functions of the same names for the CPU.
 #if defined(FUSEDSSIM_DEVICE_CODE)
 __device__ __forceinline__ float half_to_float(unsigned short bits) {
     float r;
@@ -21,8 +22,8 @@ __device__ __forceinline__ unsigned short float_to_half(float v) {
     return bits;
 }
 
-// threadIdx.x and blockIdx.x, in a way that no compiler computes ahead of where it is wanted what follows from them: that
-// would take registers from what comes before.
+// threadIdx.x and blockIdx.x, read again. The compiler cannot move a volatile asm. So what is computed from these
+// values, such as an address that only a rare branch needs, is computed there, and occupies no registers before.
 __device__ __forceinline__ int thread_again() {
     int thread;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
@@ -34,15 +35,15 @@ __device__ __forceinline__ int block_again() {
     return block;
 }
 
-// a * b + c, which no compiler takes apart.
+// a * b + c as one instruction. The compiler may not split it and share the product with another expression.
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 
-// Any value, which costs no instruction.
+// Gives v an unspecified value, at the cost of no instruction.
 __device__ __forceinline__ void set_to_any(float& v) { asm("" : "=f"(v)); }
 __device__ __forceinline__ void set_to_any(double& v) { asm("" : "=d"(v)); }
 
-// What a thread wrote before it stores a value in this way is seen by whoever loads that value in this way.
+// A thread that load_acquire()s a value sees all that another thread wrote before it store_release()d that value.
 __device__ __forceinline__ void store_release(unsigned long long* to, unsigned long long value) {
     asm volatile("st.release.gpu.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
@@ -68,7 +69,7 @@ struct bf16 {
 };
 using f32 = float;
 using f64 = double;
-// float32, float16 or bfloat16, decided at run time.
+// float32, float16 or bfloat16, decided at run time: the dtypes that any_serves() in kernel_list.h lets in.
 struct any;
 
 template <class T>
@@ -101,8 +102,10 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
 #endif
 }
 
-// Access to elements of type T (or, for `any`, of the dtype that is given). A Raw value is what a load delivers: it is
-// converted where it is used, so that loads can be under way for long.
+// Loads and stores of elements of type T, or, for `any`, of the dtype that is given. Images are read and gradients are
+// written as the same T: a type of images alone, such as uint8, needs a second type here. A Raw value is what a load
+// delivers. It is converted where it is used, so that the loads of a loop can all be under way before the first is
+// needed.
 template <class T>
 struct Elements {
     using Raw = T;
@@ -126,59 +129,67 @@ struct Elements<any> {
     }
 };
 
-// N adjacent elements, read or written as one.
-template <class T, int N = 4>
+// kCount adjacent elements, read or written by one instruction.
+template <class T, int kCount = 4>
 struct Packed {
-    struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) All {
-        T v[N];
+    struct alignas(sizeof(T) * kCount > 16 ? 16 : sizeof(T) * kCount) All {
+        T v[kCount];
     };
-    __device__ __forceinline__ static void load(const void* at, T (&to)[N]) {
+    __device__ __forceinline__ static void load(const void* at, T (&to)[kCount]) {
         const All all = *static_cast<const All*>(at);
 #pragma unroll
-        for (int i = 0; i < N; ++i) to[i] = all.v[i];
+        for (int i = 0; i < kCount; ++i) to[i] = all.v[i];
     }
-    __device__ __forceinline__ static void store(void* at, const arithmetic_t<T> (&from)[N]) {
+    __device__ __forceinline__ static void store(void* at, const arithmetic_t<T> (&from)[kCount]) {
         All all;
 #pragma unroll
-        for (int i = 0; i < N; ++i) from_arithmetic(from[i], all.v[i]);
+        for (int i = 0; i < kCount; ++i) from_arithmetic(from[i], all.v[i]);
         *static_cast<All*>(at) = all;
     }
 };
-// Launchers never ask for it.
-template <int N>
-struct Packed<any, N> {
-    __device__ __forceinline__ static void load(const void*, float (&)[N]) {}
-    __device__ __forceinline__ static void store(void*, const float (&)[N]) {}
+// For `any` the launchers never ask for packed access: the size of an element is not known.
+template <int kCount>
+struct Packed<any, kCount> {
+    __device__ __forceinline__ static void load(const void*, float (&)[kCount]) {}
+    __device__ __forceinline__ static void store(void*, const float (&)[kCount]) {}
 };
 
-// N values that travel through shared memory together: three take the space, and the one instruction, of four.
+// kValues numbers of one position, which travel through shared memory together. Three numbers take the space of four,
+// so that one instruction moves them.
 FUSEDSSIM_CONSTEXPR int column_size(int n) { return n == 3 ? 4 : n; }
 FUSEDSSIM_CONSTEXPR int column_alignment(int size, int n) {
     return n == 5 ? size : size * column_size(n) > 16 ? 16 : size * column_size(n);
 }
-template <class A, int N>
-struct alignas(column_alignment(sizeof(A), N)) Column {
-    A v[column_size(N)];
+template <class A, int kValues>
+struct alignas(column_alignment(sizeof(A), kValues)) Column {
+    A v[column_size(kValues)];
     __device__ __forceinline__ void clear() {
 #pragma unroll
-        for (int i = 0; i < column_size(N); ++i) v[i] = A(0);
+        for (int i = 0; i < column_size(kValues); ++i) v[i] = A(0);
     }
-    // What pads three values to four: any number, so that they are stored as one.
+    // Sets the number that pads three to four. Any value will do; without one, the compiler stores three numbers
+    // singly.
     __device__ __forceinline__ void fill() {
-        if constexpr (N == 3) set_to_any(v[column_size(N) - 1]);
+        if constexpr (kValues == 3) set_to_any(v[column_size(kValues) - 1]);
     }
 };
 
-// What a block may have of shared memory without asking for more.
+// What the windows of all kernels see beyond the border of an image. Places that make use of it assert it: so a search
+// for kBorder finds what a second border has to change. (They compare positions with sizes themselves, and do not call
+// sees_element(): conditions from two functions cost registers, see SsimParams::in_map().)
+constexpr Border kBorder = Border::zeros;
+
+// Bytes of shared memory that a block may have without a call of the driver.
 constexpr int kStaticShared = 48 * 1024;
 
-// Copies SIZE bytes, aligned to as many (to 16 if there are more), from global to shared memory; wait_for_copies() waits for
-// those of this thread. GPUs before sm_80 copy at once.
-template <int SIZE>
+// Copies kBytes bytes from global to shared memory, without waiting for them. Both addresses are aligned to kBytes, or
+// to 16 if that is less. wait_for_copies() waits for the copies of this thread. GPUs before sm_80 copy through
+// registers, at once.
+template <int kBytes>
 __device__ __forceinline__ void copy_async(void* to, const void* from) {
-    constexpr int kStep = SIZE < 16 ? SIZE : 16;
+    constexpr int kStep = kBytes < 16 ? kBytes : 16;
 #pragma unroll
-    for (int i = 0; i < SIZE; i += kStep) {
+    for (int i = 0; i < kBytes; i += kStep) {
         void* const a = static_cast<char*>(to) + i;
         const void* const b = static_cast<const char*>(from) + i;
 #if __CUDA_ARCH__ >= 800
@@ -207,16 +218,11 @@ template <class A>
 __device__ __forceinline__ A absolute(A v) {
     return v < A(0) ? -v : v;
 }
-// magnitude with the sign of v, or 0 with v. NaN stays NaN.
-template <class A>
-__device__ __forceinline__ A with_sign(A magnitude, A v) {
-    return v > A(0) ? magnitude : v < A(0) ? -magnitude : v;
-}
 FUSEDSSIM_CONSTEXPR int iabs(int v) { return v < 0 ? -v : v; }
 
-// The filter along the axis that a block walks: a thread keeps 2R running sums, one for each output that is still
-// incomplete. A new value is added to all of them, the oldest leaves complete. It costs one FMA a tap, without a ring
-// buffer or index arithmetic.
+// The filter along the axis that a block walks. A thread keeps 2R running sums, one for each output that is not
+// complete yet. A new value is added to all of them, and the oldest sum is then complete. This costs one multiply-add
+// per tap, and needs neither a ring buffer nor index arithmetic.
 template <class A, int R>
 struct TransposedFir {
     A sums[2 * R];
@@ -225,11 +231,12 @@ struct TransposedFir {
 #pragma unroll
         for (int k = 0; k < 2 * R; ++k) sums[k] = A(0);
     }
-    // Takes the value at position i, returns the filtered value at i - R. FIRST: that result is wanted before all else, and so
-    // is not made the sum with a product that is needed later.
-    template <bool FIRST = false>
+    // Takes the value at position i, returns the filtered value at i - R. The last sum and the result have the product
+    // taps[R] * value in common. kResultFirst keeps the compiler from sharing it, so that the result need not wait for
+    // it.
+    template <bool kResultFirst = false>
     __device__ __forceinline__ A step(A value, const A* taps) {
-        const A out = FIRST ? multiply_add(taps[R], value, sums[0]) : taps[R] * value + sums[0];
+        const A out = kResultFirst ? multiply_add(taps[R], value, sums[0]) : taps[R] * value + sums[0];
 #pragma unroll
         for (int k = 0; k + 1 < 2 * R; ++k) sums[k] = taps[iabs(k + 1 - R)] * value + sums[k + 1];
         sums[2 * R - 1] = taps[R] * value;
@@ -237,7 +244,7 @@ struct TransposedFir {
     }
 };
 
-// The tile of a block.
+// The tile of a block: which plane, and which part of it.
 struct Tile {
     long long block, image;
     int channel, chunk, tile_y, tile_x;
@@ -256,7 +263,7 @@ struct Tile {
         tile_y = int(rest % p.tiles_y);
         chunk = int(rest / p.tiles_y);
     }
-    // A strip of a plane, or all of it.
+    // One strip of a plane, or the whole plane.
     __device__ __forceinline__ Tile(long long plane, int channels, int strip = 0)
         : block(0), image(plane / channels), channel(int(plane - image * channels)), chunk(0), tile_y(0),
           tile_x(strip) {}
@@ -267,10 +274,10 @@ __device__ __forceinline__ char* address(const ByteView& v, const Tile& tile, in
     return static_cast<char*>(v.data) + (tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w);
 }
 
-// A place in a view, in the plane of a tile.
+// A position in a view, in the plane of a tile. It can be moved, and what lies around it can be read and written.
 template <class T>
 struct Cursor {
-    using E = Elements<T>;
+    using Access = Elements<T>;
     const ByteView& v;
     const int dtype;
     char* at;
@@ -280,37 +287,38 @@ struct Cursor {
     __device__ __forceinline__ void next_row() { at += v.h; }
     __device__ __forceinline__ void next_rows(int rows) { at += rows * v.h; }
     __device__ __forceinline__ void next_slice() { at += v.d; }
-    // What lies so many rows and columns further; zero unless valid.
-    __device__ __forceinline__ typename E::Raw load(int rows, int columns, bool valid = true) const {
-        typename E::Raw out = {};
-        if (valid) out = E::load(at + rows * v.h + columns * v.w, dtype);
+    // The element so many rows and columns further on; zero if it is not `valid`.
+    __device__ __forceinline__ typename Access::Raw load(int rows, int columns, bool valid = true) const {
+        typename Access::Raw out = {};
+        if (valid) out = Access::load(at + rows * v.h + columns * v.w, dtype);
         return out;
     }
     __device__ __forceinline__ void store(int rows, int columns, arithmetic_t<T> value) const {
-        E::store(at + rows * v.h + columns * v.w, dtype, value);
+        Access::store(at + rows * v.h + columns * v.w, dtype, value);
     }
 };
 
-// What a mask holds at an element of a tile's plane.
+// The value of the mask [N, C, D, H, W] at an element of a tile's plane.
 template <class A>
 __device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Tile& tile, int z, int y, int x) {
     const void* const at = address(v, tile, z, y, x);
     return is_bool ? A(*static_cast<const unsigned char*>(at) != 0) : *static_cast<const A*>(at);
 }
 
-// Multiplies the partials at an element of the map by the mask and the upstream map. 0 / 0, where K is 0 and an image is
-// black, must not reach the neighbours of what does not count.
-template <int N, class A>
+// Multiplies the partials at an element of the map by the mask and the upstream map. A weight of 0 gives 0, also for
+// partials that are NaN: with constants of 0 a black image has 0 / 0 there, which must not reach the neighbours.
+template <int kMaps, class A>
 __device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Tile& tile, int z, int y, int x,
-                                                A (&partials)[N]) {
+                                                A (&partials)[kMaps]) {
     A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x) : A(1);
-    if (p.upstream == kUpstreamMap) u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop, y - p.crop, x - p.crop).load(0, 0);
+    if (p.upstream == kUpstreamMap)
+        u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop_z(), y - p.crop_y(), x - p.crop_x()).load(0, 0);
 #pragma unroll
-    for (int q = 0; q < N; ++q) partials[q] = u == A(0) ? A(0) : u * partials[q];
+    for (int q = 0; q < kMaps; ++q) partials[q] = u == A(0) ? A(0) : u * partials[q];
 }
 
-// Brings what multiplies the gradients of SSIM and of |x - y| to a tile's plane: times its upstream gradient, over the sums
-// of its group's mask.
+// The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's
+// upstream gradient, divided by the sums of the mask of the plane's group.
 template <class A>
 __device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile& tile, A& ssim, A& l1) {
     if (p.upstream == kUpstreamPlane) {
@@ -325,17 +333,26 @@ __device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile&
     }
 }
 
-// What an element gets of the gradient of the pooled images.
+// The constants of the image of a tile.
+template <class A>
+__device__ __forceinline__ Stability<A> image_stability(const SsimParams<A>& p, const Tile& tile) {
+    if (!p.data_ranges.data) return p.stability;
+    return stability_of<A>(
+        p.k1, p.k2,
+        double(*reinterpret_cast<const A*>(static_cast<char*>(p.data_ranges.data) + tile.image * p.data_ranges.n)));
+}
+
+// The part of an element's gradient that comes from the pooled images, which MS-SSIM's next level sees.
 template <class A>
 __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteView& v, const Tile& tile, int z, int y,
                                              int x) {
     if (!v.data) return A(0);
     return p.coarse_scale *
-           Cursor<A>(v, 0, tile, (z + p.depth % 2) / 2, (y + p.height % 2) / 2, (x + p.width % 2) / 2).load(0, 0);
+           Cursor<A>(v, 0, tile, block_of(z, p.depth), block_of(y, p.height), block_of(x, p.width)).load(0, 0);
 }
 
-// What is rarely part of a gradient: the mask, what |x - y| gives (l1, for a mask and an upstream gradient of 1), and the
-// gradient of the pooled images.
+// Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
+// `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1.
 template <int G, class A>
 __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
                                                 A& grad_x, A& grad_y) {

@@ -1,35 +1,92 @@
 // SPDX-License-Identifier: MIT
 //
-// The one list of kernels that are built. X(unit, name) is expanded by the device code, which defines
-// `extern "C" __global__ name`, and by the launchers, which look `name` up. A name is
+// The list of all kernels. Everything that names a kernel is an expansion of this list:
 //
-//     <kernel>_<type>_r<radius bucket>[_g<gradients>]
+//     the kernels themselves, `extern "C" __global__ NAME`     src/cuda/<unit>.cu, at its end
+//     the enum of families and the table of the launchers      src/cpp/cuda/kernel_list.h
+//     the kernels of the simulated device                      tests/simulator/<unit>.cpp
 //
-// To add a dtype or a radius bucket, extend the lists here (and kRadiusBuckets in params.h).
+// A *unit* is a file src/cuda/<unit>.cu; each unit is compiled to an image of its own. A *family* is a function
+// template of a unit. A *kernel* is an instance of it for an element type, a radius bucket and a number of gradients.
+// The list has two levels, and a user gives the macro that is expanded for each entry:
+//
+//     FUSEDSSIM_<UNIT>_FAMILIES(F)     F(FAMILY, KERNELS) for each family of a unit; KERNELS is the second level:
+//     KERNELS(X)                       X(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS) for each kernel of the family
+//
+// PARAMS is the parameter block (params.h). The code of a kernel is FAMILY<TYPE, RADIUS, GRADS>(p) in ssim2d.cu and
+// ssim3d.cu, and FAMILY<TYPE>(p) in reduce.cu, whose kernels have radius 0 and 0 gradients here.
+//
+// To add a family: its kernels and a line in the FAMILIES of its unit; the function template in the .cu file; a
+// launcher. To add an element type: the rows of types below; loads and stores in device.h; Element and the functions
+// behind it in kernel_list.h. If one of these is forgotten, a file does not compile: kernel_list.h asserts that each
+// call finds a kernel, and that each kernel is found by a call.
 #pragma once
 
-// The element types for which a radius-5 kernel of its own is built, and those of the wider windows, where "any" reads
-// and writes float32, float16 and bfloat16 by a run-time switch: they are rare, and would double the build time.
-#define FUSEDSSIM_TYPES_R5(X, ...) \
-    X(f32, 5, __VA_ARGS__) X(f16, 5, __VA_ARGS__) X(bf16, 5, __VA_ARGS__) X(f64, 5, __VA_ARGS__)
-#define FUSEDSSIM_TYPES_R16(X, ...) X(any, 16, __VA_ARGS__) X(f64, 16, __VA_ARGS__)
-#define FUSEDSSIM_TYPES(X, ...) FUSEDSSIM_TYPES_R5(X, __VA_ARGS__) FUSEDSSIM_TYPES_R16(X, __VA_ARGS__)
+// clang-format off
 
-// (type, radius, gradients): 0 is the value alone.
-#define FUSEDSSIM_SSIM2D_KERNELS(X) FUSEDSSIM_TYPES(X, 0) FUSEDSSIM_TYPES(X, 1) FUSEDSSIM_TYPES(X, 2)
-#define FUSEDSSIM_SSIM3D_FORWARD_KERNELS(X) FUSEDSSIM_TYPES(X, 0) FUSEDSSIM_TYPES(X, 1) FUSEDSSIM_TYPES(X, 2)
-#define FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(X) FUSEDSSIM_TYPES(X, 1) FUSEDSSIM_TYPES(X, 2)
+// M(TYPE, RADIUS, ...) for the kernels of ssim2d.cu and ssim3d.cu. For windows up to radius 5, the usual ones, each
+// element type has kernels of its own. Wider windows are rare, and such kernels would double the build time: "any"
+// reads and writes float32, float16 and bfloat16 by a switch at run time. So do the kernels for windows that a mask
+// normalises.
+#define FUSEDSSIM_TYPES(M, ...) \
+    M(f32, 5, __VA_ARGS__)      \
+    M(f16, 5, __VA_ARGS__)      \
+    M(bf16, 5, __VA_ARGS__)     \
+    M(f64, 5, __VA_ARGS__)      \
+    M(any, 16, __VA_ARGS__)     \
+    M(f64, 16, __VA_ARGS__)
+#define FUSEDSSIM_NORMALIZED_TYPES(M, ...) \
+    M(any, 5, __VA_ARGS__)                 \
+    M(any, 16, __VA_ARGS__)                \
+    M(f64, 16, __VA_ARGS__)
+// M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
+#define FUSEDSSIM_IMAGE_TYPES(M, ...) M(f32, __VA_ARGS__) M(f16, __VA_ARGS__) M(bf16, __VA_ARGS__) M(f64, __VA_ARGS__)
+#define FUSEDSSIM_GRAD_TYPES(M, ...)  M(f32, __VA_ARGS__) M(f16, __VA_ARGS__) M(bf16, __VA_ARGS__) M(f64, __VA_ARGS__)
+#define FUSEDSSIM_ARITHMETIC_TYPES(M, ...) M(f32, __VA_ARGS__) M(f64, __VA_ARGS__)
 
-// Windows that a mask normalises are rarer still.
-#define FUSEDSSIM_NORMALIZED_TYPES(X, ...) X(any, 5, __VA_ARGS__) X(any, 16, __VA_ARGS__) X(f64, 16, __VA_ARGS__)
-#define FUSEDSSIM_SSIM2D_NORMALIZED_KERNELS(X) \
-    FUSEDSSIM_NORMALIZED_TYPES(X, 0) FUSEDSSIM_NORMALIZED_TYPES(X, 1) FUSEDSSIM_NORMALIZED_TYPES(X, 2)
-#define FUSEDSSIM_SSIM3D_NORMALIZED_KERNELS(X) FUSEDSSIM_SSIM2D_NORMALIZED_KERNELS(X)
+// The kernels of a family for each of `TYPES`, for 1 and 2 gradients, or also for 0: the value and the map alone.
+#define FUSEDSSIM_TILED(TYPE, RADIUS, X, FAMILY, UNIT, GRADS) \
+    X(FAMILY##_##TYPE##_r##RADIUS##_g##GRADS, FAMILY, UNIT, SsimParams<arithmetic_t<TYPE>>, TYPE, RADIUS, GRADS)
+#define FUSEDSSIM_SMALL(TYPE, X, FAMILY, PARAMS) X(FAMILY##_##TYPE, FAMILY, reduce, PARAMS, TYPE, 0, 0)
+#define FUSEDSSIM_WITH_GRADS(X, FAMILY, UNIT, TYPES) \
+    TYPES(FUSEDSSIM_TILED, X, FAMILY, UNIT, 1)       \
+    TYPES(FUSEDSSIM_TILED, X, FAMILY, UNIT, 2)
+#define FUSEDSSIM_WITH_VALUE(X, FAMILY, UNIT, TYPES) \
+    TYPES(FUSEDSSIM_TILED, X, FAMILY, UNIT, 0)       \
+    FUSEDSSIM_WITH_GRADS(X, FAMILY, UNIT, TYPES)
 
-// The element types of the small kernels.
-#define FUSEDSSIM_SCALE_KERNELS(X) X(f32) X(f16) X(bf16) X(f64)
-#define FUSEDSSIM_POOL_KERNELS(X) X(f32) X(f16) X(bf16) X(f64)
-#define FUSEDSSIM_REDUCE_KERNELS(X) X(f32) X(f64)
-#define FUSEDSSIM_COMBINE_KERNELS(X) X(f32) X(f64)
-#define FUSEDSSIM_SUM_MASK_KERNELS(X) X(f32) X(f64)
-#define FUSEDSSIM_REDUCE_MASK_KERNELS(X) X(f64)
+// ssim2d.cu: value, map and gradient of images.
+#define FUSEDSSIM_SSIM2D(X)            FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_TYPES)
+#define FUSEDSSIM_SSIM2D_NORMALIZED(X) FUSEDSSIM_WITH_VALUE(X, ssim2d_normalized, ssim2d, FUSEDSSIM_NORMALIZED_TYPES)
+#define FUSEDSSIM_SSIM2D_FAMILIES(F)   \
+    F(ssim2d, FUSEDSSIM_SSIM2D)        \
+    F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED)
+
+// ssim3d.cu: the same of volumes. The gradient is a second kernel, which does not care whether windows are normalised.
+#define FUSEDSSIM_SSIM3D_FORWARD(X)  FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
+#define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
+#define FUSEDSSIM_SSIM3D_BACKWARD(X) FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
+#define FUSEDSSIM_SSIM3D_FAMILIES(F)                                  \
+    F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                       \
+    F(ssim3d_forward_normalized, FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED) \
+    F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD)
+
+// reduce.cu: the small kernels.
+#define FUSEDSSIM_REDUCE_SUMS(X) FUSEDSSIM_ARITHMETIC_TYPES(FUSEDSSIM_SMALL, X, reduce_sums, ReduceParams)
+#define FUSEDSSIM_SUM_MASK(X)    FUSEDSSIM_ARITHMETIC_TYPES(FUSEDSSIM_SMALL, X, sum_mask, MaskParams)
+#define FUSEDSSIM_REDUCE_MASK(X) FUSEDSSIM_SMALL(f64, X, reduce_mask, MaskParams)
+#define FUSEDSSIM_SCALE(X)       FUSEDSSIM_GRAD_TYPES(FUSEDSSIM_SMALL, X, scale, ScaleParams)
+#define FUSEDSSIM_POOL(X)        FUSEDSSIM_IMAGE_TYPES(FUSEDSSIM_SMALL, X, pool, PoolParams)
+#define FUSEDSSIM_COMBINE(X)     FUSEDSSIM_ARITHMETIC_TYPES(FUSEDSSIM_SMALL, X, combine, CombineParams)
+#define FUSEDSSIM_REDUCE_FAMILIES(F)      \
+    F(reduce_sums, FUSEDSSIM_REDUCE_SUMS) \
+    F(sum_mask, FUSEDSSIM_SUM_MASK)       \
+    F(reduce_mask, FUSEDSSIM_REDUCE_MASK) \
+    F(scale, FUSEDSSIM_SCALE)             \
+    F(pool, FUSEDSSIM_POOL)               \
+    F(combine, FUSEDSSIM_COMBINE)
+
+// clang-format on
+
+#define FUSEDSSIM_FAMILIES(F) FUSEDSSIM_SSIM2D_FAMILIES(F) FUSEDSSIM_SSIM3D_FAMILIES(F) FUSEDSSIM_REDUCE_FAMILIES(F)

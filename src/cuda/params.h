@@ -4,12 +4,15 @@
 // any standard header: only built-in types, of the same size on both sides.
 #pragma once
 
+#include "core/pooling.h"
 #include "core/ssim_math.h"
 #include "core/view.h"
+#include "core/window.h"
 
 namespace fusedssim {
 
-// Windows run in the smallest bucket that holds their radius, with zero taps at their ends.
+// The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
+// axis, if axes should differ), with taps of 0 at its ends.
 constexpr int kRadiusBuckets[] = {5, kMaxRadius};
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -18,33 +21,43 @@ constexpr bool kHasLongBatches = false;
 constexpr bool kHasLongBatches = true;
 #endif
 
-// The shapes of blocks, which the kernels are compiled for and the launchers cut planes into. A is the type of the
-// arithmetic, R the radius bucket, G the number of gradients.
+// The shapes of blocks. The kernels are compiled for them, and the launchers cut planes into them. Template parameters
+// here and in all kernels:
+//
+//     T            the type of the elements of the images and their gradients: f32, f16, bf16, f64, any
+//     A            the type of the arithmetic: double for f64, float for the others
+//     R            the radius bucket
+//     G            the number of gradients: 0 (value or map only), 1 (by x), 2 (by x and y)
+//     kNormalized  the windows are normalised by the mass of a mask
+//     kMoments     the filtered quantities of a position: 4, or 5 if kNormalized
+//     kMaps        the partial maps: 3 for one gradient, 4 for two
 
-// ssim2d: a strip of columns. N: statistics are normalised by the mass of a mask.
-template <class A, int R, int G, bool N>
+// ssim2d: a strip of columns.
+template <class A, int R, int G, bool kNormalized>
 struct Strip2d {
     static constexpr bool wide = R > 5;
-    // Columns that are read, one for each thread of a role. Doubles, and a fifth quantity, take more shared memory; wide
-    // windows, and both gradients, more registers.
-    static constexpr int columns = sizeof(A) == 8 || N ? 128 : wide || G == 2 ? 192 : 256;
-    // Wide windows have no registers for both vertical filters in a thread: statistics and gradients are two roles then.
+    // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide
+    // windows and a second gradient need more registers.
+    static constexpr int columns = sizeof(A) == 8 || kNormalized ? 128 : wide || G == 2 ? 192 : 256;
+    // A thread has no registers for both vertical filters if windows are wide. Statistics and gradients are then the
+    // roles of different threads.
     static constexpr int roles = wide && G ? 2 : 1;
     static constexpr int threads = columns * roles;
-    // Rows of a batch: with more, what each batch costs once costs less. A gradient or a mass leaves no registers for them,
-    // and GPUs before sm_80 no shared memory for a second block.
-    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !N && !G ? 8 : 4;
+    // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
+    // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
+    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !kNormalized && !G ? 8 : 4;
     static constexpr int group = rows;          // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
     static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
     static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
-    static constexpr int min_blocks = sizeof(A) == 4 && !wide && !N ? 2 : 1;  // on a multiprocessor
+    static constexpr int min_blocks = sizeof(A) == 4 && !wide && !kNormalized ? 2 : 1;  // on a multiprocessor
     static_assert(out > 0, "the strip is all margin");
 };
 
-// Where an element is in its slice: launchers see to it that 32 bits are enough for the kernels that count on it.
-template <bool NARROW>
+// The type of an element's offset in its slice. is_narrow() in the launchers chooses kernels with 32 bits only where
+// they suffice.
+template <bool kNarrow>
 struct Position {
     using type = unsigned;
 };
@@ -57,35 +70,37 @@ struct Position<false> {
 template <class A, int R>
 struct Block3d {
     static constexpr int threads = 256;
-    static constexpr bool staged = R <= 5;
+    static constexpr bool staged = R <= 5;  // slices go through shared memory
     using Offset = typename Position<staged>::type;
-    static constexpr int cols = staged && sizeof(A) == 4 ? 2 : 1;        // adjacent columns in x that a thread owns
-    static constexpr int tx = 32, ty = threads / tx * cols;              // outputs of a block
-    static constexpr int sx = tx + 2 * R, sy = ty + 2 * R;               // inputs of a block
+    static constexpr int columns = staged && sizeof(A) == 4 ? 2 : 1;     // adjacent along x, of a thread
+    static constexpr int out_x = 32, out_y = threads / out_x * columns;  // outputs of a block
+    static constexpr int in_x = out_x + 2 * R, in_y = out_y + 2 * R;     // inputs of a block
     static constexpr int min_blocks = staged && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
 };
 
-// A View with its strides in bytes: what kernels add to an address, whatever the type of the elements.
+// A View with its strides in bytes, so that kernels can add them to an address, whatever the type of the elements. The
+// comments below give shapes as [N, C, D, H, W]; images have D = 1 and a stride d of 0.
 struct ByteView {
     void* data;
     long long n, c, d, h, w;
 };
 
-// How the blocks of ssim2d share the rows of all strips: evenly, from strip to strip and from plane to plane. A block's rows
-// in one strip are a piece; most blocks have two, so that halos cost little, and all end at about the same time.
+// How the blocks of ssim2d share the rows of all strips. Number the rows of all strips of all planes, one strip after
+// the other: each block takes an equal share of adjacent numbers. The rows of a block in one strip are a *piece*. Most
+// blocks have two pieces. So halos cost little, and all blocks end at about the same time.
 struct Partition {
     long long blocks, planes;
     int strips, rows;        // of a plane
     long long share, extra;  // rows of a block; the first `extra` blocks have one more
 
-    // Where a block begins, and which one a row belongs to, of all rows from 0 on.
+    // The first row of a block, and the block of a row. Rows are numbered over all strips.
     FUSEDSSIM_MATH long long begin(long long block) const { return block * share + (block < extra ? block : extra); }
     FUSEDSSIM_MATH long long block_at(long long row) const {
         const long long longer = extra * (share + 1);
         return row < longer ? row / (share + 1) : extra + (row - longer) / share;
     }
-    // The sum of a piece stands at strip + block: both grow from piece to piece. That of the first piece of a plane, and the
-    // end of all.
+    // The sum of a piece stands at index strip + block: from one piece to the next, one of the two grows by 1. Below,
+    // the index of a plane's first sum, and the number of all sums.
     FUSEDSSIM_MATH long long first_sum(long long plane) const {
         return plane * strips + block_at(plane * strips * rows);
     }
@@ -94,33 +109,34 @@ struct Partition {
 
 constexpr int kThreadsReduce = 256;
 
-// Values of fusedssim_dtype, for the device code.
-enum Dtype : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBfloat16 = 3 };
+// What the kernels that serve several dtypes switch over.
+constexpr int kFloat16 = int(Dtype::float16), kBfloat16 = int(Dtype::bfloat16);
 
-// The values of the groups, from the sums of their blocks.
+// reduce_sums: the values of the groups, from the sums of their blocks.
 struct ReduceParams {
-    const double* sums;  // as in SsimParams
+    const double* sums;  // [1 or 2][sums_stride], as in SsimParams
     long long sums_stride;
     const double* mask_sums;   // [2][groups], or NULL: the elements are counted below
     Partition partition;       // ssim2d
-    long long sums_per_group;  // 0: as the partition says, for more groups than one
+    long long sums_per_group;  // 0: the partition gives the sums of each group
     long long groups, planes_per_group;
     double map_elements, image_elements;  // of a group
     Reduction reduction;
-    ByteView out;  // n and c strides
+    ByteView out;  // [], [N] or [N, C] (out)
     int channels;  // groups are numbered n * channels + c
 };
 
-// How the last block of a launch makes the value of the one group there is. It waits until all have written `launch`, a number
-// that no other launch has, to their tags: so these need not be zero before. It leaves zeros, for a CUDA graph launches the
-// same number again.
+// If there is a single result, the last block of the launch computes it, without a second kernel. Every other block
+// stores the number of the launch in its tag when it has written its sums. The last block waits until all tags have
+// that number. No two launches have the same number, so the tags need not be cleared before. But a CUDA graph that is
+// launched again repeats its number: therefore the last block sets the tags to 0 at the end.
 struct Completion {
-    unsigned long long launch;  // 0: a kernel of its own makes the values
-    unsigned long long* tags;   // one a block
+    unsigned long long launch;  // 0: reduce_sums makes the values
+    unsigned long long* tags;   // [blocks]
     ReduceParams reduce;
 };
-constexpr int kMostSums = 1024;  // of a launch that is completed so; each block has one or more
-// Which kernels can: the usual ones. It is much code, and shows in short launches only.
+constexpr int kMostSums = 1024;  // that the last block adds up; each block has one or more
+// Which kernels can do it: only the usual ones, since it is much code, and saves time in short launches only.
 template <class A>
 FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
     return sizeof(A) == sizeof(float) && radius_bucket == kRadiusBuckets[0] && !is_normalized;
@@ -129,84 +145,128 @@ FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
 template <class A>
 struct SsimParams {
-    ByteView x, y;            // the images
-    ByteView map;             // SSIM, for the positions that padding keeps (out)
-    ByteView grad_out;        // of type A, as `upstream` says
-    ByteView grad_x, grad_y;  // (out)
-    // Partial maps, of type A (out of the forward, in of the backward). The first two of a position stand side by side,
-    // [planes, D, H, maps.h, 2], and behind all of them the others, [planes, D, H, maps.h, 1 or 2]; maps.h is W rounded up
-    // to an even number. The strides count positions, of which there are maps_stride.
+    ByteView x, y;            // [N, C, D, H, W], the images
+    ByteView map;             // [N, C, D - 2 crop_z, H - 2 crop_y, W - 2 crop_x] of A (out)
+    ByteView grad_out;        // of A. kUpstreamPlane: [N, C], kUpstreamMap: the shape of the map
+    ByteView grad_x, grad_y;  // [N, C, D, H, W] (out)
+    // ssim3d: the partial maps, of A (out of the forward kernel, in of the backward kernel). The first two maps stand
+    // side by side, [N, C, D, H, maps.h, 2], and behind them the others, [N, C, D, H, maps.h, 1 or 2]. maps.h is W,
+    // rounded up to an even number. The strides count positions; there are maps_stride positions in all.
     View maps;
     long long maps_stride;
-    ByteView mask;                // data NULL: none
-    ByteView coarse_x, coarse_y;  // gradients of the pooled images, of type A; data NULL: none
-    // For each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2 (out), and, sums_stride further, if has_l1, its sum
-    // of |x - y|.
+    ByteView mask;  // [N, C, D, H, W]; strides are 0 where it is broadcast. data NULL: none
+    // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A: gradients of the pooled images. data NULL: none
+    ByteView coarse_x, coarse_y;
+    // [1 or 2][sums_stride]: for each block (ssim2d: piece) its sum of DSSIM = (1 - SSIM) / 2, and, if has_l1, its sum
+    // of |x - y| (out). NULL: no sums are wanted.
     double* sums;
     long long sums_stride;
     Partition partition;  // ssim2d
-    // The sums of the mask by which the gradients of a mean are divided: for each group over the map, and then over the
-    // image. NULL: nothing is to be divided.
+    // [2][groups]: the sums of the mask over the map, and over the image. The gradients of a mean are divided by them.
+    // NULL: nothing is to be divided.
     const double* mask_sums;
     long long groups, planes_per_group;
-    long long blocks;  // of this launch: planes * chunks * tiles_y * tiles_x
+    long long blocks;  // of this launch; ssim3d: planes * chunks * tiles_y * tiles_x
     Completion completion;
     int channels, depth, height, width;
-    int crop;   // map positions closer than this to a border do not count: the radius for padding valid
-    int chunk;  // (ssim3d) slices that a block walks along
+    int crop;   // read it by axis: crop_x()
+    int chunk;  // ssim3d: slices that a block walks along
     int chunks, tiles_y, tiles_x;
     int upstream;      // an Upstream
-    int dtype;         // of x, y, grad_x, grad_y, for kernels that serve several
-    int mask_is_bool;  // bytes; otherwise of type A
+    int dtype;         // read it as image_dtype() or grad_dtype()
+    int mask_is_bool;  // the mask has bytes; otherwise elements of A
     int is_normalized;
     int is_loss;  // the map is that of the loss
     int has_l1;   // sums of |x - y| are wanted
     // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
     int packed_map, packed_grads;
-    int packed_images;         // (ssim3d) two adjacent elements of x and y are aligned so, and rows have an even number
-    A scale;                   // multiplies the gradients of SSIM
-    A l1_scale;                // and those of |x - y|; 0: there is no such part
-    A coarse_scale;            // and those of the pooled images
+    int packed_images;         // ssim3d: two adjacent elements of x and y are aligned so, and W is even
+    A scale;                   // factor of the gradients of SSIM
+    A l1_scale;                // factor of the gradients of |x - y|; 0: there is no such part
+    A coarse_scale;            // factor of the gradients of the pooled images
     A ssim_weight, l1_weight;  // of the map of a loss
-    A c1x2, c2x2;              // 2 C1, 2 C2
-    A taps[kMaxRadius + 1];    // of the window from its centre outwards
+    Stability<A> stability;    // of all images, unless there are data_ranges
+    A taps[kMaxRadius + 1];    // of the window from its centre outwards; read them by axis: taps_x()
+
+    ByteView
+        data_ranges;  // of A: of each image, in place of `stability`, with the constants k1 and k2. data NULL: none
+    double k1, k2;
+
+    // The window and the padding, by axis. All axes have the same today. Kernels ask here, so that a window or a crop
+    // for each axis needs changes in this struct and in make_params.cpp alone.
+    FUSEDSSIM_MATH const A* taps_z() const { return taps; }
+    FUSEDSSIM_MATH const A* taps_y() const { return taps; }
+    FUSEDSSIM_MATH const A* taps_x() const { return taps; }
+    // Positions closer than this to a border are not in the map: the radius for padding valid, 0 for padding same.
+    FUSEDSSIM_MATH int crop_z() const { return crop; }
+    FUSEDSSIM_MATH int crop_y() const { return crop; }
+    FUSEDSSIM_MATH int crop_x() const { return crop; }
+    // The map has the positions from map_begin to map_end: those for which is_counted() (core/window.h). Some places
+    // compare with begin and end instead of asking in_map(), because a condition from two functions costs instructions
+    // and registers there: the compiler then stores answers instead of branching.
+    FUSEDSSIM_MATH int map_begin_z() const { return crop_z(); }
+    FUSEDSSIM_MATH int map_begin_y() const { return crop_y(); }
+    FUSEDSSIM_MATH int map_begin_x() const { return crop_x(); }
+    FUSEDSSIM_MATH int map_end_z() const { return depth - crop_z(); }
+    FUSEDSSIM_MATH int map_end_y() const { return height - crop_y(); }
+    FUSEDSSIM_MATH int map_end_x() const { return width - crop_x(); }
+    FUSEDSSIM_MATH bool in_map_y(int row) const { return is_counted(row, height, crop_y()); }
+    FUSEDSSIM_MATH bool in_map(int row, int column) const {
+        return row >= map_begin_y() && row < map_end_y() && column >= map_begin_x() && column < map_end_x();
+    }
+
+    // The dtype at run time, for the kernels of the element type `any`.
+    FUSEDSSIM_MATH int image_dtype() const { return dtype; }
+    FUSEDSSIM_MATH int grad_dtype() const { return dtype; }
 };
 
-// Sums of a mask, for each part of each plane, over the map and over the image; and then for each group.
+// sum_mask: the sums of a mask over the map and over the image, for each part of each plane. reduce_mask: for each
+// group.
 struct MaskParams {
-    ByteView mask;
-    int mask_is_bool;
+    ByteView mask;     // [N, C, D, H, W]; strides are 0 where it is broadcast
+    int mask_is_bool;  // the mask has bytes; otherwise elements of the arithmetic
     int channels, depth, height, width, crop;
     int is_3d;
     int parts;  // of a plane
     long long planes, groups;
-    double* parts_sums;  // [2][planes][parts]
-    double* mask_sums;   // [2][groups]
+    double* parts_sums;  // [2][planes][parts]: over the map, over the image (out of sum_mask, in of reduce_mask)
+    double* mask_sums;   // [2][groups] (out)
+
+    // As in SsimParams; an image has all of its one slice.
+    FUSEDSSIM_MATH int map_begin_z() const { return crop; }
+    FUSEDSSIM_MATH int map_begin_y() const { return crop; }
+    FUSEDSSIM_MATH int map_begin_x() const { return crop; }
+    FUSEDSSIM_MATH int map_end_z() const { return depth - crop; }
+    FUSEDSSIM_MATH int map_end_y() const { return height - crop; }
+    FUSEDSSIM_MATH int map_end_x() const { return width - crop; }
 };
 
-// out = averages over blocks of 2 elements along each spatial axis.
+// pool: averages over blocks of 2 elements along each spatial axis.
 struct PoolParams {
-    ByteView in, out;
+    ByteView in;                         // [N, C, D, H, W]
+    ByteView out;                        // [N, C, out_depth, out_height, out_width] of the arithmetic (out)
     long long elements;                  // of out
     int channels, depth, height, width;  // of in
     int out_depth, out_height, out_width, is_3d;
 };
 
-// MS-SSIM from the means of its levels.
+// combine: MS-SSIM from the means of its levels.
 struct CombineParams {
     const void* means;  // [levels][planes]
-    void* upstream;     // [levels][planes], or NULL (out)
-    ByteView out;
+    void* upstream;     // [levels][planes], the derivatives of the value by the means, or NULL (out)
+    ByteView out;       // [], [N] or [N, C]; data NULL: not wanted (out)
     long long planes, groups, planes_per_group;
     int channels, levels, is_mean;
     double weights[kMaxLevels];
 };
 
-// grad *= factor * scale.
+// scale: grad *= factor * scale.
 struct ScaleParams {
-    ByteView scale, grad;
-    long long rows;  // planes * D * H
-    // Elements that stand side by side from an aligned address on, and have one scale; 0: the rows are gone through.
+    ByteView scale;  // [], [N] or [N, C] of the arithmetic
+    ByteView grad;   // [N, C, D, H, W] (in and out)
+    long long rows;  // N * C * D * H
+    // The number of elements, if all have one scale and stand side by side from an aligned address on; otherwise 0, and
+    // the kernel goes through the rows.
     long long flat;
     int channels, depth, height, width;
     int scale_is_f64;

@@ -3,7 +3,7 @@
 // The small kernels: block sums -> values, sums of masks, the scaling of a finished gradient, and what MS-SSIM needs
 // between its levels.
 #include "block_sums.h"
-#include "core/ms_ssim.h"
+#include "core/level_product.h"
 #include "instances.h"
 
 namespace fusedssim {
@@ -21,7 +21,8 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
     }
 }
 
-// The sums of a mask for each part of each plane: a part has every parts-th row.
+// The sums of a mask, over the map and over the image, for each part of each plane. Part i of n has the rows i, i + n,
+// ...
 template <class A>
 __device__ __forceinline__ void sum_mask(const MaskParams& p) {
     for (long long block = blockIdx.x; block < p.planes * p.parts; block += gridDim.x) {
@@ -31,12 +32,12 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
         double all = 0, map = 0;
         for (long long row = block % p.parts; row < rows; row += p.parts) {
             const int z = int(row / p.height), y = int(row % p.height);
-            const bool row_counted =
-                y >= p.crop && y < p.height - p.crop && (!p.is_3d || (z >= p.crop && z < p.depth - p.crop));
+            const bool row_in_map =
+                y >= p.map_begin_y() && y < p.map_end_y() && (!p.is_3d || (z >= p.map_begin_z() && z < p.map_end_z()));
             for (int x = threadIdx.x; x < p.width; x += kThreadsReduce) {
                 const double value = double(load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x));
                 all += value;
-                if (row_counted && x >= p.crop && x < p.width - p.crop) map += value;
+                if (row_in_map && x >= p.map_begin_x() && x < p.map_end_x()) map += value;
             }
         }
         store_block_sum<kThreadsReduce>(map, p.parts_sums + block);
@@ -46,7 +47,8 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
     }
 }
 
-// And for each group.
+// And for each group. Always in float64 (A), whatever the type of the mask.
+template <class A>
 __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     const long long per_group = p.planes * p.parts / p.groups;
     for (long long group = blockIdx.x; group < 2 * p.groups; group += gridDim.x) {
@@ -55,7 +57,7 @@ __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     }
 }
 
-// grad *= factor * scale; a product of 1 leaves memory untouched.
+// grad *= factor * scale. If the product is 1, memory is not touched.
 template <class T>
 __device__ __forceinline__ void scale(const ScaleParams& p) {
     using A = arithmetic_t<T>;
@@ -66,18 +68,18 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
     if (p.flat) {
         const A product = product_of(0, 0);
         if (product == A(1)) return;
-        constexpr int N = 16 / sizeof(T);
+        constexpr int kCount = 16 / sizeof(T);  // elements of 16 bytes
         T* const grad = static_cast<T*>(p.grad.data);
-        const long long first = (long long)blockIdx.x * kThreadsReduce + threadIdx.x, packs = p.flat / N;
+        const long long first = (long long)blockIdx.x * kThreadsReduce + threadIdx.x, packs = p.flat / kCount;
         for (long long i = first; i < packs; i += (long long)gridDim.x * kThreadsReduce) {
-            T in[N];
-            A out[N];
-            Packed<T, N>::load(grad + i * N, in);
+            T in[kCount];
+            A out[kCount];
+            Packed<T, kCount>::load(grad + i * kCount, in);
 #pragma unroll
-            for (int k = 0; k < N; ++k) out[k] = product * to_arithmetic(in[k]);
-            Packed<T, N>::store(grad + i * N, out);
+            for (int k = 0; k < kCount; ++k) out[k] = product * to_arithmetic(in[k]);
+            Packed<T, kCount>::store(grad + i * kCount, out);
         }
-        if (const long long i = packs * N + first; i < p.flat)
+        if (const long long i = packs * kCount + first; i < p.flat)
             from_arithmetic(product * to_arithmetic(grad[i]), grad[i]);
         return;
     }
@@ -98,7 +100,7 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
     }
 }
 
-// A thread for each pooled element. Elements beside the image are zeros, and count.
+// One thread computes one pooled element (core/pooling.h).
 template <class T>
 __device__ __forceinline__ void pool(const PoolParams& p) {
     using A = arithmetic_t<T>;
@@ -112,8 +114,8 @@ __device__ __forceinline__ void pool(const PoolParams& p) {
         const int z = int(rest % p.out_depth);
         rest /= p.out_depth;
         const Tile tile(rest, p.channels);
-        const int first_x = 2 * x - p.width % 2, first_y = 2 * y - p.height % 2;
-        const int first_z = p.is_3d ? 2 * z - p.depth % 2 : 0;
+        const int first_x = first_of_block(x, p.width), first_y = first_of_block(y, p.height);
+        const int first_z = p.is_3d ? first_of_block(z, p.depth) : 0;
         A sum = A(0);
         for (int k = first_z; k < first_z + (p.is_3d ? 2 : 1); ++k)
             for (int j = first_y; j < first_y + 2; ++j)
@@ -123,6 +125,7 @@ __device__ __forceinline__ void pool(const PoolParams& p) {
     }
 }
 
+// MS-SSIM of each plane, its derivatives by the means, and the values of the groups.
 template <class A>
 __device__ __forceinline__ void combine(const CombineParams& p) {
     __shared__ double result;
@@ -131,8 +134,8 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
         double sum = 0;
         for (long long i = threadIdx.x; i < p.planes_per_group; i += kThreadsReduce) {
             const long long plane = group * p.planes_per_group + i;
-            sum += ms_ssim(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
-                           p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
+            sum += level_product(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
+                                 p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
         }
         store_block_sum<kThreadsReduce>(sum * upstream, &result);
         if (threadIdx.x == 0 && p.out.data) {
@@ -143,21 +146,13 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
     }
 }
 
-#define FUSEDSSIM_DEFINE(KERNEL, TYPE, PARAMS, CALL)                                                                 \
-    extern "C" __global__ void __launch_bounds__(kThreadsReduce) KERNEL##_##TYPE(const __grid_constant__ PARAMS p) { \
-        CALL(p);                                                                                                     \
+#define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                                 \
+    extern "C" __global__ void __launch_bounds__(kThreadsReduce) NAME(const __grid_constant__ PARAMS p) { \
+        FAMILY<TYPE>(p);                                                                                  \
     }
-#define FUSEDSSIM_DEFINE_REDUCE(TYPE) FUSEDSSIM_DEFINE(reduce_sums, TYPE, ReduceParams, reduce_sums<TYPE>)
-#define FUSEDSSIM_DEFINE_SUM_MASK(TYPE) FUSEDSSIM_DEFINE(sum_mask, TYPE, MaskParams, sum_mask<TYPE>)
-#define FUSEDSSIM_DEFINE_REDUCE_MASK(TYPE) FUSEDSSIM_DEFINE(reduce_mask, TYPE, MaskParams, reduce_mask)
-#define FUSEDSSIM_DEFINE_SCALE(TYPE) FUSEDSSIM_DEFINE(scale, TYPE, ScaleParams, scale<TYPE>)
-#define FUSEDSSIM_DEFINE_POOL(TYPE) FUSEDSSIM_DEFINE(pool, TYPE, PoolParams, pool<TYPE>)
-#define FUSEDSSIM_DEFINE_COMBINE(TYPE) FUSEDSSIM_DEFINE(combine, TYPE, CombineParams, combine<TYPE>)
-FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_DEFINE_REDUCE)
-FUSEDSSIM_SUM_MASK_KERNELS(FUSEDSSIM_DEFINE_SUM_MASK)
-FUSEDSSIM_REDUCE_MASK_KERNELS(FUSEDSSIM_DEFINE_REDUCE_MASK)
-FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_DEFINE_SCALE)
-FUSEDSSIM_POOL_KERNELS(FUSEDSSIM_DEFINE_POOL)
-FUSEDSSIM_COMBINE_KERNELS(FUSEDSSIM_DEFINE_COMBINE)
+#define FUSEDSSIM_FAMILY(FAMILY, KERNELS) KERNELS(FUSEDSSIM_KERNEL)
+FUSEDSSIM_REDUCE_FAMILIES(FUSEDSSIM_FAMILY)
+#undef FUSEDSSIM_FAMILY
+#undef FUSEDSSIM_KERNEL
 
 }  // namespace fusedssim

@@ -7,109 +7,112 @@
 
 namespace fusedssim {
 
-// Q quantities of COUNT positions in shared memory: pairs of them, and the last of an odd number, in an array each. Threads
-// that access neighbouring positions, one or two each, meet no bank conflicts.
-template <class A, int Q, int COUNT>
+// Several quantities of kCount positions in shared memory. Quantities stand in pairs, and the last of an odd number
+// alone: one array for each pair. So threads that access neighbouring positions, one or two each, have no bank
+// conflicts.
+template <class A, int kQuantities, int kCount>
 struct alignas(16) Planes {
-    static_assert(COUNT % 2 == 0, "every array is aligned for two positions at once");
-    Column<A, 2> pairs[Q / 2][COUNT];
-    A last[Q % 2 ? COUNT : 2];
+    static_assert(kCount % 2 == 0, "every array is aligned for two positions at once");
+    Column<A, 2> pairs[kQuantities / 2][kCount];
+    A last[kQuantities % 2 ? kCount : 2];
 
-    // N adjacent positions, from a multiple of N on.
-    template <int N>
-    __device__ __forceinline__ void get(int at, A (&out)[N][Q]) const {
+    // kPositions adjacent positions; the first is a multiple of their number.
+    template <int kPositions>
+    __device__ __forceinline__ void get(int at, A (&out)[kPositions][kQuantities]) const {
 #pragma unroll
-        for (int k = 0; k < Q / 2; ++k) {
-            A values[2 * N];
-            Packed<A, 2 * N>::load(&pairs[k][at], values);
+        for (int k = 0; k < kQuantities / 2; ++k) {
+            A values[2 * kPositions];
+            Packed<A, 2 * kPositions>::load(&pairs[k][at], values);
 #pragma unroll
-            for (int i = 0; i < 2 * N; ++i) out[i / 2][2 * k + i % 2] = values[i];
+            for (int i = 0; i < 2 * kPositions; ++i) out[i / 2][2 * k + i % 2] = values[i];
         }
-        if constexpr (Q % 2 != 0) {
-            A values[N];
-            Packed<A, N>::load(&last[at], values);
+        if constexpr (kQuantities % 2 != 0) {
+            A values[kPositions];
+            Packed<A, kPositions>::load(&last[at], values);
 #pragma unroll
-            for (int i = 0; i < N; ++i) out[i][Q - 1] = values[i];
+            for (int i = 0; i < kPositions; ++i) out[i][kQuantities - 1] = values[i];
         }
     }
-    __device__ __forceinline__ void put(int at, const A (&in)[Q]) {
+    __device__ __forceinline__ void put(int at, const A (&in)[kQuantities]) {
 #pragma unroll
-        for (int k = 0; k < Q / 2; ++k) pairs[k][at] = {in[2 * k], in[2 * k + 1]};
-        if constexpr (Q % 2 != 0) last[at] = in[Q - 1];
+        for (int k = 0; k < kQuantities / 2; ++k) pairs[k][at] = {in[2 * k], in[2 * k + 1]};
+        if constexpr (kQuantities % 2 != 0) last[at] = in[kQuantities - 1];
     }
     // Two adjacent positions, the first of which is even.
-    __device__ __forceinline__ void put_two(int at, const A (&in)[2][Q]) {
+    __device__ __forceinline__ void put_two(int at, const A (&in)[2][kQuantities]) {
 #pragma unroll
-        for (int k = 0; k < Q / 2; ++k) {
+        for (int k = 0; k < kQuantities / 2; ++k) {
             const A values[4] = {in[0][2 * k], in[0][2 * k + 1], in[1][2 * k], in[1][2 * k + 1]};
             Packed<A, 4>::store(&pairs[k][at], values);
         }
-        if constexpr (Q % 2 != 0) {
-            const A values[2] = {in[0][Q - 1], in[1][Q - 1]};
+        if constexpr (kQuantities % 2 != 0) {
+            const A values[2] = {in[0][kQuantities - 1], in[1][kQuantities - 1]};
             Packed<A, 2>::store(&last[at], values);
         }
     }
     __device__ __forceinline__ void clear() {
         auto* const all = reinterpret_cast<Column<A, 2>*>(pairs);
-        for (int i = threadIdx.x; i < Q / 2 * COUNT; i += blockDim.x) all[i] = {};
-        if constexpr (Q % 2 != 0)
-            for (int i = threadIdx.x; i < COUNT; i += blockDim.x) last[i] = A(0);
+        for (int i = threadIdx.x; i < kQuantities / 2 * kCount; i += blockDim.x) all[i] = {};
+        if constexpr (kQuantities % 2 != 0)
+            for (int i = threadIdx.x; i < kCount; i += blockDim.x) last[i] = A(0);
     }
 };
 
-// A slice of a tile on its way through the filters along y and x. `expand` makes the Q quantities that are filtered of what
-// a source delivers of an element.
-template <class A, int R, int Q>
+// A slice of a tile on its way through the filters along y and x.
+template <class A, int R, int kQuantities>
 struct SliceFilter {
-    using B = Block3d<A, R>;
-    Planes<A, Q, B::ty * B::sx> along_y;
+    using Block = Block3d<A, R>;
+    Planes<A, kQuantities, Block::out_y * Block::in_x> along_y;
 
-    // in(row, column, values): an element of the tile, counted from its first halo element.
-    template <int N, class In, class Expand>
+    // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are
+    // counted from the first halo element of the tile. expand(values, quantities) computes from them what is to be
+    // filtered.
+    template <int kValues, class In, class Expand>
     __device__ __forceinline__ void filter_y(const A* taps, In in, Expand expand) {
-        // Adjacent results along y that a thread computes: of more quantities fewer, for want of registers.
-        constexpr int Y = !B::staged ? 1 : Q == 3 && B::cols == 2 ? 8 : 4;
-        constexpr int kTasks = B::sx * (B::ty / Y);
+        // Adjacent results along y that a thread computes. There are registers for 8 only if there are few quantities.
+        constexpr int kRows = !Block::staged ? 1 : kQuantities == 3 && Block::columns == 2 ? 8 : 4;
+        constexpr int kTasks = Block::in_x * (Block::out_y / kRows);
 #pragma unroll 1
-        for (int first = 0; first < kTasks; first += B::threads) {
+        for (int first = 0; first < kTasks; first += Block::threads) {
             const int e = first + thread_again();
             if (e >= kTasks) break;
-            const int column = e % B::sx, row = e / B::sx * Y;
-            A out[Y][Q];
+            const int column = e % Block::in_x, row = e / Block::in_x * kRows;
+            A out[kRows][kQuantities];
 #pragma unroll
-            for (int k = 0; k < Y + 2 * R; ++k) {
-                A read[1][N], all[Q];
+            for (int k = 0; k < kRows + 2 * R; ++k) {
+                A read[1][kValues], all[kQuantities];
                 in(row + k, column, read);
                 expand(read[0], all);
 #pragma unroll
-                for (int y = 0; y < Y; ++y) {
+                for (int y = 0; y < kRows; ++y) {
                     const int tap = k - y;
                     if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
-                    for (int q = 0; q < Q; ++q)
+                    for (int q = 0; q < kQuantities; ++q)
                         out[y][q] = tap ? taps[iabs(tap - R)] * all[q] + out[y][q] : taps[R] * all[q];
                 }
             }
 #pragma unroll
-            for (int y = 0; y < Y; ++y) along_y.put((row + y) * B::sx + column, out[y]);
+            for (int y = 0; y < kRows; ++y) along_y.put((row + y) * Block::in_x + column, out[y]);
         }
     }
-    // The quantities, filtered along y and x, at this thread's columns.
-    __device__ __forceinline__ void filter_x(const A* taps, A (&out)[B::cols][Q]) const {
-        constexpr int C = B::cols;
-        const int first = threadIdx.x / (B::tx / C) * B::sx + threadIdx.x % (B::tx / C) * C;
+    // Filters along x, and returns the quantities at this thread's columns.
+    __device__ __forceinline__ void filter_x(const A* taps, A (&out)[Block::columns][kQuantities]) const {
+        constexpr int kColumns = Block::columns;
+        const int first =
+            threadIdx.x / (Block::out_x / kColumns) * Block::in_x + threadIdx.x % (Block::out_x / kColumns) * kColumns;
 #pragma unroll
-        for (int e = 0; e < C + 2 * R; e += C) {
-            A in[C][Q];
+        for (int e = 0; e < kColumns + 2 * R; e += kColumns) {
+            A in[kColumns][kQuantities];
             along_y.get(first + e, in);
 #pragma unroll
-            for (int i = 0; i < C; ++i)
+            for (int i = 0; i < kColumns; ++i)
 #pragma unroll
-                for (int c = 0; c < C; ++c) {
+                for (int c = 0; c < kColumns; ++c) {
                     const int tap = e + i - c;
                     if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
-                    for (int q = 0; q < Q; ++q)
+                    for (int q = 0; q < kQuantities; ++q)
                         out[c][q] = tap ? taps[iabs(tap - R)] * in[i][q] + out[c][q] : taps[R] * in[i][q];
                 }
         }

@@ -1,4 +1,6 @@
-/* Plain C99: SSIM and its gradient of two small images, compared with facts that need no other SSIM code. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Plain C99: SSIM and its gradient of two small images, compared with facts that need no other SSIM code. */
 #include <fusedssim/fusedssim.h>
 
 #include <math.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+//
 // C++17: SSIM of two volumes and its gradient, compared with finite differences.
 #include <fusedssim/fusedssim.hpp>
 

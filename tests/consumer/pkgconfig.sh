@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # A build without CMake: the two programs of this folder by pkg-config, compiled and run.
 #   tests/consumer/pkgconfig.sh <folder with fusedssim.pc> <folder to build in>
 set -eu

@@ -27,7 +27,7 @@ static int failures = 0;
         CHECK(status_ == FUSEDSSIM_OK || strstr(fusedssim_last_error(), (words)) != NULL); \
     } while (0)
 
-/* ---- A small problem that is right, for each check to spoil in one way -------------------------------------------- */
+/* ---- A small problem that is right, for each check to spoil in one way ------------------------------------------- */
 
 enum { HEIGHT = 12, WIDTH = 14, ELEMENTS = HEIGHT * WIDTH };
 
@@ -78,7 +78,7 @@ static int is_untouched(const Fixture* f) {
     return f->value == kUntouched;
 }
 
-/* ---- The groups --------------------------------------------------------------------------------------------------- */
+/* ---- The groups -------------------------------------------------------------------------------------------------- */
 
 /* Programs that are already compiled rely on these numbers: a difference is a new SOVERSION. */
 static void layout(void) {
@@ -90,7 +90,8 @@ static void layout(void) {
     CHECK(offsetof(fusedssim_tensor, shape) == 24);
     CHECK(offsetof(fusedssim_tensor, stride) == 64);
 
-    CHECK(sizeof(fusedssim_params) == 88);
+    CHECK(sizeof(fusedssim_params) == 96);
+    CHECK(offsetof(fusedssim_params, data_ranges) == 88);
     CHECK(offsetof(fusedssim_params, objective) == 56);
     CHECK(offsetof(fusedssim_params, lambda_dssim) == 64);
     CHECK(offsetof(fusedssim_params, mask) == 72);
@@ -257,6 +258,7 @@ static void bad_values(void) {
     CHECK_SPOILT(f.params.window_size = FUSEDSSIM_MAX_WINDOW_SIZE + 2, FUSEDSSIM_INVALID_ARGUMENT, "window_size");
     CHECK_SPOILT(f.params.sigma = 0, FUSEDSSIM_INVALID_ARGUMENT, "sigma");
     CHECK_SPOILT(f.params.k1 = -0.5, FUSEDSSIM_INVALID_ARGUMENT, "k1");
+    CHECK_SPOILT(f.params.data_ranges = &f.x, FUSEDSSIM_INVALID_ARGUMENT, "data_ranges");
     CHECK_SPOILT(f.params.data_range = 0, FUSEDSSIM_INVALID_ARGUMENT, "data_range");
     CHECK_SPOILT(f.exec.device = 9, FUSEDSSIM_INVALID_ARGUMENT, "device");
     CHECK_SPOILT(f.exec.cpu_threads = -1, FUSEDSSIM_INVALID_ARGUMENT, "cpu_threads");

@@ -27,10 +27,11 @@ int failures = 0;
 bool is_of_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
 
 // Names of arguments and of fields of the structures. The first ones are never anything else in a text.
-const std::set<std::string> kNames = {
-    "x",      "y",          "grad_x",     "grad_y",       "grad_out",    "saved_bytes",     "device_id",
-    "params", "exec",       "ms",         "op",           "grads",       "window_size",     "k1",
-    "k2",     "data_range", "grad_scale", "lambda_dssim", "cpu_threads", "workspace_bytes", "mask_mode"};
+const std::set<std::string> kNames = {"x",           "y",          "grad_x",       "grad_y",      "grad_out",
+                                      "saved_bytes", "device_id",  "params",       "exec",        "ms",
+                                      "op",          "grads",      "window_size",  "k1",          "k2",
+                                      "data_range",  "grad_scale", "lambda_dssim", "cpu_threads", "workspace_bytes",
+                                      "mask_mode",   "data_ranges"};
 // These are English words, too: names if a value or a part of them is spoken of.
 const std::set<std::string> kWords = {"out",   "saved",   "grad",    "scale", "factor", "bytes",  "info",
                                       "sigma", "padding", "weights", "taps",  "levels", "stream", "workspace",
@@ -274,6 +275,15 @@ int check_calls() {
     CHECK_FAILS(c.params.mask = &c.mask; c.mask.shape[2] = 3; return c.forward());
     CHECK_FAILS(c.params.mask = &c.mask; c.mask.data = nullptr; return c.forward());
     CHECK_FAILS(c.params.mask = &c.mask; c.mask.data = c.out.data; return c.forward());
+    // data ranges: c.grad_out has no axes
+    CHECK_FAILS(c.params.data_ranges = &c.grad_out; c.grad_out.dtype = FUSEDSSIM_FLOAT64; return c.forward());
+    CHECK_FAILS(c.params.data_ranges = &c.mask; c.mask.dtype = FUSEDSSIM_FLOAT32; return c.forward());
+    CHECK_FAILS(c.params.data_ranges = &c.grad_out; c.grad_out.data = nullptr; return c.forward());
+    CHECK_FAILS(c.params.data_ranges = &c.grad_out; c.grad_out.data = c.out.data; return c.forward());
+    CHECK_FAILS(c.params.data_ranges = &c.grad_out; c.memory[0] = 0; c.grad_out.data = &c.memory[0];
+                return c.forward());
+    CHECK_FAILS(c.params.data_ranges = &c.grad_out; c.memory[0] = 1e30f; c.grad_out.data = &c.memory[0];
+                return c.forward());
     // where
     CHECK_FAILS(c.exec.device = 9; return c.forward());
     CHECK_FAILS(c.exec.device_id = -1; return c.forward());

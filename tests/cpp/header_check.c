@@ -1,4 +1,6 @@
-/* Nothing but the header: it needs no other include, and -Werror holds for it. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Nothing but the header: it needs no other include, and -Werror holds for it. */
 #include "fusedssim/fusedssim.h"
 
 fusedssim_params header_check_params(void);

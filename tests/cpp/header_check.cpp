@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+//
 // Nothing but the header: it needs no other include, and -Werror holds for it.
 #include "fusedssim/fusedssim.h"
 

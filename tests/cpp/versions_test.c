@@ -1,9 +1,11 @@
-/* Programs and libraries of different versions, as struct_size lets them work together: `versions_test <group>` runs one
- * group of checks, `versions_test` all of them.
+/* SPDX-License-Identifier: MIT
  *
- * An older program has shorter structures. Here each is put at the very end of a page that no accessible page follows, so
- * that a library that reads or writes past struct_size does not pass by luck: it is killed. A newer program has longer
- * structures; what an older library does not know of is zero, or is refused. */
+ * Programs and libraries of different versions, which struct_size lets work together. `versions_test <group>` runs one
+ * group of checks, `versions_test` runs all of them.
+ *
+ * An older program has shorter structures. Here each structure stands at the very end of a page, and the next page is
+ * not accessible: a library that reads or writes past struct_size is killed, and cannot pass by luck. A newer program
+ * has longer structures. What an older library does not know of must be zero, or the call is refused. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include <stddef.h>
 #include <stdio.h>
@@ -70,7 +72,7 @@ static void* shortened(char* end, const void* from, uint32_t size) {
     return end - size;
 }
 
-/* ---- An older program, this library ------------------------------------------------------------------------------- */
+/* ---- An older program, this library ------------------------------------------------------------------------------ */
 
 static void older_params(void) {
     char* const end = guard();
@@ -149,7 +151,7 @@ static void older_info(void) {
     }
 }
 
-/* ---- A newer program, this library -------------------------------------------------------------------------------- */
+/* ---- A newer program, this library ------------------------------------------------------------------------------- */
 
 static void newer_params(void) {
     struct {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT
+//
 // The C++ wrapper: `wrapper_test <group>` runs one group of checks, `wrapper_test` all of them. The numbers are tested
 // elsewhere; here each call must give what the C call gives that it stands for.
 #include <algorithm>
@@ -106,6 +108,12 @@ void calls() {
         size = std::max(size, std::abs(double(twice[i])));
     }
     CHECK(size > 0 && difference <= 1e-6 * size);  // float32, and two ways to the same sum
+
+    params.data_range = 100;  // not looked at
+    std::vector<float> ranges = {1.5f};
+    params.data_ranges = fs::ConstTensor(ranges, {1});
+    executor.forward(params, x, y, fs::scalar(again));
+    CHECK(again == value);
 
     params.reduction = fs::Reduction::per_plane;
     std::array<float, kChannels> planes{};

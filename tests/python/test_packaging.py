@@ -188,6 +188,28 @@ def test_version_is_the_same_everywhere() -> None:
     assert re.search(r'^  version: "([\d.]+)"', recipe.read_text(encoding="utf-8"), re.MULTILINE).group(1) == version  # type: ignore[union-attr]
 
 
+def test_architectures_stand_in_one_list() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "cmake" / "architectures.txt").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^(\w+) +(\S+)$", text, re.MULTILINE))
+    assert set(rows) == {"default", "release", "ci"}
+    for file, row in {
+        "CMakeLists.txt": "set(FUSEDSSIM_CUDA_ARCHITECTURES default ",
+        "pyproject.toml": 'FUSEDSSIM_CUDA_ARCHITECTURES = "release"',
+        ".ci/run": "export FUSEDSSIM_CUDA_ARCHITECTURES=ci ",
+    }.items():
+        assert row in (root / file).read_text(encoding="utf-8"), file
+    # The document for users repeats two of them, as "sm_70, 75, 80" and "PTX (compute_100)".
+    document = " ".join((root / "docs" / "compatibility.md").read_text(encoding="utf-8").split())
+    for row, cubins in (("release", r"\(sm_([\d, ]+)\)"), ("default", r"cubins for sm_([\d, and]+)")):
+        listed = re.search(cubins, document)
+        ptx = re.findall(r"PTX \(compute_(\d+)\)", document)
+        assert listed is not None
+        names = rows[row].split(";")
+        assert re.findall(r"\d+", listed.group(1)) == [name for name in names if name.isdecimal()], row
+        assert {f"{number}-virtual" for number in ptx} >= {name for name in names if not name.isdecimal()}, row
+
+
 def test_entry_points_name_what_is_there() -> None:
     entry_points = importlib.metadata.distribution("fused-ssim").entry_points
     (root,) = entry_points.select(group="cmake.root")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// As much of CUDA C++ as the kernels in src/cuda/ use, so that a C++ compiler of the host takes them: included before
+// The part of CUDA C++ that the kernels in src/cuda/ use, so that a compiler for the host accepts them. Included before
 // them.
 #pragma once
 

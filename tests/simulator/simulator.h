@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Runs kernels on the CPU, one block after the other. The threads of a block are fibers: one of them runs until it waits
-// at a barrier or in a shuffle, then another. Their order changes from wait to wait, so that what lacks a barrier gives
-// wrong results.
+// Runs kernels on the CPU, one block after the other. The threads of a block are fibers: one of them runs until it
+// waits at a barrier or in a shuffle, then another. Their order changes from wait to wait, so that what lacks a barrier
+// gives wrong results.
 #pragma once
 
 #include <cstddef>
@@ -16,9 +16,9 @@ extern Index threadIdx, blockIdx, blockDim, gridDim;  // of the thread that runs
 
 enum class Reason { none, barrier, shuffle, memory, end };
 
-// The calling thread waits until all threads of the block wait for the same, or, if it waits for what another writes to memory,
-// until the others have run on. The program ends if some wait for another reason, or wait no more, or if what is waited for is
-// never written: a GPU would hang.
+// Makes the calling thread wait: until all threads of the block wait for the same reason, or, for `memory`, until the
+// other threads have run on. Where a GPU would hang, the program ends: if some threads wait for another reason or have
+// ended, or if what is waited for is never written.
 void wait(Reason reason);
 
 // __shfl_down_sync of a whole warp.
@@ -27,12 +27,14 @@ double shuffle_down(double value, unsigned lanes);
 float half_to_float(unsigned short bits);
 unsigned short float_to_half(float v);
 
-// A kernel: its name, and how a thread of it is run with the parameters at an address.
+// A kernel: its name, and how a thread of it is run with the parameters at an address. SIMULATOR_KERNEL makes one of an
+// entry in the list of kernels (src/cuda/instances.h).
 struct Kernel {
     const char* name;
     void (*run)(const void* params);
 };
-#define SIMULATOR_KERNEL(NAME, PARAMS) {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
+#define SIMULATOR_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS) \
+    {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
 struct Kernels {
     const Kernel* first;
     std::size_t count;

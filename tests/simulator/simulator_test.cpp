@@ -17,6 +17,9 @@
 #include "core/dtype.h"
 #include "fusedssim/fusedssim.h"
 
+// The library's own is not exported.
+void fusedssim::unexpected_dtype(Dtype) { std::abort(); }
+
 namespace {
 
 using Extents = std::vector<std::int64_t>;
@@ -24,15 +27,10 @@ using Extents = std::vector<std::int64_t>;
 int failures = 0;
 std::mt19937 random_bits{7};
 
-std::size_t size_of(fusedssim_dtype dtype) {
-    return dtype == FUSEDSSIM_FLOAT64 ? 8 : dtype == FUSEDSSIM_FLOAT32 ? 4 : dtype == FUSEDSSIM_BOOL ? 1 : 2;
-}
-fusedssim_dtype arithmetic_of(fusedssim_dtype dtype) {
-    return dtype == FUSEDSSIM_FLOAT64 ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
-}
+std::size_t size_of(fusedssim_dtype dtype) { return fusedssim::dtype_size(fusedssim::Dtype(dtype)); }
 
-// An array in the heap, which ends with its last element; what is not set is not a number. Axes lie in memory in the order
-// `layout`, the outermost first; `shift` elements stand before it, `pad` after each row.
+// An array in the heap, which ends with its last element; what is not set is not a number. Axes lie in memory in the
+// order `layout`, the outermost first; `shift` elements stand before it, `pad` after each row.
 struct Array {
     fusedssim_tensor tensor{};
     std::unique_ptr<unsigned char[]> memory;
@@ -82,22 +80,19 @@ struct Array {
         std::memcpy(at, &v, sizeof v);
     }
     double get(std::size_t element) const {
-        switch (tensor.dtype) {
-            case FUSEDSSIM_FLOAT64: return get_as<double>(at(element));
-            case FUSEDSSIM_FLOAT16: return get_as<fusedssim::Float16>(at(element));
-            case FUSEDSSIM_BFLOAT16: return get_as<fusedssim::Bfloat16>(at(element));
-            case FUSEDSSIM_BOOL: return *static_cast<unsigned char*>(at(element));
-            default: return get_as<float>(at(element));
-        }
+        if (tensor.dtype == FUSEDSSIM_BOOL) return *static_cast<unsigned char*>(at(element));
+        double value = 0;
+        fusedssim::dispatch_dtype(fusedssim::Dtype(tensor.dtype),
+                                  [&](auto zero) { value = get_as<decltype(zero)>(at(element)); });
+        return value;
     }
     void set(std::size_t element, double value) {
-        switch (tensor.dtype) {
-            case FUSEDSSIM_FLOAT64: return set_as<double>(at(element), value);
-            case FUSEDSSIM_FLOAT16: return set_as<fusedssim::Float16>(at(element), value);
-            case FUSEDSSIM_BFLOAT16: return set_as<fusedssim::Bfloat16>(at(element), value);
-            case FUSEDSSIM_BOOL: *static_cast<unsigned char*>(at(element)) = value != 0; return;
-            default: return set_as<float>(at(element), value);
+        if (tensor.dtype == FUSEDSSIM_BOOL) {
+            *static_cast<unsigned char*>(at(element)) = value != 0;
+            return;
         }
+        fusedssim::dispatch_dtype(fusedssim::Dtype(tensor.dtype),
+                                  [&](auto zero) { set_as<decltype(zero)>(at(element), value); });
     }
     void fill(const std::function<double(std::size_t)>& value) {
         for (std::size_t i = 0; i < count(); ++i) set(i, value(i));
@@ -171,9 +166,11 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
 
     Results r;
     if (c.call != Call::backward && c.call != Call::backward_saved)
-        r.out = Array(arithmetic_of(c.dtype), shape_of_out(c));
-    if (has_grads && c.grads & FUSEDSSIM_GRAD_X) r.grad_x = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
-    if (has_grads && c.grads & FUSEDSSIM_GRAD_Y) r.grad_y = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
+        r.out = Array(fusedssim_arithmetic_dtype(c.dtype), shape_of_out(c));
+    if (has_grads && c.grads & FUSEDSSIM_GRAD_X)
+        r.grad_x = Array(fusedssim_grad_dtype(c.dtype), c.shape, c.layout, c.shift, c.pad);
+    if (has_grads && c.grads & FUSEDSSIM_GRAD_Y)
+        r.grad_y = Array(fusedssim_grad_dtype(c.dtype), c.shape, c.layout, c.shift, c.pad);
 
     const fusedssim_grads grads = has_grads ? c.grads : fusedssim_grads(FUSEDSSIM_GRAD_NONE);
     const auto with_workspace = [&](fusedssim_op op, fusedssim_grads wanted, const auto& call) {
@@ -213,7 +210,7 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
             const std::unique_ptr<unsigned char[]> saved(saved_bytes ? new unsigned char[saved_bytes] : nullptr);
             if (saved) {
                 std::memset(saved.get(), 0xff, saved_bytes);
-                const Array out(arithmetic_of(c.dtype), shape_of_out(c));
+                const Array out(fusedssim_arithmetic_dtype(c.dtype), shape_of_out(c));
                 with_workspace(FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, [&] {
                     return fusedssim_forward(&params, &exec, &x.tensor, &y.tensor, &out.tensor, saved.get(),
                                              saved_bytes);
@@ -245,11 +242,11 @@ void check(const Case& c) {
     x.fill([](std::size_t) { return uniform(); });
     y.fill([&](std::size_t i) { return std::min(1.0, 0.8 * x.get(i) + uniform(0, 0.3)); });
     if (c.mask >= 0) {
-        mask = Array(c.mask == FUSEDSSIM_BOOL ? FUSEDSSIM_BOOL : arithmetic_of(c.dtype), c.shape);
+        mask = Array(c.mask == FUSEDSSIM_BOOL ? FUSEDSSIM_BOOL : fusedssim_arithmetic_dtype(c.dtype), c.shape);
         mask.fill([&](std::size_t) { return uniform() < 0.3 ? 0 : c.mask == FUSEDSSIM_BOOL ? 1 : uniform(); });
     }
     if (c.call == Call::backward || c.call == Call::backward_saved) {
-        grad_out = Array(arithmetic_of(c.dtype), shape_of_out(c));
+        grad_out = Array(fusedssim_arithmetic_dtype(c.dtype), shape_of_out(c));
         grad_out.fill([](std::size_t) { return uniform(-1, 1); });
     }
     const Results cpu = run(c, FUSEDSSIM_CPU, x, y, mask, grad_out),
@@ -273,7 +270,8 @@ void check(const Case& c) {
     compare("grad_y", cuda.grad_y, cpu.grad_y, of_gradient);
 }
 
-// ---- The groups --------------------------------------------------------------------------------------------------------
+// ---- The groups
+// --------------------------------------------------------------------------------------------------------
 
 constexpr fusedssim_dtype kTypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16, FUSEDSSIM_BFLOAT16};
 const std::vector<Extents> kImages = {{1, 1, 1, 1},    {1, 2, 5, 4},    {2, 1, 11, 12}, {1, 2, 21, 37},
@@ -394,7 +392,8 @@ void scale() {
         for (const Extents& shape : {Extents{2, 3, 5, 7}, Extents{2, 3, 4, 5, 6}})
             for (const std::size_t axes : {0u, 1u, 2u})
                 for (const std::int64_t pad : {0, 1}) {
-                    Array factors(arithmetic_of(dtype), Extents(shape.begin(), shape.begin() + std::ptrdiff_t(axes)));
+                    Array factors(fusedssim_arithmetic_dtype(dtype),
+                                  Extents(shape.begin(), shape.begin() + std::ptrdiff_t(axes)));
                     factors.fill([](std::size_t i) { return i == 1 ? 0.5 : uniform(-2, 2); });  // times 2: 1
                     Array cpu(dtype, shape, {}, 0, pad), cuda(dtype, shape, {}, 0, pad);
                     cpu.fill([](std::size_t) { return uniform(-1, 1); });

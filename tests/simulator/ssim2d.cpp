@@ -7,11 +7,8 @@ namespace {
 
 using namespace fusedssim;
 
-#define KERNEL(NAME, TYPE) SIMULATOR_KERNEL(NAME, SsimParams<arithmetic_t<TYPE>>)
-#define PLAIN(TYPE, RADIUS, GRADS) KERNEL(ssim2d_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
-#define NORMALIZED(TYPE, RADIUS, GRADS) KERNEL(ssim2d_normalized_##TYPE##_r##RADIUS##_g##GRADS, TYPE)
-constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(PLAIN)  //
-                                          FUSEDSSIM_SSIM2D_NORMALIZED_KERNELS(NORMALIZED)};
+#define FAMILY(FAMILY, KERNELS) KERNELS(SIMULATOR_KERNEL)
+constexpr simulator::Kernel kKernels[] = {FUSEDSSIM_SSIM2D_FAMILIES(FAMILY)};
 
 }  // namespace
 

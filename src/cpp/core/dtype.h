@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Element types: sizes and names for the host, conversions for the CPU kernels. The conversions are branch-free integer
-// arithmetic, so that compilers vectorise them on every instruction set.
+// Dtypes: sizes and names for the host, element types and conversions for the CPU kernels. The conversions are branch-free
+// integer arithmetic, so that compilers vectorise them on every instruction set.
+//
+// No switch here has a `default`: -Wswitch names each that a new Dtype lacks. A value that is no Dtype fails.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +11,14 @@
 #include <cstring>
 
 #include "core/ssim_math.h"
+#include "core/view.h"
 #include "fusedssim/fusedssim.h"
 
 namespace fusedssim {
+
+static_assert(int(Dtype::float32) == FUSEDSSIM_FLOAT32 && int(Dtype::float64) == FUSEDSSIM_FLOAT64 &&
+              int(Dtype::float16) == FUSEDSSIM_FLOAT16 && int(Dtype::bfloat16) == FUSEDSSIM_BFLOAT16 &&
+              int(Dtype::boolean) == FUSEDSSIM_BOOL);
 
 struct Float16 {
     std::uint16_t bits;
@@ -20,29 +27,43 @@ struct Bfloat16 {
     std::uint16_t bits;
 };
 
-constexpr const char* dtype_name(fusedssim_dtype dtype) {
+// Fails: the value has no case where it has come to. In error.cpp: the CPU kernels include this, but no std templates.
+[[noreturn]] void unexpected_dtype(Dtype dtype);
+
+// NULL if the value is no Dtype.
+FUSEDSSIM_MATH const char* dtype_name(Dtype dtype) {
     switch (dtype) {
-        case FUSEDSSIM_FLOAT32: return "float32";
-        case FUSEDSSIM_FLOAT64: return "float64";
-        case FUSEDSSIM_FLOAT16: return "float16";
-        case FUSEDSSIM_BFLOAT16: return "bfloat16";
-        case FUSEDSSIM_BOOL: return "bool";
-        default: return nullptr;
+        case Dtype::float32: return "float32";
+        case Dtype::float64: return "float64";
+        case Dtype::float16: return "float16";
+        case Dtype::bfloat16: return "bfloat16";
+        case Dtype::boolean: return "bool";
     }
+    return nullptr;
 }
 
-constexpr std::size_t dtype_size(fusedssim_dtype dtype) {
+FUSEDSSIM_MATH std::size_t dtype_size(Dtype dtype) {
     switch (dtype) {
-        case FUSEDSSIM_FLOAT64: return 8;
-        case FUSEDSSIM_FLOAT32: return 4;
-        case FUSEDSSIM_BOOL: return 1;
-        default: return 2;
+        case Dtype::float32: return 4;
+        case Dtype::float64: return 8;
+        case Dtype::float16: return 2;
+        case Dtype::bfloat16: return 2;
+        case Dtype::boolean: return 1;
     }
+    unexpected_dtype(dtype);
 }
 
-// The type in which images of `dtype` are computed, and that of `out` and `grad_out`.
-constexpr fusedssim_dtype arithmetic_dtype(fusedssim_dtype dtype) {
-    return dtype == FUSEDSSIM_FLOAT64 ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
+// The type in which images of `dtype` are computed, which is also that of `out` and `grad_out`; and that of gradients. The
+// public header makes both decisions.
+FUSEDSSIM_CONSTEXPR Dtype arithmetic_dtype(Dtype dtype) {
+    const fusedssim_dtype of_images = fusedssim_arithmetic_dtype(int(dtype));
+    if (of_images < 0) unexpected_dtype(dtype);
+    return Dtype(of_images);
+}
+FUSEDSSIM_CONSTEXPR Dtype grad_dtype(Dtype dtype) {
+    const fusedssim_dtype of_images = fusedssim_grad_dtype(int(dtype));
+    if (of_images < 0) unexpected_dtype(dtype);
+    return Dtype(of_images);
 }
 
 template <class To, class From>
@@ -56,12 +77,12 @@ FUSEDSSIM_MATH To bit_cast(From from) {
 FUSEDSSIM_MATH float to_float(float v) { return v; }
 FUSEDSSIM_MATH double to_float(double v) { return v; }
 FUSEDSSIM_MATH float to_float(Bfloat16 v) { return bit_cast<float>(std::uint32_t(v.bits) << 16); }
-// Subnormals without a float that is one: a process may have those flushed to zero (code that gcc linked with -ffast-math does
-// so, when it is loaded).
+// Subnormals are made without a subnormal float, since a process may have those flushed to zero. (Loading a library that
+// GCC linked with -ffast-math does that.)
 FUSEDSSIM_MATH float to_float(Float16 v) {
     // Shifted into place, the exponent is 112 too small.
     const std::uint32_t magnitude = std::uint32_t(v.bits & 0x7fffu) << 13;
-    // That of a subnormal counts from 2^-14, which has no leading 1.
+    // A subnormal has no leading 1, and its exponent is that of 2^-14.
     const float subnormal = bit_cast<float>(magnitude + 0x38800000u) - bit_cast<float>(0x38800000u);
     const std::uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;  // infinity, NaN
     const std::uint32_t normal = (magnitude + 0x38000000u) | special;
@@ -89,27 +110,74 @@ FUSEDSSIM_MATH void from_float(float v, Float16& out) {
     out.bits = std::uint16_t((magnitude >= 0x47800000u ? special : finite) | (bits >> 16 & 0x8000u));
 }
 
-// Calls f with a value of the C++ type that dtype stands for.
+// Calls f with a value of the C++ type of an image's elements.
 template <class F>
-void dispatch_dtype(fusedssim_dtype dtype, F&& f) {
+void dispatch_dtype(Dtype dtype, F&& f) {
     switch (dtype) {
-        case FUSEDSSIM_FLOAT64: f(double()); break;
-        case FUSEDSSIM_FLOAT16: f(Float16()); break;
-        case FUSEDSSIM_BFLOAT16: f(Bfloat16()); break;
-        default: f(float()); break;
+        case Dtype::float32: return f(float());
+        case Dtype::float64: return f(double());
+        case Dtype::float16: return f(Float16());
+        case Dtype::bfloat16: return f(Bfloat16());
+        case Dtype::boolean: break;  // for masks only
     }
+    unexpected_dtype(dtype);
 }
 
-// The type in which elements of type T are computed.
+// The same for the type of the arithmetic.
+template <class F>
+void dispatch_arithmetic(Dtype dtype, F&& f) {
+    switch (dtype) {
+        case Dtype::float32: return f(float());
+        case Dtype::float64: return f(double());
+        case Dtype::float16:
+        case Dtype::bfloat16:
+        case Dtype::boolean: break;
+    }
+    unexpected_dtype(dtype);
+}
+
+// The dtype of a C++ type, and the C++ type of a dtype.
 template <class T>
-struct Arithmetic {
+struct DtypeOfElement;
+template <fusedssim_dtype kDtype>
+struct ElementOfDtype;
+template <>
+struct DtypeOfElement<float> {
+    static constexpr fusedssim_dtype value = FUSEDSSIM_FLOAT32;
+};
+template <>
+struct ElementOfDtype<FUSEDSSIM_FLOAT32> {
     using type = float;
 };
 template <>
-struct Arithmetic<double> {
+struct DtypeOfElement<double> {
+    static constexpr fusedssim_dtype value = FUSEDSSIM_FLOAT64;
+};
+template <>
+struct ElementOfDtype<FUSEDSSIM_FLOAT64> {
     using type = double;
 };
+template <>
+struct DtypeOfElement<Float16> {
+    static constexpr fusedssim_dtype value = FUSEDSSIM_FLOAT16;
+};
+template <>
+struct ElementOfDtype<FUSEDSSIM_FLOAT16> {
+    using type = Float16;
+};
+template <>
+struct DtypeOfElement<Bfloat16> {
+    static constexpr fusedssim_dtype value = FUSEDSSIM_BFLOAT16;
+};
+template <>
+struct ElementOfDtype<FUSEDSSIM_BFLOAT16> {
+    using type = Bfloat16;
+};
+
+// The types of the arithmetic and of gradients for images with elements of type T.
 template <class T>
-using arithmetic_t = typename Arithmetic<T>::type;
+using arithmetic_t = typename ElementOfDtype<fusedssim_arithmetic_dtype(DtypeOfElement<T>::value)>::type;
+template <class T>
+using grad_t = typename ElementOfDtype<fusedssim_grad_dtype(DtypeOfElement<T>::value)>::type;
 
 }  // namespace fusedssim

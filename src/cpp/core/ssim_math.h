@@ -7,7 +7,7 @@
 //     mu = G*s, sq = G*s^2             what the filter delivers, for s and for d
 //     var = sq - mu^2
 //
-// This header includes nothing, so that NVRTC can compile it without the headers of a toolkit.
+// This header includes nothing: NVRTC compiles it without the headers of a toolkit.
 #pragma once
 
 #if defined(FUSEDSSIM_DEVICE_CODE)
@@ -22,15 +22,17 @@
 namespace fusedssim {
 
 #if defined(FUSEDSSIM_DEVICE_CODE)
-// One unit in the last place, and a quarter of the time of the exactly rounded division, whose cost shows in a kernel
-// that divides twice a position.
+// Off by at most one unit in the last place. The exactly rounded division takes four times as long, which shows in a
+// kernel with two divisions per position.
 FUSEDSSIM_MATH float reciprocal(float v) {
     float r;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
     return r;
 }
 FUSEDSSIM_MATH double reciprocal(double v) { return 1.0 / v; }
+FUSEDSSIM_MATH double not_a_number() { return __longlong_as_double(0x7ff8000000000000ll); }
 #else
+FUSEDSSIM_MATH double not_a_number() { return __builtin_nan(""); }
 template <class A>
 FUSEDSSIM_MATH A reciprocal(A v) {
     return A(1) / v;
@@ -57,7 +59,7 @@ FUSEDSSIM_MATH A one_minus_twice(A v) {
     return A(1) - A(2) * v;
 }
 #if defined(FUSEDSSIM_DEVICE_CODE)
-// One instruction: two constants do not fit in it, and compilers then prefer two additions.
+// One multiply-add. It cannot take two constants, and compilers write two additions rather than load one of them.
 FUSEDSSIM_MATH float one_minus_twice(float v) {
     float r;
     asm("{ .reg .f32 one; mov.f32 one, 0f3F800000; fma.rn.f32 %0, %1, 0fC0000000, one; }" : "=f"(r) : "f"(v));
@@ -71,13 +73,24 @@ struct Stability {
     A c1x2, c2x2;
 };
 
+FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && v - v == 0; }  // and finite
+
+// The constants of images of a data range; NaN if it is not a positive number.
+template <class A>
+FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range) {
+    const double range = is_positive(data_range) ? data_range : not_a_number();
+    const double c1 = k1 * range, c2 = k2 * range;
+    return {A(2 * c1 * c1), A(2 * c2 * c2)};
+}
+
 // The filtered quantities at one position.
 template <class A>
 struct Moments {
     A mu_s, mu_d, sq_s, sq_d;
 };
 
-// Makes the moments of a window of this mass of sums over it, and returns the reciprocal mass, 0 for an empty window (eq. 9).
+// Turns sums over a window under a mask into its moments: divides them by the window's mass (eq. 9). Returns the reciprocal
+// mass. A window without mass has no statistics: all is 0.
 template <class A>
 FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass) {
     const A u = mass > A(0) ? reciprocal(mass) : A(0);
@@ -85,24 +98,26 @@ FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass) {
     return u;
 }
 
-// The derivatives of SSIM by the filtered quantities at one position: by mu_s and mu_d (at fixed sq) a quarter of them, by
-// var_s and var_d a half. That spares constants everywhere; kGradientFactor puts them back.
+// The derivatives of SSIM by the filtered quantities at one position, scaled: those by mu_s and mu_d (at fixed sq) are
+// stored divided by 4, those by var_s and var_d divided by 2. So the formulas need no constants. The common factor 4,
+// kGradientFactor, is applied once, to the gradient (eq. 5 and 6).
 template <class A>
 struct Partials {
     A mu_s, mu_d, var_s, var_d;
 };
 constexpr double kGradientFactor = 4;
 
-// What both functions below start from. Negative variances are rounding, and are taken as 0: var_d then lets no contrast
-// term exceed 1, var_s keeps its denominator positive for images far outside the data range.
+// What dssim() and dssim_and_partials() start from. Variances are negative by rounding alone, and count as 0 then. So the
+// contrast term does not exceed 1, and its denominator stays positive for images far outside the data range.
 template <class A>
 struct Terms {
     A inv2;  // 1 / D2
     A a;     // mu_d / D1
-    A t, b;  // mu_d^2 / D1 and var_d / D2: half of what luminance, and contrast * structure, lack of 1
+    A t, b;  // mu_d^2 / D1 and var_d / D2: the luminance is 1 - 2t, contrast times structure 1 - 2b
     A lum;   // luminance
 
-    FUSEDSSIM_MATH Terms(const Moments<A>& m, const Stability<A>& c) {
+    template <class C>
+    FUSEDSSIM_MATH Terms(const Moments<A>& m, const C& c) {
         const A raw_s = m.sq_s - m.mu_s * m.mu_s, raw_d = m.sq_d - m.mu_d * m.mu_d;
         const A var_s = raw_s > A(0) ? raw_s : A(0), var_d = raw_d > A(0) ? raw_d : A(0);
         inv2 = reciprocal(var_s + var_d + c.c2x2);
@@ -111,13 +126,14 @@ struct Terms {
         b = var_d * inv2;
         lum = one_minus_twice(t);
     }
-    // Not negative but for rounding, which would let SSIM exceed 1 where x is -y.
+    // Mathematically >= 0. For x close to -y rounding can make it slightly negative, and SSIM larger than 1.
     FUSEDSSIM_MATH A dssim() const { return not_negative(t + b * lum); }
 };
 
-// DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Sums of it keep their precision where images are nearly identical.
-template <class A>
-FUSEDSSIM_MATH A dssim(const Moments<A>& m, const Stability<A>& c) {
+// DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Kernels sum it instead of SSIM: the sum of small numbers keeps its
+// precision for images that are nearly identical. C: Stability<A>, or volatile where it is to be read when it is used.
+template <class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim(const Moments<A>& m, const C& c) {
     return Terms<A>(m, c).dssim();
 }
 template <class A>
@@ -125,10 +141,10 @@ FUSEDSSIM_MATH A ssim_from_dssim(A v) {
     return one_minus_twice(v);
 }
 
-// DSSIM, and the partial derivatives of SSIM times u (eq. 5). Each product pairs a small factor with the large 1/D, so
-// that no intermediate overflows where the result does not.
-template <class A>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Stability<A>& c, A u, Partials<A>& p) {
+// DSSIM, and the partial derivatives of SSIM times u (eq. 5). Each product pairs a small factor with the large 1/D: no
+// intermediate result overflows if the final one does not.
+template <class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const C& c, A u, Partials<A>& p) {
     const Terms<A> k(m, c);
     const A cs = one_minus_twice(k.b);
     const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
@@ -139,8 +155,8 @@ FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Stability<A>& c, 
     return k.dssim();
 }
 
-// How many partial maps are filtered to get `grads` (1 or 2) gradients: for one image the two that belong to mu add up
-// before the filter (eq. 7), so that three maps do.
+// How many partial maps are filtered to get so many gradients. Two gradients take four. For one, the two maps that belong
+// to mu are added before the filter (eq. 7), and three are enough.
 FUSEDSSIM_CONSTEXPR int filtered_maps(int grads) { return grads == 0 ? 0 : grads + 2; }
 
 // The partials in the order in which they are filtered; `maps` has filtered_maps(G) entries.
@@ -166,15 +182,30 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& g
     }
 }
 
+// The value of one element of the map. `one` is the SSIM of equal images, 1; dssim and l1, which is |x - y|, are those of
+// the element. If a caller has multiplied all three by a mask, it gets the value times the mask.
+template <class A>
+FUSEDSSIM_MATH A map_value(bool is_loss, A ssim_weight, A l1_weight, A one, A dssim, A l1) {
+    if (!is_loss) return one - A(2) * dssim;
+    const A by_l1 = l1_weight * l1;
+    return A(-2) * ssim_weight * dssim + by_l1;
+}
+
+// The derivative of |d| times a factor: the factor with the sign of d, 0 where d is 0. NaN stays NaN.
+template <class A>
+FUSEDSSIM_MATH A l1_derivative(A factor, A d) {
+    return d > A(0) ? factor : d < A(0) ? -factor : d;
+}
+
 // How the sums of a group become its value.
 struct Reduction {
     int is_mean;
-    int is_loss;                    // the base is 0 instead of that of SSIM
-    double ssim_weight, l1_weight;  // of SSIM (1; in a loss -lambda) and of |x - y|
+    int is_loss;                    // the value of equal images is 0 instead of 1
+    double ssim_weight, l1_weight;  // of SSIM (1, or -lambda in a loss) and of |x - y|
 };
 
-// The value of a group from its sums of DSSIM and |x - y|, and from how many elements they have (or from the sums of the
-// mask there). A division: 49 * (1 / 49.0) is not 1.
+// The value of a group from its sums of DSSIM and |x - y|. map_elements and image_elements count the terms of these sums,
+// or are the sums of the mask. Divides instead of multiplying by a reciprocal, since 49 * (1 / 49.0) is not 1.
 FUSEDSSIM_MATH double reduced_value(const Reduction& r, double dssim, double l1, double map_elements,
                                     double image_elements) {
     if (r.is_mean) {

@@ -5,8 +5,8 @@
 
 namespace fusedssim {
 
-constexpr int kMaxRadius = 16;
-constexpr int kMaxLevels = 8;
+// The values of fusedssim_dtype. A switch over it has no `default`: so the compiler names each that lacks a new dtype.
+enum class Dtype : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3, boolean = 4 };
 
 // Memory with a stride, in elements, for each axis of [N, C, D, H, W]; images have d = 0. data is NULL where nothing
 // shall be read or written.

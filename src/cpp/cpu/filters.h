@@ -2,9 +2,10 @@
 //
 // Vectors, the layout of rows, and the separable filters of the CPU kernels.
 //
-// This header, rows.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set. All that they
+// This header, rows.h, tile.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set. All that they
 // define stands in a namespace that FUSEDSSIM_ISA names: no two of these have a symbol in common, of which the linker
-// would keep one copy, with instructions that another processor lacks. For the same reason they use no std templates.
+// would keep one copy, with instructions that another processor lacks. For the same reason they use no std templates. The
+// test cpu.kernel_symbols holds both.
 #pragma once
 
 #if defined(__AVX512F__)
@@ -15,17 +16,22 @@
 #include <cstring>
 
 #include "core/ssim_math.h"
-#include "core/view.h"
+#include "core/window.h"
+#include "cpu/features.h"
 #include "cpu/kernels.h"
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
+// The length of vectors, and the features that the kernels require: what the compiler has been told that it may use.
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
+constexpr unsigned kRequired = kAvx512 | kAvx2;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
+constexpr unsigned kRequired = kAvx2;
 #else
 constexpr int kVectorBytes = 16;
+constexpr unsigned kRequired = 0;
 #endif
 
 // GCC has a limit to the size of what it unrolls by itself.

@@ -3,13 +3,8 @@
 // The CPU kernels, for one instruction set: CMake compiles this file once for each, with FUSEDSSIM_ISA naming it.
 #include "cpu/kernels.h"
 
+#include "core/string.h"
 #include "cpu/walker.h"
-
-#define FUSEDSSIM_CONCAT_(a, b) a##b
-#define FUSEDSSIM_CONCAT(a, b) FUSEDSSIM_CONCAT_(a, b)
-#define FUSEDSSIM_KERNELS FUSEDSSIM_CONCAT(kernels_, FUSEDSSIM_ISA)
-#define FUSEDSSIM_STRING_(x) #x
-#define FUSEDSSIM_STRING(x) FUSEDSSIM_STRING_(x)
 
 namespace fusedssim::cpu {
 
@@ -20,14 +15,17 @@ void run_task(const Work& w, const Task& task, void* scratch) {
     const Tiling& t = w.tiling;
     const std::int64_t at = (task.plane * t.tiles_x + task.tile_x) * t.sums_y + task.tile_y * t.tile_rows / kSumRows;
     SliceSums* const sums = w.sums ? w.sums + at * t.length : nullptr;
-    if (w.problem.is_normalized)
-        Walker<T, G, 5>(w, task, scratch).walk(sums);
-    else
-        Walker<T, G, 4>(w, task, scratch).walk(sums);
+    switch (w.problem.border) {
+        case Border::zeros:
+            if (w.problem.is_normalized)
+                Walker<T, G, true, Border::zeros>(w, task, scratch).walk(sums);
+            else
+                Walker<T, G, false, Border::zeros>(w, task, scratch).walk(sums);
+    }
 }
 
 inline void run(const Work& w, const Task& task, void* scratch) {
-    dispatch_dtype(w.problem.dtype, [&](auto element) {
+    dispatch_dtype(w.problem.image_dtype, [&](auto element) {
         using T = decltype(element);
         switch (w.problem.grads()) {
             case 0: run_task<T, 0>(w, task, scratch); break;
@@ -39,7 +37,7 @@ inline void run(const Work& w, const Task& task, void* scratch) {
 
 inline std::size_t scratch_bytes(const Problem& p, const Tiling& t) {
     std::size_t bytes = 0;
-    dispatch_dtype(p.dtype, [&](auto element) {
+    dispatch_dtype(p.image_dtype, [&](auto element) {
         using T = decltype(element);
         bytes = Scratch<arithmetic_t<T>>(p, t, direct<T>(p, t), nullptr).bytes;
     });
@@ -48,12 +46,12 @@ inline std::size_t scratch_bytes(const Problem& p, const Tiling& t) {
 
 template <class A>
 MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
-    const Walk mask(p, p.mask, plane);
-    const int rows = p.is_3d ? p.height : 1, length = p.is_3d ? p.depth : p.height, crop_y = p.is_3d ? p.crop : 0;
+    const WalkedView mask(p, p.mask, plane);
+    const Axis walk = walk_axis(p.is_3d), row_axis = cpu::row_axis(p.is_3d);
     MaskSums sums = {0, 0};
     A values[kRowPitch];
-    for (int row = 0; row < rows; ++row) {
-        const bool counted = slice >= p.crop && slice < length - p.crop && row >= crop_y && row < rows - crop_y;
+    for (int row = 0; row < p.size(row_axis); ++row) {
+        const bool counted = p.counts(walk, slice) && p.counts(row_axis, row);
         for (int at = 0; at < p.width; at += kRowPitch) {
             const int n = p.width - at < kRowPitch ? p.width - at : kRowPitch;
             if (p.mask_is_bool)
@@ -62,7 +60,7 @@ MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
                 mask_row<A>(mask.at<const A>(slice, row, at), false, mask.column, n, values);
             sums.image += ordered_sum(values, n);
             if (!counted) continue;
-            const Range columns(at, at + n, p.crop, p.width - p.crop);
+            const Range columns(at, at + n, p.crop(Axis::x), p.width - p.crop(Axis::x));
             if (columns.size()) sums.map += ordered_sum(values + columns.first, columns.size());
         }
     }
@@ -70,14 +68,16 @@ MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
 }
 
 inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
-    return p.dtype == FUSEDSSIM_FLOAT64 ? sum_mask_slice<double>(p, plane, slice)
-                                        : sum_mask_slice<float>(p, plane, slice);
+    MaskSums sums{};
+    dispatch_arithmetic(arithmetic_dtype(p.image_dtype),
+                        [&](auto zero) { sums = sum_mask_slice<decltype(zero)>(p, plane, slice); });
+    return sums;
 }
 
 inline void scale(const ScaleProblem& p, std::int64_t plane) {
     const std::int64_t n = plane / p.channels, c = plane % p.channels;
     const std::int64_t at = n * p.scale.n + c * p.scale.c;
-    dispatch_dtype(p.dtype, [&](auto element) {
+    dispatch_dtype(p.grad_dtype, [&](auto element) {
         using T = decltype(element);
         using A = arithmetic_t<T>;
         const A product = A(p.factor * double(static_cast<const A*>(p.scale.data)[at]));
@@ -96,29 +96,28 @@ inline void scale(const ScaleProblem& p, std::int64_t plane) {
 
 inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
     const std::int64_t n = plane / p.channels, c = plane % p.channels;
-    const int pooled_height = (p.height + 1) / 2, pooled_width = (p.width + 1) / 2;
-    const int first_row = p.is_3d ? 0 : slice, last_row = p.is_3d ? pooled_height : slice + 1;
-    dispatch_dtype(p.dtype, [&](auto element) {
+    const int first_row = p.is_3d ? 0 : slice, last_row = p.is_3d ? pooled_size(p.height) : slice + 1;
+    const int width = pooled_size(p.width), first_z = p.is_3d ? first_of_block(slice, p.depth) : 0;
+    dispatch_dtype(p.image_dtype, [&](auto element) {
         using T = decltype(element);
         using A = arithmetic_t<T>;
         const T* in = static_cast<const T*>(p.in.data) + n * p.in.n + c * p.in.c;
         A* out = static_cast<A*>(p.out.data) + n * p.out.n + c * p.out.c;
-        const A factor = A(1) / A(p.is_3d ? 8 : 4);
+        const A factor = A(1) / A(pooled_elements(p.is_3d));
         const std::int64_t step = p.in.w;
         for (int h = first_row; h < last_row; ++h) {
             A* const row = out + (p.is_3d ? slice : 0) * p.out.d + h * p.out.h;
-            // Of an axis of odd size, the first block has only its second element.
-            const Range depths(p.is_3d ? 2 * slice - p.depth % 2 : 0, p.is_3d ? 2 * slice - p.depth % 2 + 2 : 1, 0,
-                               p.depth);
-            const Range heights(2 * h - p.height % 2, 2 * h - p.height % 2 + 2, 0, p.height);
-            for (int w = 0; w < pooled_width; ++w) row[w * p.out.w] = 0;
+            // The first block of an axis of odd size may lack its first element.
+            const int first_y = first_of_block(h, p.height), first_x = first_of_block(0, p.width);
+            const Range depths(first_z, first_z + (p.is_3d ? 2 : 1), 0, p.depth);
+            const Range heights(first_y, first_y + 2, 0, p.height);
+            for (int w = 0; w < width; ++w) row[w * p.out.w] = 0;
             for (int d = depths.first; d < depths.last; ++d)
                 for (int k = heights.first; k < heights.last; ++k) {
-                    const T* from =
-                        in + (p.is_3d ? 2 * slice - p.depth % 2 + d : 0) * p.in.d + (2 * h - p.height % 2 + k) * p.in.h;
-                    if (p.width % 2) row[0] += to_float(from[0]);
-                    from += p.width % 2 * step;
-                    A* const pairs = row + p.width % 2 * p.out.w;
+                    const T* from = in + (first_z + d) * p.in.d + (first_y + k) * p.in.h;
+                    if (first_x < 0) row[0] += to_float(from[0]);
+                    from -= first_x * step;
+                    A* const pairs = row - first_x * p.out.w;
                     if (step == 1 && p.out.w == 1)
                         for (int w = 0; w < p.width / 2; ++w)
                             pairs[w] += A(to_float(from[2 * w])) + A(to_float(from[2 * w + 1]));
@@ -127,14 +126,19 @@ inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
                             pairs[w * p.out.w] +=
                                 A(to_float(from[2 * w * step])) + A(to_float(from[(2 * w + 1) * step]));
                 }
-            for (int w = 0; w < pooled_width; ++w) row[w * p.out.w] *= factor;
+            for (int w = 0; w < width; ++w) row[w * p.out.w] *= factor;
         }
     });
 }
 
 }  // namespace FUSEDSSIM_ISA
 
-const Kernels FUSEDSSIM_KERNELS = {FUSEDSSIM_STRING(FUSEDSSIM_ISA), FUSEDSSIM_ISA::scratch_bytes, FUSEDSSIM_ISA::run,
-                                   FUSEDSSIM_ISA::sum_mask,         FUSEDSSIM_ISA::scale,         FUSEDSSIM_ISA::pool};
+#define FUSEDSSIM_CONCAT_(a, b) a##b
+#define FUSEDSSIM_CONCAT(a, b) FUSEDSSIM_CONCAT_(a, b)
+
+extern const Kernels FUSEDSSIM_CONCAT(kernels_, FUSEDSSIM_ISA);
+const Kernels FUSEDSSIM_CONCAT(kernels_, FUSEDSSIM_ISA) = {
+    FUSEDSSIM_STRING(FUSEDSSIM_ISA), FUSEDSSIM_ISA::kRequired, FUSEDSSIM_ISA::scratch_bytes, FUSEDSSIM_ISA::run,
+    FUSEDSSIM_ISA::sum_mask,         FUSEDSSIM_ISA::scale,     FUSEDSSIM_ISA::pool};
 
 }  // namespace fusedssim::cpu

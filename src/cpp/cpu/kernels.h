@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What kernels.cpp offers: it is compiled once for each instruction set, and backend.cpp picks one of the results.
+// What kernels.cpp offers: it is compiled once for each instruction set, and isa.cpp picks one of the results.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,11 @@ namespace fusedssim::cpu {
 // Wide enough that the halo is small and memory is read in long runs, narrow enough that a tile's window of rows of an
 // image stays in the first-level cache, or in a second-level cache of any size.
 constexpr int kMaxTileColumns = 256;
+
+// The axes as the kernels go through them. A volume is walked along z, through slices of rows along y and columns along x.
+// An image is walked along y: its slices have a single row, along z, an axis without a window.
+FUSEDSSIM_MATH Axis walk_axis(bool is_3d) { return is_3d ? Axis::z : Axis::y; }
+FUSEDSSIM_MATH Axis row_axis(bool is_3d) { return is_3d ? Axis::y : Axis::z; }
 
 // How a plane is cut into tiles. A tile is a box of rows and columns of the slices of one plane (of an image, whose
 // "slices" are its rows, a range of columns), walked along the first spatial axis: z of a volume, y of an image.
@@ -56,6 +61,7 @@ struct Work {
 
 struct Kernels {
     const char* name;
+    unsigned required;  // features of the processor (features.h)
     // Bytes of scratch memory, zeroed by the caller, that a thread needs for run().
     std::size_t (*scratch_bytes)(const Problem& p, const Tiling& tiling);
     // Computes one task.
@@ -67,9 +73,5 @@ struct Kernels {
     // One slice of the pooled plane (an image: one row).
     void (*pool)(const PoolProblem& p, std::int64_t plane, int slice);
 };
-
-extern const Kernels kernels_baseline;
-extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx512;
 
 }  // namespace fusedssim::cpu

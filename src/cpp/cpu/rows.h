@@ -76,15 +76,22 @@ void l1_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, s
         for (int i = 0; i < n; ++i) put(i, A(to_float(x[i * x_step])) - A(to_float(y[i * y_step])));
 }
 
-// Divides the first four of five planar rows by the fifth, the mass of the window, which becomes its reciprocal. Windows
-// without mass have no statistics: their reciprocal is 0.
 template <class A>
-__attribute__((noinline)) void normalize(A* moments, int n) {
-    A* __restrict mass = moments + planar(4, 0);
-    for (int i = 0; i < n; ++i) mass[i] = mass[i] > A(0) ? A(1) / mass[i] : A(0);
-    for (int q = 0; q < 4; ++q) {
-        A* __restrict row = moments + planar(q, 0);
-        for (int i = 0; i < n; ++i) row[i] *= mass[i];
+FUSEDSSIM_MATH Moments<A> moments_at(const A* moments, int i) {
+    return {moments[planar(0, i)], moments[planar(1, i)], moments[planar(2, i)], moments[planar(3, i)]};
+}
+
+// Normalises the first four of five planar rows. The fifth, the mass of the window, becomes its reciprocal.
+template <class A>
+__attribute__((noinline)) void normalize_row(A* moments, int n) {
+    A* const mass = moments + planar(4, 0);
+    for (int i = 0; i < n; ++i) {
+        Moments<A> m = moments_at(moments, i);
+        mass[i] = normalize(m, mass[i]);
+        moments[planar(0, i)] = m.mu_s;
+        moments[planar(1, i)] = m.mu_d;
+        moments[planar(2, i)] = m.sq_s;
+        moments[planar(3, i)] = m.sq_d;
     }
 }
 
@@ -93,8 +100,7 @@ template <int G, class A>
 __attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<A> c, int n, A* __restrict dssim,
                                          A* __restrict partials) {
     for (int i = 0; i < n; ++i) {
-        const Moments<A> m = {moments[planar(0, i)], moments[planar(1, i)], moments[planar(2, i)],
-                              moments[planar(3, i)]};
+        const Moments<A> m = moments_at<A>(moments, i);
         if constexpr (G == 0) {
             dssim[i] = fusedssim::dssim<A>(m, c);
         } else {
@@ -114,7 +120,7 @@ __attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<
 template <class T, class A>
 void l1_gradient_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, A factor,
                      int n, A* __restrict out) {
-    const auto put = [&](int i, A d) { out[i] = d > A(0) ? factor : d < A(0) ? -factor : A(0); };
+    const auto put = [&](int i, A d) { out[i] = l1_derivative(factor, d); };
     if (x_step == 1 && y_step == 1)
         for (int i = 0; i < n; ++i) put(i, A(to_float(x[i])) - A(to_float(y[i])));
     else
@@ -124,10 +130,16 @@ template <class A>
 void add(const A* __restrict more, A sign, int n, A* __restrict sum) {
     for (int i = 0; i < n; ++i) sum[i] += sign * more[i];
 }
-// grad[i] += factor * coarse[(at + i) / 2]
+// Adds the gradient of its block to that of each of n elements of a row of `size`, from `first` on.
 template <class A>
-void hand_down(const A* __restrict coarse, int at, A factor, int n, A* __restrict grad) {
-    for (int i = 0; i < n; ++i) grad[i] += factor * coarse[(at + i) / 2];
+void hand_down(const A* __restrict coarse, int first, int size, A factor, int n, A* __restrict grad) {
+    for (int i = 0; i < n; ++i) grad[i] += factor * coarse[block_of(first + i, size)];
+}
+// The elements of the map, or of a part of it; see map_value().
+template <class A>
+void map_row(bool is_loss, A ssim_weight, A l1_weight, const A* __restrict one, const A* __restrict dssim,
+             const A* __restrict l1, int n, A* __restrict out) {
+    for (int i = 0; i < n; ++i) out[i] = map_value(is_loss, ssim_weight, l1_weight, one[i], dssim[i], l1[i]);
 }
 template <class T, class A>
 void store_row(const A* __restrict row, int n, T* __restrict out, std::int64_t step) {

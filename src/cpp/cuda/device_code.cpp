@@ -6,9 +6,9 @@
 #include <mutex>
 #include <string>
 
+#include "cuda/kernel_list.h"
 #include "device_code_index.h"  // generated: kImages and kCompiler
 #include "error.h"
-#include "instances.h"
 
 // The images as they were packed at build time.
 asm(".section .rodata, \"a\", @progbits\n"
@@ -26,47 +26,24 @@ namespace fusedssim::cuda {
 
 namespace {
 
-struct Kernel {
-    Family family;
-    Element element;
-    int radius, grads;
-    const char* unit;
-    const char* name;
-};
-
-#define FUSEDSSIM_TILED(FAMILY, UNIT, TYPE, RADIUS, GRADS) \
-    {Family::FAMILY, Element::TYPE, RADIUS, GRADS, UNIT, #FAMILY "_" #TYPE "_r" #RADIUS "_g" #GRADS},
-#define FUSEDSSIM_SSIM2D(TYPE, RADIUS, GRADS) FUSEDSSIM_TILED(ssim2d, "ssim2d", TYPE, RADIUS, GRADS)
-#define FUSEDSSIM_SSIM2D_NORMALIZED(TYPE, RADIUS, GRADS) \
-    FUSEDSSIM_TILED(ssim2d_normalized, "ssim2d", TYPE, RADIUS, GRADS)
-#define FUSEDSSIM_SSIM3D_FORWARD(TYPE, RADIUS, GRADS) FUSEDSSIM_TILED(ssim3d_forward, "ssim3d", TYPE, RADIUS, GRADS)
-#define FUSEDSSIM_SSIM3D_NORMALIZED(TYPE, RADIUS, GRADS) \
-    FUSEDSSIM_TILED(ssim3d_forward_normalized, "ssim3d", TYPE, RADIUS, GRADS)
-#define FUSEDSSIM_SSIM3D_BACKWARD(TYPE, RADIUS, GRADS) FUSEDSSIM_TILED(ssim3d_backward, "ssim3d", TYPE, RADIUS, GRADS)
-#define FUSEDSSIM_SMALL(FAMILY, TYPE) {Family::FAMILY, Element::TYPE, 0, 0, "reduce", #FAMILY "_" #TYPE},
-#define FUSEDSSIM_REDUCE(TYPE) FUSEDSSIM_SMALL(reduce_sums, TYPE)
-#define FUSEDSSIM_SUM_MASK(TYPE) FUSEDSSIM_SMALL(sum_mask, TYPE)
-#define FUSEDSSIM_REDUCE_MASK(TYPE) FUSEDSSIM_SMALL(reduce_mask, TYPE)
-#define FUSEDSSIM_SCALE(TYPE) FUSEDSSIM_SMALL(scale, TYPE)
-#define FUSEDSSIM_POOL(TYPE) FUSEDSSIM_SMALL(pool, TYPE)
-#define FUSEDSSIM_COMBINE(TYPE) FUSEDSSIM_SMALL(combine, TYPE)
-constexpr Kernel kKernels[] = {FUSEDSSIM_SSIM2D_KERNELS(FUSEDSSIM_SSIM2D)                        //
-                               FUSEDSSIM_SSIM2D_NORMALIZED_KERNELS(FUSEDSSIM_SSIM2D_NORMALIZED)  //
-                               FUSEDSSIM_SSIM3D_FORWARD_KERNELS(FUSEDSSIM_SSIM3D_FORWARD)        //
-                               FUSEDSSIM_SSIM3D_NORMALIZED_KERNELS(FUSEDSSIM_SSIM3D_NORMALIZED)  //
-                               FUSEDSSIM_SSIM3D_BACKWARD_KERNELS(FUSEDSSIM_SSIM3D_BACKWARD)      //
-                               FUSEDSSIM_REDUCE_KERNELS(FUSEDSSIM_REDUCE)                        //
-                               FUSEDSSIM_SUM_MASK_KERNELS(FUSEDSSIM_SUM_MASK)                    //
-                               FUSEDSSIM_REDUCE_MASK_KERNELS(FUSEDSSIM_REDUCE_MASK)              //
-                               FUSEDSSIM_SCALE_KERNELS(FUSEDSSIM_SCALE)                          //
-                               FUSEDSSIM_POOL_KERNELS(FUSEDSSIM_POOL)                            //
-                               FUSEDSSIM_COMBINE_KERNELS(FUSEDSSIM_COMBINE)};
-
-constexpr std::size_t kKernelCount = sizeof kKernels / sizeof *kKernels;
 constexpr std::size_t kImageCount = sizeof kImages / sizeof *kImages;
 
-// The image of a unit that serves a device: of the same major capability the highest minor one that is not above the
-// device's, else the highest PTX that is not.
+constexpr bool is_same(const char* a, const char* b) {
+    while (*a && *a == *b) ++a, ++b;
+    return *a == *b;
+}
+constexpr bool has_each_unit_an_image() {
+    for (const Kernel& kernel : kKernels) {
+        bool found = false;
+        for (const ImageEntry& image : kImages) found = found || is_same(image.unit, kernel.unit);
+        if (!found) return false;
+    }
+    return true;
+}
+static_assert(has_each_unit_an_image(), "CMakeLists.txt does not compile a unit that instances.h names");
+
+// The image of a unit that serves a device best: the cubin of the device's major version with the largest minor version
+// that is not above the device's. If there is none, the newest PTX that the device can run.
 const ImageEntry* best_image(const char* unit, int capability) {
     const ImageEntry* best = nullptr;
     const auto consider = [&](const ImageEntry& image) {
@@ -92,7 +69,7 @@ Loaded& loaded() {
     return *instance;
 }
 
-CUkernel load_kernel(const Driver& driver, std::size_t image, std::size_t kernel) {
+CUkernel load_kernel(const Driver& driver, std::size_t image, int kernel) {
     Loaded& all = loaded();
     const std::lock_guard<std::mutex> lock(all.mutex);
     // Loading is not a stream operation, but a capture in global mode would forbid it.
@@ -126,15 +103,8 @@ int compute_capability(const Driver& driver, int device_id) {
     return major * 10 + minor;
 }
 
-CUfunction find_kernel(const Driver& driver, int device_id, Family family, Element element, int radius, int grads) {
-    std::size_t kernel = 0;
-    for (; kernel < kKernelCount; ++kernel) {
-        const Kernel& k = kKernels[kernel];
-        if (k.family == family && k.element == element && k.radius == radius && k.grads == grads) break;
-    }
-    if (kernel == kKernelCount)
-        fail(FUSEDSSIM_INTERNAL_ERROR, "no kernel of family %d, element %d, radius %d, %d gradients", int(family),
-             int(element), radius, grads);
+CUfunction find_kernel(const Driver& driver, int device_id, int kernel) {
+    if (kernel < 0) fail(FUSEDSSIM_INTERNAL_ERROR, "there is no kernel for this call");
     const int capability = compute_capability(driver, device_id);
     const ImageEntry* const image = best_image(kKernels[kernel].unit, capability);
     if (!image)
@@ -163,6 +133,6 @@ const char* architectures() {
 
 const char* compiler() { return kCompiler; }
 
-bool has_image(int capability) { return best_image("ssim2d", capability) != nullptr; }
+bool has_image(int capability) { return best_image(kKernels[0].unit, capability) != nullptr; }
 
 }  // namespace fusedssim::cuda

@@ -1,34 +1,18 @@
 // SPDX-License-Identifier: MIT
 //
-// The device code that is embedded in this library: an image for each unit (a file of src/cuda/) and architecture.
+// The device code that is embedded in this library: an image for each unit (a file src/cuda/<unit>.cu) and
+// architecture.
 #pragma once
 
 #include "cuda/driver.h"
 
 namespace fusedssim::cuda {
 
-// The kernels, by the list in src/cuda/instances.h.
-enum class Family {
-    ssim2d,
-    ssim2d_normalized,
-    ssim3d_forward,
-    ssim3d_forward_normalized,
-    ssim3d_backward,
-    reduce_sums,
-    sum_mask,
-    reduce_mask,
-    scale,
-    pool,
-    combine
-};
-enum class Element { f32, f64, f16, bf16, any };
+// A kernel of the table in kernel_list.h, ready to be launched on a device. Fails if `kernel` is -1, or if the library
+// has no code for the device. The first call for an image loads it, also while a stream is being captured.
+CUfunction find_kernel(const Driver& driver, int device_id, int kernel);
 
-// radius and grads are 0 where a family has none. Fails if there is no such kernel, or no code for the device; loads the
-// image at the first call, also while a stream is being captured.
-CUfunction find_kernel(const Driver& driver, int device_id, Family family, Element element, int radius = 0,
-                       int grads = 0);
-
-// "sm_75 sm_80 compute_80" and "NVRTC 12.9".
+// For `info`: "sm_75 sm_80 compute_80" and "NVRTC 12.9".
 const char* architectures();
 const char* compiler();
 

@@ -15,7 +15,7 @@ namespace fusedssim::cuda {
 
 namespace {
 
-constexpr int kOldestDriver = 12000;  // of which cuLibraryLoadData is a part: driver 525
+constexpr int kOldestDriver = 12000;  // the first CUDA version with cuLibraryLoadData: driver 525
 
 struct LoadedDriver : Driver {
     std::string text;
@@ -39,7 +39,7 @@ struct LoadedDriver : Driver {
             if (!symbol && missing.empty()) missing = name;
             function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol);
         };
-        // The newest name of each that a driver of CUDA 12.0 has.
+        // If there are several versions of a function (_v2), the newest that a driver for CUDA 12.0 has.
         find(cuInit, "cuInit");
         find(cuDriverGetVersion, "cuDriverGetVersion");
         find(cuGetErrorName, "cuGetErrorName");
@@ -122,8 +122,8 @@ void check(const Driver& driver, CUresult result, const char* what) {
 
 ContextScope::ContextScope(const Driver& driver, int device_id) : driver_(driver) {
     if (device_id >= driver.device_count)
-        fail(FUSEDSSIM_INVALID_ARGUMENT, "{exec.device_id} = %d, expected less than the %d devices there are", device_id,
-             driver.device_count);
+        fail(FUSEDSSIM_INVALID_ARGUMENT, "{exec.device_id} = %d, expected less than the %d devices there are",
+             device_id, driver.device_count);
     CUcontext current = nullptr;
     check(driver, driver.cuCtxGetCurrent(&current), "cuCtxGetCurrent");
     if (current) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The CUDA driver, found by dlopen at the first call, so that the library loads on machines without one. Only what is
-// used is declared, under the driver's own names and with its values: no CUDA header is needed to build.
+// The CUDA driver. dlopen finds it at the first call, so the library also loads on machines without a driver. No CUDA
+// header is needed to build: what is used is declared here, under the driver's own names and with its values.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// How the levels of MS-SSIM become one value, for the CPU and for CUDA.
+// How the levels of MS-SSIM become one value: a product of powers, for the CPU and for CUDA.
 #pragma once
 
 #if !defined(FUSEDSSIM_DEVICE_CODE)
@@ -19,11 +19,11 @@ FUSEDSSIM_MATH double power(double base, double exponent) {
 #endif
 }
 
-// MS-SSIM of a plane from the means of its `levels` (docs/derivation.md, eq. 11), which stand `stride` apart; by_mean, with the same stride, gets
-// the derivatives by the means, unless it is NULL.
+// MS-SSIM of a plane from the means of its `levels` (docs/derivation.md, eq. 11). The means stand `stride` apart. by_mean,
+// with the same stride, gets the derivatives by the means times `upstream`; it may be NULL.
 template <class A>
-FUSEDSSIM_MATH double ms_ssim(const A* means, const double* weights, int levels, long long stride, double upstream,
-                              A* by_mean) {
+FUSEDSSIM_MATH double level_product(const A* means, const double* weights, int levels, long long stride,
+                                    double upstream, A* by_mean) {
     double value = 1;
     for (int i = 0; i < levels; ++i) {
         const double mean = double(means[i * stride]);

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+#include "cuda/make_params.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace fusedssim::cuda {
+
+namespace {
+
+ByteView in_bytes(const View& v, std::size_t size) {
+    const auto bytes = (long long)(size);
+    return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
+}
+ByteView mask_in_bytes(const Problem& p) {
+    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.image_dtype)));
+}
+
+// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
+// one.
+bool is_packed(const View& v, std::size_t size, int count) {
+    const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
+    return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % count == 0 &&
+           v.c % count == 0 && v.d % count == 0 && v.h % count == 0;
+}
+
+// Groups are planes, or images, or one: only planes have a channel.
+template <class P>
+int group_channels(const P& p) {
+    return p.planes_per_group == 1 ? int(p.channels) : 1;
+}
+
+// Whether the elements of a gradient, which do not overlap, leave no gaps.
+bool is_dense(const ScaleProblem& p) {
+    const View& v = p.grad;
+    if (v.n < 0 || v.c < 0 || v.d < 0 || v.h < 0 || v.w < 0) return false;
+    const double last = double(p.images - 1) * v.n + double(p.channels - 1) * v.c + double(p.depth - 1) * v.d +
+                        double(p.height - 1) * v.h + double(p.width - 1) * v.w;
+    return last + 1 == double(p.images * p.channels) * double(p.depth * p.height * p.width);
+}
+
+}  // namespace
+
+template <class A>
+SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one) {
+    SsimParams<A> k{};
+    const std::size_t image_size = dtype_size(p.image_dtype), grad_size = dtype_size(p.grad_dtype);
+    k.x = in_bytes(p.x, image_size);
+    k.y = in_bytes(p.y, image_size);
+    k.map = in_bytes(p.map, sizeof(A));
+    k.grad_out = in_bytes(p.grad_out, sizeof(A));
+    k.grad_x = in_bytes(p.grad_x, grad_size);
+    k.grad_y = in_bytes(p.grad_y, grad_size);
+    k.mask = mask_in_bytes(p);
+    k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
+    k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
+    k.groups = p.groups;
+    k.planes_per_group = p.planes_per_group;
+    k.blocks = blocks.total;
+    k.sums_stride = blocks.sums;
+    k.partition = blocks.partition;
+    k.channels = int(p.channels);
+    k.depth = p.depth;
+    k.height = p.height;
+    k.width = p.width;
+    k.crop = p.crop(Axis::x);
+    k.chunk = blocks.chunk;
+    k.chunks = blocks.chunks;
+    k.tiles_y = blocks.tiles_y;
+    k.tiles_x = blocks.tiles_x;
+    k.upstream = p.upstream;
+    k.dtype = int(p.image_dtype);
+    k.mask_is_bool = p.mask_is_bool;
+    k.is_normalized = p.is_normalized;
+    k.is_loss = p.reduction.is_loss;
+    k.has_l1 = p.reduction.l1_weight != 0;
+    k.packed_map = p.crop(Axis::x) % 4 == 0 && is_packed(p.map, sizeof(A), 4);
+    const auto is_packed_or_absent = [&](const View& v, std::size_t size) {
+        return !v.data || is_packed(v, size, p.is_3d ? 2 : 4);
+    };
+    k.packed_grads = is_packed_or_absent(p.x, image_size) && is_packed_or_absent(p.y, image_size) &&
+                     is_packed_or_absent(p.grad_x, grad_size) && is_packed_or_absent(p.grad_y, grad_size);
+    k.packed_images = p.width % 2 == 0 && is_packed(p.x, image_size, 2) && is_packed(p.y, image_size, 2);
+    if (one_by_one) k.packed_grads = k.packed_images = 0;
+    if (p.is_3d) {
+        k.maps = partial_maps_layout(p);
+        k.maps_stride = p.images * k.maps.n;
+    }
+    k.scale = A(p.ssim_factor() * kGradientFactor);
+    k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
+    k.coarse_scale = A(p.coarse_factor());
+    k.ssim_weight = A(p.reduction.ssim_weight);
+    k.l1_weight = A(p.reduction.l1_weight);
+    k.stability = stability_of<A>(p.k1, p.k2, p.data_range);
+    k.data_ranges = in_bytes(p.data_ranges, sizeof(A));
+    k.k1 = p.k1;
+    k.k2 = p.k2;
+    for (int i = 0; i <= p.radius(Axis::x); ++i) k.taps[i] = A(p.taps(Axis::x)[i]);
+    return k;
+}
+
+template SsimParams<float> make_ssim_params(const Problem&, const Blocks&, bool);
+template SsimParams<double> make_ssim_params(const Problem&, const Blocks&, bool);
+
+ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks) {
+    ReduceParams k{};
+    k.sums = sums;
+    k.mask_sums = mask_sums;
+    k.sums_stride = blocks.sums;
+    k.partition = blocks.partition;
+    if (p.is_3d)
+        k.sums_per_group = blocks.total / p.groups;
+    else if (p.groups == 1)
+        k.sums_per_group = blocks.partition.first_sum(p.planes());
+    k.groups = p.groups;
+    k.planes_per_group = p.planes_per_group;
+    k.map_elements = p.map_elements();
+    k.image_elements = p.image_elements();
+    k.reduction = p.reduction;
+    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.image_dtype)));
+    k.channels = group_channels(p);
+    return k;
+}
+
+MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums) {
+    MaskParams k{};
+    k.mask = mask_in_bytes(p);
+    k.mask_is_bool = p.mask_is_bool;
+    k.channels = int(p.channels);
+    k.depth = p.depth;
+    k.height = p.height;
+    k.width = p.width;
+    k.crop = p.crop(Axis::x);
+    k.is_3d = p.is_3d;
+    k.parts = int(mask_parts(p));
+    k.planes = p.planes();
+    k.groups = p.groups;
+    k.parts_sums = parts_sums;
+    k.mask_sums = mask_sums;
+    return k;
+}
+
+ScaleParams make_scale_params(const ScaleProblem& p) {
+    ScaleParams k{};
+    k.scale = in_bytes(p.scale, dtype_size(p.scale_dtype));
+    k.grad = in_bytes(p.grad, dtype_size(p.grad_dtype));
+    k.rows = p.images * p.channels * p.depth * p.height;
+    k.channels = int(p.channels);
+    k.depth = int(p.depth);
+    k.height = int(p.height);
+    k.width = int(p.width);
+    k.scale_is_f64 = p.scale_dtype == Dtype::float64;
+    k.factor = p.factor;
+    const std::int64_t elements = k.rows * k.width;
+    const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0;
+    if (has_one_scale && is_dense(p) && reinterpret_cast<std::uintptr_t>(p.grad.data) % 16 == 0) k.flat = elements;
+    return k;
+}
+
+PoolParams make_pool_params(const PoolProblem& p) {
+    PoolParams k{};
+    k.in = in_bytes(p.in, dtype_size(p.image_dtype));
+    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.image_dtype)));
+    k.channels = int(p.channels);
+    k.depth = p.depth;
+    k.height = p.height;
+    k.width = p.width;
+    k.is_3d = p.is_3d;
+    k.out_depth = p.is_3d ? pooled_size(p.depth) : 1;
+    k.out_height = pooled_size(p.height);
+    k.out_width = pooled_size(p.width);
+    k.elements = p.images * p.channels * k.out_depth * k.out_height * k.out_width;
+    return k;
+}
+
+CombineParams make_combine_params(const CombineProblem& p) {
+    CombineParams k{};
+    k.means = p.means;
+    k.upstream = p.upstream;
+    k.out = in_bytes(p.value, dtype_size(p.arithmetic));
+    k.planes = p.images * p.channels;
+    k.groups = p.groups;
+    k.planes_per_group = p.planes_per_group;
+    k.channels = group_channels(p);
+    k.levels = p.levels;
+    k.is_mean = p.is_mean;
+    std::copy_n(p.weights, p.levels, k.weights);
+    return k;
+}
+
+}  // namespace fusedssim::cuda

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+//
+// From what the library knows of a call to the parameter blocks of the kernels (src/cuda/params.h).
+#pragma once
+
+#include "cuda/plan.h"
+#include "params.h"
+#include "problem.h"
+
+namespace fusedssim::cuda {
+
+// Without pointers into the workspace, which the launcher fills in. `one_by_one`: the kernels read and write one
+// element at a time, because they learn at run time how large it is. Defined for float and double.
+template <class A>
+SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one);
+
+ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks);
+MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums);
+ScaleParams make_scale_params(const ScaleProblem& p);
+PoolParams make_pool_params(const PoolProblem& p);
+CombineParams make_combine_params(const CombineProblem& p);
+
+}  // namespace fusedssim::cuda

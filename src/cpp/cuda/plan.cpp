@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#include "cuda/plan.h"
+
+#include <algorithm>
+
+#include "cuda/kernel_list.h"
+
+namespace fusedssim::cuda {
+
+namespace {
+
+// In 64 bits: for the longest axes the sum in ceil_div() is beyond an int.
+int tiles(int size, int of_tile) { return int(ceil_div(std::int64_t(size), of_tile)); }
+
+// Blocks walk along an axis of `length`, each through a chunk, and each pays for `halo` steps more. Fewer chunks waste
+// less on halos, more chunks fill the device better. This takes the number of chunks that finishes first if `slots`
+// blocks run at a time.
+Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t length, int halo, int slots) {
+    constexpr int kShortest = 8, kMost = 512;
+    const std::int64_t columns = planes * tiles_x * tiles_y;
+    std::int64_t best_chunk = length, best_cost = INT64_MAX;
+    const int most = int(std::clamp<std::int64_t>(length / kShortest, 1, kMost));
+    for (int chunks = 1; chunks <= most; ++chunks) {
+        const std::int64_t chunk = ceil_div(length, chunks);
+        const std::int64_t cost = ceil_div(columns * ceil_div(length, chunk), slots) * (chunk + halo);
+        if (cost < best_cost) {
+            best_cost = cost;
+            best_chunk = chunk;
+        }
+        if (columns * chunks > 16 * slots) break;  // the device is full, and will stay so
+    }
+    Blocks b{};
+    b.tiles_x = tiles_x;
+    b.tiles_y = tiles_y;
+    b.chunk = int(best_chunk);
+    b.chunks = int(ceil_div(length, best_chunk));
+    b.total = b.sums = columns * b.chunks;
+    return b;
+}
+
+template <class Shape>
+Blocks cut_images(const Problem& p) {
+    constexpr int kShortest = 8;
+    Blocks b{};
+    Partition& part = b.partition;
+    part.planes = p.planes();
+    part.rows = p.height;
+    part.strips = tiles(p.width, Shape::out);
+    const std::int64_t rows = part.planes * part.strips * part.rows;
+    part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kMultiprocessors * Shape::min_blocks);
+    part.share = rows / part.blocks;
+    part.extra = rows % part.blocks;
+    b.total = part.blocks;
+    b.sums = part.sums();
+    return b;
+}
+
+}  // namespace
+
+bool is_narrow(const Problem& p) {
+    constexpr int kNarrow = radius_bucket(true);
+    if (p.max_radius() > kNarrow) return false;
+    if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.image_dtype, kNarrow, kernel_grads(p)) < 0)
+        return false;
+    if (!p.is_3d) return true;
+    // Narrow kernels for volumes have one offset for x and y: their rows and columns need the same strides. It has 32
+    // bits.
+    const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
+    return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
+           double(partial_maps_layout(p).d) < 0xffffffff;
+}
+
+Blocks cut_blocks(const Problem& p, bool narrow, int grads) {
+    return with_constants(p, narrow, grads, [&](auto zero, auto radius, auto gradients) {
+        using A = decltype(zero);
+        if (p.is_3d) {
+            using Shape = Block3d<A, radius>;
+            return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
+                              2 * radius, kMultiprocessors * Shape::min_blocks);
+        }
+        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true>>(p)
+                               : cut_images<Strip2d<A, radius, gradients, false>>(p);
+    });
+}
+
+std::int64_t mask_parts(const Problem& p) {
+    const std::int64_t rows = std::int64_t(p.depth) * p.height;
+    return std::min<std::int64_t>(ceil_div(rows, 8), std::max<std::int64_t>(1, 8 * kMultiprocessors / p.planes()));
+}
+
+View partial_maps_layout(const Problem& p) {
+    const std::int64_t row = round_up(std::int64_t(p.width), 2), slice = row * p.height, volume = slice * p.depth;
+    return {nullptr, p.channels * volume, volume, slice, row, 1};
+}
+
+std::size_t partial_maps_bytes(const Problem& p, int grads) {
+    return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(partial_maps_layout(p).c) *
+           dtype_size(arithmetic_dtype(p.image_dtype));
+}
+
+Workspace plan_workspace(const Problem& p) {
+    const int grads = kernel_grads(p);
+    // Whoever asks for the size does not know all strides yet: the workspace is large enough for either kind of kernel.
+    const Blocks wide = cut_blocks(p, false, grads);
+    const Blocks narrow = p.max_radius() <= radius_bucket(true) ? cut_blocks(p, true, grads) : wide;
+    Workspace w{};
+    const auto take = [&](std::int64_t bytes) {
+        const std::size_t at = w.total;
+        w.total += std::size_t(round_up(bytes, 16));
+        return at;
+    };
+    constexpr std::int64_t kDouble = sizeof(double), kTag = sizeof(*Completion::tags);
+    if (p.value.data) {
+        w.sums = take(std::max(wide.sums, narrow.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
+        w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostSums) * kTag);
+    }
+    if (p.needs_mask_sums()) {
+        w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
+        w.mask_sums = take(2 * p.groups * kDouble);
+    }
+    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, grads)));
+    return w;
+}
+
+}  // namespace fusedssim::cuda

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+//
+// What the launchers decide before they launch: which kernels a problem takes, how the work is cut into blocks, and
+// what stands where in device memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "core/arithmetic.h"
+#include "core/dtype.h"
+#include "params.h"
+#include "problem.h"
+
+namespace fusedssim::cuda {
+
+// The planner counts with the multiprocessors of an H200 on every device. Otherwise the order of the sums, and the size
+// of the workspace, would depend on the device.
+constexpr int kMultiprocessors = 132;
+
+// ---- Which kernels
+// ---------------------------------------------------------------------------------------------------
+
+// How many gradients the kernels compute. Maps that were saved for both gradients serve a backward for one as well.
+inline int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
+
+// Whether the kernels for narrow windows serve. The others read any memory, several times slower.
+bool is_narrow(const Problem& p);
+
+// The radius bucket of a problem.
+constexpr int radius_bucket(bool narrow) { return kRadiusBuckets[narrow ? 0 : 1]; }
+
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
+
+// Calls f with a value of the arithmetic's type, the radius bucket and the number of gradients, as constants.
+template <class F>
+auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
+    const auto with_radius = [&](auto zero, auto radius) {
+        return grads == 0   ? f(zero, radius, Constant<0>())
+               : grads == 1 ? f(zero, radius, Constant<1>())
+                            : f(zero, radius, Constant<2>());
+    };
+    const auto with_type = [&](auto zero) {
+        return narrow ? with_radius(zero, Constant<radius_bucket(true)>())
+                      : with_radius(zero, Constant<radius_bucket(false)>());
+    };
+    return arithmetic_dtype(p.image_dtype) == Dtype::float64 ? with_type(double()) : with_type(float());
+}
+
+// ---- Blocks
+// ----------------------------------------------------------------------------------------------------------
+
+// How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
+struct Blocks {
+    int tiles_x, tiles_y, chunk, chunks;
+    Partition partition;  // ssim2d
+    std::int64_t total;
+    std::int64_t sums;  // that are written, of each kind
+};
+Blocks cut_blocks(const Problem& p, bool narrow, int grads);
+
+// sum_mask cuts a plane of the mask into so many parts, one for each block.
+std::int64_t mask_parts(const Problem& p);
+
+// ---- Device memory
+// ---------------------------------------------------------------------------------------------------
+
+// The partial maps of a volume: strides in positions, as SsimParams::maps has them, with no data yet.
+View partial_maps_layout(const Problem& p);
+std::size_t partial_maps_bytes(const Problem& p, int grads);
+
+// The workspace: block sums, tags of blocks, sums of the mask, partial maps. Offsets in bytes from its beginning.
+struct Workspace {
+    std::size_t sums, tags, parts, mask_sums, maps;
+    std::size_t total;
+};
+Workspace plan_workspace(const Problem& p);
+
+}  // namespace fusedssim::cuda

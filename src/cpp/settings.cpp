@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+#include "settings.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "core/dtype.h"
+#include "devices.h"
+#include "error.h"
+#include "structs.h"
+
+namespace fusedssim {
+
+namespace {
+
+void check_positive(double value, const char* name, const char* index = "") {
+    if (!is_positive(value)) fail(kInvalid, "{%s}%s = %g, expected a positive number", name, index, value);
+}
+
+void check_not_negative(double value, const char* name) {
+    if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a number >= 0", name, value);
+}
+
+void check_taps(const double* taps, int window_size) {
+    double sum = 0;
+    for (int i = 0; i < window_size; ++i) {
+        const double tap = taps[i], mirrored = taps[window_size - 1 - i];
+        if (!(tap >= 0) || !std::isfinite(tap))
+            fail(kInvalid, "{params.taps}[%d] = %g, expected a number >= 0", i, tap);
+        if (tap != mirrored)
+            fail(kInvalid, "{params.taps}[%d] = %g but {params.taps}[%d] = %g, expected a symmetric window", i, tap,
+                 window_size - 1 - i, mirrored);
+        sum += tap;
+    }
+    if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
+}
+
+// A Gaussian, computed in double, that sums to 1.
+void fill_gaussian(double sigma, int radius, double* taps) {
+    double sum = 0;
+    for (int k = 0; k <= radius; ++k) {
+        const double z = k / sigma;
+        taps[k] = std::exp(-0.5 * z * z);
+        sum += k ? 2 * taps[k] : taps[k];
+    }
+    for (int k = 0; k <= radius; ++k) taps[k] /= sum;
+}
+
+bool is_loss(fusedssim_objective objective) {
+    switch (objective) {
+        case FUSEDSSIM_OBJECTIVE_SSIM: return false;
+        case FUSEDSSIM_OBJECTIVE_LOSS: return true;
+        default: fail(kInvalid, "{params.objective} = %d is not a fusedssim_objective", int(objective));
+    }
+}
+
+// Of C1 or C2, which has been made of k.
+void check_constant(double constant, Dtype arithmetic, const char* name, double k, double data_range,
+                    const char* range_name, const char* index) {
+    double least = 0, most = 0;
+    dispatch_arithmetic(arithmetic, [&](auto zero) {
+        least = std::numeric_limits<decltype(zero)>::min();
+        most = std::numeric_limits<decltype(zero)>::max();
+    });
+    if (k > 0 && !(constant >= least && constant <= most))
+        fail(kInvalid, "{%s}%s = %g: the square of {%s} * {%s} (%g) is beyond the range of %s", range_name, index,
+             data_range, range_name, name, k, dtype_name(arithmetic));
+}
+
+}  // namespace
+
+fusedssim_params read_params(const fusedssim_params* params) {
+    fusedssim_params p = FUSEDSSIM_PARAMS_DEFAULT;
+    read_struct(&p, sizeof p, 2 * sizeof(double), params, "params");
+    return p;
+}
+
+fusedssim_exec read_exec(const fusedssim_exec* exec) {
+    fusedssim_exec e = FUSEDSSIM_EXEC_DEFAULT;
+    read_struct(&e, sizeof e, 2 * sizeof(double), exec, "exec");
+    if (!find_backend(e.device)) fail(kInvalid, "{exec.device} = %d is not a fusedssim_device", int(e.device));
+    if (e.device_id < 0) fail(kInvalid, "{exec.device_id} = %d, expected at least 0", int(e.device_id));
+    if (e.cpu_threads < 0) fail(kInvalid, "{exec.cpu_threads} = %d, expected at least 0", int(e.cpu_threads));
+    return e;
+}
+
+void check_params(const fusedssim_params& params) {
+    const Edges edges = edges_of(params.padding);
+    if (params.reduction < FUSEDSSIM_REDUCTION_MEAN || params.reduction > FUSEDSSIM_REDUCTION_NONE)
+        fail(kInvalid, "{params.reduction} = %d is not a fusedssim_reduction", int(params.reduction));
+    if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
+        fail(kInvalid, "{params.window_size} = %d, expected an odd number from 1 to %d", int(params.window_size),
+             FUSEDSSIM_MAX_WINDOW_SIZE);
+    if (params.taps)
+        check_taps(params.taps, params.window_size);
+    else
+        check_positive(params.sigma, "params.sigma");
+    check_not_negative(params.k1, "params.k1");
+    check_not_negative(params.k2, "params.k2");
+    if (!std::isfinite(params.grad_scale)) fail(kInvalid, "{params.grad_scale} = %g is not finite", params.grad_scale);
+    const bool has_l1 = is_loss(params.objective);
+    if (params.mask_mode != FUSEDSSIM_MASK_WEIGHT && params.mask_mode != FUSEDSSIM_MASK_NORMALIZED)
+        fail(kInvalid, "{params.mask_mode} = %d is not a fusedssim_mask_mode", int(params.mask_mode));
+    if (!has_l1) return;
+    if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
+        fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);
+    if (params.reduction == FUSEDSSIM_REDUCTION_NONE && edges.is_cropped && params.lambda_dssim < 1)
+        fail(kInvalid,
+             "{params.reduction} = NONE with padding VALID and {params.lambda_dssim} = %g, expected 1: |{x} - {y}| has "
+             "more elements than the map",
+             params.lambda_dssim);
+}
+
+void require_workspace(const fusedssim_exec& exec, std::size_t bytes) {
+    if (!bytes) return;
+    if (!exec.workspace || exec.workspace_bytes < bytes)
+        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL,
+             "{exec.workspace} = %p with {exec.workspace_bytes} = %llu, expected %zu bytes", exec.workspace,
+             static_cast<unsigned long long>(exec.workspace_bytes), bytes);
+    if (reinterpret_cast<std::uintptr_t>(exec.workspace) % 16)
+        fail(FUSEDSSIM_WORKSPACE_TOO_SMALL, "{exec.workspace} = %p is not aligned to 16 bytes", exec.workspace);
+}
+
+Edges edges_of(fusedssim_padding padding) {
+    switch (padding) {
+        case FUSEDSSIM_PADDING_SAME: return {false, Border::zeros};
+        case FUSEDSSIM_PADDING_VALID: return {true, Border::zeros};
+        default: fail(kInvalid, "{params.padding} = %d is not a fusedssim_padding", int(padding));
+    }
+}
+
+Window make_window(const fusedssim_params& params, Axis axis, bool is_3d) {
+    Window w{};
+    w.taps[0] = 1;
+    if (axis == Axis::z && !is_3d) return w;
+    w.radius = params.window_size / 2;
+    w.crop = edges_of(params.padding).is_cropped ? w.radius : 0;
+    if (params.taps)
+        std::copy_n(params.taps + w.radius, w.radius + 1, w.taps);
+    else
+        fill_gaussian(params.sigma, w.radius, w.taps);
+    return w;
+}
+
+void check_data_range(double data_range, const char* name, const char* index, const fusedssim_params& params,
+                      Dtype arithmetic) {
+    check_positive(data_range, name, index);
+    const auto c = stability_of<double>(params.k1, params.k2, data_range);
+    check_constant(c.c1x2, arithmetic, "params.k1", params.k1, data_range, name, index);
+    check_constant(c.c2x2, arithmetic, "params.k2", params.k2, data_range, name, index);
+}
+
+Reduction make_reduction(const fusedssim_params& params) {
+    Reduction r{};
+    r.is_mean = params.reduction != FUSEDSSIM_REDUCTION_SUM && params.reduction != FUSEDSSIM_REDUCTION_NONE;
+    r.is_loss = is_loss(params.objective);
+    r.ssim_weight = r.is_loss ? -params.lambda_dssim : 1;
+    r.l1_weight = r.is_loss ? 1 - params.lambda_dssim : 0;
+    return r;
+}
+
+}  // namespace fusedssim

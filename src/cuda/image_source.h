@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+//
+// What the forward kernel of ssim3d.cu filters: the images, and the mask.
+#pragma once
+
+#include "slice_walk.h"
+
+namespace fusedssim {
+
+// s and d of the images, and the mask if it normalises.
+template <class T, int R, bool kNormalized>
+struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
+    using A = arithmetic_t<T>;
+    using Block = Block3d<A, R>;
+    using Access = Elements<T>;
+    static constexpr int kValues = kNormalized ? 3 : 2;
+    // With a mask there are no registers for a slice that is being loaded during the filter along y.
+    static constexpr bool kEarly = !kNormalized;
+    static constexpr int kMargin = R + R % 2;  // columns before the tile: whole pairs
+    static constexpr int kPairs = (Block::out_x + kMargin + R + 1) / 2, kPitch = 2 * kPairs;
+    using PairSlots = Slots<A, R, kPairs, 2, kMargin>;
+    using Stage = Planes<A, kValues, Block::staged ? 2 * PairSlots::kAll : 2>;
+    const SsimParams<A>& p;
+    const Tile& tile;
+    PairSlots slots;  // of both images: is_narrow() has seen that their rows and columns have the same strides
+    // More bits of slots.flags, for what does not change from slice to slice.
+    static constexpr unsigned kPacked = PairSlots::kFree;      // pairs are accessed as one
+    static constexpr unsigned kSumsL1 = 2 * PairSlots::kFree;  // |x - y| is summed
+    static constexpr unsigned kPlain =
+        4 * PairSlots::kFree;  // the map has all elements of this thread, and nothing rare is wanted
+    // The slice that will be requested next.
+    const char *x_at, *y_at;
+    typename Access::Raw x[PairSlots::kCount][2], y[PairSlots::kCount][2];
+    A l1_sum;
+
+    __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at)
+        : p(params), tile(at), slots(p, tile, p.x, p.width), l1_sum(0) {
+        if (p.packed_images) slots.flags |= kPacked;
+        if (Block::staged && p.has_l1) slots.flags |= kSumsL1;
+    }
+    __device__ __forceinline__ static int empty_slices() { return 0; }
+    __device__ __forceinline__ void seek(int z) {
+        x_at = address(p.x, tile, z, 0, 0);
+        y_at = address(p.y, tile, z, 0, 0);
+    }
+    __device__ __forceinline__ void request(int z, Stage&) {
+        if (slots.flags & kPacked) {
+#pragma unroll
+            for (int i = 0; i < PairSlots::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
+                    Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
+                }
+        } else {
+#pragma unroll
+            for (int i = 0; i < PairSlots::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    const char* const x_here = x_at + slots.offset[i];
+                    const char* const y_here = y_at + slots.offset[i];
+                    const bool both = PairSlots::column(tile, thread_again() + i * Block::threads) + 1 < p.width;
+                    x[i][0] = Access::load(x_here, p.image_dtype());
+                    y[i][0] = Access::load(y_here, p.image_dtype());
+                    x[i][1] = y[i][1] = {};
+                    if (both) {
+                        x[i][1] = Access::load(x_here + p.x.w, p.image_dtype());
+                        y[i][1] = Access::load(y_here + p.x.w, p.image_dtype());
+                    }
+                }
+        }
+        x_at += p.x.d;
+        y_at += p.y.d;
+    }
+    __device__ __forceinline__ void deliver(int z, Stage& stage) const {
+#pragma unroll
+        for (int i = 0; i < PairSlots::kCount; ++i) {
+            if (!slots.is_valid(i)) continue;
+            const int e = kNormalized ? thread_again() + i * Block::threads : 0;
+            A values[2][kValues];
+#pragma unroll
+            for (int c = 0; c < 2; ++c)
+                combine(to_arithmetic(x[i][c]), to_arithmetic(y[i][c]), z, PairSlots::row(tile, e),
+                        PairSlots::column(tile, e) + c, values[c]);
+            stage.put_two(2 * PairSlots::index(i), values);
+        }
+    }
+    // |x - y| at this thread's columns, from the stage, which is zero beside the volume.
+    __device__ __forceinline__ void sum_l1(int z, const Stage& stage) {
+        if (!(slots.flags & kSumsL1) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
+        const Place<A, R> place(p, tile, thread_again());
+        const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
+#pragma unroll
+        for (int c = 0; c < Block::columns; ++c) {
+            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1]);
+            const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
+            l1_sum += is_weighted
+                          ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c) * difference
+                          : difference;
+        }
+    }
+    __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
+        out[0] = xv + yv;
+        out[1] = xv - yv;
+        if constexpr (kNormalized)
+            out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
+    }
+    __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kValues]) const {
+        if constexpr (Block::staged) return stage.get(row * kPitch + column + (kMargin - R), out);
+        const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
+#pragma unroll
+        for (int i = 0; i < kValues; ++i) out[0][i] = A(0);
+        static_assert(kBorder == Border::zeros, "zeros beyond the border");
+        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return;
+        const A xv = to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));
+        const A yv = to_arithmetic(Cursor<T>(p.y, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));
+        combine(xv, yv, z, y_at, x_at, out[0]);
+    }
+};
+
+}  // namespace fusedssim

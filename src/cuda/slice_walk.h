@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+//
+// The walk of a block along z, which both kernels of ssim3d.cu share. They differ in what they filter (a SliceSource)
+// and in what they do with the results.
+#pragma once
+
+#include "slice_filter.h"
+
+namespace fusedssim {
+
+// The first of a thread's columns, and the slices of its chunk.
+template <class A, int R>
+struct Place {
+    using Block = Block3d<A, R>;
+    const int column, row, z_begin, z_end;
+    __device__ __forceinline__ Place(const SsimParams<A>& p, const Tile& tile, int thread)
+        : column(tile.tile_x * Block::out_x + thread % (Block::out_x / Block::columns) * Block::columns),
+          row(tile.tile_y * Block::out_y + thread / (Block::out_x / Block::columns)), z_begin(tile.chunk * p.chunk),
+          z_end(imin(z_begin + p.chunk, p.depth)) {}
+};
+
+// The parts of a slice that a thread brings into shared memory. A part is kWidth adjacent elements of a row. A slice of
+// a tile is in_y rows of kColumns parts, the first of which begins kMargin elements before the tile. A thread has every
+// 256th part.
+template <class A, int R, int kColumns, int kWidth, int kMargin>
+struct Slots {
+    using Block = Block3d<A, R>;
+    static constexpr int kAll = Block::in_y * kColumns;
+    static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
+    unsigned flags;  // a bit for each part of this thread: it lies in the slice. The bits from kFree on are the user's.
+    static constexpr unsigned kFree = 1u << kCount;
+    // Of each part from the slice's first element, in the unit of the view's strides. is_narrow() has seen that 32 bits
+    // suffice.
+    unsigned offset[kCount];
+
+    template <class V>
+    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const V& v, int width) : flags(0) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+            const int y = row(tile, index(i)), x = column(tile, index(i));
+            static_assert(kBorder == Border::zeros, "no element is loaded for positions beyond the border");
+            const bool in_slice = index(i) < kAll && y >= 0 && y < p.height && x >= 0 && x < width;
+            flags |= unsigned(in_slice) << i;
+            offset[i] = unsigned(y * v.h + x * v.w);
+        }
+    }
+    __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
+    __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
+    // The row and the column of part e in its plane.
+    __device__ __forceinline__ static int row(const Tile& tile, int e) {
+        return tile.tile_y * Block::out_y - R + e / kColumns;
+    }
+    __device__ __forceinline__ static int column(const Tile& tile, int e) {
+        return tile.tile_x * Block::out_x - kMargin + e % kColumns * kWidth;
+    }
+};
+
+// What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others
+// are defaults. There is nothing virtual. z is a slice of the volume.
+template <int kValuesOfElement>
+struct SliceSource {
+    // How many numbers the source delivers for an element.
+    static constexpr int kValues = kValuesOfElement;
+    // A slice is filtered along y while the one before is filtered along x and z, and the next one is being loaded. So
+    // a slice costs one barrier instead of two. Needs a second stage in shared memory: if there is no room, the walk
+    // does not do it.
+    static constexpr bool kOverlaps = false;
+    // Without kOverlaps: a slice is requested before the one before is filtered along y, instead of after it.
+    static constexpr bool kEarly = false;
+    // The shared memory of a slice, with a function clear(). The source defines a type of this name.
+    struct Stage;
+
+    // So many slices at each end of the volume hold nothing but zeros. They are not read.
+    int empty_slices() const = delete;
+    // Makes z the slice that is requested next.
+    void seek(int z) = delete;
+    // Begins to load slice z, and moves on to the next one. Called only if Block3d::staged, as is deliver().
+    template <class AnyStage>
+    void request(int z, AnyStage& stage) = delete;
+    // Ends it: after the next barrier all threads see the slice in the stage.
+    template <class AnyStage>
+    void deliver(int z, AnyStage& stage) = delete;
+    // An element of slice z: from the stage, or, if nothing is staged, from memory. Row and column are counted from the
+    // first halo element of the tile.
+    template <class AnyStage, class A>
+    void read(int z, const AnyStage& stage, int row, int column, A (&values)[1][kValues]) const = delete;
+    // Called once for each slice, while it is in the stage.
+    template <class AnyStage>
+    __device__ __forceinline__ static void sum_l1(int, const AnyStage&) {}
+};
+
+// Walks a tile along z, and filters kQuantities along all three axes.
+//
+//     expand(values, quantities)     computes what is filtered from the numbers of an element
+//     prepare()                      is called well before each use() in the chunk, to load what that will need
+//     use(z, in_chunk, results)      gets the filtered quantities of slice z at this thread's columns. Slices come in
+//                                    order, also those before the chunk
+template <class A, int R, int kQuantities, class Source, class Expand, class Prepare, class Use>
+__device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& tile, Source& source, Expand expand,
+                                            Prepare prepare, Use use) {
+    using Block = Block3d<A, R>;
+    struct Shared {
+        typename Source::Stage stage;
+        SliceFilter<A, R, kQuantities> slice;
+    };
+    constexpr bool kOverlaps = Source::kOverlaps && 2 * sizeof(Shared) <= kStaticShared;
+    __shared__ Shared shared[kOverlaps ? 2 : 1];
+    const auto at = [&](int z) -> Shared& { return shared[kOverlaps ? z & 1 : 0]; };
+    const Place<A, R> place(p, tile, threadIdx.x);
+    TransposedFir<A, R> fir[Block::columns][kQuantities];
+
+    static_assert(__is_base_of(SliceSource<Source::kValues>, Source), "a source derives from SliceSource");
+
+    static_assert(kBorder == Border::zeros, "what is never loaded is zero");
+    for (Shared& each : shared) each.stage.clear();
+    __syncthreads();
+    // Slices of zeros before the first other one would leave the running sums zero: they are skipped. Those behind the
+    // last one are not loaded or filtered along y and x.
+    const int end = place.z_end + R, last = imin(end, p.depth - source.empty_slices());
+    int z = imax(place.z_begin - R, source.empty_slices());
+    const auto filter_y = [&](int slice) {
+        source.sum_l1(slice, at(slice).stage);
+        at(slice).slice.template filter_y<Source::kValues>(
+            p.taps_y(),
+            [&](int row, int column, A(&values)[1][Source::kValues]) {
+                source.read(slice, at(slice).stage, row, column, values);
+            },
+            expand);
+    };
+    // Wide windows have no stage.
+    const auto request = [&](int slice, Shared& to) {
+        if constexpr (Block::staged) source.request(slice, to.stage);
+    };
+    const auto deliver = [&](int slice, Shared& to) {
+        if constexpr (Block::staged) source.deliver(slice, to.stage);
+    };
+    source.seek(z);
+    if (z < last) request(z, at(z));
+    if (kOverlaps && z < last) {
+        deliver(z, at(z));
+        __syncthreads();
+        if (z + 1 < last) request(z + 1, at(z + 1));
+        filter_y(z);
+    }
+    for (; z < end; ++z) {
+        A filtered[Block::columns][kQuantities] = {};
+        if (z < last) {
+            if constexpr (kOverlaps) {
+                if (z + 1 < last) deliver(z + 1, at(z + 1));
+                __syncthreads();
+                if (z + 2 < last) request(z + 2, at(z));
+                if (z - R >= place.z_begin) prepare();
+                if (z + 1 < last) filter_y(z + 1);
+            } else {
+                deliver(z, at(z));
+                __syncthreads();
+                if (Source::kEarly && z + 1 < last) request(z + 1, at(z + 1));
+                filter_y(z);
+                __syncthreads();
+                if (!Source::kEarly && z + 1 < last) request(z + 1, at(z + 1));
+                if (z - R >= place.z_begin) prepare();
+            }
+            at(z).slice.filter_x(p.taps_x(), filtered);
+        } else if (z - R >= place.z_begin) {
+            prepare();
+        }
+#pragma unroll
+        for (int q = 0; q < kQuantities; ++q)
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c)
+                filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps_z());
+        use(z - R, z - R >= place.z_begin, filtered);
+    }
+}
+
+}  // namespace fusedssim

@@ -43,7 +43,7 @@ def fused_ssim(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -62,7 +62,9 @@ def fused_ssim(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for
-            images in [0, 255].
+            images in [0, 255]. A tensor without axes, or ``[N]`` for a range of each image, is read where it is: it may
+            change from call to call without another compilation, and is not waited for. It gets no gradient. On CUDA
+            an image whose range is not a positive number has the value NaN; on the CPU that is an error.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of the map, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``;
             ``"channel"``, the mean of each channel of each image, ``[N, C]``; ``"none"``, the map: ``[N, C, H, W]``,
@@ -96,6 +98,7 @@ def fused_ssim(
         >>> loss.backward()
 
     """
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -106,7 +109,7 @@ def fused_ssim(
         mask_mode=mask_mode,
         float32_window=not checks.has_float64(img1, img2),
     )
-    return eager.ssim(img1, img2, settings, 2, train, mask)
+    return eager.ssim(img1, img2, settings, 2, train, mask, ranges)
 
 
 def fused_ssim2d(
@@ -117,13 +120,14 @@ def fused_ssim2d(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
     mask_mode: str = "weight",
 ) -> Tensor:
     """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -134,7 +138,7 @@ def fused_ssim2d(
         mask_mode=mask_mode,
         float32_window=not checks.has_float64(img1, img2),
     )
-    return eager.ssim(img1, img2, settings, 2, train, mask)
+    return eager.ssim(img1, img2, settings, 2, train, mask, ranges)
 
 
 def fused_ssim3d(
@@ -145,7 +149,7 @@ def fused_ssim3d(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -157,6 +161,7 @@ def fused_ssim3d(
     fused-ssim. Arguments, values and errors are those of :func:`fused_ssim`, with five axes instead of four: the map of
     ``reduction="none"`` is ``[N, C, D, H, W]``.
     """
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -167,7 +172,7 @@ def fused_ssim3d(
         mask_mode=mask_mode,
         float32_window=not checks.has_float64(img1, img2),
     )
-    return eager.ssim(img1, img2, settings, 3, train, mask)
+    return eager.ssim(img1, img2, settings, 3, train, mask, ranges)
 
 
 @overload
@@ -179,7 +184,7 @@ def value_and_grad(
     argnums: int = ...,
     window_size: int = ...,
     sigma: float = ...,
-    data_range: float = ...,
+    data_range: float | Tensor = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
     mask: Tensor | None = ...,
@@ -196,7 +201,7 @@ def value_and_grad(
     argnums: Sequence[int],
     window_size: int = ...,
     sigma: float = ...,
-    data_range: float = ...,
+    data_range: float | Tensor = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
     mask: Tensor | None = ...,
@@ -212,7 +217,7 @@ def value_and_grad(
     argnums: int | Sequence[int] = 0,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -231,7 +236,7 @@ def value_and_grad(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of the map; ``"image"`` or ``"channel"``, the mean of each; ``"none"``, the
             map.
@@ -253,6 +258,7 @@ def value_and_grad(
         >>> image += step * grad
 
     """
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -263,7 +269,7 @@ def value_and_grad(
         mask_mode=mask_mode,
     )
     wanted, grads = gradients_of_argnums(argnums)
-    value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
+    value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask, ranges)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
     return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
 
@@ -276,7 +282,7 @@ def ssim_map(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     mask: Tensor | None = None,
     mask_mode: str = "weight",
@@ -292,7 +298,7 @@ def ssim_map(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; the map is
             ``mask * SSIM``. :func:`fused_ssim` says more.
@@ -307,6 +313,7 @@ def ssim_map(
         ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
 
     """
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -316,7 +323,7 @@ def ssim_map(
         reduction="none",
         mask_mode=mask_mode,
     )
-    return eager.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
+    return eager.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask, ranges)
 
 
 def photometric_loss(
@@ -328,7 +335,7 @@ def photometric_loss(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -350,7 +357,7 @@ def photometric_loss(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values; the difference is not divided by it.
+            values; the difference is not divided by it. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
@@ -371,6 +378,7 @@ def photometric_loss(
         >>> loss.backward()
 
     """
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -382,4 +390,4 @@ def photometric_loss(
         lambda_dssim=lambda_dssim,
         names=("pred", "target"),
     )
-    return eager.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)
+    return eager.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask, ranges)

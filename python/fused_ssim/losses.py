@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ._base.checked import check_numbers
 from ._base.settings import scale_weights
-from ._torch import eager
+from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
 from .functional import photometric_loss
 
@@ -24,7 +24,8 @@ class _Loss(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self._native_settings = eager.settings_of(**settings, names=("pred", "target"))
+        data_range, self._ranges = checks.split_range(settings["data_range"])
+        self._native_settings = eager.settings_of(**{**settings, "data_range": data_range}, names=("pred", "target"))
         check_numbers(self._native_settings)  # an error at once if they are bad
         self.settings = settings
 
@@ -45,7 +46,7 @@ class PhotometricLoss(_Loss):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel.
@@ -64,7 +65,7 @@ class PhotometricLoss(_Loss):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         reduction: str = "mean",
         mask_mode: str = "weight",
@@ -97,7 +98,7 @@ class SSIMLoss(_Loss):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel, of the map of ``1 - SSIM``.
@@ -115,7 +116,7 @@ class SSIMLoss(_Loss):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         reduction: str = "mean",
         mask_mode: str = "weight",
@@ -146,7 +147,7 @@ class MSSSIMLoss(_Loss):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33; the same at every scale.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
@@ -164,7 +165,7 @@ class MSSSIMLoss(_Loss):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         weights: Sequence[float] | Tensor | None = None,
         reduction: str = "mean",
@@ -183,5 +184,5 @@ class MSSSIMLoss(_Loss):
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss of ``pred``, with the settings of the module."""
-        value = eager.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred))
+        value = eager.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred), data_ranges=self._ranges)
         return pred.shape[0] * pred.shape[1] - value if self.settings["reduction"] == "sum" else 1 - value

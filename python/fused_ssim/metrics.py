@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ._base.checked import check_numbers
 from ._base.settings import scale_weights
-from ._torch import eager
+from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
 
 try:
@@ -40,17 +40,22 @@ class _ImageMetric(Metric):
     plot_upper_bound = 1.0
 
     def __init__(self, settings: dict[str, Any], reduction: str, **kwargs: Any) -> None:
-        native_settings = eager.settings_of(**settings, reduction="image", names=("preds", "target"))
+        data_range, ranges = checks.split_range(settings["data_range"])
+        native_settings = eager.settings_of(
+            **{**settings, "data_range": data_range}, reduction="image", names=("preds", "target")
+        )
         check_numbers(native_settings)
         super().__init__(**kwargs)
         if reduction not in ("mean", "none"):
             raise ValueError(f'reduction = {reduction!r}; expected "mean" or "none"')
         self.reduction = reduction
         self._settings = native_settings
+        self._ranges = ranges
         self._shown = {**settings, "reduction": reduction}
         # MetricCollection takes metrics for the same whose states have the same names and, after the first batch, the
         # same values. So the names say what is computed.
-        described = repr((type(self).__name__, self._shown))
+        range_of_each = None if ranges is None else ranges.tolist()
+        described = repr((type(self).__name__, self._shown, range_of_each))
         self._suffix = f"{zlib.crc32(described.encode()):08x}"
         if reduction == "mean":
             # A float32 would stop to grow after some million images.
@@ -77,7 +82,8 @@ class _ImageMetric(Metric):
 
     def _update(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
         with torch.no_grad():
-            values = eager.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
+            dims = spatial_dims_of("preds", preds)
+            values = eager.ssim(preds, target, self._settings, dims, False, mask, self._ranges)
         if self.reduction == "mean":
             self._state("total").add_(values.sum(dtype=torch.float64))
             self._state("count").add_(values.numel())
@@ -119,7 +125,7 @@ class SSIMMetric(_ImageMetric):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
             statistics of a window are also those of its pixels under the mask alone.
@@ -143,7 +149,7 @@ class SSIMMetric(_ImageMetric):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         mask_mode: str = "weight",
         **kwargs: Any,
@@ -173,7 +179,7 @@ class MSSSIMMetric(_ImageMetric):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
@@ -191,7 +197,7 @@ class MSSSIMMetric(_ImageMetric):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         weights: Sequence[float] | Tensor | None = None,
         **kwargs: Any,

@@ -36,6 +36,7 @@ def check_numbers(settings: Settings, dtype: str = "float64") -> None:
             grad_y=image,
             out=Layout(dtype=arithmetic, shape=out, stride=contiguous_strides(out)),
             mask=None,
+            data_ranges=None,
         ),
         grads=0,
     )

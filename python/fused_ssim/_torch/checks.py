@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -139,6 +139,36 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
             f"mask.shape = {tuple(mask.shape)}; expected one that broadcasts to that of the images, {tuple(img1.shape)}"
         )
     return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
+
+
+# ---- Data ranges -----------------------------------------------------------------------------------------------------
+
+
+def split_range(data_range: Any) -> tuple[Any, Tensor | None]:
+    """A data range as the setting and the tensor that is to be read instead of it, if it is one."""
+    return (1.0, data_range) if isinstance(data_range, Tensor) else (data_range, None)
+
+
+def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:
+    """The data range of all images, without axes, or of each, [N]; of the dtype of the arithmetic, where they are."""
+    if ranges.requires_grad:
+        raise ValueError(
+            "data_range.requires_grad = True; expected a constant: SSIM has no gradient by its data range, detach() it"
+        )
+    if ranges.is_complex() or ranges.dtype == torch.bool:
+        raise TypeError(f"data_range.dtype = {ranges.dtype}; expected a real number")
+    if ranges.dim() and ranges.numel() == 1:
+        ranges = ranges.reshape(())
+    if ranges.dim() and tuple(ranges.shape) != tuple(img1.shape[:1]):
+        raise ValueError(
+            f"data_range.shape = {tuple(ranges.shape)} for images of {tuple(img1.shape)}; expected one number, or one "
+            f"for each image, {list(img1.shape[:1])}"
+        )
+    if ranges.device != img1.device and ranges.dim():
+        raise ValueError(
+            f"data_range.device = {ranges.device} but the images are on {img1.device}; expected the same device"
+        )
+    return ranges.to(img1.device, ARITHMETIC.get(img1.dtype, ranges.dtype), non_blocking=True)
 
 
 # ---- Autocast --------------------------------------------------------------------------------------------------------

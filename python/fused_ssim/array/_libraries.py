@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base.codes import UnsupportedDeviceError
+from .._base.codes import DTYPES, UnsupportedDeviceError
 from .._base.shapes import contiguous_strides
 
 
@@ -75,6 +75,11 @@ class NumPy:
         pointer = int(array.__array_interface__["data"][0])
         return Memory(pointer, array.dtype.name, array.shape, strides, CPU)
 
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        """``array``, a few numbers, in the dtype of the arithmetic for these images. ``like`` is one of them."""
+        del like
+        return np.array(self.view(name, array), dtype=DTYPES[images.dtype].arithmetic)
+
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         """A C-contiguous array, where ``like`` is."""
         return np.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
@@ -113,6 +118,10 @@ class CuPy:
         strides = _in_elements(name, array)
         return Memory(array.data.ptr, array.dtype.name, array.shape, strides, Device("cuda", array.device.id))
 
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        with like.device:
+            return self.view(name, array).astype(DTYPES[images.dtype].arithmetic, copy=False)
+
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         with like.device:
             return self._cupy.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
@@ -149,6 +158,13 @@ class Numba:
             strides,
             Device("cuda", _current_device()),
         )
+
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        del like
+        view, expected = self.view(name, array), DTYPES[images.dtype].arithmetic
+        if view.dtype.name != expected:
+            raise TypeError(f"{name}.dtype = {view.dtype}; expected {expected} for images of {images.dtype}")
+        return view
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         return self._cuda.device_array(shape, dtype, stream=like.stream)
@@ -196,6 +212,10 @@ class Jax:
             raise UnsupportedDeviceError(f"{name} is on {device}; expected the CPU or a CUDA device")
         return Memory(self.pointer(array), array.dtype.name, array.shape, strides, where)
 
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        del like
+        return self.view(name, array).astype(DTYPES[images.dtype].arithmetic).block_until_ready()
+
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         (device,) = like.devices()
         # A buffer of its own, which nobody else has seen when it is written to.
@@ -217,6 +237,15 @@ class Jax:
 
 
 Backend = NumPy | CuPy | Numba | Jax
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether this is an array of numbers, and no number."""
+    if isinstance(value, (float, int, np.generic)):
+        return False
+    return any(
+        hasattr(value, name) for name in ("__array_interface__", "__cuda_array_interface__", "__dlpack__")
+    ) and not hasattr(value, "__torch_function__")
 
 
 def backend_of(img1: Any, img2: Any) -> Backend:

@@ -82,6 +82,6 @@ def _map(C1: float, C2: float, img1: Tensor, img2: Tensor, spatial_dims: int) ->
 def _gradient(C1: float, C2: float, img1: Tensor, img2: Tensor, dL_dmap: Tensor, spatial_dims: int) -> Tensor:
     settings = map_settings(C1, C2, "same", img1, img2)
     with torch.no_grad():
-        img1, img2, _ = eager.checked(img1, img2, settings, spatial_dims, None)
-        grad, _ = operators.backward(dL_dmap, img1, img2, None, settings, GRAD_1)
+        img1, img2, _, _ = eager.checked(img1, img2, settings, spatial_dims, None, None)
+        grad, _ = operators.backward(dL_dmap, img1, img2, None, None, settings, GRAD_1)
     return grad

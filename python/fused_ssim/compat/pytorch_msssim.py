@@ -37,7 +37,7 @@ __all__ = ["MS_SSIM", "SSIM", "ms_ssim", "ssim"]
 def ssim(
     X: Tensor,
     Y: Tensor,
-    data_range: float = 255,
+    data_range: float | Tensor = 255,
     size_average: bool = True,
     win_size: int = 11,
     win_sigma: float = 1.5,
@@ -51,7 +51,8 @@ def ssim(
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16 or bfloat16. Spatial axes
             of length 1 are dropped; four axes have to remain.
         Y: as ``X``, with the same shape, dtype and device.
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images, a 0-d tensor; ``False``: one value for each image, ``[N]``.
         win_size: taps of the Gaussian window along each axis, odd. An axis shorter than that is not filtered, and a
             warning names it.
@@ -82,7 +83,7 @@ def ssim(
 def ms_ssim(
     X: Tensor,
     Y: Tensor,
-    data_range: float = 255,
+    data_range: float | Tensor = 255,
     size_average: bool = True,
     win_size: int = 11,
     win_sigma: float = 1.5,
@@ -101,7 +102,8 @@ def ms_ssim(
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`ssim`. H and W must be larger than
             ``(win_size - 1) * 2**4``, or than ``(win_size - 1) * 2**(scales - 1)`` if there are fewer than five scales.
         Y: as ``X``.
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images; ``False``: one value for each image.
         win_size: taps of the Gaussian window along each axis, odd; also at the coarser scales.
         win_sigma: standard deviation of the window, in pixels.
@@ -134,7 +136,8 @@ class SSIM(nn.Module):
     """:func:`ssim` as a module, with the arguments of pytorch-msssim; loaded and saved without state.
 
     Args:
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images; ``False``: one value for each image.
         win_size: taps of the Gaussian window along each axis, odd.
         win_sigma: standard deviation of the window, in pixels.
@@ -147,7 +150,7 @@ class SSIM(nn.Module):
 
     def __init__(
         self,
-        data_range: float = 255,
+        data_range: float | Tensor = 255,
         size_average: bool = True,
         win_size: int = 11,
         win_sigma: float = 1.5,
@@ -193,7 +196,8 @@ class MS_SSIM(nn.Module):  # noqa: N801 - the name of pytorch-msssim
     """:func:`ms_ssim` as a module, with the arguments of pytorch-msssim; loaded and saved without state.
 
     Args:
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images; ``False``: one value for each image.
         win_size: taps of the Gaussian window along each axis, odd.
         win_sigma: standard deviation of the window, in pixels.
@@ -206,7 +210,7 @@ class MS_SSIM(nn.Module):  # noqa: N801 - the name of pytorch-msssim
 
     def __init__(
         self,
-        data_range: float = 255,
+        data_range: float | Tensor = 255,
         size_average: bool = True,
         win_size: int = 11,
         win_sigma: float = 1.5,
@@ -367,11 +371,12 @@ def _compute(
     X: Tensor,
     Y: Tensor,
     window: _Window,
-    data_range: float,
+    data_range: float | Tensor,
     K: tuple[float, float] | list[float],
     reduction: str,
     weights: tuple[float, ...] | None = None,
 ) -> Tensor:
+    data_range, ranges = checks.split_range(data_range)
     settings = eager.settings_of(
         padding="valid",
         window_size=window.size,
@@ -386,7 +391,7 @@ def _compute(
     spatial_dims = X.dim() - 2
     unfiltered = _unfiltered_axes(X, window.size, 1 if weights is None else len(weights))
     if window.is_native and not unfiltered and (weights is None or len(weights) <= MAX_LEVELS):
-        return eager.ssim(X, Y, settings, spatial_dims)
+        return eager.ssim(X, Y, settings, spatial_dims, data_ranges=ranges)
     for axis, scale in unfiltered:
         where = f" at scale {scale + 1} of {len(weights)}" if weights is not None else ""
         warnings.warn(
@@ -397,7 +402,8 @@ def _compute(
     checks.check_images(_NAMES, spatial_dims, X.dtype, X.device, X.shape, Y.dtype, Y.device, Y.shape)
     short = {axis for axis, scale in unfiltered if scale == 0}
     windows = [None if axis in short else window.for_composite() for axis in range(2, X.dim())]
-    return composite.ssim_with_windows(X, Y, None, settings, windows)
+    ranges = None if ranges is None else checks.view_ranges(ranges, X)
+    return composite.ssim_with_windows(X, Y, None, ranges, settings, windows)
 
 
 def _unfiltered_axes(X: Tensor, window_size: int, scales: int) -> list[tuple[int, int]]:

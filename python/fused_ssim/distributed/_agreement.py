@@ -26,11 +26,12 @@ def agree(
     img1: Tensor,
     img2: Tensor,
     mask: Tensor | None,
+    ranges: Tensor | None,
     dim: int | None,
     group: ProcessGroup | None,
     settings: Settings | Exception,
-) -> tuple[list[int], int, Tensor | None, bool]:
-    """The lengths of all parts, the axis, the mask in as many axes as the images, and whether it is spread like them.
+) -> tuple[list[int], int, Tensor | None, Tensor | None, bool]:
+    """The lengths of all parts, the axis, the mask, the data ranges, and whether the mask is spread like the images.
 
     Or an error in every process, also if this one has no settings but the error that they gave.
     """
@@ -40,7 +41,8 @@ def agree(
         if isinstance(settings, Exception):
             raise settings
         dim, mask = _check(img1, img2, mask, dim, settings)
-        facts = _facts(img1, img2, mask, dim, settings)
+        ranges = None if ranges is None else checks.view_ranges(ranges, img1)
+        facts = _facts(img1, img2, mask, ranges, dim, settings)
     except (TypeError, ValueError) as error:
         problem = error
     # What follows is the same in every process.
@@ -67,7 +69,7 @@ def agree(
     assert dim is not None
     _check_whole(sum(columns["length"]), dim, img1.dim() - 2, settings)
     is_spread = mask is not None and 1 not in columns[_MASK_FORM]
-    return columns["length"], dim, mask, is_spread
+    return columns["length"], dim, mask, ranges, is_spread
 
 
 _FACTS = 32
@@ -92,7 +94,9 @@ def _check(
     return axis, None if mask is None else checks.view_mask(mask, img1)
 
 
-def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: Settings) -> dict[str, int]:
+def _facts(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, dim: int, settings: Settings
+) -> dict[str, int]:
     """Facts that must be the same in every process, except the length."""
     names = settings.names
     recorded = torch.is_grad_enabled()
@@ -109,6 +113,7 @@ def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: 
         f"{names[1]}.requires_grad": int(recorded and img2.requires_grad),
         "mask": 0 if mask is None else 1 + _DTYPES.index(mask.dtype),
         _MASK_FORM: form,
+        "whether data_range is a tensor": int(ranges is not None),
         **{_PUBLIC_NAMES.get(name, name): _encoded(getattr(settings, name)) for name in setting_names()},
     }
 

@@ -35,6 +35,7 @@ inline void check(fusedssim_status status, const ImageNames& images = {}) {
         {"grad_x", grad_x.c_str()},
         {"grad_y", grad_y.c_str()},
         {"grad_out", "the upstream gradient"},
+        {"params.data_ranges", "data_range"},
         {"params.k1", "K[0]"},
         {"params.k2", "K[1]"},
         {"params.", ""},

@@ -98,7 +98,7 @@ def fused_ssim(
         >>> loss.backward()
 
     """
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -127,7 +127,7 @@ def fused_ssim2d(
     mask_mode: str = "weight",
 ) -> Tensor:
     """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -161,7 +161,7 @@ def fused_ssim3d(
     fused-ssim. Arguments, values and errors are those of :func:`fused_ssim`, with five axes instead of four: the map of
     ``reduction="none"`` is ``[N, C, D, H, W]``.
     """
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -258,7 +258,7 @@ def value_and_grad(
         >>> image += step * grad
 
     """
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -313,7 +313,7 @@ def ssim_map(
         ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
 
     """
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -378,7 +378,7 @@ def photometric_loss(
         >>> loss.backward()
 
     """
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, pred)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ._base.checked import check_numbers
@@ -26,7 +27,8 @@ class _Loss(nn.Module):
         super().__init__()
         data_range, self._ranges = checks.split_range(settings["data_range"])
         self._native_settings = eager.settings_of(**{**settings, "data_range": data_range}, names=("pred", "target"))
-        check_numbers(self._native_settings)  # an error at once if they are bad
+        if not torch.compiler.is_dynamo_compiling():
+            check_numbers(self._native_settings)  # an error at once if they are bad
         self.settings = settings
 
     def extra_repr(self) -> str:

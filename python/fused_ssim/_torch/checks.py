@@ -144,9 +144,27 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
 # ---- Data ranges -----------------------------------------------------------------------------------------------------
 
 
-def split_range(data_range: Any) -> tuple[Any, Tensor | None]:
-    """A data range as the setting and the tensor that is to be read instead of it, if it is one."""
-    return (1.0, data_range) if isinstance(data_range, Tensor) else (data_range, None)
+def split_range(data_range: Any, image: object = None) -> tuple[Any, Tensor | None]:
+    """A data range as the setting and the tensor that is to be read instead of it, if it is one.
+
+    Of a number that changes from call to call the compiler makes a variable of the graph. That cannot be a setting, but
+    it can be a tensor, on the device of ``image``.
+    """
+    if isinstance(data_range, Tensor):
+        return 1.0, data_range
+    if torch.compiler.is_dynamo_compiling() and isinstance(image, Tensor) and _is_variable(data_range):
+        return 1.0, torch.full((), data_range, dtype=torch.float64, device=image.device)
+    return data_range, None
+
+
+def _is_variable(value: object) -> bool:
+    """Whether a number is a variable of the graph that is being compiled; torch before 2.8 does not say."""
+    if not isinstance(value, (int, float)):
+        return False
+    from torch.fx.experimental import symbolic_shapes  # loaded already by the compiler
+
+    has_static_value = getattr(symbolic_shapes, "has_static_value", None)
+    return has_static_value is not None and not has_static_value(value)
 
 
 def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:

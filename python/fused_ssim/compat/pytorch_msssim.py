@@ -376,7 +376,7 @@ def _compute(
     reduction: str,
     weights: tuple[float, ...] | None = None,
 ) -> Tensor:
-    data_range, ranges = checks.split_range(data_range)
+    data_range, ranges = checks.split_range(data_range, X)
     settings = eager.settings_of(
         padding="valid",
         window_size=window.size,

@@ -3,7 +3,7 @@
  * libfusedssim: structural similarity (SSIM) and its gradient, fused, in 2D and 3D, on the CPU and on CUDA.
  *
  * This header is the whole public interface and its manual. It is C99, includes nothing of CUDA, and stays
- * binary compatible within one SOVERSION.
+ * binary compatible within one SOVERSION. "Since 0.1" is the version of this library that first had a function.
  *
  *
  * What is computed
@@ -15,9 +15,21 @@
  *
  *     SSIM = (1 - 2 mu_d^2 / (mu_s^2 + mu_d^2 + 2 C1)) (1 - 2 var_d / (var_s + var_d + 2 C2))
  *
- * which equals the formula of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to
- * structural similarity" (2004), and is far better conditioned in floating point: identical images give exactly 1, and
- * no result exceeds 1.
+ * This equals the formula of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to
+ * structural similarity" (2004), but loses far less to rounding: identical images give exactly 1, and no result exceeds
+ * 1.
+ *
+ *
+ * Which call do I want?
+ * ---------------------
+ *     the value (or the map), no gradient                     fusedssim_forward(), saved = NULL
+ *     the value and its gradient at once, as in training      fusedssim_value_and_grad()
+ *       ... times a factor that is known later                then fusedssim_scale()
+ *     the gradient for any grad_out, known later              fusedssim_forward(), then fusedssim_backward()
+ *       ... of volumes on CUDA, faster with more memory       the same, with fusedssim_saved_size() bytes as saved
+ *     MS-SSIM, without or with its gradient                   fusedssim_ms_forward(), fusedssim_ms_value_and_grad()
+ *     on CUDA, how much workspace a call needs                fusedssim_workspace_size(), fusedssim_ms_workspace_size()
+ *     why a call failed                                       fusedssim_last_error()
  *
  *
  * A first program
@@ -32,17 +44,31 @@
  *     if (fusedssim_forward(&params, &exec, &x, &y, &out, NULL, 0) != FUSEDSSIM_OK)
  *         fprintf(stderr, "%s\n", fusedssim_last_error());
  *
+ * The same on CUDA, with the gradient by x. All pointers are to device memory; `stream` is a cudaStream_t:
+ *
+ *     fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+ *     exec.device = FUSEDSSIM_CUDA;
+ *     exec.stream = stream;
+ *     size_t bytes;
+ *     fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, &bytes);
+ *     cudaMallocAsync(&exec.workspace, bytes, stream);           // or memory that is kept from call to call
+ *     exec.workspace_bytes = bytes;
+ *     fusedssim_value_and_grad(&params, &exec, &x, &y, &out, &grad_x, NULL);  // returns at once
+ *     cudaFreeAsync(exec.workspace, stream);
+ *
  *
  * Rules that hold for every call
  * ------------------------------
  * - Everything is checked before anything is launched or written: a call that fails has changed nothing. (The one
  *   exception is FUSEDSSIM_CUDA_ERROR from a launch after the first.)
  * - On CUDA, work is enqueued on exec->stream of exec->device_id and the call returns at once. It can be captured into
- *   a CUDA graph. The library allocates no device memory and never synchronises; what it needs beyond the arguments is
- *   exec->workspace, whose size fusedssim_workspace_size() tells. On the CPU the call returns when the result is there.
- * - Any strides are accepted, in elements and without copies: channels-last, slices, transposes, zero strides of
- *   broadcast inputs. Outputs must not overlap themselves, each other, an input or the workspace. Of that, equal pointers
- *   and strides that cannot be told to be free of overlap are refused; the rest is the caller's care.
+ *   a CUDA graph. The library allocates no device memory and never synchronises. Memory that it needs beyond the
+ *   arguments is exec->workspace; fusedssim_workspace_size() tells its size. On the CPU the call returns when the
+ *   result is there.
+ * - Strides are in elements, and any are accepted without a copy: channels-last, slices, transposes, zero strides of
+ *   broadcast inputs. Outputs must not overlap themselves, each other, an input or the workspace. The library rejects
+ *   identical data pointers, and output strides that might map two elements to one address. It does not detect other
+ *   overlaps; avoiding them is up to you.
  * - Arithmetic is float32 for float32, float16 and bfloat16, float64 for float64. Sums run in a fixed order: the same
  *   call gives the same bits.
  * - Any thread may call at any time.
@@ -86,12 +112,12 @@ enum {
     FUSEDSSIM_INTERNAL_ERROR = 7       /* a defect of this library */
 };
 
-/* A short English name of a status, such as "invalid argument". Never NULL. */
+/* A short English name of a status, such as "invalid argument". Never NULL. Since 0.1. */
 FUSEDSSIM_API const char* fusedssim_status_string(fusedssim_status status);
 
 /* The text of this thread's last failed call: the argument, its value and what was expected, for instance
  *     x.shape[2] = 7 < window 11 (padding valid)
- * Empty if no call of this thread has failed. Valid until this thread's next failing call. */
+ * Empty if no call of this thread has failed. Valid until this thread's next failing call. Since 0.1. */
 FUSEDSSIM_API const char* fusedssim_last_error(void);
 
 /* The same text with other names for the arguments: for a binding whose callers know x as img1.
@@ -102,14 +128,16 @@ FUSEDSSIM_API const char* fusedssim_last_error(void);
  *     const char* names[] = {"x", "img1", "params.k1", "K[0]", "params.", "", NULL};
  * "params.sigma = -1, expected ..." becomes "sigma = -1, expected ...".
  *
- * Never NULL. Valid until this thread's next call of this function, whatever else the thread calls; names is not kept. */
+ * Never NULL. Valid until this thread's next call of this function, whatever else the thread calls; names is not kept.
+ * Since 0.1. */
 FUSEDSSIM_API const char* fusedssim_last_error_as(const char* const* names);
 
 /* ---- Arguments --------------------------------------------------------------------------------------------------- */
 
-/* Every structure starts with struct_size = sizeof(the structure), so that programs built with one version of this
- * header work with another version of the library: what a shorter structure leaves out has its default, and a longer
- * one is accepted if what this library does not know is zero. The *_DEFAULT initialisers set it. */
+/* Every structure starts with struct_size, which is sizeof(the structure); the *_DEFAULT initialisers set it. So
+ * programs built with one version of this header work with another version of the library. Fields that a shorter
+ * structure lacks have their defaults. A longer structure is accepted if all fields that this library does not know are
+ * zero. */
 
 typedef int32_t fusedssim_dtype;
 enum {
@@ -120,14 +148,15 @@ enum {
     FUSEDSSIM_BOOL = 4 /* one byte, any value but 0 is true; for masks only */
 };
 
-/* Two rules of this library, as functions of the dtype of the images; -1 for what is no dtype of images. */
+/* Dtypes that follow from that of the images; -1 if images cannot have it. Since 0.1. */
 #ifdef __cplusplus
 #define FUSEDSSIM_INLINE static constexpr
 #else
 #define FUSEDSSIM_INLINE static inline
 #endif
 
-/* The dtype of the arithmetic, and with it of `out`, `grad_out` and masks of weights: float64 for float64, else float32. */
+/* The dtype of the arithmetic, and with it of `out`, `grad_out` and masks of weights: float64 for float64, else
+ * float32. */
 FUSEDSSIM_INLINE fusedssim_dtype fusedssim_arithmetic_dtype(fusedssim_dtype images) {
     return images == FUSEDSSIM_FLOAT64    ? FUSEDSSIM_FLOAT64
            : images == FUSEDSSIM_FLOAT32  ? FUSEDSSIM_FLOAT32
@@ -142,8 +171,8 @@ FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype images) {
 
 #define FUSEDSSIM_MAX_NDIM 5
 
-/* An array in memory. Images have 4 axes [N, C, H, W], volumes 5 [N, C, D, H, W]; a plane is one of the N * C images
- * or volumes. data may be NULL only where a function's description says so. */
+/* An array in memory. Images have 4 axes [N, C, H, W], volumes 5 [N, C, D, H, W]. A plane is one of the N * C images or
+ * volumes. data may be NULL only where a function's description says so. */
 typedef struct fusedssim_tensor {
     uint32_t struct_size;
     fusedssim_dtype dtype;
@@ -171,8 +200,8 @@ static inline fusedssim_tensor fusedssim_contiguous(void* data, fusedssim_dtype 
     return tensor;
 }
 
-/* SAME: zero padding; the map has the size of the images. VALID: only windows that lie wholly inside the image; the
- * map is the SAME map without window_size / 2 elements at each end of each spatial axis. */
+/* SAME: zeros beyond the border; the map has the size of the images. VALID: only windows that lie wholly inside the
+ * image; the map lacks window_size / 2 elements at each end of each spatial axis. */
 typedef int32_t fusedssim_padding;
 enum { FUSEDSSIM_PADDING_SAME = 0, FUSEDSSIM_PADDING_VALID = 1 };
 
@@ -188,24 +217,22 @@ enum {
 
 /* What is reduced.
  *
- * SSIM: the map.
- * LOSS: (1 - lambda_dssim) |x - y| + lambda_dssim (1 - SSIM), the loss of photometric reconstruction (H. Zhao, O. Gallo,
- * I. Frosio and J. Kautz, "Loss functions for image restoration with neural networks", 2017), in the same pass over
- * memory. |x - y| is averaged (or summed) over all elements, 1 - SSIM over the map, which is smaller for padding VALID:
- * there REDUCTION_NONE wants lambda_dssim = 1. The value keeps its precision near 0, which 1 - SSIM computed from an SSIM
- * near 1 does not. Where x = y, |x - y| has the derivative 0. */
+ * SSIM: the map of SSIM. LOSS: (1 - lambda_dssim) |x - y| + lambda_dssim (1 - SSIM), the loss of photometric
+ * reconstruction (H. Zhao, O. Gallo, I. Frosio and J. Kautz, "Loss functions for image restoration with neural
+ * networks", 2017), in one pass over memory. |x - y| is averaged (or summed) over all elements, 1 - SSIM over the map.
+ * For padding VALID the map is smaller, so REDUCTION_NONE then needs lambda_dssim = 1. The value keeps its precision
+ * near 0; 1 - SSIM, computed from an SSIM near 1, would not. Where x = y, |x - y| has the derivative 0. */
 typedef int32_t fusedssim_objective;
 enum { FUSEDSSIM_OBJECTIVE_SSIM = 0, FUSEDSSIM_OBJECTIVE_LOSS = 1 };
 
-/* What a mask m means; m is what it holds where an image element is.
+/* How a mask is used. Below, m is the mask's value at a position.
  *
- * WEIGHT: a weight of each map element (and of |x - y|): a mean is sum(m SSIM) / sum(m), a sum is sum(m SSIM), and
- * REDUCTION_NONE gives m SSIM. The sums are those of a group of the reduction, over the positions that the padding keeps.
- * Windows still see what the mask excludes.
- * NORMALIZED: the same, of an SSIM whose statistics see nothing that the mask excludes (normalised convolution): with the
- * mass of a window W = G*m, mu_s = G*(m s) / W, var_s = G*(m s^2) / W - mu_s^2, and so on. What lies beyond the border
- * counts as excluded: a mask of ones changes nothing for padding VALID, and for SAME it makes windows at the border
- * statistics of what they contain, instead of zeros.
+ * WEIGHT: the mask weighs each map element (and |x - y|). A mean is sum(m SSIM) / sum(m), a sum is sum(m SSIM), and
+ * REDUCTION_NONE gives m SSIM. The sums run over a group of the reduction, over the positions that the padding keeps.
+ * Windows still see masked-out elements. NORMALIZED: the same, but the statistics ignore masked-out elements
+ * (normalised convolution). With W = G*m, the mass of a window, mu_s = G*(m s) / W, var_s = G*(m s^2) / W - mu_s^2, and
+ * so on. Positions beyond the border count as masked out. So a mask of ones changes nothing for padding VALID; for
+ * SAME, windows at the border then see only elements of the image, and no zeros.
  *
  * Masks are finite and not negative. A mean over a mask of zeros is NaN. No gradient reaches a mask. */
 typedef int32_t fusedssim_mask_mode;
@@ -231,9 +258,9 @@ typedef struct fusedssim_params {
                                             for all; FUSEDSSIM_BOOL, or the dtype of the arithmetic */
     const double* taps;                  /* NULL: a Gaussian. Otherwise window_size taps, the same along each axis: not
                                             negative, symmetric, and with a sum of 1 (within 1e-4; used as they are) */
-    /* NULL: data_range holds for all images. Otherwise L for each image, in place of data_range, which is not looked at:
-     * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. On the CPU a range
-     * that is not a positive number is an error; on CUDA its image has the value NaN. No gradient reaches it. */
+    /* NULL: data_range holds for all images. Otherwise L for each image, in place of data_range, which is then ignored:
+     * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. A range that is
+     * not a positive number is an error on the CPU; on CUDA, its image has the value NaN. No gradient reaches it. */
     const struct fusedssim_tensor* data_ranges;
 } fusedssim_params;
 
@@ -271,7 +298,7 @@ typedef struct fusedssim_exec {
 
 #define FUSEDSSIM_EXEC_DEFAULT {sizeof(fusedssim_exec), FUSEDSSIM_CPU, 0, 0, NULL, NULL, 0}
 
-/* ---- SSIM: the three operations ---------------------------------------------------------------------------------------- */
+/* ---- SSIM: the three operations ---------------------------------------------------------------------------------- */
 
 /* x and y must agree in dtype and shape. `out` and `grad_out` have the dtype of the arithmetic (float32, or float64 for
  * float64 images), `grad_x` and `grad_y` the dtype and shape of x. */
@@ -282,48 +309,50 @@ enum { FUSEDSSIM_GRAD_NONE = 0, FUSEDSSIM_GRAD_X = 1, FUSEDSSIM_GRAD_Y = 2 };
 
 /* out = SSIM of x and y (or the loss), reduced as params says.
  *
- * saved: NULL, or memory of exactly fusedssim_saved_size() bytes (on the device of x, aligned to 16 bytes), filled for a
- * later fusedssim_backward(): it spares that call to compute the statistics again. Where that size is 0, saving does not
- * pay: pass NULL, and prefer fusedssim_value_and_grad() if the gradient will be wanted. */
+ * saved: NULL, or memory of exactly fusedssim_saved_size() bytes (on the device of x, aligned to 16 bytes). It is
+ * filled for a later fusedssim_backward(), which then need not recompute the statistics. If the size is 0 (on the CPU,
+ * and for all images), saving would not be faster: pass NULL, and prefer fusedssim_value_and_grad() if you need the
+ * gradient. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedssim_exec* exec,
                                                  const fusedssim_tensor* x, const fusedssim_tensor* y,
                                                  const fusedssim_tensor* out, void* saved, size_t saved_bytes);
 
 /* out as in fusedssim_forward(); grad_x and grad_y are the gradients of the sum of out's elements, times
- * params->grad_scale. Either gradient may be NULL, not both; out may be NULL. */
+ * params->grad_scale. Either gradient may be NULL, but not both; out may be NULL. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_value_and_grad(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         const fusedssim_tensor* x, const fusedssim_tensor* y,
                                                         const fusedssim_tensor* out, const fusedssim_tensor* grad_x,
                                                         const fusedssim_tensor* grad_y);
 
 /* grad_x and grad_y are the gradients of sum(grad_out * out), times params->grad_scale. grad_out has the shape that
- * the reduction gives `out`; it is read on the device. Either gradient may be NULL, not both.
+ * the reduction gives `out`; it is read on the device. Either gradient may be NULL, but not both.
  *
  * saved: NULL, or what fusedssim_forward() filled for the same x, y and params; saved_bytes is exactly the
- * fusedssim_saved_size() of the gradients it was filled for: these, or both. */
+ * fusedssim_saved_size() of the gradients it was filled for: these, or both. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_backward(const fusedssim_params* params, const fusedssim_exec* exec,
                                                   const fusedssim_tensor* x, const fusedssim_tensor* y,
                                                   const void* saved, size_t saved_bytes,
                                                   const fusedssim_tensor* grad_out, const fusedssim_tensor* grad_x,
                                                   const fusedssim_tensor* grad_y);
 
-/* grad *= factor * scale, in place. `scale` is read on the device and has no axes, [N] or [N, C], where N and C are the
- * first axes of grad. Where the product is 1, memory is left untouched: a gradient that fusedssim_value_and_grad()
- * wrote becomes that of fusedssim_backward() at no cost in the common case grad_out = 1. */
+/* grad *= factor * scale, in place. `scale` is read on the device and has no axes, or is [N] or [N, C], where N and C
+ * are the first axes of grad. This makes the gradient of fusedssim_backward() of the one that
+ * fusedssim_value_and_grad() wrote. If the product is 1, as in the common case grad_out = 1, memory is not touched, and
+ * the call costs nearly nothing. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, const fusedssim_tensor* scale,
                                                const fusedssim_tensor* grad);
 
-/* ---- MS-SSIM ------------------------------------------------------------------------------------------------------ */
+/* ---- MS-SSIM ----------------------------------------------------------------------------------------------------- */
 
 #define FUSEDSSIM_MAX_LEVELS 8
 
-/* The levels of multi-scale SSIM: Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for image
- * quality assessment" (2003). Per plane, with cs = 1 - 2 var_d / (var_s + var_d + 2 C2), the contrast and structure,
+/* The levels of multi-scale SSIM: Z. Wang, E. P. Simoncelli and A. C. Bovik, "Multi-scale structural similarity for
+ * image quality assessment" (2003). With cs = 1 - 2 var_d / (var_s + var_d + 2 C2), contrast and structure, a plane has
  *
- *     MS-SSIM = prod over the levels i, but the last, of max(mean cs_i, 0)^weights[i], times max(mean SSIM_last, 0)^weights[last]
+ *     MS-SSIM = prod_i max(mean cs_i, 0)^weights[i] * max(mean SSIM_last, 0)^weights[last]
  *
- * Level i + 1 has the images of level i, averaged over blocks of 2 elements along each spatial axis; an axis of odd size
- * gets a zero in front first. */
+ * where i runs over all levels but the last. Level i + 1 has the images of level i, averaged over blocks of 2 elements
+ * along each spatial axis; an axis of odd size gets a zero in front first. */
 typedef struct fusedssim_ms_params {
     uint32_t struct_size;
     int32_t levels; /* 1 to FUSEDSSIM_MAX_LEVELS */
@@ -332,9 +361,10 @@ typedef struct fusedssim_ms_params {
 
 #define FUSEDSSIM_MS_PARAMS_DEFAULT {sizeof(fusedssim_ms_params), 5, {0.0448, 0.2856, 0.3001, 0.2363, 0.1333, 0, 0, 0}}
 
-/* MS-SSIM and its gradients, as fusedssim_forward() and fusedssim_value_and_grad(); MEAN and SUM are over all planes, PER_IMAGE
- * is the mean over C. params: no mask, OBJECTIVE_SSIM, another reduction than NONE. For padding VALID each spatial axis of x has
- * more than (window_size - 1) 2^(levels - 1) elements. Where max(., 0) makes a level 0, so are the plane's value and gradient. */
+/* MS-SSIM and its gradients, as fusedssim_forward() and fusedssim_value_and_grad(). MEAN and SUM are over all planes,
+ * PER_IMAGE is the mean over C. params: no mask, OBJECTIVE_SSIM, any reduction but NONE. For padding VALID each spatial
+ * axis of x has more than (window_size - 1) 2^(levels - 1) elements. If max(., 0) makes a level 0, the plane's value
+ * and gradient are 0. Both since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_ms_forward(const fusedssim_params* params, const fusedssim_ms_params* ms,
                                                     const fusedssim_exec* exec, const fusedssim_tensor* x,
                                                     const fusedssim_tensor* y, const fusedssim_tensor* out);
@@ -354,25 +384,26 @@ enum {
     FUSEDSSIM_OP_BACKWARD_SAVED = 3 /* with saved maps */
 };
 
-/* Bytes of workspace that `op` needs for images like x (whose data may be NULL), of exec->device (no driver call is
- * made and no device has to be there). grads: the gradients that op will write. 0 for the CPU. */
+/* Bytes of workspace that `op` needs on exec->device for images like x, whose data may be NULL. grads: the gradients
+ * that op will write. 0 for the CPU. No driver call is made, and no device has to be there. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         fusedssim_op op, fusedssim_grads grads,
                                                         const fusedssim_tensor* x, size_t* bytes);
 
-/* The same for fusedssim_ms_forward() (grads: FUSEDSSIM_GRAD_NONE) and fusedssim_ms_value_and_grad(). */
+/* The same for fusedssim_ms_forward() (grads: FUSEDSSIM_GRAD_NONE) and fusedssim_ms_value_and_grad(). Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params,
                                                            const fusedssim_ms_params* ms, const fusedssim_exec* exec,
                                                            fusedssim_grads grads, const fusedssim_tensor* x,
                                                            size_t* bytes);
 
-/* Bytes that fusedssim_forward() saves for a backward that will write `grads`; 0 where saving does not pay. */
+/* Bytes that fusedssim_forward() saves for a backward that will write `grads`; 0 if saving would not be faster. Since
+ * 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                     fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes);
 
 /* ---- What this library is ---------------------------------------------------------------------------------------- */
 
-/* "major.minor.patch" of the library, which may differ from the header's FUSEDSSIM_VERSION_*. */
+/* "major.minor.patch" of the library, which may differ from the header's FUSEDSSIM_VERSION_*. Since 0.1. */
 FUSEDSSIM_API const char* fusedssim_version(void);
 
 typedef struct fusedssim_info {
@@ -389,7 +420,7 @@ typedef struct fusedssim_info {
 } fusedssim_info;
 
 /* Fills *info, whose struct_size the caller has set. Loads the CUDA driver if there is one. The strings live as long
- * as the library. */
+ * as the library. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_get_info(fusedssim_info* info);
 
 typedef struct fusedssim_cuda_device_info {
@@ -401,7 +432,7 @@ typedef struct fusedssim_cuda_device_info {
     char name[256];
 } fusedssim_cuda_device_info;
 
-/* Fills *info (whose struct_size the caller has set) for the CUDA device of that ordinal. */
+/* Fills *info, whose struct_size the caller has set, for the CUDA device of that ordinal. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_get_cuda_device_info(int32_t device_id, fusedssim_cuda_device_info* info);
 
 #ifdef __cplusplus

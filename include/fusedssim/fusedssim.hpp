@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// libfusedssim for C++17: fusedssim.h with types. Header-only; fusedssim.h says what is computed, and its rules hold here.
+// libfusedssim for C++17: fusedssim.h with types. Header-only; fusedssim.h says what is computed, and its rules hold
+// here.
 //
 //     fusedssim::Executor executor;                                   // the CPU, all cores
 //     fusedssim::Tensor x(x_data, {1, 3, height, width});             // x_data: a std::vector<float>, an array, a Span
@@ -10,8 +11,8 @@
 //
 // - A wrong call throws fusedssim::Error, which has the status and the text of the C interface. Code without exceptions
 //   calls the C functions, with what .c() of these types gives.
-// - Nothing here owns image memory. What is owned is an Executor's workspace on a CUDA device, which comes from functions
-//   that the caller gives: this header includes nothing of CUDA.
+// - Nothing here owns image memory. An Executor owns its workspace on a CUDA device, which comes from functions that
+//   the caller gives: this header includes nothing of CUDA.
 // - Everything is inline: the ABI between a program and the library is that of fusedssim.h alone.
 #ifndef FUSEDSSIM_FUSEDSSIM_HPP
 #define FUSEDSSIM_FUSEDSSIM_HPP
@@ -32,7 +33,7 @@
 
 namespace fusedssim {
 
-// ---- Enumerations ----------------------------------------------------------------------------------------------------
+// ---- Enumerations ---------------------------------------------------------------------------------------------------
 
 enum class Status : fusedssim_status {
     ok = FUSEDSSIM_OK,
@@ -81,7 +82,16 @@ enum class Op : fusedssim_op {
     backward_saved = FUSEDSSIM_OP_BACKWARD_SAVED,
 };
 
-// ---- Errors ----------------------------------------------------------------------------------------------------------
+// The dtypes that follow from that of the images: of `out`, `grad_out` and the arithmetic, and of the gradients. Since
+// 0.1.
+constexpr Dtype arithmetic_dtype(Dtype images) {
+    return static_cast<Dtype>(fusedssim_arithmetic_dtype(static_cast<fusedssim_dtype>(images)));
+}
+constexpr Dtype grad_dtype(Dtype images) {
+    return static_cast<Dtype>(fusedssim_grad_dtype(static_cast<fusedssim_dtype>(images)));
+}
+
+// ---- Errors ---------------------------------------------------------------------------------------------------------
 
 class Error : public std::runtime_error {
 public:
@@ -99,9 +109,10 @@ inline void check(fusedssim_status status) {
     throw Error(static_cast<Status>(status), *text ? text : fusedssim_status_string(status));
 }
 
-// ---- Tensors ---------------------------------------------------------------------------------------------------------
+// ---- Tensors --------------------------------------------------------------------------------------------------------
 
-// Elements in a row: std::span of C++20, as far as it is needed here. Made of anything that std::data and std::size take.
+// Elements in a row: std::span of C++20, as far as it is needed here. Made of anything that std::data and std::size
+// take.
 template <typename T>
 class Span {
 public:
@@ -140,7 +151,8 @@ struct DtypeOf<bool> {
 
 using Extents = std::vector<std::int64_t>;
 
-// Images that are read: 4 axes [N, C, H, W], or 5 for volumes [N, C, D, H, W]; or a mask, or what a gradient comes from.
+// Images that are read: 4 axes [N, C, H, W], or 5 for volumes [N, C, D, H, W]; or a mask, or what a gradient comes
+// from.
 class ConstTensor {
 public:
     // C-contiguous; the span holds just as many elements as the shape says.
@@ -200,7 +212,7 @@ public:
         : ConstTensor(data, dtype, shape, strides) {}
 };
 
-// What a call may leave out.
+// A result that a call may leave out.
 using Output = std::optional<Tensor>;
 
 // One number, as the reductions mean and sum give it.
@@ -209,7 +221,7 @@ Tensor scalar(T& value) {
     return Tensor(&value, Extents{});
 }
 
-// ---- What to compute -------------------------------------------------------------------------------------------------
+// ---- What to compute ------------------------------------------------------------------------------------------------
 
 // fusedssim_params. The elements of the mask and of the data ranges are the caller's, and must live as long as this is
 // used.
@@ -287,7 +299,7 @@ struct MsParams {
     }
 };
 
-// ---- Where to compute ------------------------------------------------------------------------------------------------
+// ---- Where to compute -----------------------------------------------------------------------------------------------
 
 // Memory of a CUDA device that grows to what the largest call so far needed, and is given back at the end.
 class Workspace {
@@ -343,9 +355,9 @@ public:
     // The CPU, with at most that many threads; 0: one for each core.
     explicit Executor(int cpu_threads = 0) { c_.cpu_threads = cpu_threads; }
 
-    // A CUDA device. stream: a CUstream or cudaStream_t, nullptr is the default stream. allocate and free give memory of
-    // that device, aligned to 16 bytes; free must wait for, or be ordered after, the work on that stream (cudaFreeAsync on
-    // the stream is; cudaFree waits).
+    // A CUDA device. stream: a CUstream or cudaStream_t, nullptr is the default stream. allocate and free give memory
+    // of that device, aligned to 16 bytes; free must wait for, or be ordered after, the work on that stream
+    // (cudaFreeAsync on the stream is; cudaFree waits).
     static Executor cuda(int device_id, void* stream, Workspace::Allocate allocate, Workspace::Free free) {
         Executor result;
         result.c_.device = FUSEDSSIM_CUDA;
@@ -450,7 +462,7 @@ private:
     Workspace workspace_;
 };
 
-// ---- What this library is --------------------------------------------------------------------------------------------
+// ---- What this library is -------------------------------------------------------------------------------------------
 
 inline std::string version() { return fusedssim_version(); }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The devices: a row of functions for each fusedssim_device. Nothing but these rows tells one device from another, so a new
-// one is a folder with a row of its own, and a case in find_backend(). Where a build lacks a device, its row has functions
-// that fail with a sentence about it.
+// The devices: a row of functions for each fusedssim_device. Nothing but these rows tells one device from another, so a
+// new one is a folder with a row of its own, and a case in find_backend(). Where a build lacks a device, its row has
+// functions that fail with a sentence about it.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@
 namespace fusedssim {
 
 struct Backend {
-    // Whether memory that a call needs beyond its arguments is exec.workspace, which the caller gives. Otherwise the backend
-    // allocates it on the host.
+    // Whether memory that a call needs beyond its arguments is exec.workspace, which the caller gives. Otherwise the
+    // backend allocates it on the host.
     bool uses_workspace;
     // Whether the device's memory is that of the host: what a call reads besides images is then checked, too.
     bool is_host;
@@ -26,8 +26,8 @@ struct Backend {
 
     // Bytes of exec.workspace that run() takes.
     std::size_t (*workspace_bytes)(const Problem& p);
-    // Bytes that a forward saves for a backward with so many gradients (1: grad_x, 2: both, or grad_y). What they hold is the
-    // backend's own matter. 0: saving does not pay.
+    // Bytes that a forward saves for a backward with so many gradients (1: grad_x, 2: both, or grad_y). What they hold
+    // is the backend's own matter. 0: saving does not pay.
     std::size_t (*saved_bytes)(const Problem& p, int grads);
 
     // Its own fields of fusedssim_info.

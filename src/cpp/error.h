@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // How a call fails. A text names arguments, and a binding in another language has other names for them. So fail() marks
-// each name that it prints: {x} is the argument x of fusedssim.h, {params.sigma} a field of params. fusedssim_last_error()
-// leaves the marks out, fusedssim_last_error_as() puts other names in their place.
+// each name that it prints: {x} is the argument x of fusedssim.h, {params.sigma} a field of params.
+// fusedssim_last_error() leaves the marks out, fusedssim_last_error_as() puts other names in their place.
 #pragma once
 
 #include <exception>

@@ -8,7 +8,8 @@
 //                | pool                       |                     |                                ^
 //     last      x, y ----> means of SSIM ----+                     +----------------------> gradient of the last level
 //
-// Gradients go from the last level to the first, each in one pass that weights its own part and adds that of the level above.
+// Gradients go from the last level to the first, each in one pass that weights its own part and adds that of the level
+// above.
 #include "ms_ssim.h"
 
 #include <algorithm>

@@ -26,7 +26,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     p.image_dtype = dtype_of(x);
     p.grad_dtype = grad_dtype(p.image_dtype);
     p.border = edges_of(params.padding).border;
-    for (const Axis axis : {Axis::z, Axis::y, Axis::x}) p.windows[int(axis)] = make_window(params, axis, p.is_3d);
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x})
+        p.windows[int(axis)] = make_window(params, axis, p.is_3d, arithmetic_dtype(p.image_dtype));
     std::int64_t elements = 1;
     for (int i = 0; i < x.ndim; ++i) {
         require_axis_fits(x, "x", i);
@@ -47,8 +48,8 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
         check_data_range(params.data_range, "params.data_range", "", params, arithmetic_dtype(p.image_dtype));
     p.data_range = params.data_range;
     p.k1 = params.k1;
-    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel, but for
-    // rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
+    // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel,
+    // but for rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
     p.k2 = p.max_radius() == 0 ? std::numeric_limits<double>::infinity() : params.k2;
 
     p.groups = 1;

@@ -41,26 +41,27 @@ struct Problem {
     View grad_x, grad_y;
     View mask;  // data NULL: none; strides are 0 where it is broadcast
 
-    // A group of planes has one value, which `reduction` makes of its sums. The derivative of a map element is multiplied by
-    // ssim_factor(), that of |x - y| at an element by l1_factor(). For a mean with a mask both are still to be divided by
-    // the sum of the group's mask: over the map, and over all elements.
+    // A group of planes has one value, which `reduction` makes of its sums. The derivative of a map element is
+    // multiplied by ssim_factor(), that of |x - y| at an element by l1_factor(). For a mean with a mask both are still
+    // to be divided by the sum of the group's mask: over the map, and over all elements.
     std::int64_t groups, planes_per_group;
     Reduction reduction;
     double grad_scale;
 
-    // Gradients of the next coarser level of MS-SSIM, contiguous and of the type of the arithmetic; NULL: none. An element of
-    // this level gets its block's gradient over the elements of a block (core/pooling.h).
+    // Gradients of the next coarser level of MS-SSIM, contiguous and of the type of the arithmetic; NULL: none. An
+    // element of this level gets its block's gradient over the elements of a block (core/pooling.h).
     View coarse_x, coarse_y;
 
-    // What a forward saves for a backward, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is saved.
+    // What a forward saves for a backward, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is
+    // saved.
     void* saved;
     int saved_grads;
 
     bool mask_is_bool;   // bytes; otherwise of the type of the arithmetic
     bool is_normalized;  // windows see nothing that the mask excludes
 
-    // Along one axis: elements, the window's radius and taps (from the centre outwards), and what padding VALID takes off each
-    // end. All windows are equal for now, but that an image has none along z: radius 0.
+    // Along one axis: elements, the window's radius and taps (from the centre outwards), and what padding VALID takes
+    // off each end. All windows are equal for now, but that an image has none along z: radius 0.
     FUSEDSSIM_MATH int size(Axis axis) const {
         switch (axis) {
             case Axis::z: return depth;

@@ -9,6 +9,7 @@
 #include "core/dtype.h"
 #include "devices.h"
 #include "error.h"
+#include "gaussian.h"
 #include "structs.h"
 
 namespace fusedssim {
@@ -35,17 +36,6 @@ void check_taps(const double* taps, int window_size) {
         sum += tap;
     }
     if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
-}
-
-// A Gaussian, computed in double, that sums to 1.
-void fill_gaussian(double sigma, int radius, double* taps) {
-    double sum = 0;
-    for (int k = 0; k <= radius; ++k) {
-        const double z = k / sigma;
-        taps[k] = std::exp(-0.5 * z * z);
-        sum += k ? 2 * taps[k] : taps[k];
-    }
-    for (int k = 0; k <= radius; ++k) taps[k] /= sum;
 }
 
 bool is_loss(fusedssim_objective objective) {
@@ -131,16 +121,18 @@ Edges edges_of(fusedssim_padding padding) {
     }
 }
 
-Window make_window(const fusedssim_params& params, Axis axis, bool is_3d) {
+Window make_window(const fusedssim_params& params, Axis axis, bool is_3d, Dtype arithmetic) {
     Window w{};
     w.taps[0] = 1;
     if (axis == Axis::z && !is_3d) return w;
     w.radius = params.window_size / 2;
     w.crop = edges_of(params.padding).is_cropped ? w.radius : 0;
-    if (params.taps)
+    if (params.taps) {
         std::copy_n(params.taps + w.radius, w.radius + 1, w.taps);
-    else
-        fill_gaussian(params.sigma, w.radius, w.taps);
+        return w;
+    }
+    fill_gaussian(params.sigma, w.radius, w.taps);
+    if (arithmetic == Dtype::float32) round_to_float32(w.taps, w.radius);
     return w;
 }
 

@@ -14,8 +14,8 @@ namespace fusedssim {
 // The struct_size of a caller's structure, which this library knows to have `size` bytes.
 std::uint32_t read_struct_size(const void* from, std::size_t size, const char* name);
 
-// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to. `least` is
-// the size below which a structure is refused; larger ones end with a field of 8 bytes.
+// Copies *from, whose first member is its size, over *to: what `from` leaves out keeps the value it has in *to. `least`
+// is the size below which a structure is refused; larger ones end with a field of 8 bytes.
 void read_struct(void* to, std::size_t size, std::size_t least, const void* from, const char* name);
 
 // Writes as much of `from` as the caller's structure has room for; its struct_size stays.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The caller's tensors: copies of them, what is required of one, and the views that kernels read them by. `name` is that of
-// the argument, for the error text; `why` says what the requirement comes from, with marks (error.h).
+// The caller's tensors: copies of them, what is required of one, and the views that kernels read them by. `name` is
+// that of the argument, for the error text; `why` says what the requirement comes from, with marks (error.h).
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Error texts mark the names of arguments, so that a binding can put its own names in their place (src/cpp/error.h). A name
-// without a mark would reach users of the binding as it stands. Two ways to notice it:
+// Error texts mark the names of arguments, so that a binding can put its own names in their place (src/cpp/error.h). A
+// name without a mark would reach users of the binding as it stands. Two ways to notice it:
 //
 //     error_marks_test sources <folder>   reads the source files: every string of a call that may fail
 //     error_marks_test calls              makes the library fail in as many ways as there are, and reads the texts
@@ -63,7 +63,7 @@ std::string unmarked_name(const std::string& text, char mark_end) {
     return "";
 }
 
-// ---- Sources ---------------------------------------------------------------------------------------------------------
+// ---- Sources --------------------------------------------------------------------------------------------------------
 
 // From "(" at `begin` on to behind the ")" that belongs to it; strings are skipped.
 std::size_t end_of_call(const std::string& text, std::size_t begin) {
@@ -109,7 +109,8 @@ std::vector<std::string> strings_of(const std::string& source) {
     return result;
 }
 
-// A string that is passed on its own, to be printed in a mark: "params.mask". `fail("{%s}.data is NULL", name)` marks it.
+// A string that is passed on its own, to be printed in a mark: "params.mask". `fail("{%s}.data is NULL", name)` marks
+// it.
 bool is_name_alone(const std::string& text) {
     const bool is_path = std::all_of(text.begin(), text.end(), [](char c) { return is_of_word(c) || c == '.'; });
     return is_path && !text.empty();
@@ -153,7 +154,7 @@ int check_sources(const char* folder) {
     return failures != 0;
 }
 
-// ---- Calls -----------------------------------------------------------------------------------------------------------
+// ---- Calls ----------------------------------------------------------------------------------------------------------
 
 struct Call {
     fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;

@@ -2,8 +2,8 @@
 #
 #   cmake -D NM=<nm> -D ISA=<name> -D OBJECT=<object file> -P kernel_symbols.cmake
 #
-# The CPU kernels are compiled once for each instruction set. A symbol that two of the object files define as weak would be
-# merged by the linker: one copy, with instructions that a processor may lack. So each weak symbol must stand in the
+# The CPU kernels are compiled once for each instruction set. A symbol that two of the object files define as weak would
+# be merged by the linker: one copy, with instructions that a processor may lack. So each weak symbol must stand in the
 # namespace of its instruction set, and no symbol of the C++ library may be used, whose templates become weak symbols.
 execute_process(COMMAND ${NM} ${OBJECT} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
 string(LENGTH ${ISA} length)

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fusedssim/fusedssim.h"
+#include "gaussian.h"
 
 namespace {
 
@@ -217,10 +218,51 @@ void data_ranges() {
     }
 }
 
+// The taps of a Gaussian are numbers of float32 whose sum is exactly 1, and nearly those of the exact Gaussian.
+void taps() {
+    std::mt19937 bits{3};
+    for (int i = 0; i < 20000; ++i) {
+        const int radius = int(bits() % (fusedssim::kMaxRadius + 1));
+        const double sigma = std::exp(-3 + 6 * (bits() / 4294967296.0));
+        what = "radius " + std::to_string(radius) + ", sigma " + std::to_string(sigma);
+        double exact[fusedssim::kMaxRadius + 1], rounded[fusedssim::kMaxRadius + 1];
+        fusedssim::fill_gaussian(sigma, radius, exact);
+        fusedssim::fill_gaussian(sigma, radius, rounded);
+        fusedssim::round_to_float32(rounded, radius);
+        std::int64_t sum = 0;  // in units of 2^-40
+        for (int k = 0; k <= radius; ++k) {
+            const double units = std::ldexp(rounded[k], 40);
+            sum += (k ? 2 : 1) * std::int64_t(units);
+            CHECK(double(float(rounded[k])) == rounded[k] && units == std::floor(units) && units >= 0);
+            CHECK(std::abs(rounded[k] - exact[k]) < 1e-6 * exact[0]);
+        }
+        CHECK(sum == std::int64_t(1) << 40);
+    }
+    // With any rest, bright images of little contrast have a bias.
+    const Extents shape = {1, 1, 256, 256};
+    const auto x = random(shape, 1, 0.8, 0.9), y = random(shape, 2, 0.8, 0.9);
+    const std::vector<double> exact_x(x.begin(), x.end()), exact_y(y.begin(), y.end());
+    const struct {
+        int size;
+        double sigma;
+    } windows[] = {{11, 1.5}, {11, 0.69}, {33, 0.69}, {33, 5}, {7, 1}, {13, 2}};
+    for (const auto& window : windows) {
+        if (on_cuda() && window.size != 11) continue;  // slow where it is simulated
+        what = "window " + std::to_string(window.size) + ", sigma " + std::to_string(window.sigma);
+        fusedssim_params params = kDefault;
+        params.window_size = window.size;
+        params.sigma = window.sigma;
+        const double value = double(run(params, shape, x, y).out[0]),
+                     exact = run(params, shape, exact_x, exact_y).out[0];
+        if (!(std::abs(value - exact) < 1e-7)) std::fprintf(stderr, "%g off\n", value - exact);
+        CHECK(std::abs(value - exact) < 1e-7);
+    }
+}
+
 const struct {
     const char* name;
     void (*run)();
-} kGroups[] = {{"data_ranges", data_ranges}};
+} kGroups[] = {{"data_ranges", data_ranges}, {"taps", taps}};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Dtypes: sizes and names for the host, element types and conversions for the CPU kernels. The conversions are branch-free
-// integer arithmetic, so that compilers vectorise them on every instruction set.
+// Dtypes: sizes and names for the host, element types and conversions for the CPU kernels. The conversions are
+// branch-free integer arithmetic, so that compilers vectorise them on every instruction set.
 //
 // No switch here has a `default`: -Wswitch names each that a new Dtype lacks. A value that is no Dtype fails.
 #pragma once
@@ -53,8 +53,8 @@ FUSEDSSIM_MATH std::size_t dtype_size(Dtype dtype) {
     unexpected_dtype(dtype);
 }
 
-// The type in which images of `dtype` are computed, which is also that of `out` and `grad_out`; and that of gradients. The
-// public header makes both decisions.
+// The type in which images of `dtype` are computed, which is also that of `out` and `grad_out`; and that of gradients.
+// The public header makes both decisions.
 FUSEDSSIM_CONSTEXPR Dtype arithmetic_dtype(Dtype dtype) {
     const fusedssim_dtype of_images = fusedssim_arithmetic_dtype(int(dtype));
     if (of_images < 0) unexpected_dtype(dtype);
@@ -77,8 +77,8 @@ FUSEDSSIM_MATH To bit_cast(From from) {
 FUSEDSSIM_MATH float to_float(float v) { return v; }
 FUSEDSSIM_MATH double to_float(double v) { return v; }
 FUSEDSSIM_MATH float to_float(Bfloat16 v) { return bit_cast<float>(std::uint32_t(v.bits) << 16); }
-// Subnormals are made without a subnormal float, since a process may have those flushed to zero. (Loading a library that
-// GCC linked with -ffast-math does that.)
+// Subnormals are made without a subnormal float, since a process may have those flushed to zero. (Loading a library
+// that GCC linked with -ffast-math does that.)
 FUSEDSSIM_MATH float to_float(Float16 v) {
     // Shifted into place, the exponent is 112 too small.
     const std::uint32_t magnitude = std::uint32_t(v.bits & 0x7fffu) << 13;

@@ -19,8 +19,8 @@ FUSEDSSIM_MATH double power(double base, double exponent) {
 #endif
 }
 
-// MS-SSIM of a plane from the means of its `levels` (docs/derivation.md, eq. 11). The means stand `stride` apart. by_mean,
-// with the same stride, gets the derivatives by the means times `upstream`; it may be NULL.
+// MS-SSIM of a plane from the means of its `levels` (docs/derivation.md, eq. 11). The means stand `stride` apart.
+// by_mean, with the same stride, gets the derivatives by the means times `upstream`; it may be NULL.
 template <class A>
 FUSEDSSIM_MATH double level_product(const A* means, const double* weights, int levels, long long stride,
                                     double upstream, A* by_mean) {

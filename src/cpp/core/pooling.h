@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// How the levels of MS-SSIM are made from each other: averages over blocks of 2 elements along each spatial axis. An axis
-// of odd size gets a zero in front first, which counts. Includes no standard header: NVRTC compiles it too.
+// How the levels of MS-SSIM are made from each other: averages over blocks of 2 elements along each spatial axis. An
+// axis of odd size gets a zero in front first, which counts. Includes no standard header: NVRTC compiles it too.
 #pragma once
 
 #include "core/ssim_math.h"

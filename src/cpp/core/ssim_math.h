@@ -89,8 +89,8 @@ struct Moments {
     A mu_s, mu_d, sq_s, sq_d;
 };
 
-// Turns sums over a window under a mask into its moments: divides them by the window's mass (eq. 9). Returns the reciprocal
-// mass. A window without mass has no statistics: all is 0.
+// Turns sums over a window under a mask into its moments: divides them by the window's mass (eq. 9). Returns the
+// reciprocal mass. A window without mass has no statistics: all is 0.
 template <class A>
 FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass) {
     const A u = mass > A(0) ? reciprocal(mass) : A(0);
@@ -107,8 +107,8 @@ struct Partials {
 };
 constexpr double kGradientFactor = 4;
 
-// What dssim() and dssim_and_partials() start from. Variances are negative by rounding alone, and count as 0 then. So the
-// contrast term does not exceed 1, and its denominator stays positive for images far outside the data range.
+// What dssim() and dssim_and_partials() start from. Variances are negative by rounding alone, and count as 0 then. So
+// the contrast term does not exceed 1, and its denominator stays positive for images far outside the data range.
 template <class A>
 struct Terms {
     A inv2;  // 1 / D2
@@ -155,8 +155,8 @@ FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const C& c, A u, Partia
     return k.dssim();
 }
 
-// How many partial maps are filtered to get so many gradients. Two gradients take four. For one, the two maps that belong
-// to mu are added before the filter (eq. 7), and three are enough.
+// How many partial maps are filtered to get so many gradients. Two gradients take four. For one, the two maps that
+// belong to mu are added before the filter (eq. 7), and three are enough.
 FUSEDSSIM_CONSTEXPR int filtered_maps(int grads) { return grads == 0 ? 0 : grads + 2; }
 
 // The partials in the order in which they are filtered; `maps` has filtered_maps(G) entries.
@@ -168,8 +168,8 @@ FUSEDSSIM_MATH void pack_partials(const Partials<A>& p, A* maps) {
     if (G == 2) maps[3] = p.mu_d;
 }
 
-// The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at the
-// same place (eq. 6).
+// The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at
+// the same place (eq. 6).
 template <int G, class A>
 FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& grad_y) {
     const A s = x + y, d = x - y;
@@ -182,8 +182,8 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& g
     }
 }
 
-// The value of one element of the map. `one` is the SSIM of equal images, 1; dssim and l1, which is |x - y|, are those of
-// the element. If a caller has multiplied all three by a mask, it gets the value times the mask.
+// The value of one element of the map. `one` is the SSIM of equal images, 1; dssim and l1, which is |x - y|, are those
+// of the element. If a caller has multiplied all three by a mask, it gets the value times the mask.
 template <class A>
 FUSEDSSIM_MATH A map_value(bool is_loss, A ssim_weight, A l1_weight, A one, A dssim, A l1) {
     if (!is_loss) return one - A(2) * dssim;
@@ -204,8 +204,8 @@ struct Reduction {
     double ssim_weight, l1_weight;  // of SSIM (1, or -lambda in a loss) and of |x - y|
 };
 
-// The value of a group from its sums of DSSIM and |x - y|. map_elements and image_elements count the terms of these sums,
-// or are the sums of the mask. Divides instead of multiplying by a reciprocal, since 49 * (1 / 49.0) is not 1.
+// The value of a group from its sums of DSSIM and |x - y|. map_elements and image_elements count the terms of these
+// sums, or are the sums of the mask. Divides instead of multiplying by a reciprocal, since 49 * (1 / 49.0) is not 1.
 FUSEDSSIM_MATH double reduced_value(const Reduction& r, double dssim, double l1, double map_elements,
                                     double image_elements) {
     if (r.is_mean) {

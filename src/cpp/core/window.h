@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Axes, and the windows along them, for the host, the CPU kernels and the CUDA kernels. Includes no standard header: NVRTC
-// compiles it too.
+// Axes, and the windows along them, for the host, the CPU kernels and the CUDA kernels. Includes no standard header:
+// NVRTC compiles it too.
 #pragma once
 
 #include "core/ssim_math.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Features of processors that kernels are compiled for, a bit each, and which of them can be used: the processor has them,
-// and the system saves their registers. CPUID itself is asked, since __builtin_cpu_supports() needs a table of the compiler's
-// run-time library, which not every compiler has (zig).
+// Features of processors that kernels are compiled for, a bit each, and which of them can be used: the processor has
+// them, and the system saves their registers. CPUID itself is asked, since __builtin_cpu_supports() needs a table of
+// the compiler's run-time library, which not every compiler has (zig).
 #pragma once
 
 #if defined(__x86_64__)

@@ -2,10 +2,10 @@
 //
 // Vectors, the layout of rows, and the separable filters of the CPU kernels.
 //
-// This header, rows.h, tile.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set. All that they
-// define stands in a namespace that FUSEDSSIM_ISA names: no two of these have a symbol in common, of which the linker
-// would keep one copy, with instructions that another processor lacks. For the same reason they use no std templates. The
-// test cpu.kernel_symbols holds both.
+// This header, rows.h, tile.h and walker.h belong to kernels.cpp, which is compiled once for each instruction set.
+// Everything in them is in a namespace of that instruction set. Otherwise the linker would merge the copies of a
+// function, and keep one whose instructions another processor may lack. For the same reason they use no std templates.
+// The test cpu.kernel_symbols checks both.
 #pragma once
 
 #if defined(__AVX512F__)
@@ -44,8 +44,8 @@ constexpr unsigned kRequired = 0;
 constexpr int kCacheLine = 64;
 constexpr int kMaxTaps = 2 * kMaxRadius + 1;
 
-// Slices that are computed at once; they share most of what the filters along the walk load. And rows of a volume of which
-// one slice is computed after the other, so that a slice's rings of rows stay in the first-level cache meanwhile.
+// kSlices slices are computed at once: the filters along the walk load most rows once for all of them. In a volume,
+// kRows rows of one slice come before those of the next, so that a slice's rings of rows stay in the first-level cache.
 constexpr int kSlices = 4;
 constexpr int kRows = 4;
 constexpr int kMaxWindow = kMaxTaps + kSlices - 1;
@@ -62,10 +62,11 @@ struct Simd {
     }
     static FUSEDSSIM_MATH void store(A* p, Vec v) { std::memcpy(p, &v, sizeof v); }
     static FUSEDSSIM_MATH int round_up(int n) { return (n + lanes - 1) / lanes * lanes; }
+    static FUSEDSSIM_MATH int at_least_one(int n) { return n < lanes ? lanes : n; }
 };
 
-// Vectors as long as a cache line are split between two of these wherever they begin, but for one address in 16. Loads then
-// set the pace, since such a load counts twice; some vectors are put together from others instead.
+// A load of a 64-byte vector crosses a cache line unless its address is a multiple of 64, and then costs two loads.
+// Loads would set the pace, so some shifted vectors are made from registers instead.
 constexpr bool kSplitsLines = kVectorBytes == kCacheLine;
 #if defined(__AVX512F__)
 // The vector that begins with element I of `low`, and goes on with `high`.
@@ -79,19 +80,19 @@ template <int I, class V>
 V shifted(V low, V high);  // not called
 #endif
 
-// Row buffers are planar: each quantity has a row of its own. This is the length of one: the widest tile, the halos of two
-// filters, and the rounding up of both to vectors.
+// Row buffers are planar: each quantity has a row of its own. The length of one has room for the widest tile, the halos
+// of two filters, and the rounding up of both to vectors.
 constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
 
 // Where element i of quantity q of a planar row stands.
 constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }
 
-// The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps the
-// taps in registers; with R = 0 it is `radius`.
+// The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps
+// the taps in registers; with R = 0 it is `radius`.
 //
-// All sum from the outermost pair of taps inwards, small terms first: half the rounding error of the other order, which
-// shows in the variance of flat images. With fused multiply-add a tap is one instruction that takes its operand from
-// memory; without, a pair is added before its tap multiplies it, which saves a multiplication.
+// All sum from the outermost pair of taps inwards, small terms first. That halves the rounding error, which shows in
+// the variance of flat images. With fused multiply-add a tap is one instruction that takes its operand from memory;
+// without, a pair is added before its tap multiplies it, which saves a multiplication.
 #if defined(__FMA__)
 constexpr bool kFusedMultiplyAdd = true;
 #else
@@ -100,8 +101,8 @@ constexpr bool kFusedMultiplyAdd = false;
 
 template <int R, class A>
 struct Taps {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     Vec at[(R ? R : kMaxRadius) + 1];  // from the centre outwards
     FUSEDSSIM_MATH Taps(const A* taps, int radius) {
         for (int k = 0; k <= (R ? R : radius); ++k) at[k] = Vec{} + taps[k];
@@ -109,10 +110,10 @@ struct Taps {
     // sum += tap k * (a + b)
     FUSEDSSIM_MATH void add_pair(Vec& sum, int k, const A* a, const A* b) const {
         if (kFusedMultiplyAdd) {
-            sum += at[k] * S::load(a);
-            sum += at[k] * S::load(b);
+            sum += at[k] * Vectors::load(a);
+            sum += at[k] * Vectors::load(b);
         } else {
-            sum += at[k] * (S::load(a) + S::load(b));
+            sum += at[k] * (Vectors::load(a) + Vectors::load(b));
         }
     }
 };
@@ -123,20 +124,20 @@ struct InputRows {
     const A *x[kMaxWindow], *y[kMaxWindow], *mask[kMaxWindow];  // mask: where it is normalised
 };
 
-// The filter along the walk, for kSlices slices at once: from n elements of rows of the images to planar G*s, G*d, G*s^2 and
-// G*d^2, a row of each slice; its quantities are `pitch` elements apart. n is at least a vector; the last one overlaps the
-// one before it.
+// The filter along the walk, for kSlices slices at once: from n elements of rows of the images to planar G*s, G*d,
+// G*s^2 and G*d^2, a row of each slice; its quantities are `pitch` elements apart. n is at least a vector; the last one
+// overlaps the one before it.
 template <int R, class A>
 __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* const* out,
                                             std::int64_t pitch, int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
     const auto filter_one = [&](std::int64_t i, int q, auto combine) __attribute__((always_inline)) {
         Vec sum[kSlices] = {}, of_squares[kSlices] = {};
         const auto add_row = [&](int k) __attribute__((always_inline)) {
-            const Vec v = combine(S::load(rows.x[k] + i), S::load(rows.y[k] + i)), square = v * v;
+            const Vec v = combine(Vectors::load(rows.x[k] + i), Vectors::load(rows.y[k] + i)), square = v * v;
             FUSEDSSIM_UNROLL
             for (int slice = 0; slice < kSlices; ++slice) {
                 const int at = k - slice - r;  // from the centre
@@ -152,59 +153,60 @@ __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* t
         }
         FUSEDSSIM_UNROLL
         for (int slice = 0; slice < kSlices; ++slice) {
-            S::store(out[slice] + q * pitch + i, sum[slice]);
-            S::store(out[slice] + (2 + q) * pitch + i, of_squares[slice]);
+            Vectors::store(out[slice] + q * pitch + i, sum[slice]);
+            Vectors::store(out[slice] + (2 + q) * pitch + i, of_squares[slice]);
         }
     };
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        if (i + S::lanes > n) i = n - S::lanes;
-        // One after the other: the sums of both would be more than there are registers.
+    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
+        if (i + Vectors::lanes > n) i = n - Vectors::lanes;
+        // One after the other: there are not enough registers for the sums of both.
         filter_one(i, 0, [](Vec x, Vec y) __attribute__((always_inline)) { return x + y; });
         filter_one(i, 1, [](Vec x, Vec y) __attribute__((always_inline)) { return x - y; });
     }
 }
 
-// The same for one slice of images under a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
+// The same for one slice of images with a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
 template <class A>
 __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A* const* in_y, const A* const* in_mask,
                                                    const A* taps, int r, A* out, std::int64_t pitch, int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        if (i + S::lanes > n) i = n - S::lanes;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
+    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
+        if (i + Vectors::lanes > n) i = n - Vectors::lanes;
         Vec sum[5] = {};
         for (int k = r; k >= 0; --k)
             for (int side = k ? -1 : 1; side <= 1; side += 2) {
                 const int row = r + side * k;
-                const Vec x = S::load(in_x[row] + i), y = S::load(in_y[row] + i), s = x + y, d = x - y;
-                const Vec weight = taps[k] * S::load(in_mask[row] + i), of_s = weight * s, of_d = weight * d;
+                const Vec x = Vectors::load(in_x[row] + i), y = Vectors::load(in_y[row] + i), s = x + y, d = x - y;
+                const Vec weight = taps[k] * Vectors::load(in_mask[row] + i), of_s = weight * s, of_d = weight * d;
                 sum[0] += of_s;
                 sum[1] += of_d;
                 sum[2] += of_s * s;
                 sum[3] += of_d * d;
                 sum[4] += weight;
             }
-        for (int q = 0; q < 5; ++q) S::store(out + q * pitch + i, sum[q]);
+        for (int q = 0; q < 5; ++q) Vectors::store(out + q * pitch + i, sum[q]);
     }
 }
 
-// Filters Q planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up to the next
-// multiple of a vector's length.
-template <int R, int Q, class A>
+// Filters kQuantities planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up
+// to the next multiple of a vector's length.
+template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, std::int64_t pitch,
                                                 int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    if constexpr (kSplitsLines && R > 2 && 2 * R < S::lanes) {
-        // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds, equally busy.
-        Vec before[Q];
-        for (int q = 0; q < Q; ++q) before[q] = S::load(in + planar(q, 0));
-        for (std::int64_t i = 0; i < n; i += S::lanes)
-            for (int q = 0; q < Q; ++q) {
+    if constexpr (kSplitsLines && R > 2 && 2 * R < Vectors::lanes) {
+        // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds,
+        // equally busy.
+        Vec before[kQuantities];
+        for (int q = 0; q < kQuantities; ++q) before[q] = Vectors::load(in + planar(q, 0));
+        for (std::int64_t i = 0; i < n; i += Vectors::lanes)
+            for (int q = 0; q < kQuantities; ++q) {
                 const A* at = in + planar(q, i);
-                const Vec low = before[q], high = S::load(at + S::lanes);
+                const Vec low = before[q], high = Vectors::load(at + Vectors::lanes);
                 Vec left = tap.at[R] * low, right = tap.at[R] * shifted<2 * R>(low, high);
                 left += tap.at[R - 1] * shifted<1>(low, high);
                 right += tap.at[R - 1] * shifted<2 * R - 1>(low, high);
@@ -212,37 +214,39 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
                 right += tap.at[R - 2] * shifted<2 * R - 2>(low, high);
                 Vec sum = left + right;
                 for (int k = R - 3; k > 0; --k) tap.add_pair(sum, k, at + R - k, at + R + k);
-                S::store(out + q * pitch + i, sum + tap.at[0] * S::load(at + R));
+                Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(at + R));
                 before[q] = high;
             }
     } else {
-        for (std::int64_t i = 0; i < n; i += S::lanes)
-            for (int q = 0; q < Q; ++q) {
+        for (std::int64_t i = 0; i < n; i += Vectors::lanes)
+            for (int q = 0; q < kQuantities; ++q) {
                 const A* centre = in + planar(q, i + r);
                 Vec sum = {};
                 for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
-                S::store(out + q * pitch + i, sum + tap.at[0] * S::load(centre));
+                Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(centre));
             }
     }
 }
 
-// Filters across 2r + 1 rows of Q quantities, which are `pitch` elements apart, into one row of the like; n as above.
-template <int R, int Q, class A>
+// Filters across 2r + 1 rows of kQuantities quantities, which are `pitch` elements apart, into one row of the like; n
+// as above.
+template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int64_t pitch, const A* taps, int radius,
                                                   A* out, std::int64_t out_pitch, int n) {
-    using S = Simd<A>;
+    using Vectors = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
-    if (r < 0) __builtin_unreachable();  // which the static analyzer does not know
+    if (r < 0) __builtin_unreachable();  // the static analyzer does not know
     const A* row[R ? 2 * R + 1 : kMaxTaps];
     for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
-    for (std::int64_t i = 0; i < n; i += S::lanes) {
-        typename S::Vec sum[Q] = {};
+    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
+        typename Vectors::Vec sum[kQuantities] = {};
         for (int k = r; k > 0; --k)
-            for (int q = 0; q < Q; ++q) tap.add_pair(sum[q], k, row[r - k] + q * pitch + i, row[r + k] + q * pitch + i);
-        for (int q = 0; q < Q; ++q) {
-            sum[q] += tap.at[0] * S::load(row[r] + q * pitch + i);
-            S::store(out + q * out_pitch + i, sum[q]);
+            for (int q = 0; q < kQuantities; ++q)
+                tap.add_pair(sum[q], k, row[r - k] + q * pitch + i, row[r + k] + q * pitch + i);
+        for (int q = 0; q < kQuantities; ++q) {
+            sum[q] += tap.at[0] * Vectors::load(row[r] + q * pitch + i);
+            Vectors::store(out + q * out_pitch + i, sum[q]);
         }
     }
 }
@@ -254,14 +258,14 @@ struct GradientRows {
     A* to[2][kMaxWindow];
 };
 
-// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch` elements
-// apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n is at least a
-// vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
+// The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch`
+// elements apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n
+// is at least a vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
 template <int R, int G, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
                                             const A* taps, int radius, int n) {
-    using S = Simd<A>;
-    using Vec = typename S::Vec;
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
     constexpr int kMaps = filtered_maps(G);
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
@@ -269,7 +273,7 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
         Vec partial[kSlices][kMaps];
         for (int slice = 0; slice < kSlices; ++slice)
             for (int q = 0; q < kMaps; ++q) {
-                partial[slice][q] = S::load(partials[slice] + q * pitch + i);
+                partial[slice][q] = Vectors::load(partials[slice] + q * pitch + i);
                 if (weight) partial[slice][q] *= *weight;
             }
         const auto add_to_row = [&](int k) __attribute__((always_inline)) {
@@ -279,12 +283,12 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
             for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)
                 for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
-            unpack_gradient<G>(maps, S::load(rows.x[k] + i), S::load(rows.y[k] + i), by_x, by_y);
+            unpack_gradient<G>(maps, Vectors::load(rows.x[k] + i), Vectors::load(rows.y[k] + i), by_x, by_y);
             A* const to_x = rows.to[0][k] + i;
-            S::store(to_x, k < 2 * r ? S::load(to_x) + by_x : by_x);
+            Vectors::store(to_x, k < 2 * r ? Vectors::load(to_x) + by_x : by_x);
             if constexpr (G == 2) {
                 A* const to_y = rows.to[1][k] + i;
-                S::store(to_y, k < 2 * r ? S::load(to_y) + by_y : by_y);
+                Vectors::store(to_y, k < 2 * r ? Vectors::load(to_y) + by_y : by_y);
             }
         };
         FUSEDSSIM_UNROLL
@@ -293,14 +297,14 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             add_to_row(2 * r + kSlices - 1 - k);
         }
     };
-    const int rest = n % S::lanes;
+    const int rest = n % Vectors::lanes;
     if (rest) {
-        A is_rest[S::lanes];
-        for (int i = 0; i < S::lanes; ++i) is_rest[i] = i < S::lanes - rest ? A(0) : A(1);
-        const Vec weight = S::load(is_rest);
-        add_vector(n - S::lanes, &weight);
+        A is_rest[Vectors::lanes];
+        for (int i = 0; i < Vectors::lanes; ++i) is_rest[i] = i < Vectors::lanes - rest ? A(0) : A(1);
+        const Vec weight = Vectors::load(is_rest);
+        add_vector(n - Vectors::lanes, &weight);
     }
-    for (std::int64_t i = 0; i < n - rest; i += S::lanes) add_vector(i, nullptr);
+    for (std::int64_t i = 0; i < n - rest; i += Vectors::lanes) add_vector(i, nullptr);
 }
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

@@ -54,10 +54,7 @@ MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
         const bool counted = p.counts(walk, slice) && p.counts(row_axis, row);
         for (int at = 0; at < p.width; at += kRowPitch) {
             const int n = p.width - at < kRowPitch ? p.width - at : kRowPitch;
-            if (p.mask_is_bool)
-                mask_row<A>(mask.at<const unsigned char>(slice, row, at), true, mask.column, n, values);
-            else
-                mask_row<A>(mask.at<const A>(slice, row, at), false, mask.column, n, values);
+            mask.read_mask(p, slice, row, at, n, values);
             sums.image += ordered_sum(values, n);
             if (!counted) continue;
             const Range columns(at, at + n, p.crop(Axis::x), p.width - p.crop(Axis::x));

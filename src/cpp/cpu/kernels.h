@@ -10,12 +10,12 @@
 
 namespace fusedssim::cpu {
 
-// Wide enough that the halo is small and memory is read in long runs, narrow enough that a tile's window of rows of an
-// image stays in the first-level cache, or in a second-level cache of any size.
+// Wide enough that halos are small and memory is read in long runs. Narrow enough that the rows in the windows of an
+// image's tile stay in the first-level cache, or in any second-level cache.
 constexpr int kMaxTileColumns = 256;
 
-// The axes as the kernels go through them. A volume is walked along z, through slices of rows along y and columns along x.
-// An image is walked along y: its slices have a single row, along z, an axis without a window.
+// The axes as the kernels go through them. A volume is walked along z, through slices of rows along y and columns along
+// x. An image is walked along y: its slices have a single row, along z, an axis without a window.
 FUSEDSSIM_MATH Axis walk_axis(bool is_3d) { return is_3d ? Axis::z : Axis::y; }
 FUSEDSSIM_MATH Axis row_axis(bool is_3d) { return is_3d ? Axis::y : Axis::z; }
 
@@ -36,7 +36,8 @@ struct Task {
     int tile_y, tile_x, chunk;
 };
 
-// Rows of a tile, in a volume, that have sums of their own. Tiles have a multiple of it, if a plane has several along y.
+// Rows of a tile, in a volume, that have sums of their own. Tiles have a multiple of it, if a plane has several along
+// y.
 constexpr int kSumRows = 16;
 
 // Sums over kSumRows rows of a tile's part of a slice, each element times the mask if there is one.
@@ -54,8 +55,8 @@ struct Work {
     const Problem& problem;
     const Tiling& tiling;
     const MaskSums* mask_sums;  // of each group; NULL without a mask
-    // [plane, tile_x, y / kSumRows, slice], zero at first. They do not depend on how a plane is cut along y and along the
-    // walk. NULL if nobody asks for them.
+    // [plane, tile_x, y / kSumRows, slice], zero at first; NULL if nobody asks for them. A sum for each kSumRows rows
+    // and slice: so the result does not depend on the height of tiles, on chunks or on the number of threads.
     SliceSums* sums;
 };
 

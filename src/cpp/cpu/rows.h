@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the CPU kernels do with one row at a time, besides filtering it: loops over plain arrays, which compilers
-// vectorise. Where a step of 1 makes that possible, it is a case of its own.
+// Operations of the CPU kernels on one row, besides the filters: loops over plain arrays, which compilers vectorise. A
+// step of 1 is a case of its own where that makes it possible.
 #pragma once
 
 #include "core/dtype.h"
@@ -17,12 +17,12 @@ FUSEDSSIM_MATH void clear(A* p, std::int64_t n) {
 // The sum of v[0, n), in an order that depends on n alone.
 template <class A>
 double ordered_sum(const A* v, int n) {
-    using S = Simd<A>;
-    typename S::Vec lanes = {};
+    using Vectors = Simd<A>;
+    typename Vectors::Vec lanes = {};
     int i = 0;
-    for (; i + S::lanes <= n; i += S::lanes) lanes += S::load(v + i);
+    for (; i + Vectors::lanes <= n; i += Vectors::lanes) lanes += Vectors::load(v + i);
     double sum = 0;
-    for (int k = 0; k < S::lanes; ++k) sum += double(lanes[k]);
+    for (int k = 0; k < Vectors::lanes; ++k) sum += double(lanes[k]);
     for (; i < n; ++i) sum += double(v[i]);
     return sum;
 }
@@ -50,7 +50,7 @@ void mask_row(const void* __restrict in, bool is_bool, std::int64_t step, int n,
     }
 }
 
-// What a mask excludes is 0, be it infinite or not a number.
+// Elements that a mask excludes become 0, even infinite ones and NaN.
 template <class A>
 void exclude(const A* __restrict mask, int n, A* __restrict v) {
     for (int i = 0; i < n; ++i) v[i] = mask[i] != A(0) ? v[i] : A(0);
@@ -116,7 +116,7 @@ __attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<
     }
 }
 
-// The parts of the gradient by x besides that of SSIM, added up in the type of the arithmetic and rounded once.
+// The gradient of |x - y| by x, times a factor.
 template <class T, class A>
 void l1_gradient_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, A factor,
                      int n, A* __restrict out) {

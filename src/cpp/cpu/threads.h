@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The threads of a call. They live no longer than it: nothing is left behind that a fork could break. Starting one costs
-// some ten microseconds, which the number of threads accounts for.
+// The threads of a call. They live no longer than it: nothing is left behind that a fork could break. Starting one
+// costs some ten microseconds, which the number of threads accounts for.
 #pragma once
 
 #include <algorithm>

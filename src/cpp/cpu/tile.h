@@ -5,10 +5,12 @@
 
 #include "core/dtype.h"
 #include "cpu/filters.h"
+#include "cpu/rows.h"
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
-// The quantities that the filters of the statistics carry: G*s, G*d, G*s^2 and G*d^2, and G*m of a mask that normalises.
+// The quantities that the filters of the statistics carry: G*s, G*d, G*s^2 and G*d^2, and G*m of a mask that
+// normalises.
 constexpr int moment_count(bool is_normalized) { return is_normalized ? 5 : 4; }
 
 // The range of [begin, end) that lies in [low, high), counted from begin.
@@ -36,8 +38,8 @@ Direct direct(const Problem& p, const Tiling& t) {
             may_be && sizeof(grad_t<T>) == sizeof(A) && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
 }
 
-// The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics and the
-// partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
+// The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics
+// and the partials, `inner` the gradient (or, without one, the statistics again). Columns are whole vectors.
 template <class A>
 struct Scratch {
     int y_taps;         // of the filter along y, 2r + 1
@@ -64,7 +66,7 @@ struct Scratch {
     std::size_t bytes;
 
     Scratch(const Problem& p, const Tiling& t, Direct direct, void* memory) {
-        using S = Simd<A>;
+        using Vectors = Simd<A>;
         const int grads = p.grads(), halo_y = p.radius(row_axis(p.is_3d)), halo_x = p.radius(Axis::x);
         const int walk_taps = 2 * p.radius(walk_axis(p.is_3d)) + 1;
         y_taps = 2 * halo_y + 1;
@@ -73,16 +75,16 @@ struct Scratch {
         inner_rows = t.tile_rows;
         middle_rows = inner_rows + (grads ? 2 * halo_y : 0);
         outer_rows = middle_rows + 2 * halo_y;
-        inner_columns = S::round_up(t.tile_columns);
-        middle_columns = S::round_up(inner_columns + (grads ? 2 * halo_x : 0));
-        outer_columns = S::round_up(middle_columns + 2 * halo_x + S::lanes - 1);
+        inner_columns = Vectors::round_up(t.tile_columns);
+        middle_columns = Vectors::round_up(inner_columns + (grads ? 2 * halo_x : 0));
+        outer_columns = Vectors::round_up(middle_columns + 2 * halo_x + Vectors::lanes - 1);
         window = walk_taps - 1 + kSlices;
         ring = y_taps + kRows - 1;
         walk_row = std::int64_t(moments) * outer_columns;
         partials_row = std::int64_t(maps) * inner_columns;
         sums_row = std::int64_t(grads) * inner_columns;
         sums_slice = inner_rows * sums_row;
-        image_row = outer_columns + S::lanes;
+        image_row = outer_columns + Vectors::lanes;
         image_line = (p.is_normalized ? 3 : 2) * image_row;
         image_slice = outer_rows * image_line;
 
@@ -156,6 +158,15 @@ struct WalkedView {
         return static_cast<T*>(data) + base + l * slice + y * row + x * column;
     }
 
+    // n elements of a row of the mask.
+    template <class A>
+    void read_mask(const Problem& p, int l, int y, int x, int n, A* out) const {
+        if (p.mask_is_bool)
+            mask_row<A>(at<const unsigned char>(l, y, x), true, column, n, out);
+        else
+            mask_row<A>(at<const A>(l, y, x), false, column, n, out);
+    }
+
 private:
     std::int64_t base;
 };
@@ -169,20 +180,13 @@ struct PlaneViews {
           coarse_x(p, p.coarse_x, plane), coarse_y(p, p.coarse_y, plane) {}
 };
 
-// The taps of an axis in the type of the arithmetic, from the centre outwards. The central tap makes up for the rounding of
-// the others, which would show in the variance.
+// The taps of an axis in the type of the arithmetic, from the centre outwards.
 template <class A>
-struct RoundedTaps {
+struct AxisTaps {
     A at[kMaxRadius + 1];
 
-    RoundedTaps(const Problem& p, Axis axis) {
-        const double* const exact = p.taps(axis);
-        double centre = exact[0];
-        for (int k = 1; k <= p.radius(axis); ++k) {
-            at[k] = A(exact[k]);
-            centre += 2 * (exact[k] - double(at[k]));
-        }
-        at[0] = A(centre);
+    AxisTaps(const Problem& p, Axis axis) {
+        for (int k = 0; k <= p.radius(axis); ++k) at[k] = A(p.taps(axis)[k]);
     }
 };
 

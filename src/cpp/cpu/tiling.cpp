@@ -10,8 +10,9 @@ namespace fusedssim::cpu {
 
 namespace {
 
-// The memory that the windows of a tile may take: that of a large second-level cache, or a core's share of the third. With
-// less, tiles are smaller, and their halos cost more time than cache misses do (measured on an Intel Xeon with 2 MB).
+// The memory that the windows of a tile may take: that of a large second-level cache, or a core's share of the third.
+// With less, tiles are smaller, and their halos cost more time than cache misses do (measured on an Intel Xeon with 2
+// MB).
 constexpr std::size_t kCacheBytes = 2048 * 1024;
 // Scratch memory of a thread that is always small enough, and the size of images that are.
 constexpr std::size_t kLeastScratchBytes = 336 * 1024;
@@ -35,8 +36,8 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     t.tile_columns = even_tile(t.columns, p.is_3d ? kMaxTileColumns / 2 : kMaxTileColumns, 16);
     t.tiles_x = ceil_div(t.columns, t.tile_columns);
     t.sums_y = ceil_div(t.rows, kSumRows);
-    // The highest tiles, which have the least halo, but with windows that stay in the second-level cache, and with scratch
-    // memory that is small beside the images (for two threads).
+    // The highest tiles, which have the least halo, but with windows that stay in the second-level cache, and with
+    // scratch memory that is small beside the images (for two threads).
     const std::size_t element = dtype_size(arithmetic_dtype(p.image_dtype));
     const auto image = std::size_t(p.planes() * p.volume()) * element;
     const std::size_t share =
@@ -56,8 +57,8 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     for (t.tile_rows = t.rows; t.tile_rows > kSumRows && is_too_large();)
         t.tile_rows = (t.tile_rows - 1) / kSumRows * kSumRows;
     const int least_tiles = ceil_div(t.rows, t.tile_rows);
-    // More tiles, or more chunks of the walk, let the threads end at about the same time, but each pays for its halo, except
-    // at the border of the image. While the last thread works for half a task, on average, the others are idle.
+    // More tiles, or more chunks of the walk, let the threads end at about the same time, but each pays for its halo,
+    // except at the border of the image. While the last thread works for half a task, on average, the others are idle.
     const double idle = threads > 1 ? 0.5 : 0;
     const int halo_slices = p.grads() ? 2 * p.radius(walk) : 0;
     double least = 0;

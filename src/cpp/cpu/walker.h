@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A task walks a tile of one plane along the first spatial axis, kSlices slices at a time, and keeps no more than some rows:
+// A task walks a tile of one plane along the first spatial axis, kSlices slices at a time, and keeps only some rows:
 //
 //     slices l - r to l + r of x and y
 //          |
@@ -13,13 +13,13 @@
 //     extent of a tile, along x and along y: the gradient's own [0, n), the statistics' [-r, n + r), the input's
 //     [-2r, n + 2r); without a gradient the statistics have n and the input has 2r more.
 //
-// The filter along the walk that ends in the gradient is transposed: the gradient is linear in the filtered partials, and
-// what it multiplies them by, s and d, is known beforehand. So each slice of partials is added to the 2r + 1 slices of the
-// gradient that it belongs to, and no window of partials has to be kept.
+// The last filter, along the walk, is transposed: each slice of filtered partials is added to the 2r + 1 slices of the
+// gradient whose windows see it. That is possible since the gradient is linear in the filtered partials, and its
+// factors there, s and d, are known. So no window of partials has to be kept.
 //
-// Work goes row by row, so that what one stage writes is in the first-level cache when the next one reads it. Images of the
-// type of the arithmetic, with a step of 1 along x, are read where they are, once for each tap of the walk: from a cache,
-// but for the first time; and such gradients add up where they are. Others are converted from and to rings of slices.
+// Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. float32 and
+// float64 images with unit stride along x are read in place; a row is read once for each tap of the walk, but stays in
+// a cache. Gradients of that kind are accumulated in place. Everything else is converted through rings of slices.
 #pragma once
 
 #include "cpu/rows.h"
@@ -40,10 +40,12 @@ public:
           v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x) {
-        const GradientScales scales(work, task.plane, upstream());
+        const A* const upstream =
+            G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
+        const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
         for (int k = 0; k <= g.walk.radius; ++k) gradient_taps[k] = A(scales.by_ssim * double(walk_taps.at[k]));
         l1_scale = A(scales.by_l1);
-        // What the image's columns do not reach is zero for this tile.
+        // Columns beside the image are zero. No stage writes them.
         for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
         if (G) clear(s.partials, planar(4, 0));
         if (!p.is_3d) return;
@@ -55,8 +57,8 @@ public:
         }
     }
 
-    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. kSlices slices are computed at once,
-    // from a multiple of kSlices on wherever a chunk begins: the order of summation is not the same for all of them.
+    // Walks the task's slices. sums: those of the tile, NULL if nobody asks for them. The order of summation depends on
+    // where among kSlices slices a slice stands. So these begin at multiples of kSlices, wherever the chunk begins.
     void walk(SliceSums* sums) {
         const int r = g.walk.radius, first = g.begin - (G ? r : 0), last = g.end + (G ? r : 0);
         const int aligned = (first + kMaxTaps * kSlices) / kSlices * kSlices - kMaxTaps * kSlices;
@@ -76,10 +78,6 @@ public:
     }
 
 private:
-    // What the derivatives of the plane are multiplied by from outside.
-    double upstream() const {
-        return G && p.upstream == kUpstreamPlane ? double(*v.grad_out.template at<const A>(0, 0, 0)) : 1;
-    }
     A* image_slot(int l) const { return s.images + l % s.window * s.image_slice; }
     bool is_own(int l) const { return l >= g.begin && l < g.end; }
     // Sums of DSSIM and |x - y| of the tile's row `row`, at slice l.
@@ -88,33 +86,29 @@ private:
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
         if (!sees_element<kBorder>(l, t.length)) return;
+        const int from = element_seen<kBorder>(l, t.length);
         const Range rows(g.outer.y, g.outer.y + s.outer_rows, 0, t.rows);
         const int n = g.columns.size(), x_at = g.outer.x + g.columns.first;
         for (int row = rows.first; row < rows.last; ++row) {
             A* const to_x = image_slot(l) + row * s.image_line + g.columns.first;
             A* const to_y = to_x + s.image_row;
-            convert_row(v.x.template at<const T>(l, g.outer.y + row, x_at), v.x.column, n, to_x);
-            convert_row(v.y.template at<const T>(l, g.outer.y + row, x_at), v.y.column, n, to_y);
+            convert_row(v.x.template at<const T>(from, g.outer.y + row, x_at), v.x.column, n, to_x);
+            convert_row(v.y.template at<const T>(from, g.outer.y + row, x_at), v.y.column, n, to_y);
             if (kNormalized) {
                 A* const to_mask = to_y + s.image_row;
-                read_mask(l, g.outer.y + row, x_at, n, to_mask);
+                read_mask(from, g.outer.y + row, x_at, n, to_mask);
                 exclude(to_mask, n, to_x);
                 exclude(to_mask, n, to_y);
             }
         }
     }
 
-    void read_mask(int l, int y_at, int x_at, int n, A* out) const {
-        if (p.mask_is_bool)
-            mask_row<A>(v.mask.template at<const unsigned char>(l, y_at, x_at), true, v.mask.column, n, out);
-        else
-            mask_row<A>(v.mask.template at<const A>(l, y_at, x_at), false, v.mask.column, n, out);
-    }
+    void read_mask(int l, int y_at, int x_at, int n, A* out) const { v.mask.read_mask(p, l, y_at, x_at, n, out); }
 
     // The filter along the walk of row `row` of the input, at kSlices slices from l on.
     void filter_input_row(int l, int row, A* const* out, std::int64_t pitch) const {
         InputRows<A> in;
-        const int n = at_least_a_vector(g.columns.size()), low = l - g.walk.radius;
+        const int n = Simd<A>::at_least_one(g.columns.size()), low = l - g.walk.radius;
         const Range inside(low, low + s.window, 0, t.length);
         for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
         if (!is_direct.in) {
@@ -130,7 +124,8 @@ private:
                 in.x[k] = at_x;
                 in.y[k] = at_y;
             }
-            // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to foresee.
+            // Where the walk will read next: the rows of a tile are too short and too far apart for a processor to
+            // foresee.
             if (low + s.window + kSlices <= t.length)
                 for (int next = 0; next < kSlices; ++next) {
                     prefetch_row(at_x + next * v.x.slice, n);
@@ -147,23 +142,22 @@ private:
         }
     }
 
-    template <int Q>
+    template <int kQuantities>
     void filter_rows(const A* const* rows, std::int64_t pitch, A* out, std::int64_t out_pitch, int n) const {
         if (!kNormalized && g.y.radius == 5)
-            filter_across_rows<5, Q>(rows, pitch, y_taps.at, 5, out, out_pitch, n);
+            filter_across_rows<5, kQuantities>(rows, pitch, y_taps.at, 5, out, out_pitch, n);
         else
-            filter_across_rows<0, Q>(rows, pitch, y_taps.at, g.y.radius, out, out_pitch, n);
+            filter_across_rows<0, kQuantities>(rows, pitch, y_taps.at, g.y.radius, out, out_pitch, n);
     }
 
-    template <int Q>
+    template <int kQuantities>
     void filter_row(const A* in, A* out, std::int64_t pitch, int n) const {
         if (!kNormalized && g.x.radius == 5)
-            filter_along_row<5, Q>(in, x_taps.at, 5, out, pitch, n);
+            filter_along_row<5, kQuantities>(in, x_taps.at, 5, out, pitch, n);
         else
-            filter_along_row<0, Q>(in, x_taps.at, g.x.radius, out, pitch, n);
+            filter_along_row<0, kQuantities>(in, x_taps.at, g.x.radius, out, pitch, n);
     }
 
-    static FUSEDSSIM_MATH int at_least_a_vector(int n) { return n < Simd<A>::lanes ? Simd<A>::lanes : n; }
     // Rows of the rings of a slice.
     A* along_walk_row(int slice, int row) const { return s.along_walk + (slice * s.ring + row % s.ring) * s.walk_row; }
     A* partials_x_row(int slice, int row) const {
@@ -175,8 +169,7 @@ private:
         return s.filtered + (p.is_3d ? slice * kRows + row % kRows : slice) * s.partials_row;
     }
 
-    // Row `row` of the statistics: moments, DSSIM, partials, of the columns that are counted and some more that make whole
-    // vectors.
+    // Row `row` of the statistics: moments, DSSIM and partials of the columns that the map has, rounded up to vectors.
     void statistics_row(int slice, int row) {
         A* const in = across(slice);
         if (p.is_3d)
@@ -188,12 +181,12 @@ private:
         pointwise<G>(s.moments_row + first, stability, n, s.dssim + first, s.partials + first);
     }
 
-    // Computes kSlices slices from l on, as far as they are wanted and counted: the statistics, the sums of DSSIM over the
-    // tile's own part, the map; adds what the partials give to the gradient. What is not counted has partials of zero.
+    // Computes kSlices slices from l on, or those among them that `computed` names: the statistics, the sums of DSSIM
+    // over the tile's own part, the map. Adds the partials to the gradient; they are zero where the map has no element.
     void compute(int l, const bool* computed, SliceSums* sums) {
         const int rows = G ? Range(g.inner.y, g.inner.y + s.inner_rows, 0, t.rows).last : 0;
         bool any = false;
-        for (int i = 0; i < kSlices; ++i) any = any || computed[i];
+        for (int i = 0; i < kSlices; ++i) any |= computed[i];
         if (!any) {
             for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
@@ -216,7 +209,7 @@ private:
         }
     }
 
-    // Row `row` of the rings of rows that are filtered along the walk; beside the image it is zero.
+    // Row `row` of the rings of rows that are filtered along the walk.
     void fill_along_walk(int l, int row) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
@@ -229,14 +222,15 @@ private:
         filter_input_row(l, row, out, s.outer_columns);
     }
 
-    // And the only one that an image has.
+    // The same for the only row of an image's slices.
     void fill_across(int l) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + g.columns.first;
         filter_input_row(l, 0, out, kRowPitch);
     }
 
-    // Computes a row of the statistics that is counted, and adds to the sums what is the tile's and the chunk's own.
+    // Computes a row of the statistics. What lies in the tile and in the chunk is added to the sums, and goes into the
+    // map.
     void count_row(int l, int slice, int row, SliceSums* sums) {
         statistics_row(slice, row);
         const bool has_weights = weigh(l, g.middle.y + row);
@@ -265,8 +259,8 @@ private:
         }
     }
 
-    // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them that are
-    // the chunk's own. The first kSlices of these then have all they get, the last ones had nothing. any: of `computed`.
+    // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if
+    // they are in the chunk. The last kSlices of these had nothing before, the first ones are complete then.
     void add_to_gradient(int l, int row, const bool* computed, bool any) {
         if constexpr (G > 0) {
             const int r = g.walk.radius, low = l - r,
@@ -288,9 +282,9 @@ private:
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
                 if (!kNormalized && r == 5)
-                    add_partials<5, G>(partials, s.inner_columns, rows, gradient_taps, 5, at_least_a_vector(n));
+                    add_partials<5, G>(partials, s.inner_columns, rows, gradient_taps, 5, Simd<A>::at_least_one(n));
                 else
-                    add_partials<0, G>(partials, s.inner_columns, rows, gradient_taps, r, at_least_a_vector(n));
+                    add_partials<0, G>(partials, s.inner_columns, rows, gradient_taps, r, Simd<A>::at_least_one(n));
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -300,7 +294,7 @@ private:
         }
     }
 
-    // Where row `row` of the inner part of `slices`, counted from `low`, of x or y is.
+    // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
     void image_rows(const WalkedView& image, int which, int low, int row, const Range& slices, const A** rows) const {
         if constexpr (sizeof(T) == sizeof(A))
             if (is_direct.in) {
@@ -313,7 +307,7 @@ private:
         for (int k = slices.first; k < slices.last; ++k) rows[k] = image_slot(low + k) + at;
     }
 
-    // And where that of grad_x or grad_y adds up.
+    // Where that of grad_x or grad_y is accumulated.
     void sum_rows(const WalkedView& grad, int which, int low, int row, const Range& slices, A** rows) const {
         if constexpr (sizeof(grad_t<T>) == sizeof(A))
             if (is_direct.out) {
@@ -325,7 +319,7 @@ private:
         for (int k = slices.first; k < slices.last; ++k) rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
     }
 
-    // Whatever else the sums of a row of the gradients need when all partials are in.
+    // Completes a row of the gradients: all partials are in.
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
@@ -333,8 +327,8 @@ private:
         if (G == 2) store_row(sum_y, n, v.grad_y.template at<grad_t<T>>(l, y_at, g.inner.x), v.grad_y.column);
     }
 
-    // Multiplies a row of DSSIM by the mask. With gradients, s.weights gets what the partials are to be multiplied by: the
-    // mask, what comes from upstream, the reciprocal mass of the window; returns whether there is any of it.
+    // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns
+    // whether there are any: the mask, the upstream gradient, the reciprocal mass of the window.
     bool weigh(int l, int y_at) {
         const int first = g.counted_columns.first, n = g.counted_columns.size();
         A* const weights = s.weights + first;
@@ -371,12 +365,12 @@ private:
         }
     }
 
-    // Of REDUCTION_NONE, from DSSIM times the mask.
+    // The map of REDUCTION_NONE, from DSSIM times the mask.
     void store_map(int l, int y_at, const Range& mine, const A* dssim) {
         const int n = mine.size(), x_at = g.inner.x + mine.first;
         const Reduction& r = p.reduction;
         A *const row = s.spare, *const l1 = row + planar(1, 0), *const weights = s.moments_row;
-        // Of a loss without |x - y|, l1 is not read but for its weight of 0: it must be finite.
+        // A loss without |x - y| multiplies l1 by 0: it must be finite.
         if (r.l1_weight != 0)
             masked_l1(l, y_at, x_at, n, l1);
         else
@@ -400,7 +394,7 @@ private:
         multiply(m, n, out);
     }
 
-    // Adds the sums of that over the tile's own part of slice l.
+    // Adds the sums of |x - y| times the mask over the tile's own part of slice l.
     void l1(int l, SliceSums* sums) {
         const int rows = Range(g.inner.y, g.inner.y + s.inner_rows, 0, t.rows).last;
         const int n = Range(g.inner.x, g.inner.x + t.tile_columns, 0, t.columns).last;
@@ -410,7 +404,7 @@ private:
         }
     }
 
-    // What the gradients have besides that of SSIM: that of |x - y|, and what is handed down to them.
+    // Adds the other parts of the gradients: that of |x - y|, and that of the next coarser level of MS-SSIM.
     void add_extras(int l, int y_at, int n, A* sum_x, A* sum_y) {
         A* const m = s.weights;
         if (v.mask.data) read_mask(l, y_at, g.inner.x, n, m);
@@ -432,12 +426,10 @@ private:
         }
         if (v.coarse_x.data) {
             const A factor = A(p.coarse_factor());
-            const int block = block_of(l, t.length), block_y = p.is_3d ? block_of(y_at, t.rows) : 0;
-            const auto hand_down_row = [&](const WalkedView& coarse, A* sum) {
-                hand_down(coarse.template at<const A>(block, block_y, 0), g.inner.x, t.columns, factor, n, sum);
-            };
-            hand_down_row(v.coarse_x, sum_x);
-            if (G == 2) hand_down_row(v.coarse_y, sum_y);
+            const int block = block_of(l, t.length), row = p.is_3d ? block_of(y_at, t.rows) : 0;
+            hand_down(v.coarse_x.template at<const A>(block, row, 0), g.inner.x, t.columns, factor, n, sum_x);
+            if (G == 2)
+                hand_down(v.coarse_y.template at<const A>(block, row, 0), g.inner.x, t.columns, factor, n, sum_y);
         }
     }
 
@@ -449,10 +441,11 @@ private:
     const PlaneViews v;
     const Stability<A> stability;
     const bool has_extras;  // gradients have other parts than that of SSIM; see add_extras()
-    const RoundedTaps<A> walk_taps, y_taps, x_taps;
+    const AxisTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
-    // The rings' rows, and some of them once more: from any row on, 2r + 1 follow.
+    // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
+    // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];
 };
 

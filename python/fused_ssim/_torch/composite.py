@@ -67,6 +67,8 @@ def ssim_with_windows(
     if settings.weights is not None:
         return _reduce(_multi_scale(img1, img2, settings, windows, constants), settings.reduction)
     weight = None if mask is None else mask.to(arithmetic).expand(img1.shape)
+    if weight is not None and settings.normalized:  # what the mask excludes may be anything, also NaN
+        img1, img2 = (torch.where(weight != 0, image, 0.0) for image in (img1, img2))
     parts = dissimilarity(img1, img2, settings, windows, constants, weight if settings.normalized else None)
     map_weight = None if weight is None else _crop(weight, parts.a.shape)
     if settings.lambda_dssim is None:
@@ -112,8 +114,14 @@ def dissimilarity(
         var_d = var_d + (var_d.clamp(min=0) - var_d).detach()
     C1, C2 = constants
     return Dissimilarity(
-        2 * mean_d * mean_d / (mean_s * mean_s + mean_d * mean_d + 2 * C1), 2 * var_d / (var_s + var_d + 2 * C2)
+        _quotient(2 * mean_d * mean_d, mean_s * mean_s + mean_d * mean_d + 2 * C1),
+        _quotient(2 * var_d, var_s + var_d + 2 * C2),
     )
+
+
+def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The quotient, where 0 / 0 is 0: without constants, a window where both images are 0 counts as identical."""
+    return numerator / torch.where((numerator == 0) & (denominator == 0), 1.0, denominator)
 
 
 def _multi_scale(
@@ -208,8 +216,8 @@ def _crop(image: Tensor, shape: Sequence[int]) -> Tensor:
 def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
     """A reduction of [N, C, ...]; of a weighted mean, the sum of the weights is the divisor."""
     if weight is not None:
-        # Where the weight is 0 a value may be anything.
-        values = values * weight
+        # Where the weight is 0 a value may be anything, also NaN.
+        values = torch.where(weight != 0, values * weight, 0.0)
     if reduction == "none":
         return values
     if reduction == "sum":

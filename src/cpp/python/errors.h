@@ -7,6 +7,9 @@
 
 #include <nanobind/nanobind.h>
 
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include "fusedssim/fusedssim.h"
 
 // The names of x and y in Python.
@@ -47,13 +50,24 @@ inline void check(fusedssim_status status, const ImageNames& images = {}) {
     throw nanobind::python_error();
 }
 
+// Whether the interpreter is shutting down: 3.13 and later say so under the first name. Needs no GIL.
+inline bool is_finalizing() {
+    using Function = int (*)();
+    static const Function function = [] {
+        void* symbol = dlsym(RTLD_DEFAULT, "Py_IsFinalizing");
+        return reinterpret_cast<Function>(symbol ? symbol : dlsym(RTLD_DEFAULT, "_Py_IsFinalizing"));
+    }();
+    return function && function();
+}
+
 // Runs `call` without the GIL and turns its status into an exception.
 template <typename Call>
 void run(Call&& call, const ImageNames& images = {}) {
-    fusedssim_status status;
-    {
-        nanobind::gil_scoped_release release;
-        status = call();
-    }
+    PyThreadState* const thread = PyEval_SaveThread();
+    const fusedssim_status status = call();
+    // To take the GIL of an interpreter that shuts down would unwind this thread, a daemon, through code that does not
+    // expect it, and abort the process. From Python 3.14 on such threads hang anyway.
+    while (is_finalizing()) pause();
+    PyEval_RestoreThread(thread);
     check(status, images);
 }

@@ -57,9 +57,9 @@ def check_layout(name: str, image: Tensor) -> None:
         raise TypeError(f"{name} has the layout {image.layout}; expected a dense tensor: use {name}.to_dense()")
 
 
-def has_float64(*images: object) -> bool:
+def has_float64(img1: object, img2: object) -> bool:
     """Whether one of the images is float64, so that the arithmetic will be, if they are allowed."""
-    return any(getattr(image, "dtype", None) == torch.float64 for image in images)
+    return getattr(img1, "dtype", None) == torch.float64 or getattr(img2, "dtype", None) == torch.float64
 
 
 def spatial_dims_of(name: str, image: object) -> int:

@@ -67,8 +67,11 @@ def ssim_with_windows(
     if settings.weights is not None:
         return _reduce(_multi_scale(img1, img2, settings, windows, constants), settings.reduction)
     weight = None if mask is None else mask.to(arithmetic).expand(img1.shape)
-    if weight is not None and settings.normalized:  # what the mask excludes may be anything, also NaN
-        img1, img2 = (torch.where(weight != 0, image, 0.0) for image in (img1, img2))
+    difference = img1 - img2
+    if weight is not None:  # what is not looked at may be anything, also NaN, and 0 times that is not 0
+        difference = torch.where(weight != 0, difference, 0.0)
+        seen = weight != 0 if settings.normalized else _seen(weight, settings, windows)
+        img1, img2 = (torch.where(seen, image, 0.0) for image in (img1, img2))
     parts = dissimilarity(img1, img2, settings, windows, constants, weight if settings.normalized else None)
     map_weight = None if weight is None else _crop(weight, parts.a.shape)
     if settings.lambda_dssim is None:
@@ -76,8 +79,20 @@ def ssim_with_windows(
     structural = _reduce(parts.one_minus_ssim(), settings.reduction, map_weight)
     if settings.lambda_dssim == 1:  # the map may be smaller than the images
         return structural
-    absolute = _reduce((img1 - img2).abs(), settings.reduction, weight)
+    absolute = _reduce(difference.abs(), settings.reduction, weight)
     return (1 - settings.lambda_dssim) * absolute + settings.lambda_dssim * structural
+
+
+def _seen(weight: Tensor, settings: Settings, windows: Sequence[Taps]) -> Tensor:
+    """The pixels that are seen by a window of the map whose weight is not 0."""
+    reach = [0 if taps is None else _length(taps) // 2 for taps in windows]
+    counts = (weight != 0).to(weight.dtype)
+    if shapes.is_cropped(settings):
+        sizes = [size - 2 * taken_off for size, taken_off in zip(weight.shape[2:], reach, strict=True)]
+        border = [width for width in reversed(reach) for _ in range(2)]
+        counts = functional.pad(_crop(counts, (*weight.shape[:2], *sizes)), border)
+    pool = functional.max_pool3d if weight.dim() == 5 else functional.max_pool2d
+    return pool(counts, [2 * width + 1 for width in reach], stride=1, padding=reach) != 0
 
 
 def _constants(settings: Settings, ranges: Tensor | None, img1: Tensor) -> tuple[float | Tensor, float | Tensor]:

@@ -234,7 +234,13 @@ enum { FUSEDSSIM_OBJECTIVE_SSIM = 0, FUSEDSSIM_OBJECTIVE_LOSS = 1 };
  * so on. Positions beyond the border count as masked out. So a mask of ones changes nothing for padding VALID; for
  * SAME, windows at the border then see only elements of the image, and no zeros.
  *
- * Masks are finite and not negative. A mean over a mask of zeros is NaN. No gradient reaches a mask. */
+ * What has a weight of 0 is never looked at: a map element, an |x - y|, and what they give to a gradient. NaN, infinity
+ * or garbage there changes no bit of the result. In mode NORMALIZED that holds for every element under a mask of 0. In
+ * mode WEIGHT it holds for elements that no window of a map element with another weight sees. (On CUDA such a window
+ * reaches 5 elements in each direction, or 16 if it is wider than 11.)
+ *
+ * Weights are finite and not negative. On the CPU, others are an error. On CUDA, a weight that is negative or NaN
+ * counts as 0. A mean over a mask of zeros is NaN. No gradient reaches a mask. */
 typedef int32_t fusedssim_mask_mode;
 enum { FUSEDSSIM_MASK_WEIGHT = 0, FUSEDSSIM_MASK_NORMALIZED = 1 };
 
@@ -364,7 +370,7 @@ typedef struct fusedssim_ms_params {
 /* MS-SSIM and its gradients, as fusedssim_forward() and fusedssim_value_and_grad(). MEAN and SUM are over all planes,
  * PER_IMAGE is the mean over C. params: no mask, OBJECTIVE_SSIM, any reduction but NONE. For padding VALID each spatial
  * axis of x has more than (window_size - 1) 2^(levels - 1) elements. If max(., 0) makes a level 0, the plane's value
- * and gradient are 0. Both since 0.1. */
+ * and gradient are 0, unless its weight is 0: a level without a weight counts as 1. NaN stays NaN. Both since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_ms_forward(const fusedssim_params* params, const fusedssim_ms_params* ms,
                                                     const fusedssim_exec* exec, const fusedssim_tensor* x,
                                                     const fusedssim_tensor* y, const fusedssim_tensor* out);

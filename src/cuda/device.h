@@ -298,23 +298,24 @@ struct Cursor {
     }
 };
 
-// The value of the mask [N, C, D, H, W] at an element of a tile's plane.
+// The value of the mask [N, C, D, H, W] at an element of a tile's plane. A weight that is not positive counts as 0.
 template <class A>
 __device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Tile& tile, int z, int y, int x) {
     const void* const at = address(v, tile, z, y, x);
-    return is_bool ? A(*static_cast<const unsigned char*>(at) != 0) : *static_cast<const A*>(at);
+    if (is_bool) return A(*static_cast<const unsigned char*>(at) != 0);
+    const A weight = *static_cast<const A*>(at);
+    return weight > A(0) ? weight : A(0);
 }
 
-// Multiplies the partials at an element of the map by the mask and the upstream map. A weight of 0 gives 0, also for
-// partials that are NaN: with constants of 0 a black image has 0 / 0 there, which must not reach the neighbours.
+// Multiplies the partials at an element of the map by the mask and the upstream map.
 template <int kMaps, class A>
 __device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Tile& tile, int z, int y, int x,
                                                 A (&partials)[kMaps]) {
     A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x) : A(1);
-    if (p.upstream == kUpstreamMap)
+    if (p.upstream == kUpstreamMap && u != A(0))
         u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop_z(), y - p.crop_y(), x - p.crop_x()).load(0, 0);
 #pragma unroll
-    for (int q = 0; q < kMaps; ++q) partials[q] = u == A(0) ? A(0) : u * partials[q];
+    for (int q = 0; q < kMaps; ++q) partials[q] = weighted(u, partials[q]);
 }
 
 // The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's
@@ -351,6 +352,14 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
            Cursor<A>(v, 0, tile, block_of(z, p.depth), block_of(y, p.height), block_of(x, p.width)).load(0, 0);
 }
 
+// Makes an image's element 0 if it is NaN or infinite. If a window that counts sees it, all partials around it are NaN,
+// and so is its gradient. If a mask hides it from all of them, its partials are 0: then it must not be looked at.
+template <class Raw>
+__device__ __forceinline__ void hide_holes(Raw& value) {
+    const auto v = to_arithmetic(value);
+    if (!(v - v == 0)) value = {};
+}
+
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
 // `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1.
 template <int G, class A>
@@ -358,10 +367,10 @@ __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Ti
                                                 A& grad_x, A& grad_y) {
     if (p.mask.data) {
         const A mask = load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x);
-        l1 *= mask;
+        l1 = weighted(mask, l1);
         if (p.is_normalized) {
-            grad_x *= mask;
-            if (G == 2) grad_y *= mask;
+            grad_x = weighted(mask, grad_x);
+            if (G == 2) grad_y = weighted(mask, grad_y);
         }
     }
     if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, 0, tile, z, y, x).load(0, 0);

@@ -92,16 +92,18 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
         for (int c = 0; c < Block::columns; ++c) {
             const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1]);
             const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
-            l1_sum += is_weighted
-                          ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c) * difference
-                          : difference;
+            l1_sum += is_weighted ? weighted(load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c),
+                                             difference)
+                                  : difference;
         }
     }
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
         out[0] = xv + yv;
         out[1] = xv - yv;
-        if constexpr (kNormalized)
+        if constexpr (kNormalized) {
             out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
+            if (out[2] == A(0)) out[0] = out[1] = A(0);
+        }
     }
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kValues]) const {
         if constexpr (Block::staged) return stage.get(row * kPitch + column + (kMargin - R), out);

@@ -75,6 +75,7 @@ struct Strip {
     static constexpr unsigned kSumsL1 = 1 << 17;    // this thread sums |x - y| of its column
     static constexpr unsigned kFilters = 1 << 18;   // this thread filters partials
     static constexpr unsigned kWeighted = 1 << 19;  // the partials are to be multiplied by a mask or an upstream map
+    static constexpr unsigned kMasked = 1 << 20;    // across: there is a mask
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
     Cursor<T> x_at, y_at;                                      // the row that will be read next
@@ -107,6 +108,7 @@ struct Strip {
             flags |= kFilters;
         if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted | kRare;
         if (p.coarse_x.data) flags |= kRare;
+        if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
 
         const int column = statistics_column(group);
@@ -199,7 +201,8 @@ struct Strip {
         if (flags & kSumsL1) sum_l1(row);
 #pragma unroll
         for (int k = 0; k < Shape::rows; ++k) {
-            const A xk = to_arithmetic(x[k]), yk = to_arithmetic(y[k]);
+            const bool is_seen = !kNormalized || m[kNormalized ? k : 0] != A(0);
+            const A xk = is_seen ? to_arithmetic(x[k]) : A(0), yk = is_seen ? to_arithmetic(y[k]) : A(0);
             const A s = xk + yk, d = xk - yk, ms = kNormalized ? m[k] * s : s, md = kNormalized ? m[k] * d : d;
             Column<A, kMoments> out;
             out.v[0] = fir[0].step(ms, p.taps_y());
@@ -223,7 +226,8 @@ struct Strip {
             const int column = x0 - Shape::halo + thread_again() % Shape::columns;
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k)
-                if (is_own(row + k)) l1_sum += p.mask.data ? mask_at(row + k, column) * differences[k] : differences[k];
+                if (is_own(row + k))
+                    l1_sum += p.mask.data ? weighted(mask_at(row + k, column), differences[k]) : differences[k];
         }
     }
 
@@ -286,7 +290,7 @@ struct Strip {
             for (int c = 0; c < kColumns; ++c) {
                 if (!(counted >> c & 1)) continue;
                 const A weight = p.mask.data ? mask_at(row, again + c) : A(1);
-                if (weight != A(0)) dssim_sum += weight * here[c];
+                dssim_sum += weighted(weight, here[c]);
             }
         }
         if (!G && (flags & kStoresMap))
@@ -313,7 +317,7 @@ struct Strip {
                     }
                     if (p.mask.data) {
                         const A weight = mask_at(row, column + i);
-                        values[c] = weight != A(0) ? weight * values[c] : A(0);
+                        values[c] = weighted(weight, values[c]);
                     }
                 }
             if (p.packed_map && (counted >> first & kFirst4) == kFirst4) {
@@ -345,6 +349,12 @@ struct Strip {
                 ys[c] = y_here.load(0, c, column + c < p.width);
             }
         }
+        if (flags & kMasked)
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                hide_holes(xs[c]);
+                hide_holes(ys[c]);
+            }
         A grad_x[4], grad_y[4];
 #pragma unroll
         for (int c = 0; c < 4; ++c) {

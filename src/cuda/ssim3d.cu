@@ -90,14 +90,14 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                 difference =
                     absolute(to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, place.row, column).load(0, 0)) -
                              to_arithmetic(Cursor<T>(p.y, p.image_dtype(), tile, z, place.row, column).load(0, 0)));
-            if (!Block::staged) source.l1_sum += weight * difference;
+            if (!Block::staged) source.l1_sum += weighted(weight, difference);
             if (!(now >> c & 1)) continue;
-            if (weight != A(0)) dssim_sum += weight * here[c];
+            dssim_sum += weighted(weight, here[c]);
             if (!p.map.data) continue;
             // The formulas of map_value(), written out: a call of it changes the order of instructions all over the
             // kernel.
             A value = p.is_loss ? A(-2) * p.ssim_weight * here[c] + p.l1_weight * difference : ssim_from_dssim(here[c]);
-            if (p.mask.data) value = weight != A(0) ? weight * value : A(0);
+            if (p.mask.data) value = weighted(weight, value);
             Cursor<A>(p.map, 0, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);
         }
     };
@@ -205,6 +205,12 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     };
     const auto use = [&](int z, bool in_chunk, const A(&filtered)[Block::columns][kMaps]) {
         if (!in_chunk) return;
+        if (p.mask.data)
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c) {
+                hide_holes(xs[c]);
+                hide_holes(ys[c]);
+            }
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {

@@ -74,6 +74,12 @@ bool near(const std::vector<A>& a, const std::vector<B>& b, double tolerance) {
     return a.size() == b.size() && difference <= tolerance * size;
 }
 
+bool is_zero(const std::vector<float>& v) {
+    for (const float each : v)
+        if (each != 0) return false;
+    return true;
+}
+
 Extents shape_of_out(const fusedssim_params& params, const Extents& shape) {
     switch (params.reduction) {
         case FUSEDSSIM_REDUCTION_PER_IMAGE: return {shape[0]};
@@ -238,7 +244,7 @@ void taps() {
         }
         CHECK(sum == std::int64_t(1) << 40);
     }
-    // With any rest, bright images of little contrast have a bias.
+    // With any rest, bright images of little contrast have a bias: 1e-6 for the usual window, up to 9e-5 for others.
     const Extents shape = {1, 1, 256, 256};
     const auto x = random(shape, 1, 0.8, 0.9), y = random(shape, 2, 0.8, 0.9);
     const std::vector<double> exact_x(x.begin(), x.end()), exact_y(y.begin(), y.end());
@@ -252,17 +258,187 @@ void taps() {
         fusedssim_params params = kDefault;
         params.window_size = window.size;
         params.sigma = window.sigma;
-        const double value = double(run(params, shape, x, y).out[0]),
-                     exact = run(params, shape, exact_x, exact_y).out[0];
-        if (!(std::abs(value - exact) < 1e-7)) std::fprintf(stderr, "%g off\n", value - exact);
-        CHECK(std::abs(value - exact) < 1e-7);
+        const double exact = run(params, shape, exact_x, exact_y).out[0];
+        // What is left is noise of float32.
+        if (window.size == 11 && window.sigma == 1.5)
+            CHECK(std::abs(double(run(params, shape, x, y).out[0]) - exact) < 2e-7);
+        double rounded[fusedssim::kMaxRadius + 1];
+        std::vector<double> all(std::size_t(window.size), 0);
+        const int radius = window.size / 2;
+        fusedssim::fill_gaussian(window.sigma, radius, rounded);
+        fusedssim::round_to_float32(rounded, radius);
+        for (int k = 0; k <= radius; ++k) all[std::size_t(radius + k)] = all[std::size_t(radius - k)] = rounded[k];
+        params.taps = all.data();
+        CHECK(std::abs(run(params, shape, exact_x, exact_y).out[0] - exact) < 2e-8);
     }
+}
+
+// MS-SSIM: what is no number stays none, and a level without a weight counts as 1.
+void levels() {
+    const Extents shape = {1, 1, 24, 28};
+    const auto x = random(shape, 1), y = random(shape, 2);
+    fusedssim_params params = kDefault;
+    for (const float bad : {kNaN, kInfinity, -kInfinity}) {
+        what = std::to_string(bad);
+        auto holed = x;
+        holed[100] = bad;
+        for (const fusedssim_ms_params& ms : {kTwoLevels, fusedssim_ms_params{sizeof(fusedssim_ms_params), 1, {1}}}) {
+            const auto r = run(params, shape, holed, y, &ms);
+            CHECK(r.status == FUSEDSSIM_OK && std::isnan(r.out[0]) && std::isnan(r.grad_x[100]));
+            CHECK(std::isnan(run(params, shape, y, holed, &ms).out[0]));
+        }
+    }
+    what = "weight 0";
+    std::vector<float> negative(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) negative[i] = 1 - x[i];  // the contrast's mean is below 0
+    const fusedssim_ms_params none_first = {sizeof none_first, 2, {0, 1}}, none = {sizeof none, 2, {0, 0}},
+                              first = {sizeof first, 2, {1, 0}}, single = {sizeof single, 1, {0}};
+    const auto one = run(params, shape, x, negative, &none), zero = run(params, shape, x, negative, &first);
+    CHECK(one.status == FUSEDSSIM_OK && one.out[0] == 1 && is_zero(one.grad_x));
+    CHECK(zero.status == FUSEDSSIM_OK && zero.out[0] == 0 && is_zero(zero.grad_x));
+    // A mean below 0 at a level without a weight hides nothing of the others.
+    auto finer = x;  // negative at the first level, and the same as x at the second
+    for (std::size_t i = 0; i < x.size(); ++i) finer[i] = x[i / 28 % 2 ? i - 28 : i];
+    const auto other = run(params, shape, finer, y, &none_first);
+    CHECK(other.status == FUSEDSSIM_OK && std::isfinite(other.out[0]) && std::isfinite(other.grad_x[0]));
+    // 0^0: a mean of exactly 0.
+    params.k1 = params.k2 = 0;
+    const auto power = run(params, shape, std::vector<float>(x.size()), std::vector<float>(x.size(), 0.5f), &single);
+    CHECK(power.status == FUSEDSSIM_OK && power.out[0] == 1 && is_zero(power.grad_x));
+}
+
+// What a mask excludes changes no bit, be it NaN, infinite or huge: in mode normalized everything under a mask of 0, in
+// mode weight what no window sees that counts.
+void check_holes(const fusedssim_params& given, const Extents& shape) {
+    fusedssim_params params = given;
+    // The last columns are excluded. In mode weight, windows that count see some of them.
+    const bool is_weight = params.mask_mode == FUSEDSSIM_MASK_WEIGHT;
+    const auto width = std::size_t(shape.back()), excluded = width / 2,
+               seen = excluded + (is_weight ? std::size_t(params.window_size / 2) : 0);
+    std::vector<float> mask(count(shape));
+    for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % width < excluded ? float(1 + i % 3) : 0.0f;
+    const fusedssim_tensor t = tensor(mask, shape);
+    params.mask = &t;
+    auto x = random(shape, 1), y = random(shape, 2);
+    for (std::size_t i = 0; i < x.size(); ++i)
+        if (i % width >= seen) x[i] = y[i] = 0;
+    const auto expected = run(params, shape, x, y);
+    for (const float bad : {kNaN, kInfinity, 1e30f}) {
+        auto holed_x = x, holed_y = y;
+        for (std::size_t i = 0; i < x.size(); ++i)
+            if (i % width >= seen) {
+                holed_x[i] = bad;
+                if (i % 2) holed_y[i] = -bad;
+            }
+        CHECK(same_bits(run(params, shape, holed_x, holed_y), expected));
+    }
+    const std::size_t inside = x.size() / 2 / width * width + 7;
+    CHECK(expected.grad_x[inside] != 0);
+    if (!is_weight) return;
+    const std::size_t edge = inside - 7 + excluded;
+    x[edge] = kNaN;  // a window that counts sees it
+    const auto r = run(params, shape, x, y);
+    CHECK(std::isnan(r.grad_x[edge]) && std::isnan(r.grad_x[edge - 1]));
+    if (params.window_size == 11) CHECK(std::isfinite(r.grad_x[edge + 10]));
+}
+void holes() {
+    for (const Extents& shape : {Extents{1, 2, 23, 60}, Extents{1, 1, 14, 13, 40}})
+        for (const fusedssim_mask_mode mode : {FUSEDSSIM_MASK_WEIGHT, FUSEDSSIM_MASK_NORMALIZED})
+            for (const fusedssim_padding padding : {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID})
+                for (const fusedssim_reduction reduction : {FUSEDSSIM_REDUCTION_MEAN, FUSEDSSIM_REDUCTION_NONE})
+                    for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
+                        what = std::to_string(shape.size()) + " axes, mode " + std::to_string(mode) + ", padding " +
+                               std::to_string(padding) + ", reduction " + std::to_string(reduction) + ", objective " +
+                               std::to_string(objective);
+                        fusedssim_params params = kDefault;
+                        params.mask_mode = mode;
+                        params.padding = padding;
+                        params.reduction = reduction;
+                        params.objective = objective;
+                        if (padding == FUSEDSSIM_PADDING_VALID && reduction == FUSEDSSIM_REDUCTION_NONE)
+                            params.lambda_dssim = 1;
+                        check_holes(params, shape);
+                        // Other kernels. Those of CUDA have taps of 0 around windows that are not as wide as they can be.
+                        params.window_size = on_cuda() && mode == FUSEDSSIM_MASK_WEIGHT ? 33 : 13;
+                        if (padding == FUSEDSSIM_PADDING_SAME && objective == FUSEDSSIM_OBJECTIVE_LOSS)
+                            check_holes(params, shape);
+                    }
+}
+
+// K = 0: 0 / 0 counts as 1, and nothing else changes.
+void constants_of_zero() {
+    for (const Extents& shape : {Extents{1, 1, 30, 40}, Extents{1, 1, 14, 13, 40}}) {
+        what = std::to_string(shape.size()) + " axes";
+        fusedssim_params params = kDefault;
+        params.k1 = params.k2 = 0;
+        const auto x = random(shape, 1), y = random(shape, 2);
+        auto half = x;  // black on one side
+        for (std::size_t i = 0; i < half.size(); ++i)
+            if (i % 40 < 20) half[i] = 0;
+        const std::vector<float> black(x.size(), 0), grey(x.size(), 0.7f);
+        for (const double range : {1.0, 1e-6, 1e6}) {
+            params.data_range = range;
+            for (const auto& image : {black, grey, half, x}) {
+                const auto r = run(params, shape, image, image);
+                CHECK(r.status == FUSEDSSIM_OK && r.out[0] == 1 && is_zero(r.grad_x) && is_zero(r.grad_y));
+            }
+        }
+        params.data_range = 1;
+        const auto r = run(params, shape, half, y);
+        CHECK(std::isfinite(r.out[0]));
+        bool is_finite = true;
+        for (const float each : r.grad_x) is_finite = is_finite && std::isfinite(each);
+        CHECK(is_finite);
+        const auto zero = run(params, shape, x, y);
+        params.k1 = params.k2 = 1e-13;  // too small to count
+        CHECK(same_bits(zero, run(params, shape, x, y)));
+        const std::vector<double> x64(x.begin(), x.end()), y64(y.begin(), y.end()), black64(x.size(), 0);
+        params.k1 = params.k2 = 0;
+        CHECK(run(params, shape, black64, black64).out[0] == 1);
+        const auto zero64 = run(params, shape, x64, y64);
+        params.k1 = params.k2 = 1e-30;
+        CHECK(same_bits(zero64, run(params, shape, x64, y64)));
+    }
+}
+
+// Weights that are none: an error where they are read before anything is written; otherwise what is not positive is 0.
+void bad_weights() {
+    const Extents shape = {1, 1, 20, 30};
+    const auto x = random(shape, 1), y = random(shape, 2);
+    for (const fusedssim_mask_mode mode : {FUSEDSSIM_MASK_WEIGHT, FUSEDSSIM_MASK_NORMALIZED})
+        for (const fusedssim_reduction reduction :
+             {FUSEDSSIM_REDUCTION_MEAN, FUSEDSSIM_REDUCTION_SUM, FUSEDSSIM_REDUCTION_NONE})
+            for (const float bad : {-1.0f, kNaN, kInfinity}) {
+                what = "mode " + std::to_string(mode) + ", reduction " + std::to_string(reduction) + ", " +
+                       std::to_string(bad);
+                std::vector<float> mask(count(shape), 0.5f);
+                const fusedssim_tensor t = tensor(mask, shape);
+                fusedssim_params params = kDefault;
+                params.mask = &t;
+                params.mask_mode = mode;
+                params.reduction = reduction;
+                mask[77] = 0;
+                const auto expected = run(params, shape, x, y);
+                mask[77] = bad;
+                const auto r = run(params, shape, x, y);
+                if (!on_cuda()) {
+                    CHECK(r.status == FUSEDSSIM_INVALID_ARGUMENT && is_untouched(r));
+                    CHECK(std::strstr(fusedssim_last_error(), "params.mask") != nullptr);
+                } else if (bad != kInfinity) {
+                    CHECK(same_bits(r, expected));
+                }
+            }
 }
 
 const struct {
     const char* name;
     void (*run)();
-} kGroups[] = {{"data_ranges", data_ranges}, {"taps", taps}};
+} kGroups[] = {{"data_ranges", data_ranges},
+               {"taps", taps},
+               {"levels", levels},
+               {"holes", holes},
+               {"constants_of_zero", constants_of_zero},
+               {"bad_weights", bad_weights}};
 
 }  // namespace
 

@@ -182,6 +182,13 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& g
     }
 }
 
+// A value times the weight that a mask gives it. A weight of 0 gives 0: what a mask excludes is never looked at, and
+// may be NaN or infinite.
+template <class A>
+FUSEDSSIM_MATH A weighted(A weight, A value) {
+    return weight != A(0) ? weight * value : A(0);
+}
+
 // The value of one element of the map. `one` is the SSIM of equal images, 1; dssim and l1, which is |x - y|, are those
 // of the element. If a caller has multiplied all three by a mask, it gets the value times the mask.
 template <class A>

@@ -261,7 +261,9 @@ struct GradientRows {
 // The filter along the walk, transposed: adds what n elements of the filtered partials of kSlices slices, `pitch`
 // elements apart, give to the gradients around them. The last kSlices of these had nothing: their memory is not read. n
 // is at least a vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
-template <int R, int G, class A>
+// kHasHoles: elements that a mask hides may be NaN or infinite. If a window that counts sees one, its partials are NaN;
+// if none does, they are 0, and it must not be looked at. So it counts as 0.
+template <int R, int G, bool kHasHoles, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
                                             const A* taps, int radius, int n) {
     using Vectors = Simd<A>;
@@ -283,7 +285,12 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
             for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)
                 for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
-            unpack_gradient<G>(maps, Vectors::load(rows.x[k] + i), Vectors::load(rows.y[k] + i), by_x, by_y);
+            Vec x = Vectors::load(rows.x[k] + i), y = Vectors::load(rows.y[k] + i);
+            if constexpr (kHasHoles) {
+                x = x - x == A(0) ? x : Vec{};
+                y = y - y == A(0) ? y : Vec{};
+            }
+            unpack_gradient<G>(maps, x, y, by_x, by_y);
             A* const to_x = rows.to[0][k] + i;
             Vectors::store(to_x, k < 2 * r ? Vectors::load(to_x) + by_x : by_x);
             if constexpr (G == 2) {

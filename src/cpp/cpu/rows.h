@@ -57,7 +57,7 @@ void exclude(const A* __restrict mask, int n, A* __restrict v) {
 }
 template <class A>
 void multiply(const A* __restrict by, int n, A* __restrict v) {
-    for (int i = 0; i < n; ++i) v[i] = by[i] != A(0) ? v[i] * by[i] : A(0);
+    for (int i = 0; i < n; ++i) v[i] = weighted(by[i], v[i]);
 }
 
 template <class T>

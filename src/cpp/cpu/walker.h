@@ -282,9 +282,9 @@ private:
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
                 if (!kNormalized && r == 5)
-                    add_partials<5, G>(partials, s.inner_columns, rows, gradient_taps, 5, Simd<A>::at_least_one(n));
+                    add_partials_of<5>(partials, rows, 5, n);
                 else
-                    add_partials<0, G>(partials, s.inner_columns, rows, gradient_taps, r, Simd<A>::at_least_one(n));
+                    add_partials_of<0>(partials, rows, r, n);
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -292,6 +292,15 @@ private:
             for (int k = slices.first; k < slices.last && k < kSlices; ++k)
                 finish_gradient(low + k, g.inner.y + row, n, rows.to[0][k], rows.to[1][k]);
         }
+    }
+
+    template <int R>
+    void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
+        const int columns = Simd<A>::at_least_one(n);
+        if (!kNormalized && v.mask.data)
+            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, columns);
+        else
+            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, columns);
     }
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
@@ -343,7 +352,7 @@ private:
         if (has_upstream) {
             const A* u =
                 v.grad_out.template at<const A>(l - g.walk.crop, y_at - g.y.crop, g.middle.x + first - g.x.crop);
-            for (int i = 0; i < n; ++i) weights[i] *= u[i * v.grad_out.column];
+            for (int i = 0; i < n; ++i) weights[i] = weighted(weights[i], u[i * v.grad_out.column]);
         }
         if (G && kNormalized) {
             const A* mass = s.moments_row + planar(4, first);
@@ -357,11 +366,7 @@ private:
         for (int q = 0; q < kMaps; ++q) {
             A* const row = s.partials + planar(q, 0);
             for (int i = last; i < first + Simd<A>::round_up(last - first); ++i) row[i] = 0;
-            if (!has_weights) continue;
-            if (v.mask.data)
-                multiply(s.weights + first, last - first, row + first);
-            else
-                for (int i = first; i < last; ++i) row[i] *= s.weights[i];
+            if (has_weights) multiply(s.weights + first, last - first, row + first);
         }
     }
 
@@ -419,7 +424,7 @@ private:
             if (v.mask.data) multiply(m, n, by_l1);
             if (p.upstream == kUpstreamMap) {
                 const A* u = v.grad_out.template at<const A>(l, y_at, g.inner.x);
-                for (int i = 0; i < n; ++i) by_l1[i] *= u[i * v.grad_out.column];
+                for (int i = 0; i < n; ++i) by_l1[i] = weighted(by_l1[i], u[i * v.grad_out.column]);
             }
             add(by_l1, A(1), n, sum_x);
             if (G == 2) add(by_l1, A(-1), n, sum_y);

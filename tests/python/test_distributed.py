@@ -201,6 +201,10 @@ def errors(device: str) -> None:
     fails(ValueError, "sigma = -1" if rank else one, x, x, 2, sigma=-1 if rank else 1.5)
     fails(ValueError, "window_size = 10" if rank else one, x, x, 2, window_size=11 - rank)
     fails(ValueError, "data_range = 1e" if rank else one, x, x, 2, data_range=1e30 if rank else 1)
+    negative = torch.ones_like(x)
+    negative[..., 3] = -1.0 if rank else 1.0
+    fails(ValueError, "negative or not finite" if rank else one, x, x, 2, mask=negative)
+    fails(ValueError, "expected positive" if rank else one, x, x, 2, data_range=torch.tensor(1.0 - rank))
     # of the whole
     fails(
         ValueError, "8 layers along axis 2 in all processes < window 11", x[:, :, :4], x[:, :, :4], 2, padding="valid"

@@ -42,6 +42,7 @@ def agree(
             raise settings
         dim, mask = _check(img1, img2, mask, dim, settings)
         ranges = None if ranges is None else checks.view_ranges(ranges, img1)
+        _check_values(mask, ranges)
         facts = _facts(img1, img2, mask, ranges, dim, settings)
     except (TypeError, ValueError) as error:
         problem = error
@@ -92,6 +93,14 @@ def _check(
     shapes.check_fits(names[0], img1.shape, settings, skipped=axis)
     check_numbers(settings, checks.NAMES[img1.dtype])
     return axis, None if mask is None else checks.view_mask(mask, img1)
+
+
+def _check_values(mask: Tensor | None, ranges: Tensor | None) -> None:
+    """The checks that the native library makes on the CPU only after processes have begun to wait for each other."""
+    if ranges is not None and ranges.is_cpu and not bool(((ranges > 0) & ranges.isfinite()).all()):
+        raise ValueError(f"data_range = {ranges.tolist()}, expected positive numbers")
+    if mask is not None and mask.is_cpu and not bool(((mask >= 0) & mask.isfinite()).all()):
+        raise ValueError("mask has a weight that is negative or not finite")
 
 
 def _facts(

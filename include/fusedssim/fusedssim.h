@@ -253,8 +253,9 @@ typedef struct fusedssim_params {
     fusedssim_reduction reduction;
     int32_t window_size; /* taps per axis: odd, 1 to FUSEDSSIM_MAX_WINDOW_SIZE */
     double sigma;        /* of the Gaussian, in elements: > 0; not used if there are taps */
-    double k1, k2;       /* of C1 and C2: >= 0 */
-    double data_range;   /* L, the largest value minus the smallest that an image can have: > 0. See data_ranges */
+    double k1, k2;       /* of C1 and C2: >= 0. With 0, a 0 / 0 counts as 1: identical flat images give 1 */
+    double data_range;   /* L, the largest value minus the smallest that an image can have: > 0, and its square is
+                            within the arithmetic. See data_ranges */
     double grad_scale;   /* multiplies every gradient that is written; a loss scale for float16, whose gradients of a
                             mean would underflow. Finite. */
     fusedssim_objective objective;
@@ -296,7 +297,8 @@ typedef struct fusedssim_exec {
     fusedssim_device device;
     int32_t device_id;   /* CUDA: ordinal of the device. If a context of that device is current it is used, otherwise
                             the device's primary context, and the current context is as before afterwards. */
-    int32_t cpu_threads; /* CPU: threads at the most, the calling one included; 0: one for each core */
+    int32_t cpu_threads; /* CPU: threads at the most, the calling one included; 0: one for each core that the calling
+                            thread may run on, but no more than the environment's OMP_NUM_THREADS */
     void* stream;        /* CUDA: a CUstream / cudaStream_t; NULL is the default stream */
     void* workspace;     /* CUDA: device memory, aligned to 16 bytes, free for this call until it has run */
     uint64_t workspace_bytes;

@@ -21,10 +21,11 @@ inline void fill_gaussian(double sigma, int radius, double* taps) {
     for (int k = 0; k <= radius; ++k) taps[k] /= sum;
 }
 
-// Rounds such taps so that float32 holds each of them, and their sum over the window is exactly 1. A rest would be a bias:
-// G*s^2 - (G*s)^2 is off by the rest times the square of the mean.
+// Rounds such taps so that float32 holds each of them, and their sum over the window is exactly 1. A rest would be a
+// bias: G*s^2 - (G*s)^2 is off by the rest times the square of the mean.
 inline void round_to_float32(double* taps, int radius) {
-    // In units of 2^-40 all of this is exact. Taps of float32 below 2^-16 are multiples of the unit, larger ones of more.
+    // In units of 2^-40 all of this is exact. Taps of float32 below 2^-16 are multiples of the unit, larger ones of
+    // more.
     constexpr std::int64_t kOne = std::int64_t(1) << 40;
     const auto spacing = [](std::int64_t units) {  // of float32 there, in units
         std::int64_t step = 1;
@@ -37,8 +38,9 @@ inline void round_to_float32(double* taps, int radius) {
         units[k] = (near + step / 2) / step * step;
         rest -= k ? 2 * units[k] : units[k];
     }
-    // The centre takes most of the rest. Each pair outwards is finer, and takes what the one before left. All round down:
-    // so what is left is never negative, and no tap becomes so. Once is enough, but where a tap crosses a power of 2.
+    // The centre takes most of the rest. Each pair outwards is finer, and takes what the one before left. All round
+    // down: so what is left is never negative, and no tap becomes so. Once is enough, but where a tap crosses a power
+    // of 2.
     while (rest != 0)
         for (int k = 0; k <= radius; ++k) {
             const int count = k ? 2 : 1;

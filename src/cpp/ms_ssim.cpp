@@ -45,6 +45,7 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
     if (params.objective != FUSEDSSIM_OBJECTIVE_SSIM)
         fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
     if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
+    check_params(params);
     const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
     for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
         if (x.shape[i] <= least)
@@ -203,7 +204,10 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     for (int i = 0; i < m.levels; ++i) combine.weights[i] = m.weights[i];
     combine.means = memory + layout.means;
     combine.upstream = grads ? memory + layout.upstream : nullptr;
-    combine.value = m.first.value;
+    // What runs on the host can still run out of memory when it makes the gradients. The value is then written after
+    // them.
+    const bool is_value_last = grads && backend.is_host;
+    if (!is_value_last) combine.value = m.first.value;
     backend.combine(combine, inner);
 
     const Problem* coarser = nullptr;
@@ -219,6 +223,10 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         }
         backend.run(p, inner);
         coarser = &levels[i];
+    }
+    if (is_value_last && m.first.value.data) {
+        combine.value = m.first.value;
+        backend.combine(combine, inner);
     }
 }
 

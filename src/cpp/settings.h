@@ -33,8 +33,8 @@ Edges edges_of(fusedssim_padding padding);
 // The window along an axis, and that of the axis that an image lacks. All axes have the same window for now.
 Window make_window(const fusedssim_params& params, Axis axis, bool is_3d, Dtype arithmetic);
 
-// Fails unless a data range is a positive number whose C1 and C2 are normal numbers, or 0, in the type of the arithmetic.
-// It is the argument `name`, or, with "[2]" for an index, an element of it.
+// Fails unless a data range is a positive number whose C1 and C2 are normal numbers, or 0, in the type of the
+// arithmetic. It is the argument `name`, or, with "[2]" for an index, an element of it.
 void check_data_range(double data_range, const char* name, const char* index, const fusedssim_params& params,
                       Dtype arithmetic);
 

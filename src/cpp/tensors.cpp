@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "tensors.h"
 
-#include <cstdlib>
+#include <cstdint>
 #include <limits>
 
 #include "error.h"
@@ -31,12 +31,38 @@ fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
     return t;
 }
 
+namespace {
+
+// |v|, also of the least number, whose negative is none.
+std::uint64_t magnitude(std::int64_t v) { return v < 0 ? 0 - std::uint64_t(v) : std::uint64_t(v); }
+
+// The stride of an axis of one element means nothing, and may be anything. Nobody is to compute with a large one.
+std::int64_t stride_of(const fusedssim_tensor& t, int axis) {
+    constexpr std::uint64_t kLarge = std::uint64_t(1) << 48;
+    return t.shape[axis] == 1 && magnitude(t.stride[axis]) > kLarge ? 0 : t.stride[axis];
+}
+
+// The distance in bytes from the lowest to the highest element fits an address, and so do all distances between.
+void require_span_fits(const fusedssim_tensor& t, const char* name) {
+    std::uint64_t left = (std::uint64_t(1) << 62) / dtype_size(dtype_of(t));
+    for (int i = 0; i < t.ndim; ++i) {
+        const auto steps = std::uint64_t(t.shape[i] - 1), stride = magnitude(t.stride[i]);
+        if (steps > 0 && stride > left / steps)
+            fail(kInvalid, "{%s}.stride[%d] = %lld: {%s} spans more than 2^62 bytes", name, i,
+                 static_cast<long long>(t.stride[i]), name);
+        left -= steps * stride;
+    }
+}
+
+}  // namespace
+
 void require_data(const fusedssim_tensor& t, const char* name) {
     if (!t.data) fail(kInvalid, "{%s}.data is NULL", name);
     const std::size_t size = dtype_size(dtype_of(t));
     if (reinterpret_cast<std::uintptr_t>(t.data) % size)
         fail(kInvalid, "{%s}.data = %p is not aligned to the %zu bytes of a %s", name, t.data, size,
              dtype_name(dtype_of(t)));
+    require_span_fits(t, name);
 }
 
 // Sorted by stride, each axis has to step over all that lies below it.
@@ -45,17 +71,17 @@ void require_no_self_overlap(const fusedssim_tensor& t, const char* name) {
     for (int i = 0; i < t.ndim; ++i) {
         if (t.shape[i] == 1) continue;
         int k = axes++;
-        for (; k > 0 && std::abs(t.stride[order[k - 1]]) > std::abs(t.stride[i]); --k) order[k] = order[k - 1];
+        for (; k > 0 && magnitude(t.stride[order[k - 1]]) > magnitude(t.stride[i]); --k) order[k] = order[k - 1];
         order[k] = i;
     }
-    std::int64_t span = 0;  // distance from the first to the last element of the axes so far
+    std::uint64_t span = 0;  // distance from the first to the last element of the axes so far
     for (int k = 0; k < axes; ++k) {
         const int i = order[k];
-        const std::int64_t stride = std::abs(t.stride[i]);
+        const std::uint64_t stride = magnitude(t.stride[i]);
         if (stride <= span)
             fail(kInvalid, "{%s}.stride[%d] = %lld makes elements of {%s} overlap", name, i,
                  static_cast<long long>(t.stride[i]), name);
-        span += stride * (t.shape[i] - 1);
+        span += stride * std::uint64_t(t.shape[i] - 1);  // require_data() has seen that it fits
     }
 }
 
@@ -79,12 +105,13 @@ void require_distinct(const fusedssim_tensor& out, const char* name, const fused
 }
 
 View spatial_view(const fusedssim_tensor& t) {
-    const std::int64_t* s = t.stride;
+    std::int64_t s[FUSEDSSIM_MAX_NDIM] = {};
+    for (int i = 0; i < t.ndim; ++i) s[i] = stride_of(t, i);
     return t.ndim == 5 ? View{t.data, s[0], s[1], s[2], s[3], s[4]} : View{t.data, s[0], s[1], 0, s[2], s[3]};
 }
 
 View group_view(const fusedssim_tensor& t) {
-    return View{t.data, t.ndim > 0 ? t.stride[0] : 0, t.ndim > 1 ? t.stride[1] : 0, 0, 0, 0};
+    return View{t.data, t.ndim > 0 ? stride_of(t, 0) : 0, t.ndim > 1 ? stride_of(t, 1) : 0, 0, 0, 0};
 }
 
 void require_axis_fits(const fusedssim_tensor& t, const char* name, int axis) {

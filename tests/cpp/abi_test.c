@@ -448,6 +448,54 @@ static void info_group(void) {
     CHECK(strcmp(fusedssim_version(), version) == 0);
 }
 
+/* Numbers that overflow what is computed of them, before they are refused. */
+static void strides(void) {
+    const fusedssim_ms_params ms = FUSEDSSIM_MS_PARAMS_DEFAULT;
+    static const int64_t bad[] = {INT64_MIN, INT64_MAX, (int64_t)1 << 62, -((int64_t)1 << 62), (int64_t)1 << 61};
+    fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
+    Fixture f;
+    size_t i, bytes = 0;
+    int axis;
+    float usual;
+
+    set_up(&f);
+    params.window_size = INT32_MIN;
+    params.padding = FUSEDSSIM_PADDING_VALID;
+    CHECK_FAILS(fusedssim_ms_forward(&params, &ms, &f.exec, &f.x, &f.y, &f.out), FUSEDSSIM_INVALID_ARGUMENT,
+                "params.window_size");
+    CHECK_FAILS(fusedssim_ms_workspace_size(&params, &ms, &f.exec, 0, &f.x, &bytes), FUSEDSSIM_INVALID_ARGUMENT,
+                "params.window_size");
+    f.params.window_size = INT32_MIN;
+    CHECK_FAILS(forward(&f), FUSEDSSIM_INVALID_ARGUMENT, "params.window_size");
+
+    set_up(&f);
+    CHECK(forward(&f) == FUSEDSSIM_OK);
+    usual = f.value;
+    for (i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        for (axis = 2; axis < 4; ++axis) {
+            set_up(&f);
+            f.grad_x.stride[axis] = bad[i];
+            CHECK_FAILS(value_and_grad(&f), FUSEDSSIM_INVALID_ARGUMENT, "grad_x.stride");
+            CHECK(is_untouched(&f));
+            set_up(&f);
+            f.y.stride[axis] = bad[i];
+            CHECK_FAILS(value_and_grad(&f), FUSEDSSIM_INVALID_ARGUMENT, "y.stride");
+            CHECK(is_untouched(&f));
+        }
+        /* a sum of spans that is beyond 64 bits */
+        set_up(&f);
+        f.grad_y.stride[2] = ((int64_t)1 << 62) / HEIGHT;
+        f.grad_y.stride[3] = bad[i];
+        CHECK_FAILS(value_and_grad(&f), FUSEDSSIM_INVALID_ARGUMENT, "grad_y.stride");
+        CHECK(is_untouched(&f));
+        /* the stride of an axis of one element may be anything */
+        set_up(&f);
+        f.x.stride[0] = f.y.stride[1] = f.grad_x.stride[0] = f.grad_y.stride[1] = bad[i];
+        CHECK(value_and_grad(&f) == FUSEDSSIM_OK);
+        CHECK(f.value == usual);
+    }
+}
+
 int main(int argc, char** argv) {
     static const struct {
         const char* name;
@@ -456,6 +504,7 @@ int main(int argc, char** argv) {
         {"layout", layout},         {"struct_size", struct_size},         {"null_pointers", null_pointers},
         {"bad_values", bad_values}, {"nothing_written", nothing_written}, {"workspace", workspace},
         {"error_text", error_text}, {"error_names", error_names},         {"info", info_group},
+        {"strides", strides},
     };
     size_t i;
     int found = 0;

@@ -242,6 +242,7 @@ int check_calls() {
     CHECK_FAILS(c.out.dtype = FUSEDSSIM_FLOAT64; return c.forward());
     CHECK_FAILS(c.out.data = c.x.data; return c.forward());
     CHECK_FAILS(c.grad_x.stride[2] = 0; return c.value_and_grad());
+    CHECK_FAILS(c.x.stride[2] = INT64_MIN; return c.forward());
     CHECK_FAILS(c.grad_x.dtype = FUSEDSSIM_FLOAT64; return c.value_and_grad());
     CHECK_FAILS(c.grad_x.data = c.y.data; return c.value_and_grad());
     CHECK_FAILS(c.grad_x.data = c.grad_y.data; return c.value_and_grad());
@@ -276,6 +277,8 @@ int check_calls() {
     CHECK_FAILS(c.params.mask = &c.mask; c.mask.shape[2] = 3; return c.forward());
     CHECK_FAILS(c.params.mask = &c.mask; c.mask.data = nullptr; return c.forward());
     CHECK_FAILS(c.params.mask = &c.mask; c.mask.data = c.out.data; return c.forward());
+    CHECK_FAILS(c.params.mask = &c.mask; c.mask = c.image(4); c.memory[1024] = -1; c.out.data = &c.taps[0];
+                return c.forward());
     // data ranges: c.grad_out has no axes
     CHECK_FAILS(c.params.data_ranges = &c.grad_out; c.grad_out.dtype = FUSEDSSIM_FLOAT64; return c.forward());
     CHECK_FAILS(c.params.data_ranges = &c.mask; c.mask.dtype = FUSEDSSIM_FLOAT32; return c.forward());

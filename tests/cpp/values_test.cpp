@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Values that need no oracle: what two calls must have in common, to the bit or nearly. `values_test <device> <group>` runs
-// one group of checks on "cpu" or "cuda"; tests/simulator runs them on its simulated device, too.
+// Values that need no oracle: what two calls must have in common, to the bit or nearly. `values_test <device> <group>`
+// runs one group of checks on "cpu" or "cuda"; tests/simulator runs them on its simulated device, too.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -10,12 +10,41 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include "fusedssim/fusedssim.h"
 #include "gaussian.h"
+
+namespace {
+
+// How many allocations there is memory for, of the whole program; negative: for any number.
+long allocations_left = -1, allocations_of_call = -1;
+
+void* allocate(std::size_t bytes, std::size_t alignment) {
+    if (allocations_left == 0) throw std::bad_alloc();
+    if (allocations_left > 0) --allocations_left;
+    void* const memory = std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
+    if (!memory) throw std::bad_alloc();
+    return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return allocate(bytes, 16); }
+void* operator new[](std::size_t bytes) { return allocate(bytes, 16); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) { return allocate(bytes, std::size_t(alignment)); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -131,12 +160,15 @@ Results<A> run(const fusedssim_params& params, const Extents& shape, const std::
     std::memset(workspace.data(), 0xff, workspace.size() * sizeof(double));
     exec.workspace = workspace.data();
     exec.workspace_bytes = bytes;
+    allocations_left = allocations_of_call;
     r.status = ms ? fusedssim_ms_value_and_grad(&params, ms, &exec, &in_x, &in_y, &out, &grad_x, &grad_y)
                   : fusedssim_value_and_grad(&params, &exec, &in_x, &in_y, &out, &grad_x, &grad_y);
+    allocations_left = -1;
     return r;
 }
 
-// ---- The groups ------------------------------------------------------------------------------------------------------
+// ---- The groups
+// ------------------------------------------------------------------------------------------------------
 
 const fusedssim_params kDefault = FUSEDSSIM_PARAMS_DEFAULT;
 const fusedssim_ms_params kTwoLevels = {sizeof(fusedssim_ms_params), 2, {0.3, 0.7}};
@@ -192,7 +224,8 @@ void data_ranges() {
         params.reduction = FUSEDSSIM_REDUCTION_NONE;
         check_data_ranges<float>(params, shape, nullptr);
     }
-    // What is no range: an error where it can be seen before anything is written; otherwise its image alone has no value.
+    // What is no range: an error where it can be seen before anything is written; otherwise its image alone has no
+    // value.
     what = "no range";
     const auto x = random(kImages, 1), y = random(kImages, 2);
     fusedssim_params params = kDefault;
@@ -358,7 +391,8 @@ void holes() {
                         if (padding == FUSEDSSIM_PADDING_VALID && reduction == FUSEDSSIM_REDUCTION_NONE)
                             params.lambda_dssim = 1;
                         check_holes(params, shape);
-                        // Other kernels. Those of CUDA have taps of 0 around windows that are not as wide as they can be.
+                        // Other kernels. Those of CUDA have taps of 0 around windows that are not as wide as they can
+                        // be.
                         params.window_size = on_cuda() && mode == FUSEDSSIM_MASK_WEIGHT ? 33 : 13;
                         if (padding == FUSEDSSIM_PADDING_SAME && objective == FUSEDSSIM_OBJECTIVE_LOSS)
                             check_holes(params, shape);
@@ -430,6 +464,84 @@ void bad_weights() {
             }
 }
 
+// A data range whose square is beyond the arithmetic is refused, and what is just within gives what others give.
+template <class A>
+void check_extreme_ranges(double most, double least) {
+    const Extents shape = {1, 1, 20, 30};
+    auto x = random<A>(shape, 1), y = random<A>(shape, 2);
+    fusedssim_params params = kDefault;
+    const double expected = double(run(params, shape, x, y).out[0]);
+    for (const double k : {0.01, 0.0}) {
+        params.k1 = params.k2 = k;
+        for (const double range : {4 * most, least / 4, 1e300}) {
+            params.data_range = range;
+            const auto r = run(params, shape, x, y);
+            CHECK(r.status == FUSEDSSIM_INVALID_ARGUMENT && is_untouched(r));
+            CHECK(std::strstr(fusedssim_last_error(), "params.data_range = ") != nullptr);
+        }
+    }
+    params = kDefault;
+    params.data_range = most;
+    for (auto* image : {&x, &y})
+        for (A& each : *image) each = A(double(each) * most);
+    const auto r = run(params, shape, x, y);
+    CHECK(r.status == FUSEDSSIM_OK && std::abs(double(r.out[0]) - expected) < 1e-5);
+}
+void extreme_ranges() {
+    what = "float32";
+    check_extreme_ranges<float>(2e18, 1e-19);
+    what = "float64";
+    check_extreme_ranges<double>(1e153, 1e-154);
+}
+
+// A call that runs out of memory has written nothing, whenever that happens.
+void memory() {
+    if (on_cuda()) return;
+    const Extents shape = {1, 2, 24, 28};
+    const auto x = random(shape, 1), y = random(shape, 2);
+    const std::vector<float> mask(count(shape), 1);
+    const fusedssim_tensor t = tensor(mask, shape);
+    for (const fusedssim_ms_params* ms : {static_cast<const fusedssim_ms_params*>(nullptr), &kTwoLevels}) {
+        fusedssim_params params = kDefault;
+        if (!ms) params.mask = &t;
+        int failed = 0;
+        for (;; ++failed) {
+            what = std::string(ms ? "MS-SSIM, " : "SSIM, ") + std::to_string(failed) + " allocations";
+            allocations_of_call = failed;
+            const auto r = run(params, shape, x, y, ms);
+            allocations_of_call = -1;
+            if (r.status == FUSEDSSIM_OK || failed > 1000) break;
+            CHECK(r.status == FUSEDSSIM_OUT_OF_MEMORY && is_untouched(r));
+        }
+        CHECK(failed > 1 && failed < 1000);
+    }
+}
+
+int default_threads() {
+    fusedssim_info info{};
+    info.struct_size = sizeof info;
+    CHECK(fusedssim_get_info(&info) == FUSEDSSIM_OK);
+    return info.cpu_threads;
+}
+// No more threads than OMP_NUM_THREADS, which is read once, and than there are cores for this process.
+void threads() {
+    setenv("OMP_NUM_THREADS", "1,4", 1);
+    CHECK(default_threads() == 1);
+}
+void affinity() {
+#if defined(__linux__)
+    cpu_set_t all, one;
+    if (sched_getaffinity(0, sizeof all, &all) != 0) return;
+    CPU_ZERO(&one);
+    int core = 0;
+    while (!CPU_ISSET(core, &all)) ++core;
+    CPU_SET(core, &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0) return;
+    CHECK(default_threads() == 1);
+    sched_setaffinity(0, sizeof all, &all);
+#endif
+}
+
 const struct {
     const char* name;
     void (*run)();
@@ -438,7 +550,11 @@ const struct {
                {"levels", levels},
                {"holes", holes},
                {"constants_of_zero", constants_of_zero},
-               {"bad_weights", bad_weights}};
+               {"bad_weights", bad_weights},
+               {"extreme_ranges", extreme_ranges},
+               {"memory", memory},
+               {"threads", threads},
+               {"affinity", affinity}};
 
 }  // namespace
 

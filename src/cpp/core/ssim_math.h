@@ -75,12 +75,22 @@ struct Stability {
 
 FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && v - v == 0; }  // and finite
 
+// 2 (k L)^2, of data range L. With k = 0, flat images would have 0 / 0 in a factor, which is to count as 1. So a
+// constant of 0 becomes one that is so small that it changes the bits of no other denominator: in float32, of images
+// whose mean is above 4e-12 L and 1e-13. Its reciprocal, times any usual weight, is finite.
+template <class A>
+FUSEDSSIM_MATH A constant_of(double k, double data_range) {
+    constexpr bool kIsFloat = sizeof(A) == 4;
+    constexpr double kTiny = kIsFloat ? 0x1p-50 : 0x1p-200, kLeast = kIsFloat ? 0x1p-110 : 0x1p-900;
+    const double c = (k == 0 ? kTiny : k) * data_range, twice_squared = 2 * c * c;
+    return A(k == 0 && twice_squared < kLeast ? kLeast : twice_squared);
+}
+
 // The constants of images of a data range; NaN if it is not a positive number.
 template <class A>
 FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range) {
     const double range = is_positive(data_range) ? data_range : not_a_number();
-    const double c1 = k1 * range, c2 = k2 * range;
-    return {A(2 * c1 * c1), A(2 * c2 * c2)};
+    return {constant_of<A>(k1, range), constant_of<A>(k2, range)};
 }
 
 // The filtered quantities at one position.

@@ -15,6 +15,7 @@
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
 #include "cpu/tiling.h"
+#include "error.h"
 
 namespace fusedssim::cpu {
 
@@ -42,6 +43,8 @@ std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads)
         for (std::int64_t i = (n * channels + c) * length; i < (n * channels + c + 1) * length; ++i) {
             group.map += slices[std::size_t(i)].map;
             group.image += slices[std::size_t(i)].image;
+            if (slices[std::size_t(i)].has_bad_weight)
+                fail(kInvalid, "{params.mask} has an element that is negative or not finite, expected weights >= 0");
         }
     }
     return groups;
@@ -78,7 +81,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     // All memory comes before the first result: a call that fails has written nothing.
     std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_x * t.sums_y * t.length) : 0);
     std::vector<MaskSums> mask_sums;
-    if (p.needs_mask_sums()) mask_sums = sum_masks(p, k, available);
+    // Weights are also checked where nobody asks for their sums.
+    if (p.needs_mask_sums() || (p.mask.data && !p.mask_is_bool)) mask_sums = sum_masks(p, k, available);
     const Work work{p, t, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};
     const std::size_t bytes = k.scratch_bytes(p, t);
     const int workers = thread_count(available, t.tasks, elements);

@@ -48,13 +48,14 @@ template <class A>
 MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
     const WalkedView mask(p, p.mask, plane);
     const Axis walk = walk_axis(p.is_3d), row_axis = cpu::row_axis(p.is_3d);
-    MaskSums sums = {0, 0};
+    MaskSums sums = {0, 0, false};
     A values[kRowPitch];
     for (int row = 0; row < p.size(row_axis); ++row) {
         const bool counted = p.counts(walk, slice) && p.counts(row_axis, row);
         for (int at = 0; at < p.width; at += kRowPitch) {
             const int n = p.width - at < kRowPitch ? p.width - at : kRowPitch;
             mask.read_mask(p, slice, row, at, n, values);
+            if (has_bad_weight(values, n)) sums.has_bad_weight = true;
             sums.image += ordered_sum(values, n);
             if (!counted) continue;
             const Range columns(at, at + n, p.crop(Axis::x), p.width - p.crop(Axis::x));

@@ -49,6 +49,7 @@ struct SliceSums {
 // Sums of a mask, over the map and over the image.
 struct MaskSums {
     double map, image;
+    bool has_bad_weight;  // one that is negative, NaN or infinite
 };
 
 struct Work {

@@ -50,6 +50,14 @@ void mask_row(const void* __restrict in, bool is_bool, std::int64_t step, int n,
     }
 }
 
+// Whether some weight is negative, NaN or infinite.
+template <class A>
+bool has_bad_weight(const A* __restrict mask, int n) {
+    int bad = 0;
+    for (int i = 0; i < n; ++i) bad |= int(!(mask[i] >= A(0))) | int(!(mask[i] - mask[i] == A(0)));
+    return bad != 0;
+}
+
 // Elements that a mask excludes become 0, even infinite ones and NaN.
 template <class A>
 void exclude(const A* __restrict mask, int n, A* __restrict v) {

@@ -13,7 +13,8 @@
 
 namespace fusedssim::cpu {
 
-inline int default_threads() { return std::max(1, int(std::thread::hardware_concurrency())); }
+// The cores that this process may run on, but no more than OMP_NUM_THREADS.
+int default_threads();
 
 // At most as many threads as are asked for (0: default_threads()) and as there are tasks, and no more than pays.
 inline int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {

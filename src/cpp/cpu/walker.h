@@ -214,8 +214,7 @@ private:
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
         if (!sees_element<kBorder>(g.outer.y + row, t.rows)) {
-            for (A* at : out)
-                for (int q = 0; q < kMoments; ++q) clear(at + q * s.outer_columns, s.outer_columns);
+            for (A* at : out) clear(at, s.walk_row);
             return;
         }
         for (A*& at : out) at += g.columns.first;
@@ -380,11 +379,10 @@ private:
             masked_l1(l, y_at, x_at, n, l1);
         else
             clear(l1, n);
-        if (!r.is_loss && v.mask.data) {
+        if (!r.is_loss && v.mask.data)
             read_mask(l, y_at, x_at, n, weights);
-        } else {
+        else
             for (int i = 0; i < n; ++i) weights[i] = A(1);
-        }
         map_row(r.is_loss, A(r.ssim_weight), A(r.l1_weight), weights, dssim, l1, n, row);
         store_row(row, n, v.map.template at<A>(l - g.walk.crop, y_at - g.y.crop, x_at - g.x.crop), v.map.column);
     }

@@ -25,6 +25,7 @@ MODULES = {
     "fused_ssim.metrics": "",
     "fused_ssim.distributed": "",
     "fused_ssim.compat.fused_ssim": "",
+    "fused_ssim.compat.fused_ssim_cuda": "",
     "fused_ssim.compat.pytorch_msssim": "",
 }
 # Headings of the docstrings, in their order.

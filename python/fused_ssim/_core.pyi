@@ -36,7 +36,15 @@ class Layout:
 # The layouts of the arrays that a call reads and writes.
 class Images:
     def __init__(
-        self, *, x: Layout, y: Layout, grad_x: Layout, grad_y: Layout, out: Layout, mask: Layout | None
+        self,
+        *,
+        x: Layout,
+        y: Layout,
+        grad_x: Layout,
+        grad_y: Layout,
+        out: Layout,
+        mask: Layout | None,
+        data_ranges: Layout | None,
     ) -> None: ...
 
 # One kind of call. `where` is how its device runs a call: the number of threads on the CPU, the stream elsewhere.
@@ -53,7 +61,9 @@ class Plan:
     def backward_workspace(self) -> int: ...
     @property
     def saved_backward_workspace(self) -> int: ...
-    def forward(self, where: int, workspace: int, x: int, y: int, mask: int, out: int, saved: int, /) -> None: ...
+    def forward(
+        self, where: int, workspace: int, x: int, y: int, mask: int, data_ranges: int, out: int, saved: int, /
+    ) -> None: ...
     def value_and_grad(
         self,
         where: int,
@@ -61,6 +71,7 @@ class Plan:
         x: int,
         y: int,
         mask: int,
+        data_ranges: int,
         out: int,
         grad_x: int,
         grad_y: int,
@@ -74,6 +85,7 @@ class Plan:
         x: int,
         y: int,
         mask: int,
+        data_ranges: int,
         saved: int,
         grad_out: int,
         grad_out_stride: Sequence[int],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, overload
 from torch import Tensor
 
 from ._base.codes import gradients_of_argnums
-from ._torch import eager
+from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def fused_ssim(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -62,7 +62,9 @@ def fused_ssim(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for
-            images in [0, 255].
+            images in [0, 255]. A tensor without axes, or ``[N]`` for a range of each image, is read where it is: it may
+            change from call to call without another compilation, and is not waited for. It gets no gradient. On CUDA
+            an image whose range is not a positive number has the value NaN; on the CPU that is an error.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of the map, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``;
             ``"channel"``, the mean of each channel of each image, ``[N, C]``; ``"none"``, the map: ``[N, C, H, W]``,
@@ -79,6 +81,11 @@ def fused_ssim(
         SSIM, at most 1, and 1 for identical images: float32, or float64 for float64 images. The sum of ``"sum"`` is
         not divided by the number of pixels.
 
+        With the default window, and unless the images are float64, the window is that of fused-ssim: eleven float32
+        numbers, whose sum is not quite 1. So values and gradients are those of that package to the last digits, and
+        differ by some 2e-7 from those of :func:`ssim_map`, :func:`value_and_grad`, the losses and the metrics, whose
+        window is the exact Gaussian.
+
     Raises:
         ValueError: the shapes are not four axes of equal, positive sizes, a side is shorter than the window with
             ``"valid"``, the devices differ, or another argument is out of range.
@@ -91,6 +98,7 @@ def fused_ssim(
         >>> loss.backward()
 
     """
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -99,8 +107,9 @@ def fused_ssim(
         K=K,
         reduction=reduction,
         mask_mode=mask_mode,
+        float32_window=not checks.has_float64(img1, img2),
     )
-    return eager.ssim(img1, img2, settings, 2, train, mask)
+    return eager.ssim(img1, img2, settings, 2, train, mask, ranges)
 
 
 def fused_ssim2d(
@@ -111,13 +120,14 @@ def fused_ssim2d(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
     mask_mode: str = "weight",
 ) -> Tensor:
     """The same as :func:`fused_ssim`: structural similarity (Wang et al. 2004) of images ``[N, C, H, W]``."""
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -126,8 +136,9 @@ def fused_ssim2d(
         K=K,
         reduction=reduction,
         mask_mode=mask_mode,
+        float32_window=not checks.has_float64(img1, img2),
     )
-    return eager.ssim(img1, img2, settings, 2, train, mask)
+    return eager.ssim(img1, img2, settings, 2, train, mask, ranges)
 
 
 def fused_ssim3d(
@@ -138,7 +149,7 @@ def fused_ssim3d(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -146,9 +157,11 @@ def fused_ssim3d(
 ) -> Tensor:
     """The structural similarity (Wang et al. 2004) of two batches of volumes ``[N, C, D, H, W]``.
 
-    The window is a Gaussian in three dimensions. Arguments, values and errors are those of :func:`fused_ssim`, with
-    five axes instead of four: the map of ``reduction="none"`` is ``[N, C, D, H, W]``.
+    The window is a Gaussian in three dimensions, with the numbers of fused-ssim3D as :func:`fused_ssim` has those of
+    fused-ssim. Arguments, values and errors are those of :func:`fused_ssim`, with five axes instead of four: the map of
+    ``reduction="none"`` is ``[N, C, D, H, W]``.
     """
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -157,8 +170,9 @@ def fused_ssim3d(
         K=K,
         reduction=reduction,
         mask_mode=mask_mode,
+        float32_window=not checks.has_float64(img1, img2),
     )
-    return eager.ssim(img1, img2, settings, 3, train, mask)
+    return eager.ssim(img1, img2, settings, 3, train, mask, ranges)
 
 
 @overload
@@ -170,7 +184,7 @@ def value_and_grad(
     argnums: int = ...,
     window_size: int = ...,
     sigma: float = ...,
-    data_range: float = ...,
+    data_range: float | Tensor = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
     mask: Tensor | None = ...,
@@ -187,7 +201,7 @@ def value_and_grad(
     argnums: Sequence[int],
     window_size: int = ...,
     sigma: float = ...,
-    data_range: float = ...,
+    data_range: float | Tensor = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
     mask: Tensor | None = ...,
@@ -203,7 +217,7 @@ def value_and_grad(
     argnums: int | Sequence[int] = 0,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -212,7 +226,7 @@ def value_and_grad(
     """SSIM (Wang et al. 2004) and its gradient in one pass, without autograd.
 
     For loops that need no graph: nothing is recorded, ``requires_grad`` does not matter, and the results have no
-    history.
+    history. The window is the exact Gaussian, so the value differs by some 2e-7 from that of :func:`fused_ssim`.
 
     Args:
         img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
@@ -222,7 +236,7 @@ def value_and_grad(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of the map; ``"image"`` or ``"channel"``, the mean of each; ``"none"``, the
             map.
@@ -244,6 +258,7 @@ def value_and_grad(
         >>> image += step * grad
 
     """
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -254,7 +269,7 @@ def value_and_grad(
         mask_mode=mask_mode,
     )
     wanted, grads = gradients_of_argnums(argnums)
-    value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask)
+    value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask, ranges)
     chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
     return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
 
@@ -267,7 +282,7 @@ def ssim_map(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     mask: Tensor | None = None,
     mask_mode: str = "weight",
@@ -283,7 +298,7 @@ def ssim_map(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         mask: how much each pixel counts, bool or float: any shape that broadcasts to that of the images; the map is
             ``mask * SSIM``. :func:`fused_ssim` says more.
@@ -291,12 +306,14 @@ def ssim_map(
             statistics of a window are also those of its pixels under the mask alone.
 
     Returns:
-        The map, values at most 1: float32, or float64 for float64 images. Its mean is :func:`fused_ssim`.
+        The map, values at most 1: float32, or float64 for float64 images. Its window is the exact Gaussian, so its mean
+        differs by some 2e-7 from :func:`fused_ssim`.
 
     Raises:
         ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
 
     """
+    data_range, ranges = checks.split_range(data_range, img1)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -306,7 +323,7 @@ def ssim_map(
         reduction="none",
         mask_mode=mask_mode,
     )
-    return eager.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask)
+    return eager.ssim(img1, img2, settings, spatial_dims_of("img1", img1), train, mask, ranges)
 
 
 def photometric_loss(
@@ -318,7 +335,7 @@ def photometric_loss(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -340,7 +357,7 @@ def photometric_loss(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values; the difference is not divided by it.
+            values; the difference is not divided by it. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
@@ -361,6 +378,7 @@ def photometric_loss(
         >>> loss.backward()
 
     """
+    data_range, ranges = checks.split_range(data_range, pred)
     settings = eager.settings_of(
         padding=padding,
         window_size=window_size,
@@ -372,4 +390,4 @@ def photometric_loss(
         lambda_dssim=lambda_dssim,
         names=("pred", "target"),
     )
-    return eager.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask)
+    return eager.ssim(pred, target, settings, spatial_dims_of("pred", pred), train, mask, ranges)

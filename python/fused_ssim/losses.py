@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from ._base.checked import check_numbers
 from ._base.settings import scale_weights
-from ._torch import eager
+from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
 from .functional import photometric_loss
 
@@ -23,7 +25,10 @@ class _Loss(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self._native_settings = eager.settings_of(**settings, names=("pred", "target"))  # an error if they are bad
+        data_range, self._ranges = checks.split_range(settings["data_range"])
+        self._native_settings = eager.settings_of(**{**settings, "data_range": data_range}, names=("pred", "target"))
+        if not torch.compiler.is_dynamo_compiling():
+            check_numbers(self._native_settings)  # an error at once if they are bad
         self.settings = settings
 
     def extra_repr(self) -> str:
@@ -43,7 +48,7 @@ class PhotometricLoss(_Loss):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel.
@@ -62,7 +67,7 @@ class PhotometricLoss(_Loss):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         reduction: str = "mean",
         mask_mode: str = "weight",
@@ -95,7 +100,7 @@ class SSIMLoss(_Loss):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel, of the map of ``1 - SSIM``.
@@ -113,7 +118,7 @@ class SSIMLoss(_Loss):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         reduction: str = "mean",
         mask_mode: str = "weight",
@@ -144,7 +149,7 @@ class MSSSIMLoss(_Loss):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33; the same at every scale.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
@@ -162,11 +167,13 @@ class MSSSIMLoss(_Loss):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         weights: Sequence[float] | Tensor | None = None,
         reduction: str = "mean",
     ) -> None:
+        if reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
         super().__init__(
             padding=padding,
             window_size=window_size,
@@ -176,10 +183,8 @@ class MSSSIMLoss(_Loss):
             weights=scale_weights(weights),
             reduction=reduction,
         )
-        if reduction == "none":
-            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel": MS-SSIM has no map')
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss of ``pred``, with the settings of the module."""
-        value = eager.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred))
+        value = eager.ssim(pred, target, self._native_settings, spatial_dims_of("pred", pred), data_ranges=self._ranges)
         return pred.shape[0] * pred.shape[1] - value if self.settings["reduction"] == "sum" else 1 - value

@@ -6,13 +6,15 @@ Needs torchmetrics: ``pip install 'fused-ssim[metrics]'``.
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ._base.checked import check_numbers
 from ._base.settings import scale_weights
-from ._torch import eager
+from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
 
 try:
@@ -22,7 +24,7 @@ except ImportError as error:
     raise ImportError("fused_ssim.metrics needs torchmetrics: pip install 'fused-ssim[metrics]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 __all__ = ["MSSSIMMetric", "SSIMMetric"]
@@ -37,39 +39,68 @@ class _ImageMetric(Metric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    total: Tensor
-    count: Tensor
-    values: list[Tensor]
-
     def __init__(self, settings: dict[str, Any], reduction: str, **kwargs: Any) -> None:
-        native_settings = eager.settings_of(**settings, reduction="image", names=("preds", "target"))
+        data_range, ranges = checks.split_range(settings["data_range"])
+        native_settings = eager.settings_of(
+            **{**settings, "data_range": data_range}, reduction="image", names=("preds", "target")
+        )
+        check_numbers(native_settings)
         super().__init__(**kwargs)
         if reduction not in ("mean", "none"):
             raise ValueError(f'reduction = {reduction!r}; expected "mean" or "none"')
         self.reduction = reduction
         self._settings = native_settings
+        self._ranges = ranges
         self._shown = {**settings, "reduction": reduction}
+        # MetricCollection takes metrics for the same whose states have the same names and, after the first batch, the
+        # same values. So the names say what is computed.
+        range_of_each = None if ranges is None else ranges.tolist()
+        described = repr((type(self).__name__, self._shown, range_of_each))
+        self._suffix = f"{zlib.crc32(described.encode()):08x}"
         if reduction == "mean":
             # A float32 would stop to grow after some million images.
-            self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            self._add_state("total", torch.zeros((), dtype=torch.float64), "sum")
+            self._add_state("count", torch.zeros((), dtype=torch.int64), "sum")
+            self._add_state("float64_seen", torch.zeros((), dtype=torch.int64), "max")
         else:
-            self.add_state("values", [], dist_reduce_fx="cat")
+            self._add_state("values", [], "cat")
+
+    def _add_state(self, name: str, default: Any, reduce: str) -> None:
+        self.add_state(f"{name}_{self._suffix}", default, dist_reduce_fx=reduce)
+
+    def _state(self, name: str) -> Any:
+        return getattr(self, f"{name}_{self._suffix}")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *arguments: Any, **settings: Any) -> Any:
+        """States move to other devices, but keep their dtype: a sum in 16 bits would stop to grow after some images."""
+
+        def moved(state: Tensor) -> Tensor:
+            result = fn(state)
+            return result if result.dtype == state.dtype else state.to(result.device)
+
+        return super()._apply(moved, *arguments, **settings)
 
     def _update(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
         with torch.no_grad():
-            values = eager.ssim(preds, target, self._settings, spatial_dims_of("preds", preds), False, mask)
+            dims = spatial_dims_of("preds", preds)
+            values = eager.ssim(preds, target, self._settings, dims, False, mask, self._ranges)
         if self.reduction == "mean":
-            self.total += values.sum(dtype=torch.float64)
-            self.count += values.numel()
+            self._state("total").add_(values.sum(dtype=torch.float64))
+            self._state("count").add_(values.numel())
+            if values.dtype == torch.float64:
+                self._state("float64_seen").fill_(1)
         else:
-            self.values.append(values)
+            self._state("values").append(values)
 
     def compute(self) -> Tensor:
-        """The mean of all images since the last ``reset``, 0-d; or the value of each, ``[images]``."""
+        """The mean of all images since the last ``reset``, 0-d; or the value of each, ``[images]``.
+
+        float32, or float64 if some of the images were.
+        """
         if self.reduction == "mean":
-            return (self.total / self.count).to(torch.float32)
-        values: Tensor = dim_zero_cat(self.values)
+            mean: Tensor = self._state("total") / self._state("count")
+            return mean if bool(self._state("float64_seen")) else mean.to(torch.float32)
+        values: Tensor = dim_zero_cat(self._state("values"))
         return values
 
     def extra_repr(self) -> str:
@@ -84,7 +115,7 @@ class SSIMMetric(_ImageMetric):
     """The mean structural similarity (Wang et al. 2004) of all images that were seen, or the value of each.
 
     Every image counts the same, also where batches differ in size; so the result is that of all images at once. The sum
-    is kept in float64.
+    is kept in float64, whatever dtype a module with the metric inside is brought to.
 
     Args:
         padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
@@ -94,7 +125,7 @@ class SSIMMetric(_ImageMetric):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
             statistics of a window are also those of its pixels under the mask alone.
@@ -118,7 +149,7 @@ class SSIMMetric(_ImageMetric):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         mask_mode: str = "weight",
         **kwargs: Any,
@@ -148,7 +179,7 @@ class MSSSIMMetric(_ImageMetric):
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
@@ -166,7 +197,7 @@ class MSSSIMMetric(_ImageMetric):
         *,
         window_size: int = 11,
         sigma: float = 1.5,
-        data_range: float = 1.0,
+        data_range: float | Tensor = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
         weights: Sequence[float] | Tensor | None = None,
         **kwargs: Any,

@@ -155,6 +155,32 @@ def test_second_backward_follows_its_own_upstream_gradient(device, shape):
     assert relative_error(second, expected) <= GRADIENT[torch.float32]
 
 
+@pytest.mark.parametrize("side", [11, 16])
+def test_derivatives_of_a_valid_map_of_the_loss_are_those_of_plain_torch(side):
+    # |pred - target|, which has no share in this loss, has another size than the map.
+    x, y = pair((1, 1, side, side), torch.float64)
+    loss = fused_ssim.SSIMLoss("valid", reduction="none")
+    direction = torch.ones_like(x)
+
+    def exact(image):
+        return 1 - oracle.ssim_map(image, y, "valid")
+
+    def second_derivative(function):
+        image = x.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(function(image).square().sum(), image, create_graph=True)
+        return torch.autograd.grad(grad.square().sum(), image)[0]
+
+    expected_value, expected_tangent = torch.func.jvp(exact, (x,), (direction,))
+    for function in (
+        lambda image: loss(image, y),
+        lambda image: fused_ssim.photometric_loss(image, y, 1, "valid", reduction="none"),
+    ):
+        assert relative_error(second_derivative(function), second_derivative(exact)) <= SECOND_DERIVATIVE[torch.float64]
+        value, tangent = torch.func.jvp(function, (x,), (direction,))
+        assert value.shape == tangent.shape == expected_value.shape
+        assert relative_error(tangent, expected_tangent) <= SECOND_DERIVATIVE[torch.float64]
+
+
 def test_second_backward_without_retained_graph_is_an_error(device):
     x, y = pair((1, 1, 16, 16), device=device)
     value = fused_ssim.fused_ssim(x.requires_grad_(), y)

@@ -10,7 +10,9 @@ import torch
 from images import pair
 
 import fused_ssim
+import fused_ssim._core as core
 from fused_ssim import FusedSSIMMap, fused_ssim3d, value_and_grad
+from fused_ssim._torch import plan
 
 IMAGE = (2, 3, 20, 24)
 VOLUME = (2, 3, 12, 14, 16)
@@ -18,6 +20,20 @@ VOLUME = (2, 3, 12, 14, 16)
 
 def image(shape=IMAGE, dtype=torch.float32, device="cpu"):
     return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def nested(layout):
+    return torch.nested.nested_tensor([image(IMAGE[1:]), image((3, 25, 24))], layout=layout)
+
+
+def freed():
+    x = image()
+    x.untyped_storage().resize_(0)
+    return x
+
+
+def meta(**arguments):
+    return call(image(device="meta"), image(device="meta"), **arguments)
 
 
 def call(x, y, **arguments):
@@ -105,6 +121,20 @@ CASES = {
         TypeError,
         ["img1.dtype = torch.complex64"],
     ),
+    "complex-says-what-to-do": (
+        call(image(dtype=torch.complex64), image(dtype=torch.complex64)),
+        TypeError,
+        ["img1.abs()", "torch.cat([img1.real, img1.imag], 1)"],
+    ),
+    "nested": (call(nested(torch.strided), image()), TypeError, ["img1 is a nested tensor", "img1.unbind()"]),
+    "jagged": (call(nested(torch.jagged), nested(torch.jagged)), TypeError, ["img1 is a nested tensor", "unbind()"]),
+    "jagged-of-second": (call(image(), nested(torch.jagged)), TypeError, ["img2 is a nested tensor"]),
+    "freed": (call(freed(), image()), ValueError, ["img1 has no memory", "storage"]),
+    "freed-second": (
+        lambda: value_and_grad(image(), freed()),
+        ValueError,
+        ["img2 has no memory"],
+    ),
     "float8": (
         call(image().to(torch.float8_e4m3fn), image().to(torch.float8_e4m3fn)),
         TypeError,
@@ -146,6 +176,44 @@ CASES = {
     "sigma-nan": (setting(sigma=float("nan")), ValueError, ["sigma = nan", "positive"]),
     "sigma-infinite": (setting(sigma=float("inf")), ValueError, ["sigma = inf", "positive"]),
     "sigma-text": (setting(sigma="1.5"), TypeError, ["sigma = '1.5'", "number"]),
+    "sigma-integer-beyond-float64": (setting(sigma=10**400), ValueError, ["sigma", "float64"]),
+    "meta-window": (meta(window_size=10), ValueError, ["window_size = 10", "odd"]),
+    "meta-sigma": (meta(sigma=-1.5), ValueError, ["sigma = -1.5", "positive"]),
+    "meta-data-range": (meta(data_range=1e30), ValueError, ["data_range = 1e+30", "float32"]),
+    "meta-lambda": (
+        lambda: fused_ssim.photometric_loss(image(device="meta"), image(device="meta"), 2.0),
+        ValueError,
+        ["lambda_dssim = 2"],
+    ),
+    # losses, when they are made
+    "loss-window": (lambda: fused_ssim.SSIMLoss(window_size=10), ValueError, ["window_size = 10", "odd"]),
+    "loss-sigma": (lambda: fused_ssim.PhotometricLoss(sigma=-1), ValueError, ["sigma = -1", "positive"]),
+    "loss-K": (lambda: fused_ssim.MSSSIMLoss(K=(0.01, -1)), ValueError, ["K[1] = -1", ">= 0"]),
+    "loss-lambda-2": (lambda: fused_ssim.PhotometricLoss(2), ValueError, ["lambda_dssim = 2"]),
+    "loss-lambda-none": (lambda: fused_ssim.PhotometricLoss(None), TypeError, ["lambda_dssim = None", "number"]),
+    "lambda-none": (
+        lambda: fused_ssim.photometric_loss(image(), image(), None),
+        TypeError,
+        ["lambda_dssim = None", "number"],
+    ),
+    "loss-weights-empty": (lambda: fused_ssim.MSSSIMLoss(weights=[]), ValueError, ["weights is empty"]),
+    "loss-weights-9": (lambda: fused_ssim.MSSSIMLoss(weights=[0.1] * 9), ValueError, ["9 weights", "at most 8"]),
+    "ms-ssim-weights-empty": (
+        lambda: fused_ssim.ms_ssim(image(), image(), weights=[]),
+        ValueError,
+        ["weights is empty"],
+    ),
+    # masks
+    "mask-of-images-or-channels": (
+        call(image((3, 3, 20, 24)), image((3, 3, 20, 24)), mask=image((3, 20, 24))),
+        ValueError,
+        ["mask.shape = (3, 20, 24)", "[N, H, W] or [C, H, W]", "mask[:, None]", "mask[None]"],
+    ),
+    "mask-of-volumes-or-channels": (
+        call_3d(image((2, 2, 12, 14, 16)), image((2, 2, 12, 14, 16)), mask=image((2, 12, 14, 16), torch.bool)),
+        ValueError,
+        ["[N, D, H, W] or [C, D, H, W]", "mask[:, None]", "mask[None]"],
+    ),
     "data-range-0": (setting(data_range=0), ValueError, ["data_range = 0", "positive"]),
     "data-range-negative": (setting(data_range=-255), ValueError, ["data_range = -255", "positive"]),
     "data-range-nan": (setting(data_range=float("nan")), ValueError, ["data_range = nan"]),
@@ -159,6 +227,7 @@ CASES = {
     "argnums-2": (lambda: value_and_grad(image(), image(), argnums=2), ValueError, ["argnums = 2", "0", "1"]),
     "argnums-empty": (lambda: value_and_grad(image(), image(), argnums=()), ValueError, ["argnums = ()"]),
     "argnums-bool": (lambda: value_and_grad(image(), image(), argnums=True), ValueError, ["argnums = True"]),
+    "argnums-float": (lambda: value_and_grad(image(), image(), argnums=1.0), ValueError, ["argnums = 1.0", "0", "1"]),
     "argnums-text": (lambda: value_and_grad(image(), image(), argnums="0"), ValueError, ["argnums = '0'"]),
     "map-C1": (lambda: FusedSSIMMap.apply(-1e-4, 9e-4, image(), image()), ValueError, ["C1 = -0.0001", "at least 0"]),
     "map-C2": (
@@ -206,6 +275,34 @@ def test_bad_input_is_an_error_when_gradients_are_required(first, second):
     x, y = image().requires_grad_(first), image((2, 3, 20, 25)).requires_grad_(second)
     with pytest.raises(ValueError, match=re.escape("img2.shape = (2, 3, 20, 25)")):
         fused_ssim.fused_ssim(x, y)
+
+
+def test_device_without_code_is_also_a_not_implemented_error(monkeypatch):
+    # Some trainers look for it, and then take a slower way. No such device is needed to see it.
+    monkeypatch.delitem(plan.DEVICES, "cpu")
+    plan._plan.cache_clear()
+    for exception in (ValueError, NotImplementedError):
+        with pytest.raises(exception, match=r"img1\.device = cpu; expected a tensor on cuda"):
+            fused_ssim.fused_ssim(image(), image())
+
+
+def test_cuda_that_cannot_be_used_is_also_a_not_implemented_error():
+    if not fused_ssim.info().cuda_problem:
+        pytest.skip("CUDA can be used")
+    layout = core.Layout(dtype=core.FLOAT32, shape=(1, 1, 8, 8), stride=(64, 64, 8, 1))
+    images = core.Images(x=layout, y=layout, grad_x=layout, grad_y=layout, out=layout, mask=None)
+    with pytest.raises(NotImplementedError):
+        core.Plan(device=core.CUDA, device_index=0, settings=core.Settings(), images=images, grads=0)
+
+
+def test_masks_that_can_be_read_in_one_way_only_are_taken():
+    x, y = pair((3, 3, 20, 24))
+    each_image = torch.rand(3, 20, 24)
+    value = fused_ssim.fused_ssim(x, y, mask=each_image[:, None], reduction="channel")
+    assert value.shape == (3, 3)
+    fused_ssim.fused_ssim(x, y, mask=each_image[None])
+    fused_ssim.fused_ssim(x[:2], y[:2], mask=each_image)  # [C, H, W]: there are not three images
+    fused_ssim.fused_ssim(x[:1, :1], y[:1, :1], mask=each_image[:1])
 
 
 def test_good_input_works_after_bad_input():

@@ -45,6 +45,42 @@ def test_fused_ssim3d_re_exports(name):
     assert getattr(fused_ssim3d, name) is getattr(fused_ssim, name)
 
 
+class MapOfATrainer(torch.autograd.Function):
+    """How codes use the extension module of fused-ssim."""
+
+    @staticmethod
+    def forward(ctx, forward, backward, x, y):
+        values, *partial = forward(C1, C2, x, y, True)
+        ctx.save_for_backward(x.detach(), y, *partial)
+        ctx.backward = backward
+        return values
+
+    @staticmethod
+    def backward(ctx, upstream):
+        x, y, *partial = ctx.saved_tensors
+        return None, None, ctx.backward(C1, C2, x, y, upstream, *partial), None
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 21, 34), (1, 2, 11, 13, 18)], ids=readable)
+def test_extension_module_of_fused_ssim_gives_map_and_gradient(device, shape):
+    import fused_ssim_cuda
+
+    functions = {
+        4: (fused_ssim_cuda.fusedssim, fused_ssim_cuda.fusedssim_backward),
+        5: (fused_ssim_cuda.fusedssim3d, fused_ssim_cuda.fusedssim_backward3d),
+    }[len(shape)]
+    x, y = pair(shape, device=device)
+    expected, expected_x, _ = oracle.ssim_and_grads(x, y)
+    values = MapOfATrainer.apply(*functions, x.requires_grad_(), y)
+    values.mean().backward()
+    assert values.shape == shape
+    assert absolute_error(values.mean(), expected) <= VALUE[torch.float32]
+    assert relative_error(x.grad, expected_x) <= GRADIENT[torch.float32]
+    assert torch.equal(functions[0](C1, C2, x, y, False)[0], values)
+    assert list(inspect.signature(functions[0]).parameters) == ["C1", "C2", "img1", "img2", "train"]
+    assert len(inspect.signature(functions[1]).parameters) == 8
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("shape", [(2, 3, 21, 34), (1, 2, 11, 13, 18)], ids=readable)
 def test_map_matches_oracle_and_is_differentiable(device, shape, padding):

@@ -111,8 +111,8 @@ def test_compiled_call_serves_all_shapes_at_once(device, call):
     (value, *grads), expected = value_and_grads(function, x, y, mask), value_and_grads(call, x, y, mask)
     assert relative_error(value, expected[0].cpu().double()) <= VALUE[torch.float16]
     for ours, theirs in zip(grads, expected[1:], strict=True):
-        # In units of the last place of float16, which is all that subnormal gradients of a mean have.
-        assert float((ours - theirs).abs().max()) <= 2.0**-11 * float(theirs.abs().max()) + 2.0**-23
+        # One unit in the last place of float16, which is all that subnormal gradients of a mean have.
+        assert float((ours - theirs).abs().max()) <= 2.0**-10 * float(theirs.abs().max()) + 2.0**-23
 
 
 def test_compiled_training_step_of_inductor_is_right(device):
@@ -223,21 +223,22 @@ def test_operators_pass_opcheck(device, shape, variant):
     settings = [VARIANTS[variant].get(index, value) for index, value in enumerate(PLAIN)]
     x, y, mask = images(shape, device)
     weight = mask if variant in ("normalized", "loss") else None
+    ranges = torch.arange(1.0, shape[0] + 1, device=device) if variant in ("loss", "ms-channel", "map-valid") else None
     ops = torch.ops.fused_ssim
     x.requires_grad_()
-    value = ops.ssim(x, y, weight, True, *settings)
-    torch.library.opcheck(ops.ssim, (x, y, weight, True, *settings))
-    torch.library.opcheck(ops.ssim, (x, y.requires_grad_(), weight, True, *settings))
+    value = ops.ssim(x, y, weight, ranges, True, *settings)
+    torch.library.opcheck(ops.ssim, (x, y, weight, ranges, True, *settings))
+    torch.library.opcheck(ops.ssim, (x, y.requires_grad_(), weight, ranges, True, *settings))
     if variant != "map-valid":
-        torch.library.opcheck(ops.ssim_value_and_grad, (x, y, weight, 3, *settings))
+        torch.library.opcheck(ops.ssim_value_and_grad, (x, y, weight, ranges, 3, *settings))
     upstream = torch.rand_like(value)
     for wanted in (1, 3):
-        torch.library.opcheck(ops.ssim_backward, (upstream, x.detach(), y.detach(), weight, wanted, *settings))
+        torch.library.opcheck(ops.ssim_backward, (upstream, x.detach(), y.detach(), weight, ranges, wanted, *settings))
 
 
 def test_operators_have_rules_for_vmap(device):
     x, y = pair((3, 1, 2, 13, 15), device=device)
-    call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, True, *PLAIN)  # noqa: E731
+    call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, None, True, *PLAIN)  # noqa: E731
     expected = torch.stack([call(a, b) for a, b in zip(x, y, strict=True)])
     agree([torch.func.vmap(call)(x, y)], [expected])
 
@@ -245,8 +246,8 @@ def test_operators_have_rules_for_vmap(device):
 def test_operators_have_second_derivatives(device):
     x, y = pair((1, 1, 6, 7), torch.float64, device)
     settings = [3 if index == 2 else value for index, value in enumerate(PLAIN)]
-    call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, True, *settings)  # noqa: E731
-    in_one_pass = lambda a, b: torch.ops.fused_ssim.ssim_value_and_grad(a, b, None, 3, *settings)[0]  # noqa: E731
+    call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, None, True, *settings)  # noqa: E731
+    in_one_pass = lambda a, b: torch.ops.fused_ssim.ssim_value_and_grad(a, b, None, None, 3, *settings)[0]  # noqa: E731
     for function in (call, in_one_pass):
         assert torch.autograd.gradcheck(function, (x.requires_grad_(), y.requires_grad_()))
         assert torch.autograd.gradgradcheck(function, (x, y))
@@ -254,7 +255,7 @@ def test_operators_have_second_derivatives(device):
 
 def test_operator_of_train_false_has_no_backward(device):
     x, y = pair((1, 1, 12, 13), device=device)
-    value = torch.ops.fused_ssim.ssim(x.requires_grad_(), y, None, False, *PLAIN)
+    value = torch.ops.fused_ssim.ssim(x.requires_grad_(), y, None, None, False, *PLAIN)
     with pytest.raises(RuntimeError, match="train=True"):
         value.backward()
 
@@ -300,7 +301,7 @@ def test_scripted_function_calls_the_operator(device):
     @torch.jit.script
     def scripted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.ops.fused_ssim.ssim(
-            x, y, None, True, "same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None
+            x, y, None, None, True, "same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None
         )
 
     x, y, _ = images((1, 2, 20, 22), device)

@@ -176,13 +176,35 @@ def errors(device: str) -> None:
     typed = x.double() if rank else x
     fails(ValueError, r"img1\.dtype differs between the processes", typed, typed, 2)
     fails(ValueError, r"img2\.requires_grad differs", x, x.clone().requires_grad_(rank == 1), 2)
-    fails(ValueError, "settings differs between the processes", x, x, 2, window_size=11 - 2 * rank)
+    fails(
+        ValueError,
+        f"window_size differs between the processes: {11 - 2 * rank} here",
+        x,
+        x,
+        2,
+        window_size=11 - 2 * rank,
+    )
+    fails(
+        ValueError, r"data_range differs between .*: \d\.5 here, .* but \d\.5 on rank", x, x, 2, data_range=rank + 0.5
+    )
+    fails(ValueError, r"padding differs between .*: '(same|valid)' here", x, x, 2, padding=("same", "valid")[rank])
     fails(ValueError, "dim differs between the processes", x, x, 2 + rank)
     fails(ValueError, "mask differs between the processes", x, x, 2, mask=x if rank else None)
     # an error of one process is one of all
     mine = r"img2\.shape = \(1, 1, 20, 23\)" if rank else "the arguments of rank 1 of the group are in error"
     fails(ValueError, mine, x, x[..., :-1] if rank else x, 2)
     fails((TypeError, ValueError), "img1 is of type list" if rank else "rank 1", [0.0] if rank else x, x, 2)
+    # so is a bad setting, which the others would wait for
+    one = "rank 1 of the group are in error"
+    fails(ValueError, "padding = 'reflect'" if rank else one, x, x, 2, padding="reflect" if rank else "same")
+    fails((TypeError, ValueError), "sigma = 'a'" if rank else one, x, x, 2, sigma="a" if rank else 1.5)
+    fails(ValueError, "sigma = -1" if rank else one, x, x, 2, sigma=-1 if rank else 1.5)
+    fails(ValueError, "window_size = 10" if rank else one, x, x, 2, window_size=11 - rank)
+    fails(ValueError, "data_range = 1e" if rank else one, x, x, 2, data_range=1e30 if rank else 1)
+    negative = torch.ones_like(x)
+    negative[..., 3] = -1.0 if rank else 1.0
+    fails(ValueError, "negative or not finite" if rank else one, x, x, 2, mask=negative)
+    fails(ValueError, "expected positive" if rank else one, x, x, 2, data_range=torch.tensor(1.0 - rank))
     # of the whole
     fails(
         ValueError, "8 layers along axis 2 in all processes < window 11", x[:, :, :4], x[:, :, :4], 2, padding="valid"

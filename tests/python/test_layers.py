@@ -34,7 +34,7 @@ LAYERS: list[tuple[str, ...]] = [
 ]
 # The same inside folders; others are only free of circles.
 INSIDE: dict[str, list[tuple[str, ...]]] = {
-    "_base": [("codes", "info"), ("settings",), ("shapes",)],
+    "_base": [("codes", "info"), ("settings",), ("shapes",), ("checked",)],
     "_torch": [
         ("devices",),
         ("checks",),

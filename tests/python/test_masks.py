@@ -216,3 +216,46 @@ def test_bad_mask_mode_is_an_error():
         fused_ssim.fused_ssim(IMAGE, IMAGE, mask_mode="norm")
     with pytest.raises(TypeError, match="mask_mode = None"):
         fused_ssim.fused_ssim(IMAGE, IMAGE, mask_mode=None)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("mode", ["weight", "normalized"])
+@pytest.mark.parametrize("shape", [(1, 2, 30, 31), (1, 1, 14, 15, 30)], ids=readable)
+def test_what_a_mask_excludes_may_be_nan_in_every_derivative(device, shape, mode, padding):
+    x, y = pair(shape, torch.float64, device)
+    mask = torch.ones(shape[2:], dtype=torch.bool, device=device)
+    mask[..., 12:] = False
+    # In mode "weight", windows of positions under the mask see five pixels more; with "valid" the same.
+    spoiled_x, spoiled_y = x.clone(), y.clone()
+    spoiled_x[..., 17 if mode == "weight" else 12 :] = float("nan")
+    spoiled_y[..., 20:] = float("inf")
+
+    def results(a, b):
+        def loss(image):
+            return fused_ssim.photometric_loss(image, b, 0.3, padding, mask=mask, mask_mode=mode)
+
+        image = a.clone().requires_grad_()
+        value = loss(image)
+        (grad,) = torch.autograd.grad(value, image, create_graph=True)
+        (second,) = torch.autograd.grad(grad.square().sum(), image)
+        tangent = torch.func.jvp(loss, (a,), (torch.ones_like(a),))[1]
+        return value.detach(), grad.detach(), second, tangent
+
+    for found, expected in zip(results(spoiled_x, spoiled_y), results(x, y), strict=True):
+        assert not found.isnan().any()
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 14, 15), (1, 1, 12, 13, 14)], ids=readable)
+def test_flat_images_without_constants_are_identical(device, shape):
+    zero = torch.zeros(shape, dtype=torch.float64, device=device, requires_grad=True)
+    value = fused_ssim.photometric_loss(zero, torch.zeros_like(zero), 1, K=(0, 0))
+    (grad,) = torch.autograd.grad(value, zero, create_graph=True)
+    (second,) = torch.autograd.grad(grad.sum(), zero, allow_unused=True)
+    assert float(value) == 0
+    assert not grad.isnan().any()
+    assert second is None or not second.isnan().any()
+    tangent = torch.func.jvp(
+        lambda image: fused_ssim.ssim_map(image, torch.zeros_like(image), K=(0, 0)), (zero.detach(),), (zero.detach(),)
+    )
+    assert torch.equal(tangent[0], torch.ones_like(zero))

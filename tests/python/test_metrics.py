@@ -104,8 +104,61 @@ def test_16_bit_images_are_summed_in_float64(device):
     metric = make("SSIMMetric").to(device)
     for _ in range(3):
         metric.update(x, y)
-    assert metric.total.dtype == torch.float64
+    assert metric._state("total").dtype == torch.float64
     assert metric.compute().dtype == torch.float32
+
+
+@names
+def test_float64_images_give_a_float64_value(device, name):
+    x, y = pair(SHAPES[0], torch.float64, device)
+    for reduction in ("mean", "none"):
+        metric = make(name, reduction=reduction).to(device)
+        metric.update(x.float(), y.float())
+        metric.reset()
+        assert metric(x, y).dtype == torch.float64
+        expected = at_once(name, x, y).cpu()
+        assert absolute_error(metric.compute(), expected if reduction == "none" else expected.mean()) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda metric: metric.to(torch.bfloat16),
+        lambda metric: metric.half(),
+        lambda metric: metric.float(),
+        lambda metric: metric.set_dtype(torch.float16),
+        lambda metric: torch.nn.ModuleList([metric]).to(torch.bfloat16)[0],
+        lambda metric: torch.nn.ModuleList([metric]).bfloat16()[0],
+    ],
+    ids=["to", "half", "float", "set_dtype", "to-of-a-model", "bfloat16-of-a-model"],
+)
+def test_sum_stays_float64_whatever_a_model_becomes(device, convert):
+    x, _ = pair((30, 1, 12, 12), device=device)
+    metric = convert(metrics.SSIMMetric().to(device))
+    for _ in range(20):  # 600 images: in bfloat16 the sum stops at 256
+        metric.update(x, x)
+    metric = convert(metric)
+    assert metric.compute() == 1
+    metric.reset()
+    metric.update(x, x)
+    assert metric._state("total").dtype == torch.float64
+    other = metrics.SSIMMetric(padding="same")
+    metric.persistent(True)
+    other.persistent(True)
+    convert(other).load_state_dict(metric.state_dict())
+    assert other._state("total").dtype == torch.float64
+    assert float(other._state("total")) == 30
+
+
+def test_nan_is_not_hidden(device):
+    x, y = pair((2, 1, 24, 31), device=device)
+    x[1, 0, 12, 12] = float("nan")
+    for name in ("SSIMMetric", "MSSSIMMetric"):
+        metric, values = make(name).to(device), make(name, reduction="none").to(device)
+        metric.update(x, y)
+        values.update(x, y)
+        assert metric.compute().isnan()
+        assert values.compute().isnan().tolist() == [False, True]
 
 
 @names
@@ -131,7 +184,46 @@ def test_metrics_work_in_a_collection():
     assert absolute_error(values["ms"], at_once("MSSSIMMetric", x, y).mean().double()) <= VALUE[torch.float32]
 
 
+def test_a_collection_keeps_metrics_apart_that_differ():
+    torchmetrics = pytest.importorskip("torchmetrics")
+    x, y = pair((2, 3, 24, 31))
+    different = {
+        "a": metrics.SSIMMetric(),
+        "b": metrics.SSIMMetric(data_range=255.0),
+        "window": metrics.SSIMMetric(window_size=5),
+        "ms": metrics.MSSSIMMetric("same"),
+        "ms-weights": metrics.MSSSIMMetric("same", weights=(0.5, 0.5)),
+        "list": metrics.SSIMMetric(reduction="none"),
+        "list-valid": metrics.SSIMMetric("valid", reduction="none"),
+    }
+    alone = {name: copy.deepcopy(metric) for name, metric in different.items()}
+    same = {"again": metrics.SSIMMetric()}
+    collection = torchmetrics.MetricCollection({**different, **same})
+    for _ in range(2):
+        collection.reset()
+        for metric in alone.values():
+            metric.reset()
+        for a, b in ((x, x), (x, y)):  # the first batch: all values are 1
+            collection.update(a, b)
+            for metric in alone.values():
+                metric.update(a, b)
+        values = collection.compute()
+        for name, metric in alone.items():
+            assert torch.equal(values[name], metric.compute()), name
+        assert torch.equal(values["again"], values["a"])
+    assert ["a", "again"] in [sorted(group) for group in collection.compute_groups.values()]
+
+
 def test_bad_settings_are_an_error_at_once():
+    for make_one, text in (
+        (lambda: metrics.SSIMMetric(window_size=10), "window_size = 10"),
+        (lambda: metrics.SSIMMetric(sigma=-1), "sigma = -1"),
+        (lambda: metrics.MSSSIMMetric(data_range=0), "data_range = 0"),
+        (lambda: metrics.MSSSIMMetric(weights=[]), "weights is empty"),
+        (lambda: metrics.MSSSIMMetric(weights=[0.1] * 9), "9 weights; expected at most 8"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            make_one()
     with pytest.raises(ValueError, match='reduction = \'image\'; expected "mean" or "none"'):
         metrics.SSIMMetric(reduction="image")
     with pytest.raises(ValueError, match="padding = 'reflect'"):

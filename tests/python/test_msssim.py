@@ -89,6 +89,15 @@ def test_ssim_agrees_for_windows(device, shape, win_size, win_sigma):
     agree("ssim", shape, device, win_size=win_size, win_sigma=win_sigma)
 
 
+def test_window_size_may_be_of_numpy():
+    import numpy as np
+
+    x, y = pair((1, 1, 20, 20))
+    expected = fused_ssim.ssim(x, y, data_range=1, win_size=7)
+    assert torch.equal(fused_ssim.ssim(x, y, data_range=1, win_size=np.int64(7)), expected)
+    assert torch.equal(fused_ssim.SSIM(data_range=1, win_size=np.int64(7))(x, y), expected)
+
+
 def test_ssim_agrees_for_windows_beyond_the_native_ones(device):
     agree("ssim", (1, 2, 45, 47), device, win_size=37, win_sigma=6.0)
 

@@ -90,6 +90,14 @@ MASK_DTYPES: dict[str, int] = {
 }
 
 
+def complex_message(name: str, dtype: object, magnitude: str, parts: str) -> str:
+    """What to say of complex images, which ``.float()`` would rob of their imaginary part."""
+    return (
+        f"{name}.dtype = {dtype}, but SSIM is defined for real images: compare magnitudes, {magnitude}, or real and "
+        f"imaginary parts as channels, {parts}"
+    )
+
+
 def enumeration(names: Iterable[str]) -> str:
     """The names as a text lists them: ``a, b or c``."""
     *first, last = names
@@ -100,6 +108,13 @@ def enumeration(names: Iterable[str]) -> str:
 
 # By the name that torch has for them. How a call runs on each stands in `_torch.devices`.
 DEVICES: dict[str, int] = {"cpu": CPU, "cuda": CUDA}
+
+
+class UnsupportedDeviceError(ValueError, NotImplementedError):
+    """Arrays are on a device for which there is no code.
+
+    Training codes that have a slower way for such devices look for a ``NotImplementedError``.
+    """
 
 
 # ---- Which gradients -------------------------------------------------------------------------------------------------
@@ -116,6 +131,6 @@ def wanted_gradients(first: bool, second: bool) -> int:
 def gradients_of_argnums(argnums: int | Sequence[int]) -> tuple[tuple[int, ...], int]:
     """``argnums`` of a public function: the numbers of the images in the order asked for, and the set of gradients."""
     wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
-    if not wanted or any(isinstance(number, bool) or number not in (0, 1) for number in wanted):
+    if not wanted or any(type(number) is not int or number not in (0, 1) for number in wanted):
         raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
     return wanted, wanted_gradients(0 in wanted, 1 in wanted)

@@ -10,7 +10,9 @@ Names and types are checked here. Ranges of numbers are checked by the native li
 
 from __future__ import annotations
 
+import math
 import operator
+import struct
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,28 @@ if TYPE_CHECKING:
 
 # Wang, Simoncelli and Bovik 2003: the weights of the five scales of MS-SSIM, finest first.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def rounded_to_float32(value: float) -> float:
+    """The nearest float32; infinite beyond their range."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+# The window of 11 taps and sigma 1.5, first half and centre, as fused-ssim and fused-ssim3D have it: rounded to float32
+# before and after the division by its sum. Now its sum is 1 - 3.1e-8, which moves SSIM by 2e-7. Functions that replace
+# those packages use it for images whose arithmetic is float32; what has no such predecessor uses the Gaussian itself.
+_FLOAT32_HALF = (
+    0.001028380123898387,
+    0.0075987582094967365,
+    0.036000773310661316,
+    0.10936068743467331,
+    0.21300552785396576,
+    0.26601171493530273,
+)
+FLOAT32_WINDOW = tuple(rounded_to_float32(tap) for tap in (*_FLOAT32_HALF, *_FLOAT32_HALF[-2::-1]))
 
 
 # ---- Checks: from an argument to a value of plain type, or an error that names the argument --------------------------
@@ -56,12 +80,14 @@ def integer(name: str, value: object) -> int:
 
 def number(name: str, value: object) -> float:
     """``value`` as a float; an error that names it if it is no number."""
-    if type(value) is float or type(value) is int:
-        return float(value)
+    if type(value) is float:
+        return value
     if not isinstance(value, (bool, str)):
         try:
             return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, RuntimeError, OverflowError):
+        except OverflowError:
+            raise ValueError(f"{name} is an integer beyond the range of float64") from None
+        except (TypeError, ValueError, RuntimeError):
             pass
     raise TypeError(f"{name} = {value!r}; expected a number")
 
@@ -83,7 +109,10 @@ def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 def scale_weights(weights: Iterable[Any] | None) -> tuple[float, ...]:
     """The weights of the scales of MS-SSIM, or those of the paper."""
-    return SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+    checked = SCALE_WEIGHTS if weights is None else numbers("weights", weights)
+    if not checked:
+        raise ValueError("weights is empty; expected a weight for each scale")
+    return checked
 
 
 def _window_size(name: str, value: object) -> int:
@@ -142,7 +171,7 @@ class Settings:
     k2: float = field(default=0.03, metadata=_by(number))
     data_range: float = field(default=1.0, metadata=_by(number))
     normalized: bool = field(default=False, metadata=_by(_trusted))
-    lambda_dssim: float | None = field(default=None, metadata=_by(optional(number)))
+    lambda_dssim: float | None = field(default=None, metadata=_by(number))
     taps: tuple[float, ...] | None = field(default=None, metadata=_by(_trusted))
     weights: tuple[float, ...] | None = field(default=None, metadata=_by(optional(numbers)))
     names: tuple[str, str] = field(default=("img1", "img2"), metadata=_by(_trusted))
@@ -166,13 +195,20 @@ _OTHER_ARGUMENTS: dict[str, Callable[[str, Any], dict[str, Any]]] = {"K": _const
 
 def checked_settings(**arguments: Any) -> Settings:
     """The settings for arguments of a public function; those that are not given have their defaults."""
+    return Settings(**_checked_values(**arguments))
+
+
+def _checked_values(*, float32_window: bool = False, **arguments: Any) -> dict[str, Any]:
+    """The fields of the settings. ``float32_window``: :data:`FLOAT32_WINDOW` instead of the Gaussian that it rounds."""
     values: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in _OTHER_ARGUMENTS:
             values.update(_OTHER_ARGUMENTS[name](name, value))
         else:
             values[name] = _CHECKS[name](name, value)
-    return Settings(**values)
+    if float32_window and values["window_size"] == 11 and values["sigma"] == 1.5:
+        values["taps"] = FLOAT32_WINDOW
+    return values
 
 
 def settings_factory(is_compiling: Callable[[], bool]) -> Callable[..., Settings]:
@@ -191,8 +227,7 @@ def settings_factory(is_compiling: Callable[[], bool]) -> Callable[..., Settings
         except TypeError as error:  # an unhashable argument, such as K as a list; anything else has a text of its own
             if "unhashable" not in str(error):
                 raise
-        settings = checked_settings(**arguments)  # whose values are plain: each field may be an argument, too
-        return _kept(**{name: getattr(settings, name) for name in _CHECKS})
+        return _kept_values(**_checked_values(**arguments))  # which are plain
 
     return settings_of
 
@@ -211,6 +246,11 @@ def _kept(**arguments: Any) -> Settings:
         if not all(type(part) in _PLAIN for part in parts):
             raise _NotPlainError
     return checked_settings(**arguments)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _kept_values(**values: Any) -> Settings:
+    return Settings(**values)
 
 
 def native_settings(settings: Settings) -> NativeSettings:
@@ -239,6 +279,11 @@ _SCHEMA_TYPES: Mapping[Any, str] = {
 
 # In the language of torch.library. Without defaults: the dispatcher would leave out arguments equal to theirs.
 SCHEMA = ", ".join(f"{_SCHEMA_TYPES[each.type]} {each.name}" for each in _PACKED)
+
+
+def setting_names() -> tuple[str, ...]:
+    """The names of the settings, as :func:`pack` has them."""
+    return _PACKED_NAMES
 
 
 def pack(settings: Settings) -> list[Any]:

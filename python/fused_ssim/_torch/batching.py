@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""vmap: a batch of calls runs as a single call. The axis of the batch becomes part of N or of C."""
+"""vmap: a batch of calls runs as a single call. The axis of the batch becomes part of N or of C.
+
+Calls with data ranges as tensors, which may differ within N and between calls, take plain operations instead.
+"""
 
 from __future__ import annotations
 
@@ -23,40 +26,41 @@ if TYPE_CHECKING:
 def value(
     size: int,
     in_dims: Sequence[int | None],
-    images: tuple[Tensor, Tensor, Tensor | None],
+    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
     settings: Settings,
-    call: Callable[[Tensor, Tensor, Tensor | None, Settings], Tensor],
+    call: Callable[[Tensor, Tensor, Tensor | None, Tensor | None, Settings], Tensor],
 ) -> tuple[Tensor, int]:
-    """The values of ``size`` calls by one of ``call(img1, img2, mask, settings)``."""
+    """The values of ``size`` calls by one of ``call(img1, img2, mask, data_ranges, settings)``."""
+    *images, ranges = tensors
     folded = _folded(settings)
-    if folded is None:
-        one = lambda x, y, m: composite.ssim(x, y, m, settings)  # noqa: E731
-        return torch.func.vmap(one, in_dims=tuple(in_dims))(*images), 0
-    batch = _Batch(size, in_dims, images, settings, folded)
-    return batch.unfold_value(call(*batch.images(), folded)), 0
+    if folded is None or ranges is not None:
+        one = lambda x, y, m, r: composite.ssim(x, y, m, r, settings)  # noqa: E731
+        return torch.func.vmap(one, in_dims=tuple(in_dims))(*tensors), 0
+    batch = _Batch(size, in_dims[:3], images, settings, folded)
+    return batch.unfold_value(call(*batch.images(), None, folded)), 0
 
 
 def gradients(
     size: int,
     in_dims: Sequence[int | None],
-    tensors: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None],
     settings: Settings,
     wanted: int,
-    call: Callable[[Tensor, Tensor, Tensor, Tensor | None, Settings], tuple[Tensor, Tensor]],
+    call: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Settings], tuple[Tensor, Tensor]],
 ) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
-    """The gradients of ``size`` calls by one of ``call(grad_out, img1, img2, mask, settings)``.
+    """The gradients of ``size`` calls by one of ``call(grad_out, img1, img2, mask, data_ranges, settings)``.
 
     Those that are not ``wanted`` are empty and have no axis of the batch.
     """
-    grad_out = tensors[0]
+    grad_out, *images, ranges = tensors
     grads: Sequence[Tensor]
     folded = _folded(settings)
-    if folded is None:
-        one = lambda g, x, y, m: composite.gradients(g, x, y, m, settings)  # noqa: E731
+    if folded is None or ranges is not None:
+        one = lambda g, x, y, m, r: composite.gradients(g, x, y, m, r, settings)  # noqa: E731
         grads = torch.func.vmap(one, in_dims=tuple(in_dims))(*tensors)
     else:
-        batch = _Batch(size, in_dims[1:], tensors[1:], settings, folded)
-        one_call = call(batch.fold_upstream(grad_out, in_dims[0]), *batch.images(), folded)
+        batch = _Batch(size, in_dims[1:4], images, settings, folded)
+        one_call = call(batch.fold_upstream(grad_out, in_dims[0]), *batch.images(), None, folded)
         grads = tuple(batch.unfold_image(grad) if grad.dim() > 1 else grad for grad in one_call)
     has = [bool(wanted & GRAD_1), bool(wanted & GRAD_2)]
     first, second = (grad if wanted_ else grad_out.new_empty(0) for grad, wanted_ in zip(grads, has, strict=True))
@@ -74,7 +78,7 @@ class _Batch:
         self,
         size: int,
         in_dims: Sequence[int | None],
-        images: tuple[Tensor, Tensor, Tensor | None],
+        images: Sequence[Tensor | None],
         settings: Settings,
         folded: Settings,
     ) -> None:

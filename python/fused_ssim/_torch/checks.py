@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The tables of dtypes in terms of torch.
 DTYPES: dict[torch.dtype, codes.Dtype] = {getattr(torch, name): row for name, row in codes.DTYPES.items()}
+NAMES: dict[torch.dtype, str] = {getattr(torch, name): name for name in codes.DTYPES}
 MASK_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in codes.MASK_DTYPES.items()}
 ARITHMETIC: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.arithmetic) for dtype, row in DTYPES.items()}
 GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) for dtype, row in DTYPES.items()}
@@ -28,7 +29,7 @@ GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) 
 def plain(name: str, image: Tensor) -> Tensor:
     """``image`` as a plain tensor, whose memory holds its values: of class Tensor, dense, no pending negation."""
     check_tensor(name, image)
-    if type(image) is not Tensor and type(image) is not torch.nn.Parameter:
+    if type(image) is not Tensor and type(image) is not torch.nn.Parameter and not image.is_nested:
         if is_opaque(image):
             raise TypeError(f"{name} is of type {type(image).__name__}, which owns no memory; expected a plain tensor")
         image = image.as_subclass(Tensor)
@@ -48,8 +49,17 @@ def check_tensor(name: str, image: object) -> None:
 
 def check_layout(name: str, image: Tensor) -> None:
     if image.layout is not torch.strided or image.is_nested:
-        layout = "nested" if image.is_nested else str(image.layout)
-        raise TypeError(f"{name} has the layout {layout}; expected a dense tensor: use {name}.to_dense()")
+        if image.is_nested:
+            raise TypeError(
+                f"{name} is a nested tensor; expected a dense one: call this for each image of {name}.unbind(), or pad "
+                "them to one size and pass a mask"
+            )
+        raise TypeError(f"{name} has the layout {image.layout}; expected a dense tensor: use {name}.to_dense()")
+
+
+def has_float64(img1: object, img2: object) -> bool:
+    """Whether one of the images is float64, so that the arithmetic will be, if they are allowed."""
+    return getattr(img1, "dtype", None) == torch.float64 or getattr(img2, "dtype", None) == torch.float64
 
 
 def spatial_dims_of(name: str, image: object) -> int:
@@ -75,6 +85,10 @@ def check_images(
     """An error if the images do not fit, as far as that shows without their memory: dtype, rank, shape, device."""
     name1, name2 = names
     for name, dtype in ((name1, dtype1), (name2, dtype2)):
+        if dtype.is_complex:
+            raise TypeError(
+                codes.complex_message(name, dtype, f"{name}.abs()", f"torch.cat([{name}.real, {name}.imag], 1)")
+            )
         if dtype not in DTYPES:
             raise TypeError(
                 f"{name}.dtype = {dtype}; expected {codes.enumeration(codes.DTYPES)}: convert it, for instance by "
@@ -113,12 +127,66 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
         )
     if mask.device != img1.device:
         raise ValueError(f"mask.device = {mask.device} but the images are on {img1.device}; expected the same device")
+    if mask.dim() == img1.dim() - 1 and 1 < mask.shape[0] == img1.shape[0] == img1.shape[1]:
+        axes = ", ".join(shapes.AXES[img1.dim() - 2].strip("[]").split(", ")[2:])
+        raise ValueError(
+            f"mask.shape = {tuple(mask.shape)} for images of {tuple(img1.shape)} may be [N, {axes}] or [C, {axes}]; "
+            "pass mask[:, None] for a mask of each image, mask[None] for one of each channel"
+        )
     shape = (1,) * (img1.dim() - mask.dim()) + tuple(mask.shape)
     if len(shape) != img1.dim() or any(size not in (1, full) for size, full in zip(shape, img1.shape, strict=True)):
         raise ValueError(
             f"mask.shape = {tuple(mask.shape)}; expected one that broadcasts to that of the images, {tuple(img1.shape)}"
         )
     return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
+
+
+# ---- Data ranges -----------------------------------------------------------------------------------------------------
+
+
+def split_range(data_range: Any, image: object = None) -> tuple[Any, Tensor | None]:
+    """A data range as the setting and the tensor that is to be read instead of it, if it is one.
+
+    Of a number that changes from call to call the compiler makes a variable of the graph. That cannot be a setting, but
+    it can be a tensor, on the device of ``image``.
+    """
+    if isinstance(data_range, Tensor):
+        return 1.0, data_range
+    if torch.compiler.is_dynamo_compiling() and isinstance(image, Tensor) and _is_variable(data_range):
+        return 1.0, torch.full((), data_range, dtype=torch.float64, device=image.device)
+    return data_range, None
+
+
+def _is_variable(value: object) -> bool:
+    """Whether a number is a variable of the graph that is being compiled; torch before 2.8 does not say."""
+    if not isinstance(value, (int, float)):
+        return False
+    from torch.fx.experimental import symbolic_shapes  # loaded already by the compiler
+
+    has_static_value = getattr(symbolic_shapes, "has_static_value", None)
+    return has_static_value is not None and not has_static_value(value)
+
+
+def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:
+    """The data range of all images, without axes, or of each, [N]; of the dtype of the arithmetic, where they are."""
+    if ranges.requires_grad:
+        raise ValueError(
+            "data_range.requires_grad = True; expected a constant: SSIM has no gradient by its data range, detach() it"
+        )
+    if ranges.is_complex() or ranges.dtype == torch.bool:
+        raise TypeError(f"data_range.dtype = {ranges.dtype}; expected a real number")
+    if ranges.dim() and ranges.numel() == 1:
+        ranges = ranges.reshape(())
+    if ranges.dim() and tuple(ranges.shape) != tuple(img1.shape[:1]):
+        raise ValueError(
+            f"data_range.shape = {tuple(ranges.shape)} for images of {tuple(img1.shape)}; expected one number, or one "
+            f"for each image, {list(img1.shape[:1])}"
+        )
+    if ranges.device != img1.device and ranges.dim():
+        raise ValueError(
+            f"data_range.device = {ranges.device} but the images are on {img1.device}; expected the same device"
+        )
+    return ranges.to(img1.device, ARITHMETIC.get(img1.dtype, ranges.dtype), non_blocking=True)
 
 
 # ---- Autocast --------------------------------------------------------------------------------------------------------

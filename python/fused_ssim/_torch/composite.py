@@ -47,31 +47,69 @@ class Dissimilarity(NamedTuple):
         return 1 - self.b
 
 
-def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings) -> Tensor:
     """What the native library computes for these settings: SSIM, a loss, or MS-SSIM, reduced."""
-    return ssim_with_windows(img1, img2, mask, settings, shapes.taps(settings, img1.dim() - 2))
+    return ssim_with_windows(img1, img2, mask, ranges, settings, shapes.taps(settings, img1.dim() - 2))
 
 
 def ssim_with_windows(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, windows: Sequence[Taps]
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    settings: Settings,
+    windows: Sequence[Taps],
 ) -> Tensor:
     """:func:`ssim` with a window for each spatial axis, which are no longer those of ``settings``."""
     arithmetic = ARITHMETIC[img1.dtype]
     img1, img2 = img1.to(arithmetic), img2.to(arithmetic)
+    constants = _constants(settings, ranges, img1)
     if settings.weights is not None:
-        return _reduce(_multi_scale(img1, img2, settings, windows), settings.reduction)
+        return _reduce(_multi_scale(img1, img2, settings, windows, constants), settings.reduction)
     weight = None if mask is None else mask.to(arithmetic).expand(img1.shape)
-    parts = dissimilarity(img1, img2, settings, windows, weight if settings.normalized else None)
+    difference = img1 - img2
+    if weight is not None:  # what is not looked at may be anything, also NaN, and 0 times that is not 0
+        difference = torch.where(weight != 0, difference, 0.0)
+        seen = weight != 0 if settings.normalized else _seen(weight, settings, windows)
+        img1, img2 = (torch.where(seen, image, 0.0) for image in (img1, img2))
+    parts = dissimilarity(img1, img2, settings, windows, constants, weight if settings.normalized else None)
     map_weight = None if weight is None else _crop(weight, parts.a.shape)
     if settings.lambda_dssim is None:
         return _reduce(parts.ssim(), settings.reduction, map_weight)
     structural = _reduce(parts.one_minus_ssim(), settings.reduction, map_weight)
-    absolute = _reduce((img1 - img2).abs(), settings.reduction, weight)
+    if settings.lambda_dssim == 1:  # the map may be smaller than the images
+        return structural
+    absolute = _reduce(difference.abs(), settings.reduction, weight)
     return (1 - settings.lambda_dssim) * absolute + settings.lambda_dssim * structural
 
 
+def _seen(weight: Tensor, settings: Settings, windows: Sequence[Taps]) -> Tensor:
+    """The pixels that are seen by a window of the map whose weight is not 0."""
+    reach = [0 if taps is None else _length(taps) // 2 for taps in windows]
+    counts = (weight != 0).to(weight.dtype)
+    if shapes.is_cropped(settings):
+        sizes = [size - 2 * taken_off for size, taken_off in zip(weight.shape[2:], reach, strict=True)]
+        border = [width for width in reversed(reach) for _ in range(2)]
+        counts = functional.pad(_crop(counts, (*weight.shape[:2], *sizes)), border)
+    pool = functional.max_pool3d if weight.dim() == 5 else functional.max_pool2d
+    return pool(counts, [2 * width + 1 for width in reach], stride=1, padding=reach) != 0
+
+
+def _constants(settings: Settings, ranges: Tensor | None, img1: Tensor) -> tuple[float | Tensor, float | Tensor]:
+    """C1 and C2, for all images or for each."""
+    if ranges is None:
+        return (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2
+    each = ranges.reshape(-1, *(1 for _ in range(img1.dim() - 1)))
+    return (settings.k1 * each) ** 2, (settings.k2 * each) ** 2
+
+
 def dissimilarity(
-    img1: Tensor, img2: Tensor, settings: Settings, windows: Sequence[Taps], weight: Tensor | None = None
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    windows: Sequence[Taps],
+    constants: tuple[float | Tensor, float | Tensor],
+    weight: Tensor | None = None,
 ) -> Dissimilarity:
     """The map, in its two factors. ``weight`` says how much each pixel counts in the statistics of a window."""
     border = BORDERS[settings.padding]
@@ -89,13 +127,25 @@ def dissimilarity(
     if all(_is_average(taps) for taps in windows):
         # A variance is not negative but for rounding. The derivative stays that of the formula.
         var_d = var_d + (var_d.clamp(min=0) - var_d).detach()
-    C1, C2 = (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2
+    C1, C2 = constants
     return Dissimilarity(
-        2 * mean_d * mean_d / (mean_s * mean_s + mean_d * mean_d + 2 * C1), 2 * var_d / (var_s + var_d + 2 * C2)
+        _quotient(2 * mean_d * mean_d, mean_s * mean_s + mean_d * mean_d + 2 * C1),
+        _quotient(2 * var_d, var_s + var_d + 2 * C2),
     )
 
 
-def _multi_scale(img1: Tensor, img2: Tensor, settings: Settings, windows: Sequence[Taps]) -> Tensor:
+def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The quotient, where 0 / 0 is 0: without constants, a window where both images are 0 counts as identical."""
+    return numerator / torch.where((numerator == 0) & (denominator == 0), 1.0, denominator)
+
+
+def _multi_scale(
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    windows: Sequence[Taps],
+    constants: tuple[float | Tensor, float | Tensor],
+) -> Tensor:
     """MS-SSIM of each plane, [N, C]."""
     assert settings.weights is not None
     factors = []
@@ -109,7 +159,7 @@ def _multi_scale(img1: Tensor, img2: Tensor, settings: Settings, windows: Sequen
             taps if not shapes.is_cropped(settings) or taps is None or size >= _length(taps) else None
             for taps, size in zip(windows, img1.shape[2:], strict=True)
         ]
-        parts = dissimilarity(img1, img2, settings, fitting)
+        parts = dissimilarity(img1, img2, settings, fitting, constants)
         last = scale == len(settings.weights) - 1
         factors.append(torch.relu((parts.ssim() if last else parts.contrast_structure()).flatten(2).mean(2)))
     result = torch.ones_like(factors[0])
@@ -165,7 +215,7 @@ def _is_average(taps: Taps) -> bool:
         return True
     if isinstance(taps, Tensor):
         return False
-    return min(taps) >= 0 and abs(math.fsum(taps) - 1) < 1e-12
+    return min(taps) >= 0 and abs(math.fsum(taps) - 1) < 1e-4  # as in the native library
 
 
 def _crop(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -181,8 +231,8 @@ def _crop(image: Tensor, shape: Sequence[int]) -> Tensor:
 def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
     """A reduction of [N, C, ...]; of a weighted mean, the sum of the weights is the divisor."""
     if weight is not None:
-        # Where the weight is 0 a value may be anything.
-        values = values * weight
+        # Where the weight is 0 a value may be anything, also NaN.
+        values = torch.where(weight != 0, values * weight, 0.0)
     if reduction == "none":
         return values
     if reduction == "sum":
@@ -197,10 +247,10 @@ def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Ten
 
 
 def gradients(
-    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings
+    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     """The gradients of ``(grad_out * ssim(...)).sum()``, themselves differentiable."""
-    pull_back = torch.func.vjp(lambda x, y: ssim(x, y, mask, settings), img1, img2)[1]
+    pull_back = torch.func.vjp(lambda x, y: ssim(x, y, mask, ranges, settings), img1, img2)[1]
     grad1, grad2 = pull_back(grad_out)
     return grad1, grad2
 
@@ -210,12 +260,13 @@ def second_derivative(
     img1: Tensor,
     img2: Tensor,
     mask: Tensor | None,
+    ranges: Tensor | None,
     settings: Settings,
     grad_grad1: Tensor | None,
     grad_grad2: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of ``(grad_grad1 * grad1 + grad_grad2 * grad2).sum()`` by ``grad_out`` and by both images."""
-    pull_back = torch.func.vjp(lambda g, x, y: gradients(g, x, y, mask, settings), grad_out, img1, img2)[1]
+    pull_back = torch.func.vjp(lambda g, x, y: gradients(g, x, y, mask, ranges, settings), grad_out, img1, img2)[1]
     upstream = (
         torch.zeros_like(img1) if grad_grad1 is None else grad_grad1,
         torch.zeros_like(img2) if grad_grad2 is None else grad_grad2,

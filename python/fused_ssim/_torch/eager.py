@@ -43,46 +43,63 @@ settings_of = settings_factory(_is_compiling)
 
 
 def ssim(
-    img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, train: bool = True, mask: Tensor | None = None
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    spatial_dims: int,
+    train: bool = True,
+    mask: Tensor | None = None,
+    data_ranges: Tensor | None = None,
 ) -> Tensor:
-    """SSIM of two images, or the loss or MS-SSIM that ``settings`` ask for; differentiable in both."""
+    """SSIM of two images, or the loss or MS-SSIM that ``settings`` ask for; differentiable in both.
+
+    ``data_ranges``: to be read instead of ``settings.data_range``.
+    """
     if is_watched():
-        return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
+        return _watched_ssim(img1, img2, settings, spatial_dims, train, mask, data_ranges)
     if not (type(img1) is Tensor or type(img1) is Parameter) or img1.layout is not _strided or img1.is_neg():
         if _is_opaque(img1):
-            return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
+            return _watched_ssim(img1, img2, settings, spatial_dims, train, mask, data_ranges)
         img1 = checks.plain(settings.names[0], img1)
     if not (type(img2) is Tensor or type(img2) is Parameter) or img2.layout is not _strided or img2.is_neg():
         if _is_opaque(img2):
-            return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
+            return _watched_ssim(img1, img2, settings, spatial_dims, train, mask, data_ranges)
         img2 = checks.plain(settings.names[1], img2)
     if mask is not None:
         mask = checks.plain("mask", checks.view_mask(mask, img1))
+    ranges = None if data_ranges is None else checks.plain("data_range", checks.view_ranges(data_ranges, img1))
     try:
         if torch.is_grad_enabled():
             grads = wanted_gradients(img1.requires_grad, img2.requires_grad)
             if grads:
-                plan = plan_for(img1, img2, mask, settings, spatial_dims, grads if train else 0)
-                return _apply(img1, img2, mask, plan, train)
-        return plan_for(img1, img2, mask, settings, spatial_dims, 0).forward(img1, img2, mask)
+                plan = plan_for(img1, img2, mask, ranges, settings, spatial_dims, grads if train else 0)
+                return _apply(img1, img2, mask, ranges, plan, train)
+        return plan_for(img1, img2, mask, ranges, settings, spatial_dims, 0).forward(img1, img2, mask, ranges)
     except NoPlanError:
-        return _watched_ssim(img1, img2, settings, spatial_dims, train, mask)
+        return _watched_ssim(img1, img2, settings, spatial_dims, train, mask, data_ranges)
 
 
 def value_and_grad(
-    img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int, mask: Tensor | None = None
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    spatial_dims: int,
+    grads: int,
+    mask: Tensor | None = None,
+    data_ranges: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The value and the gradients of its sum, without autograd."""
     if is_watched() or _is_opaque(img1) or _is_opaque(img2):
-        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask)
+        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges)
     img1, img2 = checks.plain(settings.names[0], img1), checks.plain(settings.names[1], img2)
     if mask is not None:
         mask = checks.plain("mask", checks.view_mask(mask, img1))
+    ranges = None if data_ranges is None else checks.plain("data_range", checks.view_ranges(data_ranges, img1))
     try:
-        plan = plan_for(img1, img2, mask, settings, spatial_dims, grads)
+        plan = plan_for(img1, img2, mask, ranges, settings, spatial_dims, grads)
     except NoPlanError:
-        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask)
-    return plan.value_and_grad(img1, img2, mask)
+        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges)
+    return plan.value_and_grad(img1, img2, mask, ranges)
 
 
 # ---- Ordinary calls --------------------------------------------------------------------------------------------------
@@ -90,29 +107,31 @@ def value_and_grad(
 
 class _SSIM(Function):
     @staticmethod
-    def forward(ctx: Any, img1: Tensor, img2: Tensor, mask: Tensor | None, plan: Plan, train: bool) -> Tensor:
+    def forward(
+        ctx: Any, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, plan: Plan, train: bool
+    ) -> Tensor:
         # ctx.state: the plan, and the gradients for backward if forward computes them already.
         if not train:
             ctx.state = None
-            return plan.forward(img1, img2, mask)
+            return plan.forward(img1, img2, mask, ranges)
         if plan.eager:
-            out, grad1, grad2 = plan.value_and_grad(img1, img2, mask, plan.grad_scale)
+            out, grad1, grad2 = plan.value_and_grad(img1, img2, mask, ranges, plan.grad_scale)
             ctx.state = plan, [(grad1, grad2)]
             # For a second backward only; the first does not read the images again.
-            ctx.save_for_backward(img1, img2, mask)
+            ctx.save_for_backward(img1, img2, mask, ranges)
             return out
         ctx.state = plan, []
         if plan.saved_bytes:
             saved = plan.empty_saved(img1)
-            out = plan.forward(img1, img2, mask, saved)
-            ctx.save_for_backward(img1, img2, mask, saved)
+            out = plan.forward(img1, img2, mask, ranges, saved)
+            ctx.save_for_backward(img1, img2, mask, ranges, saved)
         else:
-            out = plan.forward(img1, img2, mask)
-            ctx.save_for_backward(img1, img2, mask)
+            out = plan.forward(img1, img2, mask, ranges)
+            ctx.save_for_backward(img1, img2, mask, ranges)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         (grad_out,) = grad_outputs
         if ctx.state is None:
             raise RuntimeError(operators.NO_BACKWARD)
@@ -120,9 +139,9 @@ class _SSIM(Function):
         eager: list[tuple[Tensor | None, Tensor | None]]
         plan, eager = ctx.state
         if type(grad_out) is not Tensor or _transforms_active() or _is_batched(grad_out):
-            img1, img2, mask, *_ = ctx.saved_tensors
-            grads = transforms.gradients(grad_out, img1, img2, mask, plan.settings, plan.grads)
-            return *operators.none_if_unwanted(plan.grads, *grads), None, None, None
+            img1, img2, mask, ranges, *_ = ctx.saved_tensors
+            grads = transforms.gradients(grad_out, img1, img2, mask, ranges, plan.settings, plan.grads)
+            return *operators.none_if_unwanted(plan.grads, *grads), None, None, None, None
         try:
             # The gradient that forward left, scaled in place: it leaves ctx, for its new owner may write to it.
             grad1, grad2 = eager.pop()
@@ -131,14 +150,14 @@ class _SSIM(Function):
         if grad1 is not None or grad2 is not None:
             plan.scale(grad_out, grad1, grad2)
         else:
-            img1, img2, mask, *saved = ctx.saved_tensors
+            img1, img2, mask, ranges, *saved = ctx.saved_tensors
             # Saved-tensor hooks may have brought the images back with other strides.
-            plan = plan_for(img1, img2, mask, plan.settings, plan.spatial_dims, plan.grads)
-            grad1, grad2 = plan.gradients(img1, img2, mask, saved[0] if saved else None, grad_out)
+            plan = plan_for(img1, img2, mask, ranges, plan.settings, plan.spatial_dims, plan.grads)
+            grad1, grad2 = plan.gradients(img1, img2, mask, ranges, saved[0] if saved else None, grad_out)
         if torch.is_grad_enabled():  # only under create_graph=True
-            img1, img2, mask, *_ = ctx.saved_tensors
-            grad1, grad2 = _differentiable(grad_out, img1, img2, mask, plan.settings, grad1, grad2)
-        return grad1, grad2, None, None, None
+            img1, img2, mask, ranges, *_ = ctx.saved_tensors
+            grad1, grad2 = _differentiable(grad_out, img1, img2, mask, ranges, plan.settings, grad1, grad2)
+        return grad1, grad2, None, None, None, None
 
 
 class _Differentiable(Function):
@@ -151,25 +170,26 @@ class _Differentiable(Function):
         img1: Tensor,
         img2: Tensor,
         mask: Tensor | None,
+        ranges: Tensor | None,
         settings: Settings,
         *grads: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         ctx.settings = settings
-        ctx.save_for_backward(grad_out, img1, img2, mask)
+        ctx.save_for_backward(grad_out, img1, img2, mask, ranges)
         return tuple(None if grad is None else grad.view_as(grad) for grad in grads)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        grad_out, img1, img2, mask = ctx.saved_tensors
-        derivatives = composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_outputs)
-        return *derivatives, None, None, None, None
+        grad_out, img1, img2, mask, ranges = ctx.saved_tensors
+        derivatives = composite.second_derivative(grad_out, img1, img2, mask, ranges, ctx.settings, *grad_outputs)
+        return *derivatives, None, None, None, None, None
 
 
 _differentiable: Callable[..., tuple[Tensor | None, Tensor | None]] = _Differentiable.apply
 
 # Function.apply prepares for functorch in Python, at the price of a third of a call on a small image; is_watched() has
 # already turned functorch away, so this goes to the C++ method below it.
-_apply: Callable[[Tensor, Tensor, Tensor | None, Plan, bool], Tensor] = torch._C._FunctionBase.__dict__[
+_apply: Callable[[Tensor, Tensor, Tensor | None, Tensor | None, Plan, bool], Tensor] = torch._C._FunctionBase.__dict__[
     "apply"
 ].__get__(None, _SSIM)
 
@@ -205,42 +225,60 @@ def _is_transformed() -> bool:
 
 
 def _is_opaque(image: object) -> bool:
-    return isinstance(image, Tensor) and checks.is_opaque(image)
+    """Whether the tensor only answers to operations. Those of nested tensors do not know this one."""
+    return isinstance(image, Tensor) and checks.is_opaque(image) and not image.is_nested
 
 
 def _watched_ssim(
-    img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, train: bool, mask: Tensor | None
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    spatial_dims: int,
+    train: bool,
+    mask: Tensor | None,
+    ranges: Tensor | None,
 ) -> Tensor:
-    img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
+    img1, img2, mask, ranges = checked(img1, img2, settings, spatial_dims, mask, ranges)
     if _has_tangent(img1) or _has_tangent(img2):
-        return composite.ssim(img1, img2, mask, settings)
+        return composite.ssim(img1, img2, mask, ranges, settings)
     if _is_transformed():
         if _is_compiling():  # the compiler sees through torch.func, but not with an autograd.Function inside
-            return composite.ssim(img1, img2, mask, settings)
-        return transforms.ssim(img1, img2, mask, settings, train)
-    return operators.ssim(img1, img2, mask, settings, train)
+            return composite.ssim(img1, img2, mask, ranges, settings)
+        return transforms.ssim(img1, img2, mask, ranges, settings, train)
+    return operators.ssim(img1, img2, mask, ranges, settings, train)
 
 
 def _watched_value_and_grad(
-    img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, grads: int, mask: Tensor | None
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    spatial_dims: int,
+    grads: int,
+    mask: Tensor | None,
+    ranges: Tensor | None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    img1, img2, mask = _checked(img1, img2, settings, spatial_dims, mask)
+    img1, img2, mask, ranges = checked(img1, img2, settings, spatial_dims, mask, ranges)
     both: Sequence[Tensor]
     if _has_tangent(img1) or _has_tangent(img2) or (_is_transformed() and _is_compiling()):
-        value = composite.ssim(img1, img2, mask, settings)
-        both = composite.gradients(torch.ones_like(value), img1, img2, mask, settings)
+        value = composite.ssim(img1, img2, mask, ranges, settings)
+        both = composite.gradients(torch.ones_like(value), img1, img2, mask, ranges, settings)
     elif _is_transformed():
-        value = transforms.ssim(img1, img2, mask, settings, train=True)
-        both = transforms.gradients(torch.ones_like(value), img1, img2, mask, settings, grads)
+        value = transforms.ssim(img1, img2, mask, ranges, settings, train=True)
+        both = transforms.gradients(torch.ones_like(value), img1, img2, mask, ranges, settings, grads)
     else:
-        value, *both = operators.value_and_grad(img1.detach(), img2.detach(), mask, settings, grads)
+        value, *both = operators.value_and_grad(img1.detach(), img2.detach(), mask, ranges, settings, grads)
     grad1, grad2 = both
     return value, *operators.none_if_unwanted(grads, grad1, grad2)
 
 
-def _checked(
-    img1: Tensor, img2: Tensor, settings: Settings, spatial_dims: int, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def checked(
+    img1: Tensor,
+    img2: Tensor,
+    settings: Settings,
+    spatial_dims: int,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """The arguments as far as they can be checked without memory, of one dtype under autocast."""
     names = settings.names
     checks.check_tensor(names[0], img1)
@@ -249,7 +287,8 @@ def _checked(
         dtype = torch.promote_types(img1.dtype, img2.dtype)
         img1, img2 = img1.to(dtype), img2.to(dtype)
     checks.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
-    return img1, img2, None if mask is None else checks.view_mask(mask, img1)
+    mask = None if mask is None else checks.view_mask(mask, img1)
+    return img1, img2, mask, None if ranges is None else checks.view_ranges(ranges, img1)
 
 
 def _has_tangent(image: Tensor) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._base import shapes
+from .._base.checked import check_numbers
 from .._base.codes import GRAD_1, GRAD_2, wanted_gradients
 from .._base.settings import SCHEMA, pack, unpack
 from . import batching, checks, composite
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 # ---- What callers use ------------------------------------------------------------------------------------------------
 
 
-def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, train: bool = True) -> Tensor:
+def ssim(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings, train: bool = True
+) -> Tensor:
     """The value, as an operator; differentiable."""
     packed = pack(settings)
     wanted = wanted_gradients(img1.requires_grad, img2.requires_grad)
@@ -36,75 +39,89 @@ def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, tr
     in_one_pass = settings.reduction != "none" and checks.GRADIENT[img1.dtype] != torch.float16
     value: Tensor
     if train and wanted and in_one_pass and torch.is_grad_enabled():
-        value, _, _ = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, wanted, *packed)
+        value, _, _ = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, ranges, wanted, *packed)
     else:
-        value = torch.ops.fused_ssim.ssim(img1, img2, mask, train, *packed)
+        value = torch.ops.fused_ssim.ssim(img1, img2, mask, ranges, train, *packed)
     return value
 
 
 def value_and_grad(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, wanted: int
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings, wanted: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The value and the gradients of its sum, as an operator; those not wanted are empty."""
-    value, grad1, grad2 = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, wanted, *pack(settings))
+    value, grad1, grad2 = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, ranges, wanted, *pack(settings))
     return value, grad1, grad2
 
 
 def backward(
-    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, wanted: int
+    grad_out: Tensor,
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    settings: Settings,
+    wanted: int,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of ``(grad_out * value).sum()``, as an operator; those not wanted are empty."""
-    grad1, grad2 = torch.ops.fused_ssim.ssim_backward(grad_out, img1, img2, mask, wanted, *pack(settings))
+    grad1, grad2 = torch.ops.fused_ssim.ssim_backward(grad_out, img1, img2, mask, ranges, wanted, *pack(settings))
     return grad1, grad2
 
 
 # ---- Kernels ---------------------------------------------------------------------------------------------------------
 
 
-def _plan(img1: Tensor, img2: Tensor, mask: Tensor | None, packed: Sequence[Any], grads: int) -> Plan:
+def _plan(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, packed: Sequence[Any], grads: int
+) -> Plan:
     dims = shapes.spatial_dims("img1", img1.shape)
-    return plan_for(img1, img2, mask, unpack(packed), dims, grads)
+    return plan_for(img1, img2, mask, ranges, unpack(packed), dims, grads)
 
 
-def _plain(img1: Tensor, img2: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def _plain(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     img1, img2 = checks.plain("img1", img1), checks.plain("img2", img2)
-    return img1, img2, None if mask is None else checks.plain("mask", checks.view_mask(mask, img1))
+    mask = None if mask is None else checks.plain("mask", checks.view_mask(mask, img1))
+    return img1, img2, mask, None if ranges is None else checks.plain("data_range", checks.view_ranges(ranges, img1))
+
+
+_TENSORS = "Tensor img1, Tensor img2, Tensor? mask, Tensor? data_ranges"
 
 
 @torch.library.custom_op(
     "fused_ssim::ssim",
     mutates_args=(),
-    schema=f"(Tensor img1, Tensor img2, Tensor? mask, bool train, {SCHEMA}) -> Tensor",
+    schema=f"({_TENSORS}, bool train, {SCHEMA}) -> Tensor",
 )
-def _ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, _train: bool, *packed: Any) -> Tensor:
-    img1, img2, mask = _plain(img1, img2, mask)
-    return _plan(img1, img2, mask, packed, 0).forward(img1, img2, mask)
+def _ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, _train: bool, *packed: Any) -> Tensor:
+    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges)
+    return _plan(img1, img2, mask, ranges, packed, 0).forward(img1, img2, mask, ranges)
 
 
 @torch.library.custom_op(
     "fused_ssim::ssim_value_and_grad",
     mutates_args=(),
-    schema=f"(Tensor img1, Tensor img2, Tensor? mask, int wanted, {SCHEMA}) -> (Tensor, Tensor, Tensor)",
+    schema=f"({_TENSORS}, int wanted, {SCHEMA}) -> (Tensor, Tensor, Tensor)",
 )
 def _ssim_value_and_grad(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, wanted: int, *packed: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    img1, img2, mask = _plain(img1, img2, mask)
-    value, grad1, grad2 = _plan(img1, img2, mask, packed, wanted).value_and_grad(img1, img2, mask)
+    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges)
+    value, grad1, grad2 = _plan(img1, img2, mask, ranges, packed, wanted).value_and_grad(img1, img2, mask, ranges)
     return value, *_or_empty(img1, grad1, grad2)
 
 
 @torch.library.custom_op(
     "fused_ssim::ssim_backward",
     mutates_args=(),
-    schema=f"(Tensor grad_out, Tensor img1, Tensor img2, Tensor? mask, int wanted, {SCHEMA}) -> (Tensor, Tensor)",
+    schema=f"(Tensor grad_out, {_TENSORS}, int wanted, {SCHEMA}) -> (Tensor, Tensor)",
 )
 def _ssim_backward(
-    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any
+    grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, wanted: int, *packed: Any
 ) -> tuple[Tensor, Tensor]:
-    img1, img2, mask = _plain(img1, img2, mask)
-    plan = _plan(img1, img2, mask, packed, wanted)
-    return _or_empty(img1, *plan.gradients(img1, img2, mask, None, grad_out))
+    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges)
+    plan = _plan(img1, img2, mask, ranges, packed, wanted)
+    return _or_empty(img1, *plan.gradients(img1, img2, mask, ranges, None, grad_out))
 
 
 def _or_empty(image: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -115,13 +132,16 @@ def _or_empty(image: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> tupl
 # ---- Shapes, without memory ------------------------------------------------------------------------------------------
 
 
-def _fake_value(img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings) -> Tensor:
+def _fake_value(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings) -> Tensor:
     names = settings.names
     dims = shapes.spatial_dims(names[0], img1.shape)
     checks.check_images(names, dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
     if mask is not None:
         checks.view_mask(mask, img1)
+    if ranges is not None:
+        checks.view_ranges(ranges, img1)
     shapes.check_fits(names[0], img1.shape, settings)
+    check_numbers(settings, checks.NAMES[img1.dtype])
     return img1.new_empty(shapes.out_shape(settings, img1.shape), dtype=checks.ARITHMETIC[img1.dtype])
 
 
@@ -134,18 +154,26 @@ def _fake_gradients(img1: Tensor, img2: Tensor, wanted: int) -> tuple[Tensor, Te
 
 
 @_ssim.register_fake
-def _(img1: Tensor, img2: Tensor, mask: Tensor | None, _train: bool, *packed: Any) -> Tensor:
-    return _fake_value(img1, img2, mask, unpack(packed))
+def _(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, _train: bool, *packed: Any) -> Tensor:
+    return _fake_value(img1, img2, mask, ranges, unpack(packed))
 
 
 @_ssim_value_and_grad.register_fake
-def _(img1: Tensor, img2: Tensor, mask: Tensor | None, wanted: int, *packed: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _fake_value(img1, img2, mask, unpack(packed)), *_fake_gradients(img1, img2, wanted)
+def _(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, wanted: int, *packed: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _fake_value(img1, img2, mask, ranges, unpack(packed)), *_fake_gradients(img1, img2, wanted)
 
 
 @_ssim_backward.register_fake
 def _(
-    _grad_out: Tensor, img1: Tensor, img2: Tensor, _mask: Tensor | None, wanted: int, *_packed: Any
+    _grad_out: Tensor,
+    img1: Tensor,
+    img2: Tensor,
+    _mask: Tensor | None,
+    _ranges: Tensor | None,
+    wanted: int,
+    *_packed: Any,
 ) -> tuple[Tensor, Tensor]:
     return _fake_gradients(img1, img2, wanted)
 
@@ -154,32 +182,32 @@ def _(
 
 
 def _save_images(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - given by name
-    img1, img2, mask, ctx.train, *packed = inputs
+    img1, img2, mask, ranges, ctx.train, *packed = inputs
     ctx.settings = unpack(packed)
-    ctx.save_for_backward(img1, img2, mask)
+    ctx.save_for_backward(img1, img2, mask, ranges)
 
 
 def _ssim_derivative(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
     if not ctx.train:
         raise RuntimeError(NO_BACKWARD)
-    img1, img2, mask = ctx.saved_tensors
+    img1, img2, mask, ranges = ctx.saved_tensors
     wanted = wanted_gradients(*ctx.needs_input_grad[:2])
-    grads = backward(grad_out, img1, img2, mask, ctx.settings, wanted)
+    grads = backward(grad_out, img1, img2, mask, ranges, ctx.settings, wanted)
     return *none_if_unwanted(wanted, *grads), *(None for _ in ctx.needs_input_grad[2:])
 
 
 def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    img1, img2, mask, ctx.wanted, *packed = inputs
+    img1, img2, mask, ranges, ctx.wanted, *packed = inputs
     ctx.settings = unpack(packed)
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(img1, img2, mask, *output[1:])
+    ctx.save_for_backward(img1, img2, mask, ranges, *output[1:])
 
 
 def _scaled_gradients(ctx: Any, grad_out: Tensor, *_none: Any) -> tuple[Any, ...]:
-    img1, img2, mask, *grads = ctx.saved_tensors
+    img1, img2, mask, ranges, *grads = ctx.saved_tensors
     settings: Settings = ctx.settings
     if torch.is_grad_enabled():  # create_graph=True: through an operator that has a derivative
-        grads = backward(grad_out, img1, img2, mask, settings, ctx.wanted)
+        grads = backward(grad_out, img1, img2, mask, ranges, settings, ctx.wanted)
     else:
         # Plain operations, which a compiler can merge with those that follow.
         factor = grad_out.reshape(*grad_out.shape, *(1 for _ in range(img1.dim() - grad_out.dim())))
@@ -188,15 +216,15 @@ def _scaled_gradients(ctx: Any, grad_out: Tensor, *_none: Any) -> tuple[Any, ...
 
 
 def _save_all(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001 - given by name
-    grad_out, img1, img2, mask, ctx.wanted, *packed = inputs
+    grad_out, img1, img2, mask, ranges, ctx.wanted, *packed = inputs
     ctx.settings = unpack(packed)
-    ctx.save_for_backward(grad_out, img1, img2, mask)
+    ctx.save_for_backward(grad_out, img1, img2, mask, ranges)
 
 
 def _second_derivative(ctx: Any, grad_grad1: Tensor | None, grad_grad2: Tensor | None) -> tuple[Any, ...]:
-    grad_out, img1, img2, mask = ctx.saved_tensors
+    grad_out, img1, img2, mask, ranges = ctx.saved_tensors
     grad_grads = none_if_unwanted(ctx.wanted, grad_grad1, grad_grad2)
-    derivatives = composite.second_derivative(grad_out, img1, img2, mask, ctx.settings, *grad_grads)
+    derivatives = composite.second_derivative(grad_out, img1, img2, mask, ranges, ctx.settings, *grad_grads)
     return *derivatives, *(None for _ in ctx.needs_input_grad[3:])
 
 
@@ -217,24 +245,26 @@ def none_if_unwanted(wanted: int, grad1: Tensor | None, grad2: Tensor | None) ->
 
 
 def _vmap_value(info: Any, in_dims: Sequence[int | None], *inputs: Any) -> tuple[Tensor, int]:
-    img1, img2, mask, train, *packed = inputs
+    img1, img2, mask, ranges, train, *packed = inputs
 
-    def call(x: Tensor, y: Tensor, m: Tensor | None, settings: Settings) -> Tensor:
-        return ssim(x, y, m, settings, train)
+    def call(x: Tensor, y: Tensor, m: Tensor | None, r: Tensor | None, settings: Settings) -> Tensor:
+        return ssim(x, y, m, r, settings, train)
 
-    return batching.value(info.batch_size, in_dims[:3], (img1, img2, mask), unpack(packed), call)
+    return batching.value(info.batch_size, in_dims[:4], (img1, img2, mask, ranges), unpack(packed), call)
 
 
 def _vmap_backward(
     info: Any, in_dims: Sequence[int | None], *inputs: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
-    grad_out, img1, img2, mask, wanted, *packed = inputs
+    grad_out, img1, img2, mask, ranges, wanted, *packed = inputs
 
-    def call(g: Tensor, x: Tensor, y: Tensor, m: Tensor | None, settings: Settings) -> tuple[Tensor, Tensor]:
-        return backward(g, x, y, m, settings, wanted)
+    def call(
+        g: Tensor, x: Tensor, y: Tensor, m: Tensor | None, r: Tensor | None, settings: Settings
+    ) -> tuple[Tensor, Tensor]:
+        return backward(g, x, y, m, r, settings, wanted)
 
-    tensors = (grad_out, img1, img2, mask)
-    return batching.gradients(info.batch_size, in_dims[:4], tensors, unpack(packed), wanted, call)
+    tensors = (grad_out, img1, img2, mask, ranges)
+    return batching.gradients(info.batch_size, in_dims[:5], tensors, unpack(packed), wanted, call)
 
 
 if hasattr(torch.library, "register_vmap"):  # since torch 2.5

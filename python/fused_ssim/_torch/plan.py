@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from .._base.settings import Settings
 
 
+# What a plan depends on of a mask or of data ranges: dtype, device, shape, strides. None: there is none.
+_Like = tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None
+
+
 def plan_for(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, settings: Settings, spatial_dims: int, grads: int
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    settings: Settings,
+    spatial_dims: int,
+    grads: int,
 ) -> Plan:
     """The plan for two plain tensors (see :func:`checks.plain`), from the cache if there was one like it.
 
@@ -48,6 +58,7 @@ def plan_for(
             img2.shape,
             img2.stride(),
             None if mask is None else (mask.dtype, mask.device, mask.shape, mask.stride()),
+            None if ranges is None else (ranges.dtype, ranges.device, ranges.shape, ranges.stride()),
         )
     except RuntimeError:  # a nested tensor has no shape
         checks.check_layout(settings.names[0], img1)
@@ -72,14 +83,17 @@ def _plan(
     device2: torch.device,
     shape2: tuple[int, ...],
     stride2: tuple[int, ...],
-    mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
+    mask: _Like,
+    ranges: _Like,
 ) -> Plan:
     if device1.type == "meta" or checks.is_promoted(device1, dtype1, dtype2):
         raise NoPlanError
     checks.check_images(settings.names, spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
     if device1.type not in DEVICES:
-        raise ValueError(f"{settings.names[0]}.device = {device1}; expected a tensor on {codes.enumeration(DEVICES)}")
-    return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2, mask)
+        raise codes.UnsupportedDeviceError(
+            f"{settings.names[0]}.device = {device1}; expected a tensor on {codes.enumeration(DEVICES)}"
+        )
+    return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2, mask, ranges)
 
 
 class Plan:
@@ -121,7 +135,8 @@ class Plan:
         shape: tuple[int, ...],
         stride1: tuple[int, ...],
         stride2: tuple[int, ...],
-        mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
+        mask: _Like,
+        ranges: _Like,
     ) -> None:
         self.settings = settings
         self.grads = grads
@@ -136,7 +151,7 @@ class Plan:
             device=where.code,
             device_index=device.index or 0,
             settings=native_settings(settings),
-            images=_layouts(dtype, shape, stride1, stride2, self._out_shape, mask),
+            images=_layouts(dtype, shape, stride1, stride2, self._out_shape, mask, ranges),
             grads=grads,
         )
         # Bound methods and sizes as attributes: to look them up in every call would slow down small images.
@@ -150,17 +165,21 @@ class Plan:
         self._saved_backward_workspace = core.saved_backward_workspace
 
         # The native library knows where saving maps pays; there forward saves. Elsewhere ("eager") forward computes the
-        # gradient in the same pass, and backward only scales it. The gradient of a map cannot be scaled that way. For a
-        # masked mean in float16 it would be unsafe, since the size of the gradient depends on how much the mask leaves.
+        # gradient in the same pass, and backward only scales it. The gradient of a map cannot be scaled that way. In
+        # float16 it would be unsafe where the size of the gradient is not known: it depends on how much a mask leaves
+        # of a mean, and on the data range. (MS-SSIM has no other way.)
         self.saved_bytes = core.saved_bytes
         gradient = checks.GRADIENT[dtype]
-        unsafe = mask is not None and gradient == torch.float16 and settings.reduction != "sum"
+        unknown = (mask is not None and settings.reduction != "sum") or ranges is not None
+        unsafe = unknown and gradient == torch.float16 and settings.weights is None
         self.eager = self.saved_bytes == 0 and settings.reduction != "none" and not unsafe
         self.grad_scale, self._undo_grad_scale = _grad_scale(settings, gradient, shape)
 
     # Each method spells out its call: a shared helper would cost more time than it saves lines.
 
-    def forward(self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None = None) -> Tensor:
+    def forward(
+        self, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, saved: Tensor | None = None
+    ) -> Tensor:
         """The value or the map. ``saved``, of :meth:`empty_saved`, is filled for :meth:`backward`."""
         out = self._empty_out(img1)
         size = self._forward_workspace
@@ -171,13 +190,14 @@ class Plan:
             img1.data_ptr(),
             img2.data_ptr(),
             0 if mask is None else mask.data_ptr(),
+            0 if ranges is None else ranges.data_ptr(),
             out.data_ptr(),
             0 if saved is None else saved.data_ptr(),
         )
         return out
 
     def value_and_grad(
-        self, img1: Tensor, img2: Tensor, mask: Tensor | None, grad_scale: float = 1.0
+        self, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, grad_scale: float = 1.0
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The value or the map, and the gradients of its sum, times ``grad_scale``."""
         out = self._empty_out(img1)
@@ -191,6 +211,7 @@ class Plan:
             img1.data_ptr(),
             img2.data_ptr(),
             0 if mask is None else mask.data_ptr(),
+            0 if ranges is None else ranges.data_ptr(),
             out.data_ptr(),
             0 if grad1 is None else grad1.data_ptr(),
             0 if grad2 is None else grad2.data_ptr(),
@@ -211,7 +232,13 @@ class Plan:
         )
 
     def backward(
-        self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None, grad_out: Tensor
+        self,
+        img1: Tensor,
+        img2: Tensor,
+        mask: Tensor | None,
+        ranges: Tensor | None,
+        saved: Tensor | None,
+        grad_out: Tensor,
     ) -> tuple[Tensor | None, Tensor | None]:
         """The gradients of ``(grad_out * out).sum()``."""
         grad_out = self._upstream(grad_out)
@@ -225,6 +252,7 @@ class Plan:
             img1.data_ptr(),
             img2.data_ptr(),
             0 if mask is None else mask.data_ptr(),
+            0 if ranges is None else ranges.data_ptr(),
             0 if saved is None else saved.data_ptr(),
             grad_out.data_ptr(),
             grad_out.stride(),
@@ -234,12 +262,18 @@ class Plan:
         return grad1, grad2
 
     def gradients(
-        self, img1: Tensor, img2: Tensor, mask: Tensor | None, saved: Tensor | None, grad_out: Tensor
+        self,
+        img1: Tensor,
+        img2: Tensor,
+        mask: Tensor | None,
+        ranges: Tensor | None,
+        saved: Tensor | None,
+        grad_out: Tensor,
     ) -> tuple[Tensor | None, Tensor | None]:
         """As :meth:`backward`, but the way the first backward went, so that a repeated one gives the same bits."""
         if not self.eager:
-            return self.backward(img1, img2, mask, saved, grad_out)
-        _, grad1, grad2 = self.value_and_grad(img1, img2, mask, self.grad_scale)
+            return self.backward(img1, img2, mask, ranges, saved, grad_out)
+        _, grad1, grad2 = self.value_and_grad(img1, img2, mask, ranges, self.grad_scale)
         self.scale(grad_out, grad1, grad2)
         return grad1, grad2
 
@@ -269,13 +303,10 @@ def _layouts(
     stride1: tuple[int, ...],
     stride2: tuple[int, ...],
     out_shape: tuple[int, ...],
-    mask: tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None,
+    mask: _Like,
+    ranges: _Like,
 ) -> Images:
     image, gradient = checks.DTYPES[dtype].code, checks.DTYPES[checks.GRADIENT[dtype]].code
-    masks = None
-    if mask is not None:
-        mask_dtype, _, mask_shape, mask_stride = mask
-        masks = Layout(dtype=checks.MASK_DTYPES[mask_dtype], shape=mask_shape, stride=mask_stride)
     return Images(
         x=Layout(dtype=image, shape=shape, stride=stride1),
         y=Layout(dtype=image, shape=shape, stride=stride2),
@@ -284,8 +315,13 @@ def _layouts(
         out=Layout(
             dtype=checks.DTYPES[checks.ARITHMETIC[dtype]].code, shape=out_shape, stride=contiguous_strides(out_shape)
         ),
-        mask=masks,
+        mask=_layout(mask),
+        data_ranges=_layout(ranges),
     )
+
+
+def _layout(like: _Like) -> Layout | None:
+    return None if like is None else Layout(dtype=checks.MASK_DTYPES[like[0]], shape=like[2], stride=like[3])
 
 
 def _grad_scale(settings: Settings, gradient: torch.dtype, shape: tuple[int, ...]) -> tuple[float, float]:

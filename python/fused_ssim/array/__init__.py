@@ -17,12 +17,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
-from .._base.codes import DEVICES, DTYPES, GRAD_1, GRAD_2, enumeration, gradients_of_argnums
+from .._base.codes import (
+    DEVICES,
+    DTYPES,
+    GRAD_1,
+    GRAD_2,
+    complex_message,
+    enumeration,
+    gradients_of_argnums,
+)
 from .._base.settings import Settings, native_settings, settings_factory
 from .._base.shapes import contiguous_strides, out_shape, spatial_dims
 from .._core import Images, Layout
 from .._core import Plan as NativePlan
-from ._libraries import Backend, Device, Memory, backend_of
+from ._libraries import Backend, Device, Memory, backend_of, is_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +47,7 @@ def value(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: Any = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
 ) -> Any:
@@ -53,7 +61,7 @@ def value(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for
-            images in [0, 255].
+            images in [0, 255]. Or an array of the same library, without axes or ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of the map, one number; ``"image"``, the mean of each image, ``[N]``;
             ``"channel"``, the mean of each channel of each image, ``[N, C]``; ``"none"``, the map, as :func:`map`.
@@ -72,6 +80,7 @@ def value(
         >>> fused_ssim.array.value(numpy_image, numpy_reference, data_range=255)
 
     """
+    data_range, ranges = _split_range(data_range)
     settings = _settings_of(
         padding=padding,
         window_size=window_size,
@@ -80,7 +89,7 @@ def value(
         K=K,
         reduction=reduction,
     )
-    return _Call(img1, img2, settings, 0).forward()
+    return _Call(img1, img2, ranges, settings, 0).forward()
 
 
 def map(  # noqa: A001 - fused_ssim.array.map says what it is
@@ -90,7 +99,7 @@ def map(  # noqa: A001 - fused_ssim.array.map says what it is
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: Any = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
 ) -> Any:
     """The SSIM (Wang et al. 2004) of each pixel: arguments and errors as for :func:`value`.
@@ -99,6 +108,7 @@ def map(  # noqa: A001 - fused_ssim.array.map says what it is
         An array ``[N, C, H, W]`` or ``[N, C, D, H, W]``, in H, W and D smaller by ``window_size - 1`` for ``"valid"``.
 
     """
+    data_range, ranges = _split_range(data_range)
     settings = _settings_of(
         padding=padding,
         window_size=window_size,
@@ -107,7 +117,7 @@ def map(  # noqa: A001 - fused_ssim.array.map says what it is
         K=K,
         reduction="none",
     )
-    return _Call(img1, img2, settings, 0).forward()
+    return _Call(img1, img2, ranges, settings, 0).forward()
 
 
 @overload
@@ -119,7 +129,7 @@ def value_and_grad(
     argnums: int = ...,
     window_size: int = ...,
     sigma: float = ...,
-    data_range: float = ...,
+    data_range: Any = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
 ) -> tuple[Any, Any]: ...
@@ -134,7 +144,7 @@ def value_and_grad(
     argnums: Sequence[int],
     window_size: int = ...,
     sigma: float = ...,
-    data_range: float = ...,
+    data_range: Any = ...,
     K: tuple[float, float] = ...,
     reduction: str = ...,
 ) -> tuple[Any, tuple[Any, ...]]: ...
@@ -148,7 +158,7 @@ def value_and_grad(
     argnums: int | Sequence[int] = 0,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: Any = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
 ) -> tuple[Any, Any]:
@@ -163,7 +173,7 @@ def value_and_grad(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or an array, ``[N]`` for a range of each image.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"``, ``"sum"``, ``"image"``, ``"channel"`` or ``"none"``: what the value is, as for
             :func:`value`.
@@ -175,6 +185,7 @@ def value_and_grad(
 
     """
     wanted, grads = gradients_of_argnums(argnums)
+    data_range, ranges = _split_range(data_range)
     settings = _settings_of(
         padding=padding,
         window_size=window_size,
@@ -183,7 +194,7 @@ def value_and_grad(
         K=K,
         reduction=reduction,
     )
-    result, *both = _Call(img1, img2, settings, grads).value_and_grad()
+    result, *both = _Call(img1, img2, ranges, settings, grads).value_and_grad()
     found = tuple(both[number] for number in wanted)
     return result, found if isinstance(argnums, (tuple, list)) else found[0]
 
@@ -194,7 +205,7 @@ def value_and_grad(
 class _Call:
     """Two arrays, looked at and checked, and the plan of the native library for arrays like them."""
 
-    def __init__(self, img1: Any, img2: Any, settings: Settings, grads: int) -> None:
+    def __init__(self, img1: Any, img2: Any, ranges: Any, settings: Settings, grads: int) -> None:
         self._backend: Backend = backend_of(img1, img2)
         self._img1 = self._backend.view("img1", img1)
         self._img2 = self._backend.view("img2", img2)
@@ -202,19 +213,32 @@ class _Call:
         second = self._backend.memory("img2", self._img2)
         _check(first, second)
         self._grads = grads
-        self._pointers = (first.pointer, second.pointer)
+        self._ranges = None if ranges is None else self._backend.numbers("data_range", ranges, first, self._img1)
+        each = None if self._ranges is None else self._backend.memory("data_range", self._ranges)
+        if each is not None:
+            _check_ranges(each, first)
+        self._pointers = (first.pointer, second.pointer, 0, 0 if each is None else each.pointer)
         self._device = first.device
         self._shape = first.shape
         self._arithmetic, self._grad_dtype = DTYPES[first.dtype].arithmetic, DTYPES[first.dtype].gradient
         self._out_shape = out_shape(settings, first.shape)
-        self._plan = _plan(settings, grads, first.dtype, first.device, first.shape, first.strides, second.strides)
+        self._plan = _plan(
+            settings,
+            grads,
+            first.dtype,
+            first.device,
+            first.shape,
+            first.strides,
+            second.strides,
+            None if each is None else (each.shape, each.strides),
+        )
         # As many threads as the library finds good, or the stream of the arrays.
         self._where = self._backend.stream(self._img1, self._img2)
 
     def forward(self) -> Any:
         out = self._empty(self._out_shape, self._arithmetic)
         workspace = self._workspace(self._plan.forward_workspace)
-        self._plan.forward(self._where, self._at(workspace), *self._pointers, 0, self._at(out), 0)
+        self._plan.forward(self._where, self._at(workspace), *self._pointers, self._at(out), 0)
         return self._finish(out)
 
     def value_and_grad(self) -> tuple[Any, Any, Any]:
@@ -226,7 +250,6 @@ class _Call:
             self._where,
             self._at(workspace),
             *self._pointers,
-            0,
             self._at(out),
             self._at(grad1),
             self._at(grad2),
@@ -247,8 +270,28 @@ class _Call:
         return None if array is None else self._backend.finish(self._where, self._device, array)
 
 
+def _split_range(data_range: Any) -> tuple[Any, Any]:
+    """A data range as the setting and the array that is to be read instead of it, if it is one."""
+    is_array = is_numbers(data_range)
+    return (1.0, data_range) if is_array else (data_range, None)
+
+
+def _check_ranges(ranges: Memory, images: Memory) -> None:
+    if ranges.shape not in ((), images.shape[:1]):
+        raise ValueError(
+            f"data_range.shape = {ranges.shape} for images of {images.shape}; expected one number, or one for each "
+            f"image, {list(images.shape[:1])}"
+        )
+    if ranges.device != images.device:
+        raise ValueError(
+            f"data_range is on {ranges.device} but the images on {images.device}; expected the same device"
+        )
+
+
 def _check(first: Memory, second: Memory) -> None:
     for name, memory in (("img1", first), ("img2", second)):
+        if memory.dtype.startswith("complex"):
+            raise TypeError(complex_message(name, memory.dtype, f"numpy.abs({name})", f"{name}.real and {name}.imag"))
         if memory.dtype not in DTYPES:
             raise TypeError(
                 f"{name}.dtype = {memory.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "
@@ -272,6 +315,7 @@ def _plan(
     shape: tuple[int, ...],
     strides1: tuple[int, ...],
     strides2: tuple[int, ...],
+    ranges: tuple[tuple[int, ...], tuple[int, ...]] | None,
 ) -> NativePlan:
     row = DTYPES[dtype]
     gradient = Layout(dtype=DTYPES[row.gradient].code, shape=shape, stride=contiguous_strides(shape))
@@ -287,6 +331,9 @@ def _plan(
             grad_y=gradient,
             out=Layout(dtype=DTYPES[row.arithmetic].code, shape=out, stride=contiguous_strides(out)),
             mask=None,
+            data_ranges=None
+            if ranges is None
+            else Layout(dtype=DTYPES[row.arithmetic].code, shape=ranges[0], stride=ranges[1]),
         ),
         grads=grads,
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .._base.codes import DTYPES, UnsupportedDeviceError
 from .._base.shapes import contiguous_strides
 
 
@@ -61,9 +62,23 @@ class NumPy:
     def memory(self, name: str, array: Any) -> Memory:
         """Where the array's elements are."""
         if not array.dtype.isnative:
-            raise TypeError(f"{name}.dtype = {array.dtype} has its bytes in another order than this machine")
+            raise TypeError(
+                f"{name}.dtype = {array.dtype} has its bytes in another order than this machine: convert it by "
+                f'{name}.astype("{array.dtype.name}")'
+            )
+        strides = _in_elements(name, array)
+        if not array.flags.aligned:
+            raise ValueError(
+                f"{name} is not aligned to its elements, as in a field of a packed structure or a view of bytes: copy "
+                f"it by {name}.copy()"
+            )
         pointer = int(array.__array_interface__["data"][0])
-        return Memory(pointer, array.dtype.name, array.shape, _in_elements(name, array), CPU)
+        return Memory(pointer, array.dtype.name, array.shape, strides, CPU)
+
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        """``array``, a few numbers, in the dtype of the arithmetic for these images. ``like`` is one of them."""
+        del like
+        return np.array(self.view(name, array), dtype=DTYPES[images.dtype].arithmetic)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         """A C-contiguous array, where ``like`` is."""
@@ -103,6 +118,10 @@ class CuPy:
         strides = _in_elements(name, array)
         return Memory(array.data.ptr, array.dtype.name, array.shape, strides, Device("cuda", array.device.id))
 
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        with like.device:
+            return self.view(name, array).astype(DTYPES[images.dtype].arithmetic, copy=False)
+
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         with like.device:
             return self._cupy.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
@@ -139,6 +158,13 @@ class Numba:
             strides,
             Device("cuda", _current_device()),
         )
+
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        del like
+        view, expected = self.view(name, array), DTYPES[images.dtype].arithmetic
+        if view.dtype.name != expected:
+            raise TypeError(f"{name}.dtype = {view.dtype}; expected {expected} for images of {images.dtype}")
+        return view
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         return self._cuda.device_array(shape, dtype, stream=like.stream)
@@ -183,8 +209,12 @@ class Jax:
         elif device.platform in ("gpu", "cuda"):
             where = Device("cuda", device.local_hardware_id)
         else:
-            raise ValueError(f"{name} is on {device}; expected the CPU or a CUDA device")
+            raise UnsupportedDeviceError(f"{name} is on {device}; expected the CPU or a CUDA device")
         return Memory(self.pointer(array), array.dtype.name, array.shape, strides, where)
+
+    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+        del like
+        return self.view(name, array).astype(DTYPES[images.dtype].arithmetic).block_until_ready()
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         (device,) = like.devices()
@@ -207,6 +237,15 @@ class Jax:
 
 
 Backend = NumPy | CuPy | Numba | Jax
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether this is an array of numbers, and no number."""
+    if isinstance(value, (float, int, np.generic)):
+        return False
+    return any(
+        hasattr(value, name) for name in ("__array_interface__", "__cuda_array_interface__", "__dlpack__")
+    ) and not hasattr(value, "__torch_function__")
 
 
 def backend_of(img1: Any, img2: Any) -> Backend:
@@ -236,7 +275,9 @@ def _kind(name: str, array: Any) -> type[Backend]:
     if not on_cuda and hasattr(array, "__dlpack_device__"):
         device_type = int(array.__dlpack_device__()[0])
         if device_type not in (_DLPACK_CPU, _DLPACK_CUDA):
-            raise ValueError(f"{name} is on a device of DLPack type {device_type}; expected the CPU (1) or CUDA (2)")
+            raise UnsupportedDeviceError(
+                f"{name} is on a device of DLPack type {device_type}; expected the CPU (1) or CUDA (2)"
+            )
         on_cuda = device_type == _DLPACK_CUDA
     if on_cuda:
         if importlib.util.find_spec("cupy") is None:
@@ -260,7 +301,10 @@ def _name(array: Any) -> str:
 def _in_elements(name: str, array: Any) -> tuple[int, ...]:
     size = array.dtype.itemsize
     if any(stride % size for stride in array.strides):
-        raise ValueError(f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's {size}")
+        raise ValueError(
+            f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's {size}: copy it, for "
+            f"instance by numpy.ascontiguousarray({name})"
+        )
     return tuple(stride // size for stride in array.strides)
 
 

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .._base.codes import PADDINGS
 from .._base.settings import number
-from .._torch import eager
+from .._torch import checks, eager
+
+if TYPE_CHECKING:
+    from .._base.settings import Settings
 
 __all__ = ["FusedSSIMMap", "allowed_padding"]
 
@@ -44,7 +48,9 @@ class FusedSSIMMap:
             spatial_dims: 2 or 3.
 
         Returns:
-            The map, values at most 1: float32, or float64 for float64 images.
+            The map, values at most 1: float32, or float64 for float64 images. Unless they are float64, the window is
+            that of fused-ssim, as for :func:`fused_ssim`; its map differs from that of :func:`ssim_map` in the seventh
+            digit.
 
         Raises:
             ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
@@ -52,16 +58,20 @@ class FusedSSIMMap:
         """
         if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
-        K = (_root("C1", C1), _root("C2", C2))
-        settings = eager.settings_of(
-            padding=padding,
-            window_size=11,
-            sigma=1.5,
-            data_range=1.0,
-            K=K,
-            reduction="none",
-        )
-        return eager.ssim(img1, img2, settings, spatial_dims, train)
+        return eager.ssim(img1, img2, map_settings(C1, C2, padding, img1, img2), spatial_dims, train)
+
+
+def map_settings(C1: float, C2: float, padding: str, img1: Tensor, img2: Tensor) -> Settings:
+    """The settings of a map by the constants that fused-ssim takes."""
+    return eager.settings_of(
+        padding=padding,
+        window_size=11,
+        sigma=1.5,
+        data_range=1.0,
+        K=(_root("C1", C1), _root("C2", C2)),
+        reduction="none",
+        float32_window=not checks.has_float64(img1, img2),
+    )
 
 
 def _root(name: str, value: object) -> float:

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """SSIM and MS-SSIM under the names and with the arguments of pytorch-msssim, images and volumes.
 
+The window has the numbers of pytorch-msssim, which computes it in float32, so that results agree to the last digits.
+They differ by some 2e-7 from those of ``ssim_map``, ``value_and_grad``, the losses and the metrics, whose window is the
+exact Gaussian.
+
 The native library runs where it can: for a Gaussian window, and for a ``win`` that is symmetric, not negative, of sum 1
 and the same for all channels. Plain torch operations do the rest, tens of times slower: other windows (in compiled code
 any ``win``, since its values are not known there), windows of more than 33 taps, more than 8 scales, and axes shorter
@@ -10,7 +14,6 @@ than the window, which stay unfiltered with a warning.
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .._base import shapes
-from .._base.settings import number, scale_weights
+from .._base.settings import integer, number, rounded_to_float32, scale_weights
 from .._core import MAX_LEVELS, MAX_WINDOW_SIZE
 from .._torch import checks, composite, eager
 
@@ -34,7 +37,7 @@ __all__ = ["MS_SSIM", "SSIM", "ms_ssim", "ssim"]
 def ssim(
     X: Tensor,
     Y: Tensor,
-    data_range: float = 255,
+    data_range: float | Tensor = 255,
     size_average: bool = True,
     win_size: int = 11,
     win_sigma: float = 1.5,
@@ -48,7 +51,8 @@ def ssim(
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16 or bfloat16. Spatial axes
             of length 1 are dropped; four axes have to remain.
         Y: as ``X``, with the same shape, dtype and device.
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images, a 0-d tensor; ``False``: one value for each image, ``[N]``.
         win_size: taps of the Gaussian window along each axis, odd. An axis shorter than that is not filtered, and a
             warning names it.
@@ -79,7 +83,7 @@ def ssim(
 def ms_ssim(
     X: Tensor,
     Y: Tensor,
-    data_range: float = 255,
+    data_range: float | Tensor = 255,
     size_average: bool = True,
     win_size: int = 11,
     win_sigma: float = 1.5,
@@ -98,7 +102,8 @@ def ms_ssim(
         X: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`ssim`. H and W must be larger than
             ``(win_size - 1) * 2**4``, or than ``(win_size - 1) * 2**(scales - 1)`` if there are fewer than five scales.
         Y: as ``X``.
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images; ``False``: one value for each image.
         win_size: taps of the Gaussian window along each axis, odd; also at the coarser scales.
         win_sigma: standard deviation of the window, in pixels.
@@ -116,8 +121,6 @@ def ms_ssim(
     """
     X, Y = _squeezed(X, Y)
     scales = scale_weights(weights)
-    if not scales:
-        raise ValueError("weights is empty; expected a weight for each scale")
     window = _window(X, win, win_size, win_sigma)
     halvings = min(len(scales) - 1, 4)
     side, least = min(X.shape[-2:]), (window.size - 1) * 2**halvings
@@ -133,7 +136,8 @@ class SSIM(nn.Module):
     """:func:`ssim` as a module, with the arguments of pytorch-msssim; loaded and saved without state.
 
     Args:
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images; ``False``: one value for each image.
         win_size: taps of the Gaussian window along each axis, odd.
         win_sigma: standard deviation of the window, in pixels.
@@ -146,7 +150,7 @@ class SSIM(nn.Module):
 
     def __init__(
         self,
-        data_range: float = 255,
+        data_range: float | Tensor = 255,
         size_average: bool = True,
         win_size: int = 11,
         win_sigma: float = 1.5,
@@ -156,7 +160,7 @@ class SSIM(nn.Module):
         nonnegative_ssim: bool = False,
     ) -> None:
         super().__init__()
-        _check_window_size(win_size)
+        _checked_window_size(win_size)
         self.data_range = data_range
         self.size_average = size_average
         self.win_size = win_size
@@ -192,7 +196,8 @@ class MS_SSIM(nn.Module):  # noqa: N801 - the name of pytorch-msssim
     """:func:`ms_ssim` as a module, with the arguments of pytorch-msssim; loaded and saved without state.
 
     Args:
-        data_range: the largest value that a pixel can have minus the smallest: 255, or 1.
+        data_range: the largest value that a pixel can have minus the smallest: 255, or 1. Or a tensor,
+            ``[N]`` for a range of each image.
         size_average: the mean of all images; ``False``: one value for each image.
         win_size: taps of the Gaussian window along each axis, odd.
         win_sigma: standard deviation of the window, in pixels.
@@ -205,7 +210,7 @@ class MS_SSIM(nn.Module):  # noqa: N801 - the name of pytorch-msssim
 
     def __init__(
         self,
-        data_range: float = 255,
+        data_range: float | Tensor = 255,
         size_average: bool = True,
         win_size: int = 11,
         win_sigma: float = 1.5,
@@ -215,7 +220,7 @@ class MS_SSIM(nn.Module):  # noqa: N801 - the name of pytorch-msssim
         K: tuple[float, float] | list[float] = (0.01, 0.03),
     ) -> None:
         super().__init__()
-        _check_window_size(win_size)
+        _checked_window_size(win_size)
         self.data_range = data_range
         self.size_average = size_average
         self.win_size = win_size
@@ -264,9 +269,11 @@ def _squeezed(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     return X, Y
 
 
-def _check_window_size(win_size: object) -> None:
-    if not isinstance(win_size, int) or win_size % 2 != 1 or win_size < 1:
-        raise ValueError(f"win_size = {win_size!r}; expected an odd number")
+def _checked_window_size(win_size: object) -> int:
+    size = integer("win_size", win_size)
+    if size % 2 != 1 or size < 1:
+        raise ValueError(f"win_size = {size}; expected an odd number")
+    return size
 
 
 @dataclass(frozen=True)
@@ -290,7 +297,7 @@ class _Window:
 
 def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _Window:
     if win is None:
-        _check_window_size(win_size)
+        win_size = _checked_window_size(win_size)
         win_sigma = number("win_sigma", win_sigma)
         if not 0 < win_sigma < math.inf:
             raise ValueError(f"win_sigma = {win_sigma}; expected a positive number")
@@ -304,30 +311,40 @@ def _window(X: Tensor, win: Tensor | None, win_size: int, win_sigma: float) -> _
         raise ValueError(
             "win.requires_grad = True; expected a constant: SSIM has no gradient by its window, detach() it"
         )
-    _check_window_size(win.shape[-1])
+    _checked_window_size(win.shape[-1])
     taps = None if eager.is_watched() else _taps_of(win)
     return _Window(win.shape[-1], 1.0, taps, win.reshape(win.shape[0], -1) if taps is None else None)
 
 
 @eager.constant_when_compiled
 def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
-    """The Gaussian as pytorch-msssim rounds it to float32: a gradient of MS-SSIM shows the difference of 1e-8."""
+    """The Gaussian as pytorch-msssim has it, also for float64 images: each step is rounded to float32."""
     return _rounded_gaussian(size, sigma)
 
 
 @lru_cache(maxsize=64)
 def _rounded_gaussian(size: int, sigma: float) -> tuple[float, ...]:
-    def compute() -> None:
-        offsets = torch.arange(size, dtype=torch.float32, device="cpu") - size // 2
-        taps = torch.exp(-(offsets**2) / (2 * sigma**2))
-        result.extend((taps / taps.sum()).tolist())
+    # In plain Python, because a mode of torch may be active that has operations looked at instead of done.
+    rounded = rounded_to_float32
+    divisor = rounded(2 * sigma * sigma)
+    if not divisor:
+        raise ValueError(f"win_sigma = {sigma} is too small: in float32 its square is 0")
+    exponents = [rounded(-(float(offset - size // 2) ** 2) / divisor) for offset in range(size)]
+    values = [rounded(math.exp(exponent)) for exponent in exponents]
+    # In the order of torch's sum on most CPUs: of the rest after whole vectors of 8, then of the 8 lanes.
+    whole = size - size % 8
+    lanes = [values[lane:whole:8] for lane in range(8)] if whole else []
+    total = 0.0
+    for part in [*values[whole:], *(_sum_in_float32(lane) for lane in lanes)]:
+        total = rounded(total + part)
+    return tuple(rounded(value / total) for value in values)
 
-    # In a thread of its own no mode of torch is active that would have operations looked at instead of done.
-    result: list[float] = []
-    thread = threading.Thread(target=compute)
-    thread.start()
-    thread.join()
-    return tuple(result)
+
+def _sum_in_float32(values: list[float]) -> float:
+    total = 0.0
+    for value in values:
+        total = rounded_to_float32(total + value)
+    return total
 
 
 # The taps of windows that were given before, with the version of the tensor: to read them waits for a GPU.
@@ -354,11 +371,12 @@ def _compute(
     X: Tensor,
     Y: Tensor,
     window: _Window,
-    data_range: float,
+    data_range: float | Tensor,
     K: tuple[float, float] | list[float],
     reduction: str,
     weights: tuple[float, ...] | None = None,
 ) -> Tensor:
+    data_range, ranges = checks.split_range(data_range, X)
     settings = eager.settings_of(
         padding="valid",
         window_size=window.size,
@@ -373,7 +391,7 @@ def _compute(
     spatial_dims = X.dim() - 2
     unfiltered = _unfiltered_axes(X, window.size, 1 if weights is None else len(weights))
     if window.is_native and not unfiltered and (weights is None or len(weights) <= MAX_LEVELS):
-        return eager.ssim(X, Y, settings, spatial_dims)
+        return eager.ssim(X, Y, settings, spatial_dims, data_ranges=ranges)
     for axis, scale in unfiltered:
         where = f" at scale {scale + 1} of {len(weights)}" if weights is not None else ""
         warnings.warn(
@@ -384,7 +402,8 @@ def _compute(
     checks.check_images(_NAMES, spatial_dims, X.dtype, X.device, X.shape, Y.dtype, Y.device, Y.shape)
     short = {axis for axis, scale in unfiltered if scale == 0}
     windows = [None if axis in short else window.for_composite() for axis in range(2, X.dim())]
-    return composite.ssim_with_windows(X, Y, None, settings, windows)
+    ranges = None if ranges is None else checks.view_ranges(ranges, X)
+    return composite.ssim_with_windows(X, Y, None, ranges, settings, windows)
 
 
 def _unfiltered_axes(X: Tensor, window_size: int, scales: int) -> list[tuple[int, int]]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from .._base import shapes
-from .._torch import eager
+from .._torch import checks, eager
 from .._torch.checks import ARITHMETIC, spatial_dims_of
 from ._agreement import agree
 from ._dtensor import is_dtensor, local_parts
@@ -45,7 +45,7 @@ def sharded_ssim(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -66,7 +66,8 @@ def sharded_ssim(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, the same in every process; ``[N]`` for a range of each image, of this process's images
+            if ``dim`` is the batch.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, of the images of all processes
             if ``dim`` is spatial, of this process's images if it is the batch.
@@ -83,7 +84,8 @@ def sharded_ssim(
             process raises.
 
     """
-    settings = eager.settings_of(
+    data_range, ranges = checks.split_range(data_range)
+    settings = _settings_or_error(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
@@ -92,7 +94,7 @@ def sharded_ssim(
         reduction=reduction,
         mask_mode=mask_mode,
     )
-    return _sharded(img1, img2, mask, dim, group, settings)
+    return _sharded(img1, img2, mask, ranges, dim, group, settings, ("img1", "img2"))
 
 
 def sharded_photometric_loss(
@@ -105,7 +107,7 @@ def sharded_photometric_loss(
     *,
     window_size: int = 11,
     sigma: float = 1.5,
-    data_range: float = 1.0,
+    data_range: float | Tensor = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
     reduction: str = "mean",
     mask: Tensor | None = None,
@@ -124,7 +126,8 @@ def sharded_photometric_loss(
         window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
         sigma: standard deviation of the window, in pixels.
         data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values.
+            values. Or a tensor, the same in every process; ``[N]`` for a range of each image, of this process's images
+            if ``dim`` is the batch.
         K: the two constants of SSIM, at least 0.
         reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, as for :func:`sharded_ssim`.
         mask: this process's part of a mask, of as many axes as the images; as for :func:`sharded_ssim`.
@@ -138,7 +141,8 @@ def sharded_photometric_loss(
         ValueError, TypeError, RuntimeError: as :func:`sharded_ssim`.
 
     """
-    settings = eager.settings_of(
+    data_range, ranges = checks.split_range(data_range)
+    settings = _settings_or_error(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
@@ -149,28 +153,49 @@ def sharded_photometric_loss(
         lambda_dssim=lambda_dssim,
         names=("pred", "target"),
     )
-    return _sharded(pred, target, mask, dim, group, settings)
+    return _sharded(pred, target, mask, ranges, dim, group, settings, ("pred", "target"))
 
 
 # ---- The value -------------------------------------------------------------------------------------------------------
 
 
+def _settings_or_error(**arguments: Any) -> Settings | Exception:
+    """The settings, or the error that they give: the other processes must hear of it before it is raised."""
+    try:
+        settings = eager.settings_of(**arguments)
+        if settings.reduction == "none":
+            raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel"')
+    except (TypeError, ValueError) as error:
+        return error
+    return settings
+
+
 def _sharded(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int | None, group: ProcessGroup | None, settings: Settings
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    dim: int | None,
+    group: ProcessGroup | None,
+    settings: Settings | Exception,
+    names: tuple[str, str],
 ) -> Tensor:
-    if settings.reduction == "none":
-        raise ValueError('reduction = \'none\'; expected "mean", "sum", "image" or "channel"')
     if is_dtensor(img1) or is_dtensor(img2):
         if dim is not None or group is not None:
             raise ValueError(
                 f"dim = {dim!r}, group = {group!r}; expected neither with DTensors, whose placements say both"
             )
-        img1, img2, mask, dim, group = local_parts(img1, img2, mask, settings.names)
+        img1, img2, mask, dim, group = local_parts(img1, img2, mask, names)
         if dim is None:  # each process has everything
-            return eager.ssim(img1, img2, settings, spatial_dims_of(settings.names[0], img1), True, mask)
-    lengths, dim, mask, is_spread = agree(img1, img2, mask, dim, group, settings)
+            if isinstance(settings, Exception):
+                raise settings
+            return eager.ssim(img1, img2, settings, spatial_dims_of(settings.names[0], img1), True, mask, ranges)
+    if isinstance(settings, Exception) and not dist.is_initialized():
+        raise settings
+    lengths, dim, mask, ranges, is_spread = agree(img1, img2, mask, ranges, dim, group, settings)
+    assert not isinstance(settings, Exception)
     part = Part(lengths, dist.get_rank(group), dim, img1.dim() - 2, is_spread, settings)
-    terms = _terms(img1, img2, mask, part, group, settings)
+    terms = _terms(img1, img2, mask, ranges, part, group, settings)
     if dim == 0 and settings.reduction in ("image", "channel"):
         sums = torch.stack([torch.stack(term[1:]) for term in terms])
     else:
@@ -188,14 +213,20 @@ _Term = tuple[float, Tensor, Tensor]
 
 
 def _terms(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, part: Part, group: ProcessGroup | None, settings: Settings
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    part: Part,
+    group: ProcessGroup | None,
+    settings: Settings,
 ) -> list[_Term]:
     weight = _full(mask, img1)
     structural = _crop_other_axes(weight, part, settings).narrow(part.dim, part.map_begin - part.begin, part.map_length)
     # With padding "valid" the two terms of a loss are means of different numbers of elements.
     apart = settings.lambda_dssim is not None and shapes.is_cropped(settings)
     total = _structural_sum(
-        img1, img2, mask, part, group, _variant(settings, settings.reduction, 1.0) if apart else settings
+        img1, img2, mask, ranges, part, group, _variant(settings, settings.reduction, 1.0) if apart else settings
     )
     terms = [(settings.lambda_dssim or 0.0 if apart else 1.0, total, _sum(structural, settings.reduction))]
     if apart:
@@ -208,7 +239,13 @@ def _terms(
 
 
 def _structural_sum(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, part: Part, group: ProcessGroup | None, settings: Settings
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    part: Part,
+    group: ProcessGroup | None,
+    settings: Settings,
 ) -> Tensor:
     """The sum over this process's own positions of the map."""
     dim, spatial_dims, arithmetic = part.dim, img1.dim() - 2, ARITHMETIC[img1.dtype]
@@ -227,9 +264,9 @@ def _structural_sum(
             own = own.reshape([-1 if axis == dim else 1 for axis in range(img1.dim())])
             mask = own if mask is None else own * mask
         return eager.ssim(
-            img1, img2, _variant(settings, "sum", settings.lambda_dssim), spatial_dims, True, mask
+            img1, img2, _variant(settings, "sum", settings.lambda_dssim), spatial_dims, True, mask, ranges
         ).double()
-    values = eager.ssim(img1, img2, _variant(settings, "none", settings.lambda_dssim), spatial_dims, True, mask)
+    values = eager.ssim(img1, img2, _variant(settings, "none", settings.lambda_dssim), spatial_dims, True, mask, ranges)
     return _sum(values.narrow(dim, 0 if part.crop else part.first, part.map_length), settings.reduction)
 
 

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
-from .._base import shapes
+from .._base import codes, shapes
+from .._base.checked import check_numbers
+from .._base.settings import setting_names
 from .._torch import checks
 
 if TYPE_CHECKING:
@@ -20,17 +23,27 @@ if TYPE_CHECKING:
 
 
 def agree(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int | None, group: ProcessGroup | None, settings: Settings
-) -> tuple[list[int], int, Tensor | None, bool]:
-    """The lengths of all parts, the axis, the mask in as many axes as the images, and whether it is spread like them.
+    img1: Tensor,
+    img2: Tensor,
+    mask: Tensor | None,
+    ranges: Tensor | None,
+    dim: int | None,
+    group: ProcessGroup | None,
+    settings: Settings | Exception,
+) -> tuple[list[int], int, Tensor | None, Tensor | None, bool]:
+    """The lengths of all parts, the axis, the mask, the data ranges, and whether the mask is spread like the images.
 
-    Or an error in every process.
+    Or an error in every process, also if this one has no settings but the error that they gave.
     """
     problem: Exception | None = None
     facts: dict[str, int] = {}
     try:
+        if isinstance(settings, Exception):
+            raise settings
         dim, mask = _check(img1, img2, mask, dim, settings)
-        facts = _facts(img1, img2, mask, dim, settings)
+        ranges = None if ranges is None else checks.view_ranges(ranges, img1)
+        _check_values(mask, ranges)
+        facts = _facts(img1, img2, mask, ranges, dim, settings)
     except (TypeError, ValueError) as error:
         problem = error
     # What follows is the same in every process.
@@ -48,14 +61,16 @@ def agree(
             unknown = name == _MASK_FORM and 0 in (value, other_value)
             if value != other_value and name != "length" and not unknown:
                 raise ValueError(
-                    f"{name} differs between the processes: {value} here, on rank {dist.get_rank(group)} of the group, "
-                    f"but {other_value} on rank {rank}; expected the same (settings have numbers)"
+                    f"{name} differs between the processes: {_shown(name, value)} here, on rank "
+                    f"{dist.get_rank(group)} of the group, but {_shown(name, other_value)} on rank {rank}; expected "
+                    "the same"
                 )
+    assert not isinstance(settings, Exception)
     columns = {name: [other[1 + index] for other in rows] for index, name in enumerate(facts)}
     assert dim is not None
     _check_whole(sum(columns["length"]), dim, img1.dim() - 2, settings)
     is_spread = mask is not None and 1 not in columns[_MASK_FORM]
-    return columns["length"], dim, mask, is_spread
+    return columns["length"], dim, mask, ranges, is_spread
 
 
 _FACTS = 32
@@ -76,17 +91,27 @@ def _check(
     if axis != 0 and not 2 <= axis < img1.dim():
         raise ValueError(f"dim = {dim}; expected 0, the batch, or a spatial axis of {names[0]}, 2 to {img1.dim() - 1}")
     shapes.check_fits(names[0], img1.shape, settings, skipped=axis)
+    check_numbers(settings, checks.NAMES[img1.dtype])
     return axis, None if mask is None else checks.view_mask(mask, img1)
 
 
-def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: Settings) -> dict[str, int]:
+def _check_values(mask: Tensor | None, ranges: Tensor | None) -> None:
+    """The checks that the native library makes on the CPU only after processes have begun to wait for each other."""
+    if ranges is not None and ranges.is_cpu and not bool(((ranges > 0) & ranges.isfinite()).all()):
+        raise ValueError(f"data_range = {ranges.tolist()}, expected positive numbers")
+    if mask is not None and mask.is_cpu and not bool(((mask >= 0) & mask.isfinite()).all()):
+        raise ValueError("mask has a weight that is negative or not finite")
+
+
+def _facts(
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, dim: int, settings: Settings
+) -> dict[str, int]:
     """Facts that must be the same in every process, except the length."""
     names = settings.names
     recorded = torch.is_grad_enabled()
     # Where there is one layer, both forms look the same.
     form = 0 if mask is None or img1.shape[dim] == 1 else 1 if mask.shape[dim] == 1 else 2
     shape = [0 if axis == dim else size for axis, size in enumerate(img1.shape)]
-    described = repr([getattr(settings, field) for field in settings.__dataclass_fields__])
     return {
         "length": img1.shape[dim],
         "dim": dim,
@@ -97,8 +122,36 @@ def _facts(img1: Tensor, img2: Tensor, mask: Tensor | None, dim: int, settings: 
         f"{names[1]}.requires_grad": int(recorded and img2.requires_grad),
         "mask": 0 if mask is None else 1 + _DTYPES.index(mask.dtype),
         _MASK_FORM: form,
-        "settings": zlib.crc32(described.encode()),
+        "whether data_range is a tensor": int(ranges is not None),
+        **{_PUBLIC_NAMES.get(name, name): _encoded(getattr(settings, name)) for name in setting_names()},
     }
+
+
+# Settings by the names that callers know.
+_PUBLIC_NAMES = {"k1": "K[0]", "k2": "K[1]", "normalized": 'mask_mode = "normalized"'}
+
+
+def _encoded(value: object) -> int:
+    """A setting as 64 bits: floats by their own, so that the others can print them; text and lists by a checksum."""
+    if isinstance(value, float):
+        return int(struct.unpack("q", struct.pack("d", value))[0])
+    return int(value) if isinstance(value, int) else zlib.crc32(repr(value).encode())
+
+
+def _shown(name: str, code: int) -> str:
+    """A fact that was sent as a number, for an error message."""
+    if name.endswith(".dtype"):
+        return str(_DTYPES[code])
+    if name in _FLOATS:
+        return repr(struct.unpack("d", struct.pack("q", code))[0])
+    for word in _WORDS:
+        if code == zlib.crc32(repr(word).encode()):
+            return repr(word)
+    return str(code)
+
+
+_FLOATS = ("sigma", "K[0]", "K[1]", "data_range", "lambda_dssim")
+_WORDS = (*codes.PADDINGS, *codes.REDUCTIONS)
 
 
 # A dtype as a number: its place in this list.

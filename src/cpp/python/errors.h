@@ -7,6 +7,9 @@
 
 #include <nanobind/nanobind.h>
 
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include "fusedssim/fusedssim.h"
 
 // The names of x and y in Python.
@@ -19,6 +22,8 @@ inline PyObject* exception_of(fusedssim_status status) {
         case FUSEDSSIM_INVALID_ARGUMENT: return PyExc_ValueError;
         case FUSEDSSIM_INVALID_DTYPE: return PyExc_TypeError;
         case FUSEDSSIM_OUT_OF_MEMORY: return PyExc_MemoryError;
+        // A RuntimeError, for which training codes look that have a slower way for other devices.
+        case FUSEDSSIM_CUDA_UNAVAILABLE: return PyExc_NotImplementedError;
         default: return PyExc_RuntimeError;  // also for a status of a later version of the library
     }
 }
@@ -33,6 +38,7 @@ inline void check(fusedssim_status status, const ImageNames& images = {}) {
         {"grad_x", grad_x.c_str()},
         {"grad_y", grad_y.c_str()},
         {"grad_out", "the upstream gradient"},
+        {"params.data_ranges", "data_range"},
         {"params.k1", "K[0]"},
         {"params.k2", "K[1]"},
         {"params.", ""},
@@ -44,13 +50,24 @@ inline void check(fusedssim_status status, const ImageNames& images = {}) {
     throw nanobind::python_error();
 }
 
+// Whether the interpreter is shutting down: 3.13 and later say so under the first name. Needs no GIL.
+inline bool is_finalizing() {
+    using Function = int (*)();
+    static const Function function = [] {
+        void* symbol = dlsym(RTLD_DEFAULT, "Py_IsFinalizing");
+        return reinterpret_cast<Function>(symbol ? symbol : dlsym(RTLD_DEFAULT, "_Py_IsFinalizing"));
+    }();
+    return function && function();
+}
+
 // Runs `call` without the GIL and turns its status into an exception.
 template <typename Call>
 void run(Call&& call, const ImageNames& images = {}) {
-    fusedssim_status status;
-    {
-        nanobind::gil_scoped_release release;
-        status = call();
-    }
+    PyThreadState* const thread = PyEval_SaveThread();
+    const fusedssim_status status = call();
+    // To take the GIL of an interpreter that shuts down would unwind this thread, a daemon, through code that does not
+    // expect it, and abort the process. From Python 3.14 on such threads hang anyway.
+    while (is_finalizing()) pause();
+    PyEval_RestoreThread(thread);
     check(status, images);
 }

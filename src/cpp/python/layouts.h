@@ -42,7 +42,7 @@ inline const fusedssim_tensor* if_given(const fusedssim_tensor& tensor) { return
 
 struct Images {
     fusedssim_tensor x, y, grad_x, grad_y, out;
-    std::optional<fusedssim_tensor> mask;
+    std::optional<fusedssim_tensor> mask, data_ranges;
 };
 
 inline void bind_layouts(nanobind::module_& m) {
@@ -54,12 +54,14 @@ inline void bind_layouts(nanobind::module_& m) {
                 new (self) fusedssim_tensor(make_tensor(dtype, shape, stride));
             },
             nb::kw_only(), nb::arg("dtype"), nb::arg("shape"), nb::arg("stride"));
-    nb::class_<Images>(m, "Images", "The layouts of the images, the mask, and the results of a call.")
+    nb::class_<Images>(m, "Images", "The layouts of all that a call reads and writes.")
         .def(
             "__init__",
             [](Images* self, const fusedssim_tensor& x, const fusedssim_tensor& y, const fusedssim_tensor& grad_x,
                const fusedssim_tensor& grad_y, const fusedssim_tensor& out,
-               const std::optional<fusedssim_tensor>& mask) { new (self) Images{x, y, grad_x, grad_y, out, mask}; },
+               const std::optional<fusedssim_tensor>& mask, const std::optional<fusedssim_tensor>& data_ranges) {
+                new (self) Images{x, y, grad_x, grad_y, out, mask, data_ranges};
+            },
             nb::kw_only(), nb::arg("x"), nb::arg("y"), nb::arg("grad_x"), nb::arg("grad_y"), nb::arg("out"),
-            nb::arg("mask").none());
+            nb::arg("mask").none(), nb::arg("data_ranges").none());
 }

@@ -8,6 +8,8 @@
 //     plan.h      one kind of call, ready to run
 //     info.h      what the library is
 
+#include <string>
+
 #include <nanobind/nanobind.h>
 
 #include "fusedssim/fusedssim.h"
@@ -16,9 +18,38 @@
 #include "plan.h"
 #include "settings.h"
 
+namespace {
+
+// A process may run the module's code again, for instance after something has cleared sys.modules, while plans of the
+// first run still live. A type cannot be registered twice, so a second run gets the contents of the first. Returns
+// whether it did. Where that is not possible there must be an ImportError: a half-made module would crash later.
+bool reuse_first(nanobind::module_& m) {
+    static PyObject* first = nullptr;
+    static PyInterpreterState* interpreter = nullptr;
+    if (!first) {
+        if (nanobind::type<Plan>().is_valid()) {
+            throw nanobind::import_error("another copy of fused_ssim's native module is loaded already");
+        }
+        first = m.inc_ref().ptr();
+        interpreter = PyInterpreterState_Get();
+        return false;
+    }
+    if (interpreter != PyInterpreterState_Get()) {
+        throw nanobind::import_error("fused_ssim's native module is loaded by another interpreter of this process");
+    }
+    for (auto [name, value] : nanobind::borrow<nanobind::dict>(PyModule_GetDict(first))) {
+        const std::string text = nanobind::cast<std::string>(name);
+        if (text.rfind("__", 0) != 0) m.attr(text.c_str()) = value;
+    }
+    return true;
+}
+
+}  // namespace
+
 NB_MODULE(_core, m) {
     m.doc() = "Private: libfusedssim for Python. Use the functions of fused_ssim.";
     nanobind::set_leak_warnings(false);  // plans live in Python's caches, which may outlive the module at exit
+    if (reuse_first(m)) return;
 
     bind_settings(m);
     bind_layouts(m);

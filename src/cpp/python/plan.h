@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include <nanobind/nanobind.h>
@@ -27,6 +28,7 @@ public:
             settings_.params.taps = settings_.taps.data();
         }
         if (images_.mask) settings_.params.mask = &*images_.mask;
+        if (images_.data_ranges) settings_.params.data_ranges = &*images_.data_ranges;
         exec_.device = device;
         exec_.device_id = device_index;
 
@@ -60,11 +62,11 @@ public:
 
     // `where` is how the device runs the call: the number of threads on the CPU, the stream elsewhere.
 
-    void forward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t out,
+    void forward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges, uintptr_t out,
                  uintptr_t saved) const {
         const fusedssim_exec exec = exec_at(where, workspace, forward_workspace_);
-        const Params params(*this, mask, 1.0);
-        const fusedssim_tensor tx = at(images_.x, x), ty = at(images_.y, y), tout = at(images_.out, out);
+        const Params params(*this, mask, data_ranges, 1.0);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y), tout = at(images_.out, out);
         run(
             [&] {
                 if (settings_.is_multi_scale()) {
@@ -76,11 +78,11 @@ public:
             settings_.names);
     }
 
-    void value_and_grad(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t out,
+    void value_and_grad(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges, uintptr_t out,
                         uintptr_t grad_x, uintptr_t grad_y, double grad_scale) const {
         const fusedssim_exec exec = exec_at(where, workspace, value_and_grad_workspace_);
-        const Params params(*this, mask, grad_scale);
-        const fusedssim_tensor tx = at(images_.x, x), ty = at(images_.y, y), tout = at(images_.out, out);
+        const Params params(*this, mask, data_ranges, grad_scale);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y), tout = at(images_.out, out);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
         run(
             [&] {
@@ -93,14 +95,14 @@ public:
             settings_.names);
     }
 
-    void backward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t saved,
+    void backward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges, uintptr_t saved,
                   uintptr_t grad_out, const Extents& grad_out_stride, uintptr_t grad_x, uintptr_t grad_y) const {
         if (settings_.is_multi_scale()) {
             throw nanobind::value_error("MS-SSIM has no backward of its own: value_and_grad, then scale");
         }
         const fusedssim_exec exec = exec_at(where, workspace, saved ? saved_backward_workspace_ : backward_workspace_);
-        const Params params(*this, mask, 1.0);
-        const fusedssim_tensor tx = at(images_.x, x), ty = at(images_.y, y);
+        const Params params(*this, mask, data_ranges, 1.0);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y);
         const fusedssim_tensor tgo = upstream(grad_out, grad_out_stride);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
         run(
@@ -128,14 +130,19 @@ public:
     }
 
 private:
-    // The settings of one call: those of the plan, with this call's mask.
+    // The settings of one call: those of the plan, with this call's mask and data ranges.
     class Params {
     public:
-        Params(const Plan& plan, uintptr_t mask, double grad_scale) : params_(plan.settings_.params) {
+        Params(const Plan& plan, uintptr_t mask, uintptr_t data_ranges, double grad_scale)
+            : params_(plan.settings_.params) {
             params_.grad_scale = grad_scale;
             if (plan.images_.mask) {
                 mask_ = at(*plan.images_.mask, mask);
                 params_.mask = &mask_;
+            }
+            if (plan.images_.data_ranges) {
+                data_ranges_ = at(*plan.images_.data_ranges, data_ranges);
+                params_.data_ranges = &data_ranges_;
             }
         }
         Params(const Params&) = delete;
@@ -144,7 +151,7 @@ private:
 
     private:
         fusedssim_params params_;
-        fusedssim_tensor mask_;
+        fusedssim_tensor mask_, data_ranges_;
     };
 
     size_t workspace_size(fusedssim_op op, fusedssim_grads grads) const {
@@ -170,6 +177,15 @@ private:
         exec.workspace = pointer(workspace);
         exec.workspace_bytes = workspace_bytes;
         return exec;
+    }
+
+    // An image is never empty here, so an address of 0 means that its memory was freed under it.
+    static fusedssim_tensor image(const fusedssim_tensor& layout, uintptr_t address, const std::string& name) {
+        if (!address) {
+            const std::string text = name + " has no memory: its storage was freed or resized to 0";
+            throw nanobind::value_error(text.c_str());
+        }
+        return at(layout, address);
     }
 
     // A tensor of the shape of `out`. Autograd often sends an expanded tensor, so the strides come with the call.

@@ -100,7 +100,8 @@ def check_file(path: Path) -> str:
         expect(archive.testzip() is None, "a file in it is damaged")
         files = {file: archive.read(file) for file in archive.namelist()}
     info = f"{name}-{version}.dist-info"
-    expect({file.split("/")[0] for file in files} == {"fused_ssim", "fused_ssim3d", "fused_ssim_cuda", info}, f"holds {sorted(files)}")
+    packages = {"fused_ssim", "fused_ssim3d", "fused_ssim_cuda"}
+    expect({file.split("/")[0] for file in files} == {*packages, info}, f"holds {sorted(files)}")
     written = set(re.findall(r"^Tag: (.*)$", files[f"{info}/WHEEL"].decode(), re.MULTILINE))
     expect(written == {f"{python}-{abi}-{tag}" for tag in platforms.split(".")}, f"its WHEEL file says {written}")
     needs = re.findall(r"^Requires-Dist: (torch\b.*)$", files[f"{info}/METADATA"].decode(), re.MULTILINE)

@@ -70,7 +70,8 @@ def fused_ssim(
             ``"channel"``, the mean of each channel of each image, ``[N, C]``; ``"none"``, the map: ``[N, C, H, W]``,
             smaller by ``window_size - 1`` in H and W for ``"valid"``.
         mask: how much each pixel counts: bool, or float of the dtype of the result (at least 0, finite); any shape that
-            broadcasts to that of the images, such as ``[H, W]`` or ``[N, 1, H, W]``. Means become
+            broadcasts to that of the images, such as ``[H, W]``, ``[C, H, W]`` or ``[N, 1, H, W]`` (three axes are an
+            error where ``N == C > 1``: they could be ``[N, H, W]``). Means become
             ``sum(mask * SSIM) / sum(mask)`` over what the padding keeps, NaN where the mask is all 0; sums and maps
             are those of ``mask * SSIM``. A mask is a constant: it gets no gradient.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
@@ -92,6 +93,8 @@ def fused_ssim(
         TypeError: an image is not a tensor, or its dtype is not one of the four, or the dtypes differ. (Under autocast,
             two of the four are brought to the wider one.)
         RuntimeError: CUDA cannot be used: ``fused_ssim.info()`` says why.
+        NotImplementedError: this and the ValueError of a device for which there is no code are of this class, too, so
+            that code with a slower way for such devices can tell them from other errors.
 
     Example:
         >>> loss = 1 - fused_ssim(prediction, target)

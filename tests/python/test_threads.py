@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -122,3 +125,29 @@ def test_child_process_works_after_use_in_its_parent(method, threads):
         child.kill()
     assert equal([torch.from_numpy(result) for result in results], [result.cpu() for result in expected])
     assert equal(run(x, y), expected)  # and the parent still does
+
+
+@pytest.mark.parametrize(
+    ("prefix", "environment"),
+    [("", {"OMP_NUM_THREADS": "1"}), ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); ", {})],
+    ids=["OMP_NUM_THREADS", "affinity"],
+)
+def test_arrays_use_no_more_threads_than_the_process_may(prefix, environment):
+    # The threads of a call are there while it runs.
+    program = f"""
+import os, threading
+{prefix}import numpy as np
+import fused_ssim
+assert fused_ssim.info().cpu_threads == 1
+x = np.zeros((2, 3, 700, 700), np.float32)
+call = threading.Thread(target=lambda: [fused_ssim.array.value(x, x) for _ in range(10)])
+before = len(os.listdir("/proc/self/task"))
+call.start()
+most = 0
+while call.is_alive():
+    most = max(most, len(os.listdir("/proc/self/task")))
+assert most <= before + 1, (before, most)
+"""
+    limits = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=limits)
+    assert done.returncode == 0, done.stderr

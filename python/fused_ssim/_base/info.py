@@ -49,8 +49,8 @@ class Info:
         cuda_driver_version: the CUDA version of the driver, 12080 for 12.8; 0 without a driver.
         devices: the CUDA devices that the driver shows.
         cpu_isa: the instruction set in use on the CPU.
-        cpu_threads: the threads that the library would use on its own; calls from Python use
-            ``torch.get_num_threads()``.
+        cpu_threads: the threads that the library uses on its own, as for ``fused_ssim.array``: those that the process
+            may run on, or ``OMP_NUM_THREADS``. Calls with tensors of torch use ``torch.get_num_threads()``.
 
     """
 

@@ -6,7 +6,7 @@ Arrays are read where they are: on the CPU or on a CUDA device, with any strides
 the same library on the same device; those for an unknown library are NumPy arrays on the CPU and CuPy arrays on a CUDA
 device. Work on a CUDA device is enqueued on the stream that the library would use itself: CuPy's current stream, or the
 stream that a Numba array is bound to. JAX shows no stream to others, so there the call waits: for its inputs, and for
-its results.
+its results. On the CPU a call uses the processors that the process may run on, or ``OMP_NUM_THREADS`` of them.
 
 These functions are not differentiable; :func:`value_and_grad` gives the gradient, to use in a rule of one's own (such
 as ``jax.custom_vjp`` around ``jax.pure_callback``).

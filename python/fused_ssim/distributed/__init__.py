@@ -3,7 +3,8 @@
 
 Each process holds a part along one axis: some of the batch, or a slab of each image or volume. A slab borrows from its
 neighbours the layers that its windows reach, ``window_size // 2`` of them, and backward gives their gradients back. The
-value, and each process's part of the gradient, are those of the whole.
+value, and each process's part of the gradient, are those of the whole: with the exact Gaussian window, as in
+:func:`fused_ssim.ssim_map`.
 
 Every process of the group must make the same call, and the same call of ``backward`` with the same upstream gradient:
 the value is one value, known to all. Arguments that do not fit together are an error in every process; shapes, dtypes

@@ -58,8 +58,8 @@ inline void bind_layouts(nanobind::module_& m) {
         .def(
             "__init__",
             [](Images* self, const fusedssim_tensor& x, const fusedssim_tensor& y, const fusedssim_tensor& grad_x,
-               const fusedssim_tensor& grad_y, const fusedssim_tensor& out,
-               const std::optional<fusedssim_tensor>& mask, const std::optional<fusedssim_tensor>& data_ranges) {
+               const fusedssim_tensor& grad_y, const fusedssim_tensor& out, const std::optional<fusedssim_tensor>& mask,
+               const std::optional<fusedssim_tensor>& data_ranges) {
                 new (self) Images{x, y, grad_x, grad_y, out, mask, data_ranges};
             },
             nb::kw_only(), nb::arg("x"), nb::arg("y"), nb::arg("grad_x"), nb::arg("grad_y"), nb::arg("out"),

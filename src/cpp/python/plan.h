@@ -62,11 +62,12 @@ public:
 
     // `where` is how the device runs the call: the number of threads on the CPU, the stream elsewhere.
 
-    void forward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges, uintptr_t out,
-                 uintptr_t saved) const {
+    void forward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges,
+                 uintptr_t out, uintptr_t saved) const {
         const fusedssim_exec exec = exec_at(where, workspace, forward_workspace_);
         const Params params(*this, mask, data_ranges, 1.0);
-        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y), tout = at(images_.out, out);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y),
+                               tout = at(images_.out, out);
         run(
             [&] {
                 if (settings_.is_multi_scale()) {
@@ -78,11 +79,13 @@ public:
             settings_.names);
     }
 
-    void value_and_grad(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges, uintptr_t out,
-                        uintptr_t grad_x, uintptr_t grad_y, double grad_scale) const {
+    void value_and_grad(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask,
+                        uintptr_t data_ranges, uintptr_t out, uintptr_t grad_x, uintptr_t grad_y,
+                        double grad_scale) const {
         const fusedssim_exec exec = exec_at(where, workspace, value_and_grad_workspace_);
         const Params params(*this, mask, data_ranges, grad_scale);
-        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y), tout = at(images_.out, out);
+        const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y),
+                               tout = at(images_.out, out);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
         run(
             [&] {
@@ -95,8 +98,9 @@ public:
             settings_.names);
     }
 
-    void backward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges, uintptr_t saved,
-                  uintptr_t grad_out, const Extents& grad_out_stride, uintptr_t grad_x, uintptr_t grad_y) const {
+    void backward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges,
+                  uintptr_t saved, uintptr_t grad_out, const Extents& grad_out_stride, uintptr_t grad_x,
+                  uintptr_t grad_y) const {
         if (settings_.is_multi_scale()) {
             throw nanobind::value_error("MS-SSIM has no backward of its own: value_and_grad, then scale");
         }

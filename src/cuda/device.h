@@ -357,20 +357,23 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
 template <class Raw>
 __device__ __forceinline__ void hide_holes(Raw& value) {
     const auto v = to_arithmetic(value);
-    if (!(v - v == 0)) value = {};
+    if (!(0 * v == 0)) value = {};
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
-// `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1.
+// `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1. `scale` is what the gradient of SSIM has been
+// multiplied by; it is only used if the mask normalises.
 template <int G, class A>
 __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
-                                                A& grad_x, A& grad_y) {
+                                                A scale, A& grad_x, A& grad_y) {
     if (p.mask.data) {
         const A mask = load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x);
         l1 = weighted(mask, l1);
         if (p.is_normalized) {
-            grad_x = weighted(mask, grad_x);
-            if (G == 2) grad_y = weighted(mask, grad_y);
+            // 0, but NaN if the mean is one of nothing.
+            const A excluded = A(0) * scale;
+            grad_x = mask != A(0) ? mask * grad_x : excluded;
+            if (G == 2) grad_y = mask != A(0) ? mask * grad_y : excluded;
         }
     }
     if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, 0, tile, z, y, x).load(0, 0);

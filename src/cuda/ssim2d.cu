@@ -376,8 +376,8 @@ struct Strip {
             for (int c = 0; c < 4; ++c)
                 if (again + c < p.width)
                     add_to_gradient<G>(p, tile, 0, row, again + c,
-                                       l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])), grad_x[c],
-                                       grad_y[c]);
+                                       l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])),
+                                       kNormalized ? scale : A(0), grad_x[c], grad_y[c]);
         }
         store_gradient(to_x, column, packed, grad_x);
         if (G == 2) store_gradient(to_y, column, packed, grad_y);

@@ -231,8 +231,8 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
             for (int c = 0; c < Block::columns; ++c)
                 if (place.row < p.height && place.column + c < p.width)
                     add_to_gradient<G>(p, tile, z, place.row, place.column + c,
-                                       l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])), grad_x[c],
-                                       grad_y[c]);
+                                       l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])), scale,
+                                       grad_x[c], grad_y[c]);
         }
         // Maps that were saved for both gradients also serve a backward that wants one of them.
         if (G == 1 || p.grad_x.data) store(to_x, grad_x);

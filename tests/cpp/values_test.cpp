@@ -399,6 +399,29 @@ void holes() {
                     }
 }
 
+// The mean of nothing is NaN, and so is its gradient.
+void nothing() {
+    for (const Extents& shape : {Extents{1, 1, 20, 30}, Extents{1, 1, 13, 12, 14}})
+        for (const fusedssim_mask_mode mode : {FUSEDSSIM_MASK_WEIGHT, FUSEDSSIM_MASK_NORMALIZED}) {
+            what = std::to_string(shape.size()) + " axes, mode " + std::to_string(mode);
+            const auto x = random(shape, 1), y = random(shape, 2);
+            const std::vector<float> mask(count(shape), 0);
+            const fusedssim_tensor t = tensor(mask, shape);
+            fusedssim_params params = kDefault;
+            params.mask = &t;
+            params.mask_mode = mode;
+            const auto r = run(params, shape, x, y);
+            CHECK(r.status == FUSEDSSIM_OK && std::isnan(r.out[0]));
+            bool all = true;
+            for (const auto* grad : {&r.grad_x, &r.grad_y})
+                for (const float each : *grad) all = all && std::isnan(each);
+            CHECK(all);
+            params.reduction = FUSEDSSIM_REDUCTION_SUM;
+            const auto sum = run(params, shape, x, y);
+            CHECK(sum.status == FUSEDSSIM_OK && sum.out[0] == 0 && is_zero(sum.grad_x) && is_zero(sum.grad_y));
+        }
+}
+
 // K = 0: 0 / 0 counts as 1, and nothing else changes.
 void constants_of_zero() {
     for (const Extents& shape : {Extents{1, 1, 30, 40}, Extents{1, 1, 14, 13, 40}}) {
@@ -545,15 +568,11 @@ void affinity() {
 const struct {
     const char* name;
     void (*run)();
-} kGroups[] = {{"data_ranges", data_ranges},
-               {"taps", taps},
-               {"levels", levels},
-               {"holes", holes},
-               {"constants_of_zero", constants_of_zero},
-               {"bad_weights", bad_weights},
-               {"extreme_ranges", extreme_ranges},
-               {"memory", memory},
-               {"threads", threads},
+} kGroups[] = {{"data_ranges", data_ranges}, {"taps", taps},
+               {"levels", levels},           {"holes", holes},
+               {"nothing", nothing},         {"constants_of_zero", constants_of_zero},
+               {"bad_weights", bad_weights}, {"extreme_ranges", extreme_ranges},
+               {"memory", memory},           {"threads", threads},
                {"affinity", affinity}};
 
 }  // namespace

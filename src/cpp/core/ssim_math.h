@@ -73,7 +73,7 @@ struct Stability {
     A c1x2, c2x2;
 };
 
-FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && v - v == 0; }  // and finite
+FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && 0 * v == 0; }  // and finite
 
 // 2 (k L)^2, of data range L. With k = 0, flat images would have 0 / 0 in a factor, which is to count as 1. So a
 // constant of 0 becomes one that is so small that it changes the bits of no other denominator: in float32, of images

@@ -287,8 +287,8 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
                 for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
             Vec x = Vectors::load(rows.x[k] + i), y = Vectors::load(rows.y[k] + i);
             if constexpr (kHasHoles) {
-                x = x - x == A(0) ? x : Vec{};
-                y = y - y == A(0) ? y : Vec{};
+                x = A(0) * x == A(0) ? x : Vec{};
+                y = A(0) * y == A(0) ? y : Vec{};
             }
             unpack_gradient<G>(maps, x, y, by_x, by_y);
             A* const to_x = rows.to[0][k] + i;

@@ -54,7 +54,7 @@ void mask_row(const void* __restrict in, bool is_bool, std::int64_t step, int n,
 template <class A>
 bool has_bad_weight(const A* __restrict mask, int n) {
     int bad = 0;
-    for (int i = 0; i < n; ++i) bad |= int(!(mask[i] >= A(0))) | int(!(mask[i] - mask[i] == A(0)));
+    for (int i = 0; i < n; ++i) bad |= int(!(mask[i] >= A(0))) | int(!(A(0) * mask[i] == A(0)));
     return bad != 0;
 }
 
@@ -64,8 +64,8 @@ void exclude(const A* __restrict mask, int n, A* __restrict v) {
     for (int i = 0; i < n; ++i) v[i] = mask[i] != A(0) ? v[i] : A(0);
 }
 template <class A>
-void multiply(const A* __restrict by, int n, A* __restrict v) {
-    for (int i = 0; i < n; ++i) v[i] = weighted(by[i], v[i]);
+void multiply(const A* __restrict by, int n, A* __restrict v, A excluded = A(0)) {
+    for (int i = 0; i < n; ++i) v[i] = by[i] != A(0) ? v[i] * by[i] : excluded;
 }
 
 template <class T>

@@ -412,8 +412,10 @@ private:
         A* const m = s.weights;
         if (v.mask.data) read_mask(l, y_at, g.inner.x, n, m);
         if (kNormalized) {
-            multiply(m, n, sum_x);
-            if (G == 2) multiply(m, n, sum_y);
+            // What the mask excludes gets 0, but NaN if the mean is one of nothing.
+            const A excluded = A(0) * gradient_taps[0];
+            multiply(m, n, sum_x, excluded);
+            if (G == 2) multiply(m, n, sum_y, excluded);
         }
         if (p.reduction.l1_weight != 0) {
             A* const by_l1 = s.dssim;

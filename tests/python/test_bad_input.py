@@ -290,7 +290,7 @@ def test_cuda_that_cannot_be_used_is_also_a_not_implemented_error():
     if not fused_ssim.info().cuda_problem:
         pytest.skip("CUDA can be used")
     layout = core.Layout(dtype=core.FLOAT32, shape=(1, 1, 8, 8), stride=(64, 64, 8, 1))
-    images = core.Images(x=layout, y=layout, grad_x=layout, grad_y=layout, out=layout, mask=None)
+    images = core.Images(x=layout, y=layout, grad_x=layout, grad_y=layout, out=layout, mask=None, data_ranges=None)
     with pytest.raises(NotImplementedError):
         core.Plan(device=core.CUDA, device_index=0, settings=core.Settings(), images=images, grads=0)
 

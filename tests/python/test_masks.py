@@ -10,6 +10,8 @@ from images import absolute_error, pair, readable, relative_error
 from tolerances import GRADIENT_SCALED, MAP, MASKED_GRADIENT, mean_tolerance
 
 import fused_ssim
+from fused_ssim._base.settings import checked_settings
+from fused_ssim._torch import composite
 
 SHAPES = [(2, 3, 25, 34), (2, 2, 12, 13, 18)]
 REDUCTIONS = ["mean", "sum", "image", "channel", "none"]
@@ -259,3 +261,26 @@ def test_flat_images_without_constants_are_identical(device, shape):
         lambda image: fused_ssim.ssim_map(image, torch.zeros_like(image), K=(0, 0)), (zero.detach(),), (zero.detach(),)
     )
     assert torch.equal(tangent[0], torch.ones_like(zero))
+
+
+@pytest.mark.parametrize("mode", ["weight", "normalized"])
+@pytest.mark.parametrize("reduction", ["mean", "image", "channel"])
+def test_mean_of_nothing_is_nan_in_plain_operations_too(device, mode, reduction):
+    x, y = pair((2, 2, 14, 15), torch.float64, device)
+    mask = torch.ones(2, 2, 14, 15, dtype=torch.bool, device=device)
+    mask[0] = False
+    if reduction == "mean":
+        mask[1] = False
+
+    def loss(image):
+        return fused_ssim.photometric_loss(image, y, mask=mask, mask_mode=mode, reduction=reduction)
+
+    native, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
+    loss(native).sum().backward()
+    settings = checked_settings(reduction=reduction, lambda_dssim=0.2, mask_mode=mode)
+    value = composite.ssim(plain, y, mask, None, settings)
+    value.sum().backward()
+    torch.testing.assert_close(value, loss(x), equal_nan=True)
+    assert plain.grad[0].isnan().all()
+    if reduction != "mean":
+        torch.testing.assert_close(plain.grad[1], native.grad[1])

@@ -23,6 +23,9 @@ ARITHMETIC: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.arithmet
 GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) for dtype, row in DTYPES.items()}
 
 
+_is_compiling = torch.compiler.is_dynamo_compiling
+
+
 # ---- Tensors ---------------------------------------------------------------------------------------------------------
 
 
@@ -150,9 +153,11 @@ def split_range(data_range: Any, image: object = None) -> tuple[Any, Tensor | No
     Of a number that changes from call to call the compiler makes a variable of the graph. That cannot be a setting, but
     it can be a tensor, on the device of ``image``.
     """
+    if type(data_range) is float and not _is_compiling():
+        return data_range, None
     if isinstance(data_range, Tensor):
         return 1.0, data_range
-    if torch.compiler.is_dynamo_compiling() and isinstance(image, Tensor) and _is_variable(data_range):
+    if _is_compiling() and isinstance(image, Tensor) and _is_variable(data_range):
         return 1.0, torch.full((), data_range, dtype=torch.float64, device=image.device)
     return data_range, None
 

@@ -67,13 +67,30 @@ def ssim_with_windows(
     if settings.weights is not None:
         return _reduce(_multi_scale(img1, img2, settings, windows, constants), settings.reduction)
     weight = None if mask is None else mask.to(arithmetic).expand(img1.shape)
-    difference = img1 - img2
-    if weight is not None:  # what is not looked at may be anything, also NaN, and 0 times that is not 0
-        difference = torch.where(weight != 0, difference, 0.0)
-        seen = weight != 0 if settings.normalized else _seen(weight, settings, windows)
-        img1, img2 = (torch.where(seen, image, 0.0) for image in (img1, img2))
-    parts = dissimilarity(img1, img2, settings, windows, constants, weight if settings.normalized else None)
-    map_weight = None if weight is None else _crop(weight, parts.a.shape)
+    if weight is None:
+        parts = dissimilarity(img1, img2, settings, windows, constants)
+        return _objective(parts, img1 - img2, settings, None, None)
+    # What is not looked at may be anything, also NaN, and 0 times that is not 0.
+    reach = [0 if taps is None else _length(taps) // 2 for taps in windows]
+    map_weight = _crop(weight, _map_shape(weight.shape, settings, reach))
+    seen = weight != 0 if settings.normalized else _seen(map_weight, settings, reach)
+    difference = torch.where(weight != 0, img1 - img2, 0.0)
+    first, second = (torch.where(seen, image, 0.0) for image in (img1, img2))
+    parts = dissimilarity(first, second, settings, windows, constants, weight if settings.normalized else None)
+    value = _objective(parts, difference, settings, weight, map_weight)
+    if settings.reduction in ("sum", "none"):
+        return value
+    # The mean of nothing is NaN, and so is its gradient, for every pixel.
+    axes = shapes.reduced_axes(settings.reduction, img1.dim())
+    nothing = map_weight.sum(axes, keepdim=True) == 0
+    both = torch.where(seen | nothing, img1, 0.0) + torch.where(seen | nothing, img2, 0.0)
+    return value + (both * torch.where(nothing, math.nan, 0.0)).sum(axes)
+
+
+def _objective(
+    parts: Dissimilarity, difference: Tensor, settings: Settings, weight: Tensor | None, map_weight: Tensor | None
+) -> Tensor:
+    """SSIM or the loss from the map and the difference of the images, reduced."""
     if settings.lambda_dssim is None:
         return _reduce(parts.ssim(), settings.reduction, map_weight)
     structural = _reduce(parts.one_minus_ssim(), settings.reduction, map_weight)
@@ -83,16 +100,19 @@ def ssim_with_windows(
     return (1 - settings.lambda_dssim) * absolute + settings.lambda_dssim * structural
 
 
-def _seen(weight: Tensor, settings: Settings, windows: Sequence[Taps]) -> Tensor:
+def _map_shape(shape: Sequence[int], settings: Settings, reach: Sequence[int]) -> list[int]:
+    """The shape of the map for windows that reach so far, which need not be those of ``settings``."""
+    taken_off = [2 * width if shapes.is_cropped(settings) else 0 for width in reach]
+    return [*shape[:2], *(size - less for size, less in zip(shape[2:], taken_off, strict=True))]
+
+
+def _seen(map_weight: Tensor, settings: Settings, reach: Sequence[int]) -> Tensor:
     """The pixels that are seen by a window of the map whose weight is not 0."""
-    reach = [0 if taps is None else _length(taps) // 2 for taps in windows]
-    counts = (weight != 0).to(weight.dtype)
+    counts = (map_weight != 0).to(map_weight.dtype)
     if shapes.is_cropped(settings):
-        sizes = [size - 2 * taken_off for size, taken_off in zip(weight.shape[2:], reach, strict=True)]
-        border = [width for width in reversed(reach) for _ in range(2)]
-        counts = functional.pad(_crop(counts, (*weight.shape[:2], *sizes)), border)
-    pool = functional.max_pool3d if weight.dim() == 5 else functional.max_pool2d
-    return pool(counts, [2 * width + 1 for width in reach], stride=1, padding=reach) != 0
+        counts = functional.pad(counts, [width for width in reversed(reach) for _ in range(2)])
+    pool = functional.max_pool3d if map_weight.dim() == 5 else functional.max_pool2d
+    return pool(counts, [2 * width + 1 for width in reach], stride=1, padding=list(reach)) != 0
 
 
 def _constants(settings: Settings, ranges: Tensor | None, img1: Tensor) -> tuple[float | Tensor, float | Tensor]:

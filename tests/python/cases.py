@@ -27,10 +27,6 @@ FLOAT_DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 REDUCTIONS = ["mean", "none", "sum", "image", "channel"]
 IMAGES = ["random", "related", "near", "smooth", "bright", "flat", "signed", "offset", "bytes", "large"]
 
-# To be mended: a mean over a mask of zeros is NaN and so is its gradient (docs/masks.md), but in mode "normalized" the
-# library gives 0 where the mask is 0; with "weight" NaN there too. Then this goes, and what reads it.
-KNOWN_ZERO_GRADIENT_OF_EMPTY_MASK = True
-
 
 class Choices(Protocol):
     def integer(self, low: int, high: int) -> int: ...
@@ -345,9 +341,6 @@ def compare(
         if name not in grads:
             continue
         assert grads[name].dtype == case.dtype
-        if KNOWN_ZERO_GRADIENT_OF_EMPTY_MASK and mask is not None and case.mask_mode == "normalized":
-            excluded = (mask.cpu() == 0).expand(want.shape) & (grads[name].detach().cpu() == 0)
-            want = torch.where(want.isnan() & excluded, 0.0, want)
         part, reason = ratio(grads[name], want, second.value.nan_to_num(nan=0.0), error.nan_to_num(nan=0.0))
         worst.gradient = max(worst.gradient, part)
         if part > 1:

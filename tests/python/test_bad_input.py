@@ -290,9 +290,12 @@ def test_cuda_that_cannot_be_used_is_also_a_not_implemented_error():
     if not fused_ssim.info().cuda_problem:
         pytest.skip("CUDA can be used")
     layout = core.Layout(dtype=core.FLOAT32, shape=(1, 1, 8, 8), stride=(64, 64, 8, 1))
-    images = core.Images(x=layout, y=layout, grad_x=layout, grad_y=layout, out=layout, mask=None, data_ranges=None)
+    value = core.Layout(dtype=core.FLOAT32, shape=(), stride=())
+    images = core.Images(x=layout, y=layout, grad_x=layout, grad_y=layout, out=value, mask=None, data_ranges=None)
+    x, y, out, workspace = 0x10000, 0x20000, 0x30000, 0x40000  # nobody looks there: the driver is asked for first
     with pytest.raises(NotImplementedError):
-        core.Plan(device=core.CUDA, device_index=0, settings=core.Settings(), images=images, grads=0)
+        plan = core.Plan(device=core.CUDA, device_index=0, settings=core.Settings(), images=images, grads=0)
+        plan.forward(0, workspace, x, y, 0, 0, out, 0)
 
 
 def test_masks_that_can_be_read_in_one_way_only_are_taken():

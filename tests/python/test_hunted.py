@@ -31,7 +31,6 @@ def window_sized() -> tuple[torch.Tensor, torch.Tensor]:
 # ---- Losses ----------------------------------------------------------------------------------------------------------
 
 
-@to_be_mended("the plain path of second derivatives adds 0 * |x - y| of the full size to the map of padding valid")
 def test_double_backward_of_a_valid_loss_map_works() -> None:
     x, y = window_sized()
     loss = fused_ssim.SSIMLoss("valid", reduction="none")(x, y)
@@ -41,7 +40,6 @@ def test_double_backward_of_a_valid_loss_map_works() -> None:
     assert bool(second.isfinite().all())
 
 
-@to_be_mended("the same: jvp")
 def test_jvp_of_a_valid_loss_map_has_the_shape_of_the_map() -> None:
     x, y = window_sized()
     _, tangent = torch.func.jvp(
@@ -50,7 +48,6 @@ def test_jvp_of_a_valid_loss_map_has_the_shape_of_the_map() -> None:
     assert tangent.shape == (1, 1, 6, 6)
 
 
-@to_be_mended("PhotometricLoss(None) and photometric_loss(..., None) compute SSIM instead of a loss")
 @pytest.mark.parametrize("make", ["function", "module"])
 def test_lambda_none_is_an_error(make: str) -> None:
     x = torch.zeros(1, 1, 12, 12)
@@ -64,20 +61,17 @@ def test_lambda_none_is_an_error(make: str) -> None:
         call()
 
 
-@to_be_mended("MSSSIMLoss(weights=[]) computes one scale")
 def test_ms_ssim_loss_without_scales_is_an_error() -> None:
     with pytest.raises(ValueError, match="weights"):
         fused_ssim.MSSSIMLoss(weights=[])
 
 
-@to_be_mended("constructors check no numbers, only the first forward does")
 @pytest.mark.parametrize("setting", [{"window_size": 10}, {"sigma": -1.0}, {"data_range": 0.0}, {"lambda_dssim": 2.0}])
 def test_constructors_refuse_numbers_out_of_range(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         fused_ssim.PhotometricLoss(**setting)  # type: ignore[arg-type]
 
 
-@to_be_mended("on meta tensors no number is checked")
 def test_meta_tensors_check_numbers() -> None:
     x = torch.zeros(1, 1, 16, 16, device="meta")
     with pytest.raises(ValueError, match="window_size"):
@@ -87,7 +81,6 @@ def test_meta_tensors_check_numbers() -> None:
 # ---- Numbers ---------------------------------------------------------------------------------------------------------
 
 
-@to_be_mended("0^0 is 0 where max(mean, 0) is 0; pytorch-msssim and the header's formula have 1")
 def test_ms_ssim_weight_of_zero_counts_as_one() -> None:
     # Opposite patterns of single pixels: a contrast below 0 at the first scale, and equal images at the second.
     pattern = torch.tensor([[0.3, -0.3], [-0.3, 0.3]]).repeat(8, 8)[None, None]
@@ -95,20 +88,17 @@ def test_ms_ssim_weight_of_zero_counts_as_one() -> None:
     assert float(loss(0.5 + pattern, 0.5 - pattern)) < 1e-6
 
 
-@to_be_mended("NaN becomes 0 in the product of the scales, in both backends")
 def test_ms_ssim_of_nan_is_nan() -> None:
     x = torch.full((1, 1, 1, 1), torch.nan)
     assert math.isnan(float(fused_ssim.MSSSIMLoss("same", weights=(1.0,))(x, torch.zeros_like(x))))
 
 
-@to_be_mended("0 / 0 where K is 0 and both images are flat")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_identical_flat_images_give_one_without_constants(dtype: torch.dtype) -> None:
     x = torch.zeros(1, 1, 12, 12, dtype=dtype)
     assert float(fused_ssim.fused_ssim(x, x, K=(0.0, 0.0))) == 1
 
 
-@to_be_mended("squares of values near 1e19 overflow float32 (1e154: float64), and the result is silently wrong")
 @pytest.mark.parametrize(("dtype", "data_range"), [(torch.float32, 1e19), (torch.float64, 1e154)])
 def test_data_range_whose_squares_overflow_is_refused_or_right(dtype: torch.dtype, data_range: float) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -123,7 +113,6 @@ def test_data_range_whose_squares_overflow_is_refused_or_right(dtype: torch.dtyp
     assert abs(value - expected) < 1e-4
 
 
-@to_be_mended('with mask_mode="normalized" the gradient of a mean over nothing is 0 where the mask is 0, not NaN')
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradient_of_a_mean_over_nothing_is_nan_in_both_modes(dtype: torch.dtype) -> None:
     x, y = torch.rand(2, 1, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
@@ -135,7 +124,6 @@ def test_gradient_of_a_mean_over_nothing_is_nan_in_both_modes(dtype: torch.dtype
 # ---- The window of the pytorch-msssim names -------------------------------------------------------------------------
 
 
-@to_be_mended("the window is computed in a thread, whose exceptions (sigma**2 overflows) are printed and passed over")
 def test_window_of_a_huge_sigma_raises_nothing_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     raised = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: raised.append(arguments.exc_type))
@@ -144,32 +132,27 @@ def test_window_of_a_huge_sigma_raises_nothing_in_a_thread(monkeypatch: pytest.M
     assert raised == []
 
 
-@to_be_mended("0 / 0 in the taps of a tiny win_sigma: taps[0] = -nan")
-def test_tiny_sigma_of_ssim_is_a_window_of_one_tap() -> None:
+def test_tiny_sigma_of_ssim_is_an_error() -> None:
     x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    value = fused_ssim.ssim(x, x.flip(-1), data_range=1, win_sigma=1e-30)
-    expected = fused_ssim.fused_ssim(x, x.flip(-1), "valid", sigma=1e-3)
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="win_sigma"):  # its square is 0 in float32
+        fused_ssim.ssim(x, x.flip(-1), data_range=1, win_sigma=1e-30)
 
 
 # ---- Messages --------------------------------------------------------------------------------------------------------
 
 
-@to_be_mended('argnums=1.0 gives "list indices must be integers"')
 def test_argnums_of_another_type_is_named() -> None:
     x = torch.zeros(1, 1, 12, 12)
     with pytest.raises((TypeError, ValueError), match="argnums"):
         fused_ssim.value_and_grad(x, x, argnums=1.0)  # type: ignore[call-overload]
 
 
-@to_be_mended("an int beyond float64 gives OverflowError")
 def test_sigma_beyond_float64_is_named() -> None:
     x = torch.zeros(1, 1, 12, 12)
     with pytest.raises(ValueError, match="sigma"):
         fused_ssim.fused_ssim(x, x, sigma=10**400)
 
 
-@to_be_mended('win_size=np.int64(11) gives "expected an odd number"')
 def test_win_size_of_numpy_is_accepted() -> None:
     np = pytest.importorskip("numpy")
     x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -178,7 +161,6 @@ def test_win_size_of_numpy_is_accepted() -> None:
     )
 
 
-@to_be_mended('an image whose storage was freed gives "img1.data is NULL"')
 def test_freed_storage_is_named() -> None:
     x, y = torch.zeros(1, 1, 12, 12), torch.zeros(1, 1, 12, 12)
     x.untyped_storage().resize_(0)

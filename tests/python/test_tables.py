@@ -240,6 +240,6 @@ def test_every_device_is_known_to_torch_and_to_arrays():
 def test_native_library_knows_every_device(kind):
     image = core.Layout(dtype=core.FLOAT32, shape=(1, 1, 12, 12), stride=(144, 144, 12, 1))
     value = core.Layout(dtype=core.FLOAT32, shape=(), stride=())
-    images = core.Images(x=image, y=image, grad_x=image, grad_y=image, out=value, mask=None)
+    images = core.Images(x=image, y=image, grad_x=image, grad_y=image, out=value, mask=None, data_ranges=None)
     with suppress(RuntimeError):  # this build lacks the device
         core.Plan(device=codes.DEVICES[kind], device_index=0, settings=core.Settings(), images=images, grads=0)

@@ -294,8 +294,9 @@ def test_cuda_that_cannot_be_used_is_also_a_not_implemented_error():
     images = core.Images(x=layout, y=layout, grad_x=layout, grad_y=layout, out=value, mask=None, data_ranges=None)
     x, y, out, workspace = 0x10000, 0x20000, 0x30000, 0x40000  # nobody looks there: the driver is asked for first
     with pytest.raises(NotImplementedError):
-        plan = core.Plan(device=core.CUDA, device_index=0, settings=core.Settings(), images=images, grads=0)
-        plan.forward(0, workspace, x, y, 0, 0, out, 0)
+        core.Plan(device=core.CUDA, device_index=0, settings=core.Settings(), images=images, grads=0).forward(
+            0, workspace, x, y, 0, 0, out, 0
+        )
 
 
 def test_masks_that_can_be_read_in_one_way_only_are_taken():

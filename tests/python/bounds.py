@@ -9,6 +9,9 @@ what arithmetic with unit roundoff ``unit`` gets:
 - a sum or a product adds the errors of its operands, weighted by the other operand, and one rounding;
 - a filter of w taps along n axes makes n (w + 2) roundings of terms whose magnitudes sum to G*|v|: products and sums of
   w terms in any order, and the rounding of the taps;
+- in float32 the taps of a Gaussian are moved so that their sum is exactly 1. All moves along an axis together are less
+  than two units of 1, so they change a result by less than that times the largest |v| in the window. This shows in the
+  least taps of narrow windows: one of 1e-14 may become 0;
 - a variance G*s^2 - mu^2 therefore has an error of about 3 n (w + 2) unit G*s^2, however small the variance is. Divided
   by D2 = var_s + var_d + 2 C2, that conditions a case: bright and flat images have large bounds, others do not;
 - variances are cut off at 0, so D2 is at least 2 C2, and b = var_d / D2 and t = mu_d^2 / D1 lie in [0, 1]. That limits
@@ -87,9 +90,14 @@ class Approx:
         axes = self.value.dim() - 2
         magnitude = oracle.gaussian_filter(self.value.abs() + _finite(self.error), window_size, sigma)
         error = oracle.gaussian_filter(_finite(self.error), window_size, sigma)
+        roundings = window_size + 2.0
+        if self.arithmetic.unit > UNIT[torch.float64]:
+            error = error + 2 * axes * self.arithmetic.unit * _largest_in_window(self.value.abs(), window_size)
+        else:  # exp(-z^2 / 2) is off by the roundings of its argument, times the argument
+            roundings += (window_size // 2 / sigma) ** 2
         return self._with(
             oracle.gaussian_filter(self.value, window_size, sigma),
-            error + axes * (window_size + 2) * self.arithmetic.unit * magnitude,
+            error + axes * roundings * self.arithmetic.unit * magnitude,
         )
 
     def limited(self, low: float, high: float) -> Approx:
@@ -108,6 +116,11 @@ class Approx:
         if least > 0:
             spread = torch.minimum(spread, (1 / least - 1 / value).clamp(min=0) + 1 / value)
         return self._with(1 / value, spread, RECIPROCAL)
+
+
+def _largest_in_window(values: Tensor, window_size: int) -> Tensor:
+    pool = torch.nn.functional.max_pool2d if values.dim() == 4 else torch.nn.functional.max_pool3d
+    return pool(values, window_size, stride=1, padding=window_size // 2)
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:

@@ -51,9 +51,12 @@ def test_value_and_gradients_match_oracle_for_window(device, dtype, dims, window
     window = {"window_size": window_size, "sigma": sigma}
     expected, expected_x, expected_y = oracle.ssim_and_grads(x, y, padding, **window)
     value, grad_x, grad_y = value_and_grads(shape, x, y, padding, **window)
+    # float32 taps are moved by up to an ulp of the largest so that their sum is 1: of the small taps of a narrow window
+    # this is more than a rounding.
+    moved = 1e-6 if dtype == torch.float32 and sigma < 1 else 0.0
     assert absolute_error(value, expected) <= VALUE[dtype]
-    assert relative_error(grad_x, expected_x) <= GRADIENT[dtype]
-    assert relative_error(grad_y, expected_y) <= GRADIENT[dtype]
+    assert relative_error(grad_x, expected_x) <= GRADIENT[dtype] + moved
+    assert relative_error(grad_y, expected_y) <= GRADIENT[dtype] + moved
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

@@ -138,6 +138,19 @@ def test_tiny_sigma_of_ssim_is_an_error() -> None:
         fused_ssim.ssim(x, x.flip(-1), data_range=1, win_sigma=1e-30)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_float16_gradient_of_an_absolute_difference_fits_a_large_data_range(device: str, reduction: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(2, 1, 7, 10, generator=generator).mul(60000).half().to(device) for _ in range(2))
+    x.requires_grad_()
+    loss = fused_ssim.photometric_loss(x, y, 0.0, data_range=60000.0, reduction=reduction)
+    loss.backward()
+    assert x.grad is not None
+    expected = (x.detach() - y).sign() / (x.numel() if reduction == "mean" else 1)
+    torch.testing.assert_close(x.grad, expected, rtol=1e-3, atol=0)
+
+
 # ---- Messages --------------------------------------------------------------------------------------------------------
 
 

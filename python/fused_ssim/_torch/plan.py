@@ -339,9 +339,11 @@ def _grad_scale(settings: Settings, gradient: torch.dtype, shape: tuple[int, ...
     else:
         kept = kept_axes(settings.reduction, len(shape))
     averaged = map_shape(settings, shape)[kept:]
+    # The derivative of SSIM by a pixel is near 1 / data_range, that of |x - y| is 1. A loss has both.
+    unit = settings.data_range if settings.lambda_dssim in (None, 1.0) else min(settings.data_range, 1.0)
     # The derivative by a pixel grows as 1 / K where the images are dark or flat: leave room for that below the usual K.
     room = max(0.0, math.log2(0.01 / max(min(settings.k1, settings.k2), 1e-6)))
-    exponent = max(round(math.log2(math.prod(averaged) * settings.data_range) - room), 0)
+    exponent = max(round(math.log2(math.prod(averaged) * unit) - room), 0)
     return math.ldexp(1.0, exponent), math.ldexp(1.0, -exponent)
 
 

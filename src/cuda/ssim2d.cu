@@ -25,6 +25,8 @@
 // both phases read and write without bank conflicts. On sm_90 the float32 kernels for R = 5 take 128 registers per
 // thread (168 with both gradients) and 48 KB of shared memory (34 KB without a gradient, 36 KB with both), so that 2
 // blocks fit on a multiprocessor. Equation numbers: docs/derivation.md. Template parameters: params.h.
+//
+// The file is long because it is one class: all phases of a strip share its registers.
 #include "block_sums.h"
 #include "core/ssim_math.h"
 #include "instances.h"

@@ -20,6 +20,8 @@
 // Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. float32 and
 // float64 images with unit stride along x are read in place; a row is read once for each tap of the walk, but stays in
 // a cache. Gradients of that kind are accumulated in place. Everything else is converted through rings of slices.
+//
+// The file is long because it is one class: all stages of a task share its tile, and are inlined into one loop.
 #pragma once
 
 #include "cpu/rows.h"

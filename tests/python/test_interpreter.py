@@ -111,8 +111,8 @@ time.sleep(0.5)
 
 
 def test_exit_does_not_wait_for_a_daemon_thread_and_does_not_abort():
-    # Before, each of these ended with `terminate called`. What is left is a race, seen once in some fifty runs on a busy
-    # machine: a thread that asks for the GIL just when the interpreter takes it away may still crash at exit.
+    # Before, each of these ended with `terminate called`. What is left is a race, seen once in some fifty runs on a
+    # busy machine: a thread that asks for the GIL just when the interpreter takes it away may still crash at exit.
     attempts = [start(EXIT) for _ in range(4)]
     assert not any("terminate called" in done.stderr for done in attempts)
     assert sum(done.returncode == 0 for done in attempts) >= 2, [done.stderr for done in attempts]

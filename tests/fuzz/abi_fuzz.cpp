@@ -25,9 +25,6 @@
 #include "memory.h"
 #include "outcome.h"
 
-// Weak, so that the harness also runs against libraries that do not have it yet.
-extern "C" __attribute__((weak)) const char* fusedssim_last_error_as(const char* const* names);
-
 namespace fuzz {
 
 Outcome last_outcome;
@@ -565,7 +562,6 @@ private:
     }
     // Other names for arguments: any strings, and always a text.
     void check_error_names() {
-        if (!fusedssim_last_error_as) return;
         const std::string text = fusedssim_last_error(), longest(in_.chance(32) ? 3000 : 3, 'n');
         const char* const words[] = {"x", "y",    "params.", "params.sigma", "img1",         "",
                                      ".", "%s%n", "info",    "x.",           longest.c_str()};

@@ -3,9 +3,11 @@
 // The per-position formulas of SSIM, written once for the CPU and for CUDA. docs/derivation.md derives them; the
 // equation numbers below are its own.
 //
-//     s = x + y,  d = x - y            the images' sum and difference
-//     mu = G*s, sq = G*s^2             what the filter delivers, for s and for d
-//     var = sq - mu^2
+//     s = x + y,  d = x - y              the images' sum and difference
+//     s' = s - c, d' = d - e             without a pivot (c, e), a level near theirs
+//     m = G*s', G*d', G*(s'^2 + d'^2)    what the filter delivers
+//     mu = m + c, var = G*s'^2 - m^2     and what it means: a pivot changes no variance, and saves float32 the digits
+//                                        that a bright, flat image would cost
 //
 // This header includes nothing: NVRTC compiles it without the headers of a toolkit.
 #pragma once
@@ -36,6 +38,20 @@ FUSEDSSIM_MATH double not_a_number() { return __builtin_nan(""); }
 template <class A>
 FUSEDSSIM_MATH A reciprocal(A v) {
     return A(1) / v;
+}
+#endif
+
+// The larger of v and `least`; `least` if v is NaN.
+template <class A>
+FUSEDSSIM_MATH A at_least(A v, A least) {
+    return v > least ? v : least;
+}
+#if defined(FUSEDSSIM_DEVICE_CODE)
+// One instruction. Compilers make two of the comparison.
+FUSEDSSIM_MATH float at_least(float v, float least) {
+    float r;
+    asm("max.f32 %0, %1, %2;" : "=f"(r) : "f"(v), "f"(least));
+    return r;
 }
 #endif
 
@@ -93,18 +109,40 @@ FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range
     return {constant_of<A>(k1, range), constant_of<A>(k2, range)};
 }
 
-// The filtered quantities at one position.
+// What is subtracted from s and d before they are filtered. Any numbers will do, but the nearer they are to the local
+// mean, the more digits are left for variances. Both are finite.
+template <class A>
+struct Pivot {
+    A s, d;
+};
+template <class A>
+FUSEDSSIM_MATH bool is_finite(A v) {
+    return A(0) * v == A(0);
+}
+
+// The filtered quantities at one position, of s' and d'. `sq` also holds 2 C2: then it costs nothing.
 template <class A>
 struct Moments {
-    A mu_s, mu_d, sq_s, sq_d;
+    A m_s, m_d;  // G*s', G*d'
+    A sq;        // G*(s'^2 + d'^2) + 2 C2
+    A sq_d;      // G*d'^2
 };
 
-// Turns sums over a window under a mask into its moments: divides them by the window's mass (eq. 9). Returns the
-// reciprocal mass. A window without mass has no statistics: all is 0.
+// What the filter along the last axis begins with instead of zeros. `rest` is what the window's mass, over all axes,
+// lacks to be 1: the missing mass sees an s and a d of 0, whose s' and d' are -c and -e. So m and var are exact for
+// any taps (eq. 11).
 template <class A>
-FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass) {
+FUSEDSSIM_MATH Moments<A> moments_begin(const Pivot<A>& pivot, A rest, A c2x2) {
+    const A of_d = rest * pivot.d;
+    return {-rest * pivot.s, -of_d, rest * pivot.s * pivot.s + (of_d * pivot.d + c2x2), of_d * pivot.d};
+}
+
+// Turns sums over a window under a mask into its moments: divides them by the window's mass (eq. 9). Here `sq` comes
+// without 2 C2, and gets it. Returns the reciprocal mass. A window without mass has no statistics: all is 0.
+template <class A>
+FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass, A c2x2) {
     const A u = mass > A(0) ? reciprocal(mass) : A(0);
-    m = {u * m.mu_s, u * m.mu_d, u * m.sq_s, u * m.sq_d};
+    m = {u * m.m_s, u * m.m_d, u * m.sq + c2x2, u * m.sq_d};
     return u;
 }
 
@@ -118,7 +156,7 @@ struct Partials {
 constexpr double kGradientFactor = 4;
 
 // What dssim() and dssim_and_partials() start from. Variances are negative by rounding alone, and count as 0 then. So
-// the contrast term does not exceed 1, and its denominator stays positive for images far outside the data range.
+// the denominator of the contrast term stays positive for images far outside the data range.
 template <class A>
 struct Terms {
     A inv2;  // 1 / D2
@@ -127,12 +165,12 @@ struct Terms {
     A lum;   // luminance
 
     template <class C>
-    FUSEDSSIM_MATH Terms(const Moments<A>& m, const C& c) {
-        const A raw_s = m.sq_s - m.mu_s * m.mu_s, raw_d = m.sq_d - m.mu_d * m.mu_d;
-        const A var_s = raw_s > A(0) ? raw_s : A(0), var_d = raw_d > A(0) ? raw_d : A(0);
-        inv2 = reciprocal(var_s + var_d + c.c2x2);
-        a = m.mu_d * reciprocal(m.mu_s * m.mu_s + (m.mu_d * m.mu_d + c.c1x2));
-        t = m.mu_d * a;
+    FUSEDSSIM_MATH Terms(const Moments<A>& m, const Pivot<A>& pivot, const C& c) {
+        const A mu_s = m.m_s + pivot.s, mu_d = m.m_d + pivot.d;
+        const A var_d = at_least(m.sq_d - m.m_d * m.m_d, A(0));
+        inv2 = reciprocal(at_least(m.sq - m.m_s * m.m_s - m.m_d * m.m_d, A(c.c2x2)));
+        a = mu_d * reciprocal(mu_s * mu_s + (mu_d * mu_d + c.c1x2));
+        t = mu_d * a;
         b = var_d * inv2;
         lum = one_minus_twice(t);
     }
@@ -143,8 +181,8 @@ struct Terms {
 // DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Kernels sum it instead of SSIM: the sum of small numbers keeps its
 // precision for images that are nearly identical. C: Stability<A>, or volatile where it is to be read when it is used.
 template <class A, class C = Stability<A>>
-FUSEDSSIM_MATH A dssim(const Moments<A>& m, const C& c) {
-    return Terms<A>(m, c).dssim();
+FUSEDSSIM_MATH A dssim(const Moments<A>& m, const Pivot<A>& pivot, const C& c) {
+    return Terms<A>(m, pivot, c).dssim();
 }
 template <class A>
 FUSEDSSIM_MATH A ssim_from_dssim(A v) {
@@ -152,17 +190,23 @@ FUSEDSSIM_MATH A ssim_from_dssim(A v) {
 }
 
 // DSSIM, and the partial derivatives of SSIM times u (eq. 5). Each product pairs a small factor with the large 1/D: no
-// intermediate result overflows if the final one does not.
+// intermediate result overflows if the final one does not. `beyond` is mu less the pivot that unpack_gradient() will
+// get, which may be another one than that of the statistics.
 template <class A, class C = Stability<A>>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const C& c, A u, Partials<A>& p) {
-    const Terms<A> k(m, c);
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u,
+                                    const Pivot<A>& beyond, Partials<A>& p) {
+    const Terms<A> k(m, pivot, c);
     const A cs = one_minus_twice(k.b);
     const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
     p.var_s = l2 * k.b;
     p.var_d = p.var_s - l2;
-    p.mu_s = m.mu_s * (ca * k.a - p.var_s);
-    p.mu_d = (ca * k.t - ca) - m.mu_d * p.var_d;
+    p.mu_s = (m.m_s + pivot.s) * (ca * k.a) - beyond.s * p.var_s;
+    p.mu_d = (ca * k.t - ca) - beyond.d * p.var_d;
     return k.dssim();
+}
+template <class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, Partials<A>& p) {
+    return dssim_and_partials(m, pivot, c, u, {m.m_s, m.m_d}, p);
 }
 
 // How many partial maps are filtered to get so many gradients. Two gradients take four. For one, the two maps that
@@ -179,10 +223,10 @@ FUSEDSSIM_MATH void pack_partials(const Partials<A>& p, A* maps) {
 }
 
 // The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at
-// the same place (eq. 6).
+// the same place (eq. 6). The pivot is that of the partials.
 template <int G, class A>
-FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, A& grad_x, A& grad_y) {
-    const A s = x + y, d = x - y;
+FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>& pivot, A& grad_x, A& grad_y) {
+    const A s = (x + y) - pivot.s, d = (x - y) - pivot.d;
     if (G == 1) {
         grad_x = filtered[0] + s * filtered[1] + d * filtered[2];
     } else {

@@ -78,6 +78,18 @@ struct Problem {
         for (const Window& window : windows) most = window.radius > most ? window.radius : most;
         return most;
     }
+    // The sum of an axis' taps in this arithmetic, and what the product of all axes lacks to be 1: 0 for a Gaussian that
+    // was computed from sigma.
+    template <class A>
+    FUSEDSSIM_MATH double window_sum(Axis axis) const {
+        double sum = double(A(taps(axis)[0]));
+        for (int k = 1; k <= radius(axis); ++k) sum += 2 * double(A(taps(axis)[k]));
+        return sum;
+    }
+    template <class A>
+    FUSEDSSIM_MATH double window_rest() const {
+        return 1 - window_sum<A>(Axis::z) * window_sum<A>(Axis::y) * window_sum<A>(Axis::x);
+    }
     // The positions that the map has.
     FUSEDSSIM_MATH int map_size(Axis axis) const { return counted_size(size(axis), crop(axis)); }
     FUSEDSSIM_MATH bool counts(Axis axis, int position) const { return is_counted(position, size(axis), crop(axis)); }

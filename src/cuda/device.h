@@ -53,6 +53,18 @@ __device__ __forceinline__ unsigned long long load_acquire(const unsigned long l
     return value;
 }
 
+// The same value, which all threads of the warp have, where it occupies no register of a thread. (The result of an
+// instruction for whole warps is put into a register of the warp, and additions read it there.) GPUs before sm_80 have
+// no such instruction for integers.
+__device__ __forceinline__ float of_warp(float v) {
+#if __CUDA_ARCH__ >= 800
+    return __uint_as_float(__reduce_or_sync(0xffffffffu, __float_as_uint(v)));
+#else
+    return v;
+#endif
+}
+__device__ __forceinline__ double of_warp(double v) { return v; }
+
 // Whether copy_async() is asynchronous.
 #if __CUDA_ARCH__ >= 800
 constexpr bool kHasAsyncCopies = true;
@@ -231,6 +243,13 @@ struct TransposedFir {
 #pragma unroll
         for (int k = 0; k < 2 * R; ++k) sums[k] = A(0);
     }
+    // The sums as an endless row of one value leaves them; step() would return this.
+    __device__ __forceinline__ A begin(A value, const A* taps) {
+        sums[2 * R - 1] = taps[R] * value;
+#pragma unroll
+        for (int k = 2 * R - 2; k >= 0; --k) sums[k] = taps[iabs(k + 1 - R)] * value + sums[k + 1];
+        return taps[R] * value + sums[0];
+    }
     // Takes the value at position i, returns the filtered value at i - R. The last sum and the result have the product
     // taps[R] * value in common. kResultFirst keeps the compiler from sharing it, so that the result need not wait for
     // it.
@@ -342,6 +361,58 @@ __device__ __forceinline__ Stability<A> image_stability(const SsimParams<A>& p, 
         p.k1, p.k2,
         double(*reinterpret_cast<const A*>(static_cast<char*>(p.data_ranges.data) + tile.image * p.data_ranges.n)));
 }
+
+// What is filtered at an element, from s' and d': s', d', s'^2 + d'^2, d'^2. Under a mask that normalises, all of it
+// times the weight m, and the weight itself.
+template <bool kNormalized, class A, int kMoments>
+__device__ __forceinline__ void expand(A s, A d, A m, A (&out)[kMoments]) {
+    const A ms = kNormalized ? m * s : s, md = kNormalized ? m * d : d;
+    out[0] = ms;
+    out[1] = md;
+    out[3] = md * d;
+    out[2] = ms * s + out[3];
+    if constexpr (kNormalized) out[kMoments - 1] = m;
+}
+
+// A pivot near the images' level in a box of a plane: the mean of 32 elements, one for each lane of a warp, of numbers
+// only, and of those that a mask leaves. All warps compute the same. Its loads are under way from the constructor on;
+// every thread of a warp must call mean().
+template <class T>
+struct PivotSample {
+    using A = arithmetic_t<T>;
+    typename Elements<T>::Raw x, y;
+    bool counts;
+
+    // The box has `slices` slices, `rows` rows and `columns` columns from (z, row, column) on.
+    __device__ __forceinline__ PivotSample(const SsimParams<A>& p, const Tile& tile, int z, int slices, int row,
+                                           int rows, int column, int columns) {
+        // A lattice: each lane has a column, a row and a slice of its own.
+        const auto within = [](unsigned i, int size) { return int((2 * i + 1) % 64 * (long long)size >> 6); };
+        const unsigned lane = threadIdx.x % 32;
+        const int z_at = z + within(lane * 13, slices), y_at = row + within(lane * 19, rows),
+                  x_at = column + within(lane, columns);
+        x = Cursor<T>(p.x, p.image_dtype(), tile, z_at, y_at, x_at).load(0, 0);
+        y = Cursor<T>(p.y, p.image_dtype(), tile, z_at, y_at, x_at).load(0, 0);
+        counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, tile, z_at, y_at, x_at) != A(0);
+    }
+    __device__ __forceinline__ Pivot<A> mean() const {
+        A s = to_arithmetic(x) + to_arithmetic(y), d = to_arithmetic(x) - to_arithmetic(y);
+        const bool is_number = counts && is_finite(s);
+        s = is_number ? s : A(0);
+        d = is_number ? d : A(0);
+        A count = is_number ? A(1) : A(0);
+#pragma unroll
+        for (int lanes = 16; lanes; lanes /= 2) {
+            s += __shfl_xor_sync(0xffffffffu, s, lanes);
+            d += __shfl_xor_sync(0xffffffffu, d, lanes);
+            count += __shfl_xor_sync(0xffffffffu, count, lanes);
+        }
+        const A u = count > A(0) ? reciprocal(count) : A(0);
+        s *= u;
+        d *= u;
+        return {of_warp(is_finite(s) ? s : A(0)), of_warp(is_finite(d) ? d : A(0))};
+    }
+};
 
 // The part of an element's gradient that comes from the pooled images, which MS-SSIM's next level sees.
 template <class A>

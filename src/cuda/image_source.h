@@ -7,9 +7,9 @@
 
 namespace fusedssim {
 
-// s and d of the images, and the mask if it normalises.
+// s' and d' of the images, and the mask if it normalises.
 template <class T, int R, bool kNormalized>
-struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
+struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
     using Access = Elements<T>;
@@ -20,8 +20,15 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
     static constexpr int kPairs = (Block::out_x + kMargin + R + 1) / 2, kPitch = 2 * kPairs;
     using PairSlots = Slots<A, R, kPairs, 2, kMargin>;
     using Stage = Planes<A, kValues, Block::staged ? 2 * PairSlots::kAll : 2>;
+    // Numbers of a tile that a thread needs once in a while. Not in registers, which are short.
+    struct Constants {
+        Stability<A> stability;
+        Column<A, 4> begin_of_x, slice_beyond;
+    };
     const SsimParams<A>& p;
     const Tile& tile;
+    const Constants& constants;
+    Pivot<A> pivot;   // of the tile and its chunk
     PairSlots slots;  // of both images: is_narrow() has seen that their rows and columns have the same strides
     // More bits of slots.flags, for what does not change from slice to slice.
     static constexpr unsigned kPacked = PairSlots::kFree;      // pairs are accessed as one
@@ -33,11 +40,34 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
     typename Access::Raw x[PairSlots::kCount][2], y[PairSlots::kCount][2];
     A l1_sum;
 
-    __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(p, tile, p.x, p.width), l1_sum(0) {
+    // Writes `shared`; the walk begins with a barrier.
+    __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at, const Pivot<A>& level,
+                                           Constants& shared)
+        : p(params), tile(at), constants(shared), pivot(level), slots(p, tile, p.x, p.width), l1_sum(0) {
+        if (threadIdx.x == 0) {
+            shared.stability = image_stability(p, tile);
+            if (!kNormalized) {
+                // The filter along z multiplies what is here by the sum of its taps.
+                const A unit = p.window_sum_z();
+                const Moments<A> first = moments_begin(pivot, p.window_rest, shared.stability.c2x2);
+                A outside[4];
+                expand<false>(-pivot.s, -pivot.d, A(0), outside);
+                shared.begin_of_x = {first.m_s / unit, first.m_d / unit, first.sq / unit, first.sq_d / unit};
+#pragma unroll
+                for (int q = 0; q < 4; ++q)
+                    shared.slice_beyond.v[q] = p.window_sum_yx() * outside[q] + shared.begin_of_x.v[q];
+            }
+        }
         if (p.packed_images) slots.flags |= kPacked;
         if (Block::staged && p.has_l1) slots.flags |= kSumsL1;
     }
+    // Under a mask that normalises, what is outside does not count.
+    static constexpr bool kHasBeyond = !kNormalized;
+    __device__ __forceinline__ Column<A, 2> beyond() const {
+        return kNormalized ? Column<A, 2>{} : Column<A, 2>{-pivot.s, -pivot.d};
+    }
+    __device__ __forceinline__ const A* begin_of_x() const { return constants.begin_of_x.v; }
+    __device__ __forceinline__ const A* slice_beyond() const { return constants.slice_beyond.v; }
     __device__ __forceinline__ static int empty_slices() { return 0; }
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);
@@ -83,14 +113,14 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
             stage.put_two(2 * PairSlots::index(i), values);
         }
     }
-    // |x - y| at this thread's columns, from the stage, which is zero beside the volume.
+    // |x - y| at this thread's columns, from the stage, where it is zero beside the volume.
     __device__ __forceinline__ void sum_l1(int z, const Stage& stage) {
         if (!(slots.flags & kSumsL1) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1]);
+            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1] + pivot.d);
             const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
             l1_sum += is_weighted ? weighted(load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c),
                                              difference)
@@ -98,8 +128,8 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
         }
     }
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
-        out[0] = xv + yv;
-        out[1] = xv - yv;
+        out[0] = (xv + yv) - pivot.s;
+        out[1] = (xv - yv) - pivot.d;
         if constexpr (kNormalized) {
             out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
             if (out[2] == A(0)) out[0] = out[1] = A(0);
@@ -108,8 +138,9 @@ struct ImageSource : SliceSource<kNormalized ? 3 : 2> {
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kValues]) const {
         if constexpr (Block::staged) return stage.get(row * kPitch + column + (kMargin - R), out);
         const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
-#pragma unroll
-        for (int i = 0; i < kValues; ++i) out[0][i] = A(0);
+        out[0][0] = beyond().v[0];
+        out[0][1] = beyond().v[1];
+        if constexpr (kNormalized) out[0][2] = A(0);
         static_assert(kBorder == Border::zeros, "zeros beyond the border");
         if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return;
         const A xv = to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));

@@ -52,16 +52,18 @@ extern "C" __global__ void naive_statistics(const __grid_constant__ NaiveParams 
     const int at = int(blockIdx.x * blockDim.x + threadIdx.x);
     if (at >= p.size[0] * p.size[1] * p.size[2]) return;
     const int x = at % p.size[2], y = at / p.size[2] % p.size[1], z = at / p.size[2] / p.size[1];
-    Moments<float> moments = {};
+    // Without a pivot: its purpose is to save digits.
+    const Pivot<float> pivot = {0, 0};
+    Moments<float> moments = moments_begin(pivot, 0.0f, p.c2x2);
     each_in_window(p, z, y, x, [&](float weight, int element) {
         const float s = p.x[element] + p.y[element], d = p.x[element] - p.y[element];
-        moments.mu_s += weight * s;
-        moments.mu_d += weight * d;
-        moments.sq_s += weight * s * s;
+        moments.m_s += weight * s;
+        moments.m_d += weight * d;
+        moments.sq += weight * (s * s + d * d);
         moments.sq_d += weight * d * d;
     });
     Partials<float> partials;
-    const float ssim = ssim_from_dssim(dssim_and_partials(moments, {p.c1x2, p.c2x2}, 1.0f, partials));
+    const float ssim = ssim_from_dssim(dssim_and_partials(moments, pivot, {p.c1x2, p.c2x2}, 1.0f, partials));
     const bool in_map = is_counted(z, p.size[0], p.crop[0]) && is_counted(y, p.size[1], p.crop[1]) &&
                         is_counted(x, p.size[2], p.crop[2]);
     p.map[at] = in_map ? ssim : 0.0f;
@@ -77,7 +79,7 @@ extern "C" __global__ void naive_gradient(const __grid_constant__ NaiveParams p)
     each_in_window(p, z, y, x, [&](float weight, int element) {
         for (int q = 0; q < 4; ++q) filtered[q] += weight * p.partials[4 * element + q];
     });
-    unpack_gradient<2>(filtered, p.x[at], p.y[at], p.grad_x[at], p.grad_y[at]);
+    unpack_gradient<2>(filtered, p.x[at], p.y[at], {0, 0}, p.grad_x[at], p.grad_y[at]);
     p.grad_x[at] *= float(kGradientFactor);
     p.grad_y[at] *= float(kGradientFactor);
 }

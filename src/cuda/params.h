@@ -91,6 +91,7 @@ struct ByteView {
 struct Partition {
     long long blocks, planes;
     int strips, rows;        // of a plane
+    int columns;             // of a strip: a multiple of 4
     long long share, extra;  // rows of a block; the first `extra` blocks have one more
 
     // The first row of a block, and the block of a row. Rows are numbered over all strips.
@@ -187,6 +188,8 @@ struct SsimParams {
     A ssim_weight, l1_weight;  // of the map of a loss
     Stability<A> stability;    // of all images, unless there are data_ranges
     A taps[kMaxRadius + 1];    // of the window from its centre outwards; read them by axis: taps_x()
+    A window_sum;              // of all taps along an axis
+    A window_rest;             // what the mass of the window, over all axes, lacks to be 1
 
     ByteView
         data_ranges;  // of A: of each image, in place of `stability`, with the constants k1 and k2. data NULL: none
@@ -197,6 +200,8 @@ struct SsimParams {
     FUSEDSSIM_MATH const A* taps_z() const { return taps; }
     FUSEDSSIM_MATH const A* taps_y() const { return taps; }
     FUSEDSSIM_MATH const A* taps_x() const { return taps; }
+    FUSEDSSIM_MATH A window_sum_z() const { return window_sum; }
+    FUSEDSSIM_MATH A window_sum_yx() const { return window_sum * window_sum; }
     // Positions closer than this to a border are not in the map: the radius for padding valid, 0 for padding same.
     FUSEDSSIM_MATH int crop_z() const { return crop; }
     FUSEDSSIM_MATH int crop_y() const { return crop; }

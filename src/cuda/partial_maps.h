@@ -42,7 +42,7 @@ struct PartialMaps {
 // The partial maps as a source, multiplied by the upstream map and the mask. They are zero where the map has no
 // element.
 template <class A, int R, int kMaps>
-struct PartialSource : SliceSource<kMaps> {
+struct PartialSource : SliceSource<A, kMaps> {
     using Block = Block3d<A, R>;
     using Maps = PartialMaps<A, kMaps>;
     static constexpr bool kOverlaps = Block::staged && kHasAsyncCopies;
@@ -64,6 +64,7 @@ struct PartialSource : SliceSource<kMaps> {
         first = maps.first(z);
         second = maps.second(z);
     }
+    __device__ __forceinline__ static Column<A, 2> beyond() { return {}; }
     __device__ __forceinline__ int empty_slices() const { return p.crop_z(); }
     __device__ __forceinline__ void request(int, Stage& stage) {
 #pragma unroll

@@ -50,9 +50,10 @@ struct alignas(16) Planes {
             Packed<A, 2>::store(&last[at], values);
         }
     }
-    __device__ __forceinline__ void clear() {
+    // The first pair everywhere; 0 for all other quantities.
+    __device__ __forceinline__ void fill(const Column<A, 2>& pair) {
         auto* const all = reinterpret_cast<Column<A, 2>*>(pairs);
-        for (int i = threadIdx.x; i < kQuantities / 2 * kCount; i += blockDim.x) all[i] = {};
+        for (int i = threadIdx.x; i < kQuantities / 2 * kCount; i += blockDim.x) all[i] = i < kCount ? pair : Column<A, 2>{};
         if constexpr (kQuantities % 2 != 0)
             for (int i = threadIdx.x; i < kCount; i += blockDim.x) last[i] = A(0);
     }
@@ -96,7 +97,7 @@ struct SliceFilter {
             for (int y = 0; y < kRows; ++y) along_y.put((row + y) * Block::in_x + column, out[y]);
         }
     }
-    // Filters along x, and returns the quantities at this thread's columns.
+    // Filters along x, and adds the result to the quantities of this thread's columns.
     __device__ __forceinline__ void filter_x(const A* taps, A (&out)[Block::columns][kQuantities]) const {
         constexpr int kColumns = Block::columns;
         const int first =
@@ -113,7 +114,7 @@ struct SliceFilter {
                     if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
                     for (int q = 0; q < kQuantities; ++q)
-                        out[c][q] = tap ? taps[iabs(tap - R)] * in[i][q] + out[c][q] : taps[R] * in[i][q];
+                        out[c][q] = taps[iabs(tap - R)] * in[i][q] + out[c][q];
                 }
         }
     }

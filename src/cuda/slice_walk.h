@@ -57,7 +57,7 @@ struct Slots {
 
 // What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others
 // are defaults. There is nothing virtual. z is a slice of the volume.
-template <int kValuesOfElement>
+template <class A, int kValuesOfElement>
 struct SliceSource {
     // How many numbers the source delivers for an element.
     static constexpr int kValues = kValuesOfElement;
@@ -67,10 +67,18 @@ struct SliceSource {
     static constexpr bool kOverlaps = false;
     // Without kOverlaps: a slice is requested before the one before is filtered along y, instead of after it.
     static constexpr bool kEarly = false;
-    // The shared memory of a slice, with a function clear(). The source defines a type of this name.
+    // The shared memory of a slice, with a function fill(). The source defines a type of this name.
     struct Stage;
 
-    // So many slices at each end of the volume hold nothing but zeros. They are not read.
+    // The first two numbers of an element beyond the border; the others are 0 there.
+    Column<A, 2> beyond() const = delete;
+    // Whether the filter along x begins with other numbers than zeros, begin_of_x(), and delivers other ones for a slice
+    // beyond the border, slice_beyond(): [kQuantities] each, in shared memory that is written before the walk.
+    static constexpr bool kHasBeyond = false;
+    const A* begin_of_x() const = delete;
+    const A* slice_beyond() const = delete;
+
+    // So many slices at each end of the volume are like those beyond the border. They are not read.
     int empty_slices() const = delete;
     // Makes z the slice that is requested next.
     void seek(int z) = delete;
@@ -82,7 +90,7 @@ struct SliceSource {
     void deliver(int z, AnyStage& stage) = delete;
     // An element of slice z: from the stage, or, if nothing is staged, from memory. Row and column are counted from the
     // first halo element of the tile.
-    template <class AnyStage, class A>
+    template <class AnyStage>
     void read(int z, const AnyStage& stage, int row, int column, A (&values)[1][kValues]) const = delete;
     // Called once for each slice, while it is in the stage.
     template <class AnyStage>
@@ -109,13 +117,20 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     const Place<A, R> place(p, tile, threadIdx.x);
     TransposedFir<A, R> fir[Block::columns][kQuantities];
 
-    static_assert(__is_base_of(SliceSource<Source::kValues>, Source), "a source derives from SliceSource");
+    static_assert(__is_base_of(SliceSource<A, Source::kValues>, Source), "a source derives from SliceSource");
 
-    static_assert(kBorder == Border::zeros, "what is never loaded is zero");
-    for (Shared& each : shared) each.stage.clear();
+    static_assert(kBorder == Border::zeros, "what is never loaded is constant");
+    for (Shared& each : shared) each.stage.fill(source.beyond());
     __syncthreads();
-    // Slices of zeros before the first other one would leave the running sums zero: they are skipped. Those behind the
+    // Slices beyond the border are all alike: those before the first other one have left their sums, those behind the
     // last one are not loaded or filtered along y and x.
+    if constexpr (Source::kHasBeyond) {
+        const A* const beyond = source.slice_beyond();
+#pragma unroll
+        for (int q = 0; q < kQuantities; ++q)
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c) fir[c][q].begin(beyond[q], p.taps_z());
+    }
     const int end = place.z_end + R, last = imin(end, p.depth - source.empty_slices());
     int z = imax(place.z_begin - R, source.empty_slices());
     const auto filter_y = [&](int slice) {
@@ -144,6 +159,13 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     }
     for (; z < end; ++z) {
         A filtered[Block::columns][kQuantities] = {};
+        if constexpr (Source::kHasBeyond) {
+            const A* const begin = z < last ? source.begin_of_x() : source.slice_beyond();
+#pragma unroll
+            for (int q = 0; q < kQuantities; ++q)
+#pragma unroll
+                for (int c = 0; c < Block::columns; ++c) filtered[c][q] = begin[q];
+        }
         if (z < last) {
             if constexpr (kOverlaps) {
                 if (z + 1 < last) deliver(z + 1, at(z + 1));

@@ -49,6 +49,7 @@ struct Strip {
         Rows<A, Shape::rows, Shape::statistics + 2 * R, kMoments, kColumns> moments;
         Rows<A, Shape::rows, G ? Shape::statistics : kColumns, kMaps, kColumns> partials, filtered;
         Stability<A> stability;  // of the strip's image
+        Column<A, kMoments> begin;  // what the filter along x begins with
     };
 
     const SsimParams<A>& p;
@@ -86,16 +87,19 @@ struct Strip {
     Cursor<T> x_here, y_here, to_x, to_y;                      // across: where the gradient is computed
     A dssim_sum, l1_sum;
     A scale, l1_scale;  // of the gradients in this plane
+    const PivotSample<T> sample;  // of this piece
+    Pivot<A> pivot;
 
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory)
         : p(params), tile(at), shared(memory), role(Shape::roles == 2 ? threadIdx.x / Shape::columns : 0),
-          thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x), x0(tile.tile_x * Shape::out),
+          thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x), x0(tile.tile_x * params.partition.columns),
           row_begin(first), rows(end - first), across_row(thread / kGroups), group(thread % kGroups), flags(0),
           x_at(cursor(p.x, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
           y_at(cursor(p.y, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
           x_here(gradient_cursor(p.x, p.image_dtype())), y_here(gradient_cursor(p.y, p.image_dtype())),
           to_x(gradient_cursor(p.grad_x, p.grad_dtype())), to_y(gradient_cursor(p.grad_y, p.grad_dtype())),
-          dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale) {
+          dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
+          sample(p, tile, 0, 1, first, end - first, x0, imin(p.partition.columns, p.width - x0)) {
         if (G) plane_scales(p, tile, scale, l1_scale);
         map_begin = imax(row_begin - Shape::margin, p.map_begin_y());
         map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
@@ -104,7 +108,7 @@ struct Strip {
         static_assert(kBorder == Border::zeros, "no element is loaded for columns and rows beyond the border");
         const int read_column = x0 - Shape::halo + thread, partial_column = x0 - Shape::margin + thread;
         if (has_statistics() && read_column >= 0 && read_column < p.width) flags |= kReads;
-        if (p.has_l1 && thread >= Shape::halo && thread < Shape::halo + Shape::out) flags |= kSumsL1;
+        if (p.has_l1 && thread >= Shape::halo && thread < Shape::halo + p.partition.columns) flags |= kSumsL1;
         if (has_gradient() && thread < Shape::statistics && partial_column >= p.map_begin_x() &&
             partial_column < p.map_end_x())
             flags |= kFilters;
@@ -116,18 +120,18 @@ struct Strip {
         const int column = statistics_column(group);
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
-            if (column + c >= p.map_begin_x() && column + c < p.map_end_x() && (G || kColumns * group + c < Shape::out))
+            if (column + c >= p.map_begin_x() && column + c < p.map_end_x() && (G || kColumns * group + c < p.partition.columns))
                 flags |= 1u << c;
         // With gradients, a block also computes statistics of columns beside its strip, which belong to other blocks.
         // It owns whole groups.
         constexpr int kFirst = Shape::margin / kColumns;
-        if (G && group >= kFirst && (group < kFirst + Shape::out / kColumns || tile.tile_x + 1 == p.partition.strips))
+        if (G && group >= kFirst && (group < kFirst + p.partition.columns / kColumns || tile.tile_x + 1 == p.partition.strips))
             flags |= kOwned;
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (is_simple && !p.mask.data) flags |= kPlain;
         if (!G && p.map.data) flags |= kStoresMap;
         if (has_statistics() && kColumns * group < Shape::statistics && column < p.width) flags |= kStatistics;
-        if (has_gradient() && kColumns * group < Shape::out && gradient_column() < p.width) flags |= kGradient;
+        if (has_gradient() && kColumns * group < p.partition.columns && gradient_column() < p.width) flags |= kGradient;
         if (p.packed_grads && gradient_column() + 3 < p.width) flags |= kPacked;
     }
 
@@ -160,6 +164,8 @@ struct Strip {
     __device__ __forceinline__ void walk() {
         const int first = first_row(), last = row_begin + rows - 1 + Shape::halo;
         if (flags & kReads) prefetch(first);
+        pivot = sample.mean();
+        begin();
         for (int row = first; row <= last + (G ? Shape::rows : 0); row += Shape::rows) {
             const int before = row - Shape::rows;  // the batch whose partials are there
             if (flags & kReads) moments_down(row);
@@ -172,6 +178,24 @@ struct Strip {
             if (flags & kReads) prefetch(row + Shape::rows);
             if (flags & kStatistics) statistics_across(row + across_row - R);
             __syncthreads();
+        }
+    }
+    // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it hold
+    // what the filter makes of them. Under a mask that normalises, what is outside does not count.
+    __device__ __forceinline__ void begin() {
+        if (kNormalized || !has_statistics()) return;
+        static_assert(kBorder == Border::zeros, "rows and columns beyond the border are constant");
+        A outside[kMoments];
+        Column<A, kMoments> beside;
+        expand<false>(-pivot.s, -pivot.d, A(0), outside);
+#pragma unroll
+        for (int q = 0; q < kMoments; ++q) beside.v[q] = fir[q].begin(outside[q], p.taps_y());
+        if (!(flags & kReads))
+#pragma unroll
+            for (int k = 0; k < Shape::rows; ++k) shared.moments.at(k, thread) = beside;
+        if (thread == 0) {
+            const Moments<A> first = moments_begin(pivot, p.window_rest, shared.stability.c2x2);
+            shared.begin = {first.m_s, first.m_d, first.sq, first.sq_d};
         }
     }
     __device__ __forceinline__ void next_gradient_rows() {
@@ -205,13 +229,12 @@ struct Strip {
         for (int k = 0; k < Shape::rows; ++k) {
             const bool is_seen = !kNormalized || m[kNormalized ? k : 0] != A(0);
             const A xk = is_seen ? to_arithmetic(x[k]) : A(0), yk = is_seen ? to_arithmetic(y[k]) : A(0);
-            const A s = xk + yk, d = xk - yk, ms = kNormalized ? m[k] * s : s, md = kNormalized ? m[k] * d : d;
+            const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
+            A quantities[kMoments];
+            expand<kNormalized>(s, d, m[kNormalized ? k : 0], quantities);
             Column<A, kMoments> out;
-            out.v[0] = fir[0].step(ms, p.taps_y());
-            out.v[1] = fir[1].step(md, p.taps_y());
-            out.v[2] = fir[2].step(ms * s, p.taps_y());
-            out.v[3] = fir[3].step(md * d, p.taps_y());
-            if constexpr (kNormalized) out.v[4] = fir[4].step(m[k], p.taps_y());
+#pragma unroll
+            for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
             shared.moments.at(k, thread) = out;
         }
     }
@@ -261,23 +284,30 @@ struct Strip {
             return;
         }
         A moments[kColumns][kMoments];
+        const Column<A, kMoments> first = shared.begin;
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c)
+#pragma unroll
+            for (int q = 0; q < kMoments; ++q) moments[c][q] = first.v[q];
         shared.moments.template filter<R>(across_row, group, p.taps_x(), moments);
+        // With a gradient there are no registers for both constants at once: each is read when it is used.
         const Stability<A> stability = shared.stability;
+        const volatile Stability<A>& stability_read_late = shared.stability;
         A here[kColumns];
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             Moments<A> at = {moments[c][0], moments[c][1], moments[c][2], moments[c][3]};
             A u = A(1);
-            if constexpr (kNormalized) u = normalize(at, moments[c][kMoments - 1]);
+            if constexpr (kNormalized) u = normalize(at, moments[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
                 Partials<A> partial;
                 Column<A, kMaps> maps;
-                here[c] = dssim_and_partials(at, stability, u, partial);
+                here[c] = dssim_and_partials(at, pivot, stability_read_late, u, partial);
                 pack_partials<G>(partial, maps.v);
                 maps.fill();
                 shared.partials.in_group(across_row, group, c) = maps;
             } else {
-                here[c] = dssim(at, stability);
+                here[c] = dssim(at, pivot, stability);
             }
         }
         if (G && !(is_own(row) && (flags & kOwned))) return;
@@ -337,7 +367,7 @@ struct Strip {
         if (!is_own(row)) return;
         const int column = gradient_column();
         const bool packed = flags & kPacked;
-        A filtered[4][kMaps];
+        A filtered[4][kMaps] = {};
         shared.filtered.template filter<R>(across_row, group, p.taps_x(), filtered);
         // Loaded as late as this because registers are short. They are still in a cache.
         typename Elements<T>::Raw xs[4], ys[4];
@@ -361,7 +391,7 @@ struct Strip {
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
             const A xc = to_arithmetic(xs[c]), yc = to_arithmetic(ys[c]);
-            unpack_gradient<G>(filtered[c], xc, yc, grad_x[c], grad_y[c]);
+            unpack_gradient<G>(filtered[c], xc, yc, pivot, grad_x[c], grad_y[c]);
             grad_x[c] *= scale;
             if (G == 2) grad_y[c] *= scale;
         }

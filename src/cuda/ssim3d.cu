@@ -32,6 +32,12 @@
 
 namespace fusedssim {
 
+// The pivot of the partials of a plane.
+template <class T>
+__device__ __forceinline__ Pivot<arithmetic_t<T>> plane_pivot(const SsimParams<arithmetic_t<T>>& p, const Tile& tile) {
+    return PivotSample<T>(p, tile, 0, p.depth, 0, p.height, 0, p.width).mean();
+}
+
 // Statistics of a tile: sums, the map, and, if G, the partial maps.
 template <class T, int R, int G, bool kNormalized>
 __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
@@ -42,10 +48,16 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    // Of the tile's image. Not in registers, which are short. The walk begins with a barrier.
-    __shared__ Stability<A> shared_stability;
-    if (threadIdx.x == 0) shared_stability = image_stability(p, tile);
-    ImageSource<T, R, kNormalized> source(p, tile);
+    using Source = ImageSource<T, R, kNormalized>;
+    __shared__ typename Source::Constants shared;
+    const PivotSample<T> near(p, tile, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
+                              imin(Block::out_y, p.height - tile.tile_y * Block::out_y), tile.tile_x * Block::out_x,
+                              imin(Block::out_x, p.width - tile.tile_x * Block::out_x));
+    // The partials of neighbouring tiles are filtered together: they have the pivot of their plane.
+    Pivot<A> of_plane{};
+    if (G) of_plane = plane_pivot<T>(p, tile);
+    const Pivot<A> pivot = near.mean();
+    Source source(p, tile, pivot, shared);
     const PartialMaps<A, imax(kMaps, 3), typename Block::Offset> maps(p, tile, at.row, at.column);
     const auto has_maps = [&] {
         const Place<A, R> place(p, tile, thread_again());
@@ -69,13 +81,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     if (counted() == kAll && !is_rare) source.slots.flags |= source.kPlain;
 
     const auto expand = [](const A(&in)[kNormalized ? 3 : 2], A(&out)[kMoments]) {
-        const A s = kNormalized ? in[kNormalized ? 2 : 0] * in[0] : in[0],
-                d = kNormalized ? in[kNormalized ? 2 : 0] * in[1] : in[1];
-        out[0] = s;
-        out[1] = d;
-        out[2] = s * in[0];
-        out[3] = d * in[1];
-        if constexpr (kNormalized) out[4] = in[2];
+        fusedssim::expand<kNormalized>(in[0], in[1], in[kNormalized ? 2 : 0], out);
     };
     // The mask, the map, and |x - y| if nothing is staged. `now`: a bit for each column that has an element of the map.
     const auto use_rarely = [&](int z, unsigned now, const A(&here)[Block::columns]) {
@@ -107,22 +113,23 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         const bool in_map = in_chunk && unsigned(z - p.map_begin_z()) < unsigned(p.depth - 2 * p.crop_z());
         A here[Block::columns], partials[kMaps][Block::columns];
         // With partials there are no registers for both constants at once: each is read when it is used.
-        const Stability<A> stability = shared_stability;
-        const volatile Stability<A>& stability_read_late = shared_stability;
+        const Stability<A> stability = shared.stability;
+        const volatile Stability<A>& stability_read_late = shared.stability;
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
             A u = A(1);
-            if constexpr (kNormalized) u = normalize(m, filtered[c][kMoments - 1]);
+            if constexpr (kNormalized) u = normalize(m, filtered[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
                 Partials<A> partial;
                 A values[kMaps];
-                here[c] = dssim_and_partials(m, stability_read_late, u, partial);
+                const Pivot<A> beyond = {m.m_s + (pivot.s - of_plane.s), m.m_d + (pivot.d - of_plane.d)};
+                here[c] = dssim_and_partials(m, pivot, stability_read_late, u, beyond, partial);
                 pack_partials<G>(partial, values);
 #pragma unroll
                 for (int q = 0; q < kMaps; ++q) partials[q][c] = values[q];
             } else {
-                here[c] = dssim(m, stability);
+                here[c] = dssim(m, pivot, stability);
             }
         }
         if (in_map && (source.slots.flags & source.kPlain)) {
@@ -169,6 +176,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     };
     Cursor<T> x = cursor(p.x, p.image_dtype()), y = cursor(p.y, p.image_dtype());
     Cursor<T> to_x = cursor(p.grad_x, p.grad_dtype()), to_y = cursor(p.grad_y, p.grad_dtype());
+    const Pivot<A> pivot = plane_pivot<T>(p, tile);
     A scale = p.scale, l1_scale = p.l1_scale;
     plane_scales(p, tile, scale, l1_scale);
     unsigned inside = 0;
@@ -214,7 +222,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            unpack_gradient<G>(filtered[c], to_arithmetic(xs[c]), to_arithmetic(ys[c]), grad_x[c], grad_y[c]);
+            unpack_gradient<G>(filtered[c], to_arithmetic(xs[c]), to_arithmetic(ys[c]), pivot, grad_x[c], grad_y[c]);
             grad_x[c] *= scale;
             if (G == 2) grad_y[c] *= scale;
         }

@@ -24,7 +24,8 @@ struct Rows {
     __device__ __forceinline__ Column<A, kValues>& in_group(int row, int group, int column) {
         return columns[row][group + column % kGroup * kPitch + column / kGroup];
     }
-    // Filters along x at the columns of a group. The window of its first column begins at the group's first column.
+    // Filters along x at the columns of a group, and adds the result to `out`. The window of its first column begins at
+    // the group's first column.
     template <int R>
     __device__ __forceinline__ void filter(int row, int group, const A* taps, A (&out)[kGroup][kValues]) {
 #pragma unroll
@@ -36,7 +37,7 @@ struct Rows {
                 if (k < 0 || k > 2 * R) continue;
 #pragma unroll
                 for (int q = 0; q < kValues; ++q)
-                    out[c][q] = k ? taps[iabs(k - R)] * in.v[q] + out[c][q] : taps[R] * in.v[q];
+                    out[c][q] = taps[iabs(k - R)] * in.v[q] + out[c][q];
             }
         }
     }

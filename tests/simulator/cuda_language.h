@@ -46,6 +46,10 @@ using simulator::threadIdx;
 
 inline void __syncthreads() { simulator::wait(simulator::Reason::barrier); }
 inline double __shfl_down_sync(unsigned, double value, unsigned lanes) { return simulator::shuffle_down(value, lanes); }
+template <class A>
+A __shfl_xor_sync(unsigned, A value, unsigned lanes) {
+    return A(simulator::shuffle_xor(double(value), lanes));
+}
 
 // What device.h says in PTX for a GPU.
 namespace fusedssim {
@@ -56,6 +60,8 @@ inline int thread_again() { return int(threadIdx.x); }
 inline int block_again() { return int(blockIdx.x); }
 inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
+inline float of_warp(float v) { return v; }
+inline double of_warp(double v) { return v; }
 inline void set_to_any(float& v) { v = __uint_as_float(0x7fc00000); }
 inline void set_to_any(double& v) { v = double(__uint_as_float(0x7fc00000)); }
 inline void store_release(unsigned long long* to, unsigned long long value) { *to = value; }

@@ -103,14 +103,19 @@ void wait(Reason reason) {
     swapcontext(&fiber.context, &block.scheduler);
 }
 
-double shuffle_down(double value, unsigned lanes) {
-    const unsigned thread = block.running;
-    block.fibers[thread].shuffled = value;
+// The value of thread `from`, after all threads have given theirs.
+double shuffle(double value, unsigned from) {
+    block.fibers[block.running].shuffled = value;
     wait(Reason::shuffle);
-    const double result = thread % kWarp + lanes < kWarp ? block.fibers[thread + lanes].shuffled : value;
+    const double result = block.fibers[from].shuffled;
     wait(Reason::shuffle);
     return result;
 }
+double shuffle_down(double value, unsigned lanes) {
+    const unsigned thread = block.running;
+    return shuffle(value, thread % kWarp + lanes < kWarp ? thread + lanes : thread);
+}
+double shuffle_xor(double value, unsigned lanes) { return shuffle(value, block.running ^ lanes); }
 
 float half_to_float(unsigned short bits) { return fusedssim::to_float(fusedssim::Float16{bits}); }
 unsigned short float_to_half(float v) {

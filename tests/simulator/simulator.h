@@ -23,6 +23,7 @@ void wait(Reason reason);
 
 // __shfl_down_sync of a whole warp.
 double shuffle_down(double value, unsigned lanes);
+double shuffle_xor(double value, unsigned lanes);  // __shfl_xor_sync
 
 float half_to_float(unsigned short bits);
 unsigned short float_to_half(float v);

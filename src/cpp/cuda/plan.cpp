@@ -46,6 +46,8 @@ Blocks cut_images(const Problem& p) {
     part.planes = p.planes();
     part.rows = p.height;
     part.strips = tiles(p.width, Shape::out);
+    // Strips of equal width, in whole sectors of 32 bytes.
+    part.columns = std::min(Shape::out, 8 * tiles(tiles(p.width, part.strips), 8));
     const std::int64_t rows = part.planes * part.strips * part.rows;
     part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kMultiprocessors * Shape::min_blocks);
     part.share = rows / part.blocks;

@@ -61,11 +61,9 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         if (p.packed_images) slots.flags |= kPacked;
         if (Block::staged && p.has_l1) slots.flags |= kSumsL1;
     }
-    // Under a mask that normalises, what is outside does not count.
+    __device__ __forceinline__ Column<A, 2> beyond() const { return {-pivot.s, -pivot.d}; }
+    // Under a mask that normalises, what is outside has no mass.
     static constexpr bool kHasBeyond = !kNormalized;
-    __device__ __forceinline__ Column<A, 2> beyond() const {
-        return kNormalized ? Column<A, 2>{} : Column<A, 2>{-pivot.s, -pivot.d};
-    }
     __device__ __forceinline__ const A* begin_of_x() const { return constants.begin_of_x.v; }
     __device__ __forceinline__ const A* slice_beyond() const { return constants.slice_beyond.v; }
     __device__ __forceinline__ static int empty_slices() { return 0; }

@@ -396,21 +396,18 @@ struct PivotSample {
         counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, tile, z_at, y_at, x_at) != A(0);
     }
     __device__ __forceinline__ Pivot<A> mean() const {
-        A s = to_arithmetic(x) + to_arithmetic(y), d = to_arithmetic(x) - to_arithmetic(y);
-        const bool is_number = counts && is_finite(s);
-        s = is_number ? s : A(0);
-        d = is_number ? d : A(0);
+        const bool is_number = counts && is_finite(to_arithmetic(x)) && is_finite(to_arithmetic(y));
+        A of_x = is_number ? to_arithmetic(x) : A(0), of_y = is_number ? to_arithmetic(y) : A(0);
         A count = is_number ? A(1) : A(0);
 #pragma unroll
         for (int lanes = 16; lanes; lanes /= 2) {
-            s += __shfl_xor_sync(0xffffffffu, s, lanes);
-            d += __shfl_xor_sync(0xffffffffu, d, lanes);
+            of_x += __shfl_xor_sync(0xffffffffu, of_x, lanes);
+            of_y += __shfl_xor_sync(0xffffffffu, of_y, lanes);
             count += __shfl_xor_sync(0xffffffffu, count, lanes);
         }
         const A u = count > A(0) ? reciprocal(count) : A(0);
-        s *= u;
-        d *= u;
-        return {of_warp(is_finite(s) ? s : A(0)), of_warp(is_finite(d) ? d : A(0))};
+        const bool is_good = is_finite(absolute(u * of_x) + absolute(u * of_y));
+        return pivot_of(is_good ? u * of_x : A(0), is_good ? u * of_y : A(0));
     }
 };
 

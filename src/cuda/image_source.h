@@ -23,7 +23,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     // Numbers of a tile that a thread needs once in a while. Not in registers, which are short.
     struct Constants {
         Stability<A> stability;
-        Column<A, 4> begin_of_x, slice_beyond;
+        Column<A, 4> slice_beyond, begin;  // `begin`: what moments begin with
     };
     const SsimParams<A>& p;
     const Tile& tile;
@@ -43,19 +43,16 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     // Writes `shared`; the walk begins with a barrier.
     __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at, const Pivot<A>& level,
                                            Constants& shared)
-        : p(params), tile(at), constants(shared), pivot(level), slots(p, tile, p.x, p.width), l1_sum(0) {
+        : p(params), tile(at), constants(shared), pivot(level), slots(p, tile, p.x, p.width), x{}, y{}, l1_sum(0) {
         if (threadIdx.x == 0) {
             shared.stability = image_stability(p, tile);
             if (!kNormalized) {
-                // The filter along z multiplies what is here by the sum of its taps.
-                const A unit = p.window_sum_z();
                 const Moments<A> first = moments_begin(pivot, p.window_rest, shared.stability.c2x2);
+                shared.begin = {first.m_s, first.m_d, first.sq, first.sq_d};
                 A outside[4];
                 expand<false>(-pivot.s, -pivot.d, A(0), outside);
-                shared.begin_of_x = {first.m_s / unit, first.m_d / unit, first.sq / unit, first.sq_d / unit};
 #pragma unroll
-                for (int q = 0; q < 4; ++q)
-                    shared.slice_beyond.v[q] = p.window_sum_yx() * outside[q] + shared.begin_of_x.v[q];
+                for (int q = 0; q < 4; ++q) shared.slice_beyond.v[q] = p.window_sum_yx() * outside[q];
             }
         }
         if (p.packed_images) slots.flags |= kPacked;
@@ -64,7 +61,6 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ Column<A, 2> beyond() const { return {-pivot.s, -pivot.d}; }
     // Under a mask that normalises, what is outside has no mass.
     static constexpr bool kHasBeyond = !kNormalized;
-    __device__ __forceinline__ const A* begin_of_x() const { return constants.begin_of_x.v; }
     __device__ __forceinline__ const A* slice_beyond() const { return constants.slice_beyond.v; }
     __device__ __forceinline__ static int empty_slices() { return 0; }
     __device__ __forceinline__ void seek(int z) {
@@ -101,7 +97,9 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
 #pragma unroll
         for (int i = 0; i < PairSlots::kCount; ++i) {
-            if (!slots.is_valid(i)) continue;
+            // Elements beyond the border were never loaded: x and y are still 0 there, which is what the stage has
+            // there already. Storing it again is cheaper than a branch.
+            if (kNormalized ? !slots.is_valid(i) : !PairSlots::is_part(i)) continue;
             const int e = kNormalized ? thread_again() + i * Block::threads : 0;
             A values[2][kValues];
 #pragma unroll
@@ -126,8 +124,9 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         }
     }
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
-        out[0] = (xv + yv) - pivot.s;
-        out[1] = (xv - yv) - pivot.d;
+        const A of_x = xv - pivot.x, of_y = yv - pivot.y;
+        out[0] = of_x + of_y;
+        out[1] = of_x - of_y;
         if constexpr (kNormalized) {
             out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
             if (out[2] == A(0)) out[0] = out[1] = A(0);

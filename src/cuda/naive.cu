@@ -53,7 +53,7 @@ extern "C" __global__ void naive_statistics(const __grid_constant__ NaiveParams 
     if (at >= p.size[0] * p.size[1] * p.size[2]) return;
     const int x = at % p.size[2], y = at / p.size[2] % p.size[1], z = at / p.size[2] / p.size[1];
     // Without a pivot: its purpose is to save digits.
-    const Pivot<float> pivot = {0, 0};
+    const Pivot<float> pivot = {};
     Moments<float> moments = moments_begin(pivot, 0.0f, p.c2x2);
     each_in_window(p, z, y, x, [&](float weight, int element) {
         const float s = p.x[element] + p.y[element], d = p.x[element] - p.y[element];
@@ -62,12 +62,14 @@ extern "C" __global__ void naive_statistics(const __grid_constant__ NaiveParams 
         moments.sq += weight * (s * s + d * d);
         moments.sq_d += weight * d * d;
     });
-    Partials<float> partials;
-    const float ssim = ssim_from_dssim(dssim_and_partials(moments, pivot, {p.c1x2, p.c2x2}, 1.0f, partials));
+    const Stability<float> constants = {p.c1x2, p.c2x2};
+    float* const partials = p.partials + 4 * at;
+    const float ssim = ssim_from_dssim(dssim_and_partials<2>(moments, pivot, constants, 1.0f, partials));
     const bool in_map = is_counted(z, p.size[0], p.crop[0]) && is_counted(y, p.size[1], p.crop[1]) &&
                         is_counted(x, p.size[2], p.crop[2]);
     p.map[at] = in_map ? ssim : 0.0f;
-    pack_partials<2>(in_map ? partials : Partials<float>{}, p.partials + 4 * at);
+    if (!in_map)
+        for (int q = 0; q < 4; ++q) partials[q] = 0;
 }
 
 // The gradient: filters the partial maps with the same window, and combines them with the images (eq. 6).
@@ -79,7 +81,7 @@ extern "C" __global__ void naive_gradient(const __grid_constant__ NaiveParams p)
     each_in_window(p, z, y, x, [&](float weight, int element) {
         for (int q = 0; q < 4; ++q) filtered[q] += weight * p.partials[4 * element + q];
     });
-    unpack_gradient<2>(filtered, p.x[at], p.y[at], {0, 0}, p.grad_x[at], p.grad_y[at]);
+    unpack_gradient<2>(filtered, p.x[at], p.y[at], Pivot<float>{}, p.grad_x[at], p.grad_y[at]);
     p.grad_x[at] *= float(kGradientFactor);
     p.grad_y[at] *= float(kGradientFactor);
 }

@@ -200,7 +200,6 @@ struct SsimParams {
     FUSEDSSIM_MATH const A* taps_z() const { return taps; }
     FUSEDSSIM_MATH const A* taps_y() const { return taps; }
     FUSEDSSIM_MATH const A* taps_x() const { return taps; }
-    FUSEDSSIM_MATH A window_sum_z() const { return window_sum; }
     FUSEDSSIM_MATH A window_sum_yx() const { return window_sum * window_sum; }
     // Positions closer than this to a border are not in the map: the radius for padding valid, 0 for padding same.
     FUSEDSSIM_MATH int crop_z() const { return crop; }

@@ -53,7 +53,8 @@ struct alignas(16) Planes {
     // The first pair everywhere; 0 for all other quantities.
     __device__ __forceinline__ void fill(const Column<A, 2>& pair) {
         auto* const all = reinterpret_cast<Column<A, 2>*>(pairs);
-        for (int i = threadIdx.x; i < kQuantities / 2 * kCount; i += blockDim.x) all[i] = i < kCount ? pair : Column<A, 2>{};
+        for (int i = threadIdx.x; i < kQuantities / 2 * kCount; i += blockDim.x)
+            all[i] = i < kCount ? pair : Column<A, 2>{};
         if constexpr (kQuantities % 2 != 0)
             for (int i = threadIdx.x; i < kCount; i += blockDim.x) last[i] = A(0);
     }
@@ -113,8 +114,7 @@ struct SliceFilter {
                     const int tap = e + i - c;
                     if (tap < 0 || tap > 2 * R) continue;
 #pragma unroll
-                    for (int q = 0; q < kQuantities; ++q)
-                        out[c][q] = taps[iabs(tap - R)] * in[i][q] + out[c][q];
+                    for (int q = 0; q < kQuantities; ++q) out[c][q] = taps[iabs(tap - R)] * in[i][q] + out[c][q];
                 }
         }
     }

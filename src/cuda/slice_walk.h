@@ -45,6 +45,10 @@ struct Slots {
         }
     }
     __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
+    // Whether there is a part of this number. Constant for all but the last.
+    __device__ __forceinline__ static bool is_part(int i) {
+        return (i + 1) * Block::threads <= kAll || index(i) < kAll;
+    }
     __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
     // The row and the column of part e in its plane.
     __device__ __forceinline__ static int row(const Tile& tile, int e) {
@@ -72,10 +76,9 @@ struct SliceSource {
 
     // The first two numbers of an element beyond the border; the others are 0 there.
     Column<A, 2> beyond() const = delete;
-    // Whether the filter along x begins with other numbers than zeros, begin_of_x(), and delivers other ones for a slice
-    // beyond the border, slice_beyond(): [kQuantities] each, in shared memory that is written before the walk.
+    // Whether the filters along y and x make anything but zeros of a slice beyond the border, and what they make of it:
+    // [kQuantities], in shared memory that is written before the walk.
     static constexpr bool kHasBeyond = false;
-    const A* begin_of_x() const = delete;
     const A* slice_beyond() const = delete;
 
     // So many slices at each end of the volume are like those beyond the border. They are not read.
@@ -159,13 +162,6 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     }
     for (; z < end; ++z) {
         A filtered[Block::columns][kQuantities] = {};
-        if constexpr (Source::kHasBeyond) {
-            const A* const begin = z < last ? source.begin_of_x() : source.slice_beyond();
-#pragma unroll
-            for (int q = 0; q < kQuantities; ++q)
-#pragma unroll
-                for (int c = 0; c < Block::columns; ++c) filtered[c][q] = begin[q];
-        }
         if (z < last) {
             if constexpr (kOverlaps) {
                 if (z + 1 < last) deliver(z + 1, at(z + 1));
@@ -183,8 +179,17 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
                 if (z - R >= place.z_begin) prepare();
             }
             at(z).slice.filter_x(p.taps_x(), filtered);
-        } else if (z - R >= place.z_begin) {
-            prepare();
+        } else {
+            if constexpr (Source::kHasBeyond) {
+                const volatile A* const beyond = source.slice_beyond();  // not read in advance
+#pragma unroll
+                for (int q = 0; q < kQuantities; ++q) {
+                    const A value = beyond[q];
+#pragma unroll
+                    for (int c = 0; c < Block::columns; ++c) filtered[c][q] = value;
+                }
+            }
+            if (z - R >= place.z_begin) prepare();
         }
 #pragma unroll
         for (int q = 0; q < kQuantities; ++q)

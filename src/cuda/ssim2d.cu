@@ -48,7 +48,7 @@ struct Strip {
     struct Shared {
         Rows<A, Shape::rows, Shape::statistics + 2 * R, kMoments, kColumns> moments;
         Rows<A, Shape::rows, G ? Shape::statistics : kColumns, kMaps, kColumns> partials, filtered;
-        Stability<A> stability;  // of the strip's image
+        Stability<A> stability;     // of the strip's image
         Column<A, kMoments> begin;  // what the filter along x begins with
     };
 
@@ -86,15 +86,15 @@ struct Strip {
     A m[kNormalized ? Shape::rows : 1];                        // and its mask
     Cursor<T> x_here, y_here, to_x, to_y;                      // across: where the gradient is computed
     A dssim_sum, l1_sum;
-    A scale, l1_scale;  // of the gradients in this plane
+    A scale, l1_scale;            // of the gradients in this plane
     const PivotSample<T> sample;  // of this piece
     Pivot<A> pivot;
 
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory)
         : p(params), tile(at), shared(memory), role(Shape::roles == 2 ? threadIdx.x / Shape::columns : 0),
-          thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x), x0(tile.tile_x * params.partition.columns),
-          row_begin(first), rows(end - first), across_row(thread / kGroups), group(thread % kGroups), flags(0),
-          x_at(cursor(p.x, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
+          thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x),
+          x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
+          group(thread % kGroups), flags(0), x_at(cursor(p.x, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
           y_at(cursor(p.y, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
           x_here(gradient_cursor(p.x, p.image_dtype())), y_here(gradient_cursor(p.y, p.image_dtype())),
           to_x(gradient_cursor(p.grad_x, p.grad_dtype())), to_y(gradient_cursor(p.grad_y, p.grad_dtype())),
@@ -107,10 +107,12 @@ struct Strip {
         // zero at these columns from the beginning, and no thread writes there.
         static_assert(kBorder == Border::zeros, "no element is loaded for columns and rows beyond the border");
         const int read_column = x0 - Shape::halo + thread, partial_column = x0 - Shape::margin + thread;
-        if (has_statistics() && read_column >= 0 && read_column < p.width) flags |= kReads;
+        // Of the columns of a strip, the threads behind the last one that it needs do nothing.
+        const int used = p.partition.columns + 2 * Shape::halo;
+        if (has_statistics() && thread < used && read_column >= 0 && read_column < p.width) flags |= kReads;
         if (p.has_l1 && thread >= Shape::halo && thread < Shape::halo + p.partition.columns) flags |= kSumsL1;
-        if (has_gradient() && thread < Shape::statistics && partial_column >= p.map_begin_x() &&
-            partial_column < p.map_end_x())
+        if (has_gradient() && thread < imin(Shape::statistics, used - 2 * Shape::margin) &&
+            partial_column >= p.map_begin_x() && partial_column < p.map_end_x())
             flags |= kFilters;
         if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted | kRare;
         if (p.coarse_x.data) flags |= kRare;
@@ -120,17 +122,20 @@ struct Strip {
         const int column = statistics_column(group);
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
-            if (column + c >= p.map_begin_x() && column + c < p.map_end_x() && (G || kColumns * group + c < p.partition.columns))
+            if (column + c >= p.map_begin_x() && column + c < p.map_end_x() &&
+                (G || kColumns * group + c < p.partition.columns))
                 flags |= 1u << c;
         // With gradients, a block also computes statistics of columns beside its strip, which belong to other blocks.
         // It owns whole groups.
         constexpr int kFirst = Shape::margin / kColumns;
-        if (G && group >= kFirst && (group < kFirst + p.partition.columns / kColumns || tile.tile_x + 1 == p.partition.strips))
+        if (G && group >= kFirst &&
+            (group < kFirst + p.partition.columns / kColumns || tile.tile_x + 1 == p.partition.strips))
             flags |= kOwned;
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (is_simple && !p.mask.data) flags |= kPlain;
         if (!G && p.map.data) flags |= kStoresMap;
-        if (has_statistics() && kColumns * group < Shape::statistics && column < p.width) flags |= kStatistics;
+        if (has_statistics() && kColumns * group < imin(Shape::statistics, used - 2 * R) && column < p.width)
+            flags |= kStatistics;
         if (has_gradient() && kColumns * group < p.partition.columns && gradient_column() < p.width) flags |= kGradient;
         if (p.packed_grads && gradient_column() + 3 < p.width) flags |= kPacked;
     }
@@ -229,7 +234,7 @@ struct Strip {
         for (int k = 0; k < Shape::rows; ++k) {
             const bool is_seen = !kNormalized || m[kNormalized ? k : 0] != A(0);
             const A xk = is_seen ? to_arithmetic(x[k]) : A(0), yk = is_seen ? to_arithmetic(y[k]) : A(0);
-            const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
+            const A of_x = xk - pivot.x, of_y = yk - pivot.y, s = of_x + of_y, d = of_x - of_y;
             A quantities[kMoments];
             expand<kNormalized>(s, d, m[kNormalized ? k : 0], quantities);
             Column<A, kMoments> out;
@@ -300,10 +305,8 @@ struct Strip {
             A u = A(1);
             if constexpr (kNormalized) u = normalize(at, moments[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
-                Partials<A> partial;
                 Column<A, kMaps> maps;
-                here[c] = dssim_and_partials(at, pivot, stability_read_late, u, partial);
-                pack_partials<G>(partial, maps.v);
+                here[c] = dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v);
                 maps.fill();
                 shared.partials.in_group(across_row, group, c) = maps;
             } else {
@@ -345,7 +348,8 @@ struct Strip {
                     if (p.is_loss) {
                         const A x_here = to_arithmetic(cursor(p.x, p.image_dtype(), row, column + i).load(0, 0));
                         const A y_here = to_arithmetic(cursor(p.y, p.image_dtype(), row, column + i).load(0, 0));
-                        values[c] = A(-2) * p.ssim_weight * here[i] + p.l1_weight * absolute(x_here - y_here);
+                        values[c] =
+                            A(-2) * p.ssim_weight * not_negative(here[i]) + p.l1_weight * absolute(x_here - y_here);
                     }
                     if (p.mask.data) {
                         const A weight = mask_at(row, column + i);

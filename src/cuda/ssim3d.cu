@@ -54,9 +54,14 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                               imin(Block::out_y, p.height - tile.tile_y * Block::out_y), tile.tile_x * Block::out_x,
                               imin(Block::out_x, p.width - tile.tile_x * Block::out_x));
     // The partials of neighbouring tiles are filtered together: they have the pivot of their plane.
-    Pivot<A> of_plane{};
-    if (G) of_plane = plane_pivot<T>(p, tile);
-    const Pivot<A> pivot = near.mean();
+    A shift_s = A(0), shift_d = A(0);  // from one to the other
+    const Pivot<A> level = near.mean();
+    const Pivot<A> pivot = {of_warp(level.x), of_warp(level.y), of_warp(level.s), of_warp(level.d)};
+    if (G) {
+        const Pivot<A> of_plane = plane_pivot<T>(p, tile);
+        shift_s = of_warp((pivot.x - of_plane.x) + (pivot.y - of_plane.y));
+        shift_d = of_warp((pivot.x - of_plane.x) - (pivot.y - of_plane.y));
+    }
     Source source(p, tile, pivot, shared);
     const PartialMaps<A, imax(kMaps, 3), typename Block::Offset> maps(p, tile, at.row, at.column);
     const auto has_maps = [&] {
@@ -102,7 +107,8 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if (!p.map.data) continue;
             // The formulas of map_value(), written out: a call of it changes the order of instructions all over the
             // kernel.
-            A value = p.is_loss ? A(-2) * p.ssim_weight * here[c] + p.l1_weight * difference : ssim_from_dssim(here[c]);
+            A value = p.is_loss ? A(-2) * p.ssim_weight * not_negative(here[c]) + p.l1_weight * difference
+                                : ssim_from_dssim(here[c]);
             if (p.mask.data) value = weighted(weight, value);
             Cursor<A>(p.map, 0, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);
         }
@@ -115,17 +121,34 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         // With partials there are no registers for both constants at once: each is read when it is used.
         const Stability<A> stability = shared.stability;
         const volatile Stability<A>& stability_read_late = shared.stability;
+        Moments<A> moments[Block::columns];
+#pragma unroll
+        for (int c = 0; c < Block::columns; ++c)
+            moments[c] = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
+        if (!kNormalized) {
+            if (p.window_rest != A(0)) {
+                const volatile A* const first = shared.begin.v;  // not read in advance
+#pragma unroll
+                for (int c = 0; c < Block::columns; ++c) {
+                    moments[c].m_s += first[0];
+                    moments[c].m_d += first[1];
+                    moments[c].sq += first[2];
+                    moments[c].sq_d += first[3];
+                }
+            } else {
+#pragma unroll
+                for (int c = 0; c < Block::columns; ++c) moments[c].sq += stability.c2x2;
+            }
+        }
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            Moments<A> m = {filtered[c][0], filtered[c][1], filtered[c][2], filtered[c][3]};
+            Moments<A> m = moments[c];
             A u = A(1);
             if constexpr (kNormalized) u = normalize(m, filtered[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
-                Partials<A> partial;
                 A values[kMaps];
-                const Pivot<A> beyond = {m.m_s + (pivot.s - of_plane.s), m.m_d + (pivot.d - of_plane.d)};
-                here[c] = dssim_and_partials(m, pivot, stability_read_late, u, beyond, partial);
-                pack_partials<G>(partial, values);
+                here[c] =
+                    dssim_and_partials<G>(m, pivot, stability_read_late, u, m.m_s + shift_s, m.m_d + shift_d, values);
 #pragma unroll
                 for (int q = 0; q < kMaps; ++q) partials[q][c] = values[q];
             } else {

@@ -36,8 +36,7 @@ struct Rows {
                 const int k = e - c;
                 if (k < 0 || k > 2 * R) continue;
 #pragma unroll
-                for (int q = 0; q < kValues; ++q)
-                    out[c][q] = taps[iabs(k - R)] * in.v[q] + out[c][q];
+                for (int q = 0; q < kValues; ++q) out[c][q] = taps[iabs(k - R)] * in.v[q] + out[c][q];
             }
         }
     }

@@ -4,7 +4,7 @@
 // equation numbers below are its own.
 //
 //     s = x + y,  d = x - y              the images' sum and difference
-//     s' = s - c, d' = d - e             without a pivot (c, e), a level near theirs
+//     s' = s - c, d' = d - e             without a pivot (c, e), levels near theirs
 //     m = G*s', G*d', G*(s'^2 + d'^2)    what the filter delivers
 //     mu = m + c, var = G*s'^2 - m^2     and what it means: a pivot changes no variance, and saves float32 the digits
 //                                        that a bright, flat image would cost
@@ -53,6 +53,17 @@ FUSEDSSIM_MATH float at_least(float v, float least) {
     asm("max.f32 %0, %1, %2;" : "=f"(r) : "f"(v), "f"(least));
     return r;
 }
+#endif
+
+// v between 0 and 1; 0 if v is NaN.
+template <class A>
+FUSEDSSIM_MATH A saturated(A v) {
+    const A positive = at_least(v, A(0));
+    return positive < A(1) ? positive : A(1);
+}
+#if defined(FUSEDSSIM_DEVICE_CODE)
+// Free: the instruction before does it.
+FUSEDSSIM_MATH float saturated(float v) { return __saturatef(v); }
 #endif
 
 // The larger of v and 0; NaN stays NaN.
@@ -109,12 +120,18 @@ FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range
     return {constant_of<A>(k1, range), constant_of<A>(k2, range)};
 }
 
-// What is subtracted from s and d before they are filtered. Any numbers will do, but the nearer they are to the local
-// mean, the more digits are left for variances. Both are finite.
+// What is subtracted from x and y before they are filtered, and so from s and d. Any numbers will do, but the nearer
+// they are to the local means, the more digits are left for variances. All are finite. It is taken off x and y, not s
+// and d, since their difference to a number near them is exact, and a sum of two large numbers is not.
 template <class A>
 struct Pivot {
-    A s, d;
+    A x, y;
+    A s, d;  // x + y, x - y
 };
+template <class A>
+FUSEDSSIM_MATH Pivot<A> pivot_of(A x, A y) {
+    return {x, y, x + y, x - y};
+}
 template <class A>
 FUSEDSSIM_MATH bool is_finite(A v) {
     return A(0) * v == A(0);
@@ -146,17 +163,10 @@ FUSEDSSIM_MATH A normalize(Moments<A>& m, A mass, A c2x2) {
     return u;
 }
 
-// The derivatives of SSIM by the filtered quantities at one position, scaled: those by mu_s and mu_d (at fixed sq) are
-// stored divided by 4, those by var_s and var_d divided by 2. So the formulas need no constants. The common factor 4,
-// kGradientFactor, is applied once, to the gradient (eq. 5 and 6).
-template <class A>
-struct Partials {
-    A mu_s, mu_d, var_s, var_d;
-};
-constexpr double kGradientFactor = 4;
+constexpr double kGradientFactor = 4;  // see dssim_and_partials()
 
 // What dssim() and dssim_and_partials() start from. Variances are negative by rounding alone, and count as 0 then. So
-// the denominator of the contrast term stays positive for images far outside the data range.
+// the denominator of the contrast term stays positive for images far outside the data range, and b between 0 and 1.
 template <class A>
 struct Terms {
     A inv2;  // 1 / D2
@@ -167,66 +177,67 @@ struct Terms {
     template <class C>
     FUSEDSSIM_MATH Terms(const Moments<A>& m, const Pivot<A>& pivot, const C& c) {
         const A mu_s = m.m_s + pivot.s, mu_d = m.m_d + pivot.d;
-        const A var_d = at_least(m.sq_d - m.m_d * m.m_d, A(0));
         inv2 = reciprocal(at_least(m.sq - m.m_s * m.m_s - m.m_d * m.m_d, A(c.c2x2)));
         a = mu_d * reciprocal(mu_s * mu_s + (mu_d * mu_d + c.c1x2));
         t = mu_d * a;
-        b = var_d * inv2;
+        b = saturated((m.sq_d - m.m_d * m.m_d) * inv2);
         lum = one_minus_twice(t);
     }
-    // Mathematically >= 0. For x close to -y rounding can make it slightly negative, and SSIM larger than 1.
-    FUSEDSSIM_MATH A dssim() const { return not_negative(t + b * lum); }
+    FUSEDSSIM_MATH A dssim() const { return t + b * lum; }
 };
 
 // DSSIM = (1 - SSIM) / 2 at one position (eq. 4). Kernels sum it instead of SSIM: the sum of small numbers keeps its
-// precision for images that are nearly identical. C: Stability<A>, or volatile where it is to be read when it is used.
+// precision for images that are nearly identical. It is >= 0, but that for x close to -y rounding can make it slightly
+// negative: ssim_from_dssim() and reduced_value() take care of it. C: Stability<A>, or volatile where it is to be read
+// when it is used.
 template <class A, class C = Stability<A>>
 FUSEDSSIM_MATH A dssim(const Moments<A>& m, const Pivot<A>& pivot, const C& c) {
     return Terms<A>(m, pivot, c).dssim();
 }
 template <class A>
 FUSEDSSIM_MATH A ssim_from_dssim(A v) {
-    return one_minus_twice(v);
-}
-
-// DSSIM, and the partial derivatives of SSIM times u (eq. 5). Each product pairs a small factor with the large 1/D: no
-// intermediate result overflows if the final one does not. `beyond` is mu less the pivot that unpack_gradient() will
-// get, which may be another one than that of the statistics.
-template <class A, class C = Stability<A>>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u,
-                                    const Pivot<A>& beyond, Partials<A>& p) {
-    const Terms<A> k(m, pivot, c);
-    const A cs = one_minus_twice(k.b);
-    const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
-    p.var_s = l2 * k.b;
-    p.var_d = p.var_s - l2;
-    p.mu_s = (m.m_s + pivot.s) * (ca * k.a) - beyond.s * p.var_s;
-    p.mu_d = (ca * k.t - ca) - beyond.d * p.var_d;
-    return k.dssim();
-}
-template <class A, class C = Stability<A>>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, Partials<A>& p) {
-    return dssim_and_partials(m, pivot, c, u, {m.m_s, m.m_d}, p);
+    return one_minus_twice(not_negative(v));
 }
 
 // How many partial maps are filtered to get so many gradients. Two gradients take four. For one, the two maps that
 // belong to mu are added before the filter (eq. 7), and three are enough.
 FUSEDSSIM_CONSTEXPR int filtered_maps(int grads) { return grads == 0 ? 0 : grads + 2; }
 
-// The partials in the order in which they are filtered; `maps` has filtered_maps(G) entries.
-template <int G, class A>
-FUSEDSSIM_MATH void pack_partials(const Partials<A>& p, A* maps) {
-    maps[0] = G == 1 ? p.mu_s + p.mu_d : p.mu_s;
-    maps[1] = p.var_s;
-    maps[2] = p.var_d;
-    if (G == 2) maps[3] = p.mu_d;
+// DSSIM, and the partial derivatives of SSIM times u (eq. 5) in the order in which they are filtered: `maps` has
+// filtered_maps(G) entries. Each product pairs a small factor with the large 1/D: no intermediate result overflows if
+// the final one does not. `beyond_s` and `beyond_d` are mu less the pivot that unpack_gradient() will get, which may be
+// another one than that of the statistics.
+//
+// The derivatives are scaled: those by mu_s and mu_d (at fixed sq) are stored divided by 4, those by var_s and var_d
+// divided by 2. So the formulas need no constants. The common factor 4, kGradientFactor, is applied once, to the
+// gradient (eq. 5 and 6).
+template <int G, class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, A beyond_s, A beyond_d,
+                                    A* maps) {
+    const Terms<A> k(m, pivot, c);
+    const A cs = one_minus_twice(k.b), mu_s = m.m_s + pivot.s;
+    const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
+    const A var_s = l2 * k.b, var_d = var_s - l2;
+    if (G == 1) {
+        maps[0] = ca * (mu_s * k.a + (k.t - A(1))) - beyond_s * var_s - beyond_d * var_d;
+    } else {
+        maps[0] = mu_s * (ca * k.a) - beyond_s * var_s;
+        maps[3] = (ca * k.t - ca) - beyond_d * var_d;
+    }
+    maps[1] = var_s;
+    maps[2] = var_d;
+    return k.dssim();
+}
+template <int G, class A, class C = Stability<A>>
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, A* maps) {
+    return dssim_and_partials<G>(m, pivot, c, u, m.m_s, m.m_d, maps);
 }
 
 // The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at
 // the same place (eq. 6). The pivot is that of the partials.
 template <int G, class A>
 FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>& pivot, A& grad_x, A& grad_y) {
-    const A s = (x + y) - pivot.s, d = (x - y) - pivot.d;
+    const A of_x = x - pivot.x, of_y = y - pivot.y, s = of_x + of_y, d = of_x - of_y;
     if (G == 1) {
         grad_x = filtered[0] + s * filtered[1] + d * filtered[2];
     } else {
@@ -247,9 +258,10 @@ FUSEDSSIM_MATH A weighted(A weight, A value) {
 // of the element. If a caller has multiplied all three by a mask, it gets the value times the mask.
 template <class A>
 FUSEDSSIM_MATH A map_value(bool is_loss, A ssim_weight, A l1_weight, A one, A dssim, A l1) {
-    if (!is_loss) return one - A(2) * dssim;
+    const A positive = not_negative(dssim);
+    if (!is_loss) return one - A(2) * positive;
     const A by_l1 = l1_weight * l1;
-    return A(-2) * ssim_weight * dssim + by_l1;
+    return A(-2) * ssim_weight * positive + by_l1;
 }
 
 // The derivative of |d| times a factor: the factor with the sign of d, 0 where d is 0. NaN stays NaN.
@@ -269,6 +281,7 @@ struct Reduction {
 // sums, or are the sums of the mask. Divides instead of multiplying by a reciprocal, since 49 * (1 / 49.0) is not 1.
 FUSEDSSIM_MATH double reduced_value(const Reduction& r, double dssim, double l1, double map_elements,
                                     double image_elements) {
+    dssim = not_negative(dssim);
     if (r.is_mean) {
         dssim /= map_elements;
         l1 /= image_elements;

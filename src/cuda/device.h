@@ -64,6 +64,19 @@ __device__ __forceinline__ float of_warp(float v) {
 #endif
 }
 __device__ __forceinline__ double of_warp(double v) { return v; }
+// The largest of the values of a warp, which are not negative: their bits are ordered as they are.
+__device__ __forceinline__ void largest_of_warp(float& v) {
+#if __CUDA_ARCH__ >= 800
+    v = __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(v)));
+#else
+#pragma unroll
+    for (int lanes = 16; lanes; lanes /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, lanes));
+#endif
+}
+__device__ __forceinline__ void largest_of_warp(double& v) {
+#pragma unroll
+    for (int lanes = 16; lanes; lanes /= 2) v = fmax(v, __shfl_xor_sync(0xffffffffu, v, lanes));
+}
 
 // Whether copy_async() is asynchronous.
 #if __CUDA_ARCH__ >= 800
@@ -374,9 +387,10 @@ __device__ __forceinline__ void expand(A s, A d, A m, A (&out)[kMoments]) {
     if constexpr (kNormalized) out[kMoments - 1] = m;
 }
 
-// A pivot near the images' level in a box of a plane: the mean of 32 elements, one for each lane of a warp, of numbers
-// only, and of those that a mask leaves. All warps compute the same. Its loads are under way from the constructor on;
-// every thread of a warp must call mean().
+// Pivots near the images' levels in a box of a plane: the mean of 32 elements, one for each lane of a warp, of numbers
+// only, and of those that a mask leaves. An image whose largest sample is far from the mean gets 0: it has no level that
+// would help, or a single huge element has spoiled the mean, and must not spoil windows that do not see it. All warps
+// compute the same. The loads are under way from the constructor on; every thread of a warp must call pivot().
 template <class T>
 struct PivotSample {
     using A = arithmetic_t<T>;
@@ -395,19 +409,24 @@ struct PivotSample {
         y = Cursor<T>(p.y, p.image_dtype(), tile, z_at, y_at, x_at).load(0, 0);
         counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, tile, z_at, y_at, x_at) != A(0);
     }
-    __device__ __forceinline__ Pivot<A> mean() const {
+    __device__ __forceinline__ Pivot<A> pivot() const {
         const bool is_number = counts && is_finite(to_arithmetic(x)) && is_finite(to_arithmetic(y));
-        A of_x = is_number ? to_arithmetic(x) : A(0), of_y = is_number ? to_arithmetic(y) : A(0);
-        A count = is_number ? A(1) : A(0);
+        const A of_x = is_number ? to_arithmetic(x) : A(0), of_y = is_number ? to_arithmetic(y) : A(0);
+        A sum_x = of_x, sum_y = of_y, count = is_number ? A(1) : A(0);
+        A most_x = absolute(of_x), most_y = absolute(of_y);
 #pragma unroll
         for (int lanes = 16; lanes; lanes /= 2) {
-            of_x += __shfl_xor_sync(0xffffffffu, of_x, lanes);
-            of_y += __shfl_xor_sync(0xffffffffu, of_y, lanes);
+            sum_x += __shfl_xor_sync(0xffffffffu, sum_x, lanes);
+            sum_y += __shfl_xor_sync(0xffffffffu, sum_y, lanes);
             count += __shfl_xor_sync(0xffffffffu, count, lanes);
         }
+        largest_of_warp(most_x);
+        largest_of_warp(most_y);
         const A u = count > A(0) ? reciprocal(count) : A(0);
-        const bool is_good = is_finite(absolute(u * of_x) + absolute(u * of_y));
-        return pivot_of(is_good ? u * of_x : A(0), is_good ? u * of_y : A(0));
+        return pivot_of(level(u * sum_x, most_x), level(u * sum_y, most_y));
+    }
+    __device__ __forceinline__ static A level(A mean, A most) {
+        return absolute(mean) <= most && most <= A(4) * absolute(mean) ? mean : A(0);
     }
 };
 

@@ -169,7 +169,7 @@ struct Strip {
     __device__ __forceinline__ void walk() {
         const int first = first_row(), last = row_begin + rows - 1 + Shape::halo;
         if (flags & kReads) prefetch(first);
-        pivot = sample.mean();
+        pivot = sample.pivot();
         begin();
         for (int row = first; row <= last + (G ? Shape::rows : 0); row += Shape::rows) {
             const int before = row - Shape::rows;  // the batch whose partials are there

@@ -35,7 +35,7 @@ namespace fusedssim {
 // The pivot of the partials of a plane.
 template <class T>
 __device__ __forceinline__ Pivot<arithmetic_t<T>> plane_pivot(const SsimParams<arithmetic_t<T>>& p, const Tile& tile) {
-    return PivotSample<T>(p, tile, 0, p.depth, 0, p.height, 0, p.width).mean();
+    return PivotSample<T>(p, tile, 0, p.depth, 0, p.height, 0, p.width).pivot();
 }
 
 // Statistics of a tile: sums, the map, and, if G, the partial maps.
@@ -55,7 +55,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                               imin(Block::out_x, p.width - tile.tile_x * Block::out_x));
     // The partials of neighbouring tiles are filtered together: they have the pivot of their plane.
     A shift_s = A(0), shift_d = A(0);  // from one to the other
-    const Pivot<A> level = near.mean();
+    const Pivot<A> level = near.pivot();
     const Pivot<A> pivot = {of_warp(level.x), of_warp(level.y), of_warp(level.s), of_warp(level.d)};
     if (G) {
         const Pivot<A> of_plane = plane_pivot<T>(p, tile);

@@ -62,6 +62,10 @@ inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c);
 inline double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
 inline float of_warp(float v) { return v; }
 inline double of_warp(double v) { return v; }
+template <class A>
+void largest_of_warp(A& v) {
+    for (unsigned lanes = 16; lanes; lanes /= 2) v = std::fmax(v, __shfl_xor_sync(0xffffffffu, v, lanes));
+}
 inline void set_to_any(float& v) { v = __uint_as_float(0x7fc00000); }
 inline void set_to_any(double& v) { v = double(__uint_as_float(0x7fc00000)); }
 inline void store_release(unsigned long long* to, unsigned long long value) { *to = value; }

@@ -43,7 +43,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     // Writes `shared`; the walk begins with a barrier.
     __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at, const Pivot<A>& level,
                                            Constants& shared)
-        : p(params), tile(at), constants(shared), pivot(level), slots(p, tile, p.x, p.width), x{}, y{}, l1_sum(0) {
+        : p(params), tile(at), constants(shared), pivot(level), slots(p, tile, p.x, p.width), l1_sum(0) {
         if (threadIdx.x == 0) {
             shared.stability = image_stability(p, tile);
             if (!kNormalized) {
@@ -97,9 +97,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
 #pragma unroll
         for (int i = 0; i < PairSlots::kCount; ++i) {
-            // Elements beyond the border were never loaded: x and y are still 0 there, which is what the stage has
-            // there already. Storing it again is cheaper than a branch.
-            if (kNormalized ? !slots.is_valid(i) : !PairSlots::is_part(i)) continue;
+            if (!slots.is_valid(i)) continue;
             const int e = kNormalized ? thread_again() + i * Block::threads : 0;
             A values[2][kValues];
 #pragma unroll

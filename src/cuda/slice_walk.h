@@ -45,10 +45,6 @@ struct Slots {
         }
     }
     __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
-    // Whether there is a part of this number. Constant for all but the last.
-    __device__ __forceinline__ static bool is_part(int i) {
-        return (i + 1) * Block::threads <= kAll || index(i) < kAll;
-    }
     __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
     // The row and the column of part e in its plane.
     __device__ __forceinline__ static int row(const Tile& tile, int e) {

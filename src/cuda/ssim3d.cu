@@ -53,14 +53,15 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const PivotSample<T> near(p, tile, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
                               imin(Block::out_y, p.height - tile.tile_y * Block::out_y), tile.tile_x * Block::out_x,
                               imin(Block::out_x, p.width - tile.tile_x * Block::out_x));
+    Pivot<A> pivot = near.pivot();
+    // Registers of the warp are faster here if there is no gradient, and slower if there is one.
+    if (!G) pivot = {of_warp(pivot.x), of_warp(pivot.y), of_warp(pivot.s), of_warp(pivot.d)};
     // The partials of neighbouring tiles are filtered together: they have the pivot of their plane.
     A shift_s = A(0), shift_d = A(0);  // from one to the other
-    const Pivot<A> level = near.pivot();
-    const Pivot<A> pivot = {of_warp(level.x), of_warp(level.y), of_warp(level.s), of_warp(level.d)};
     if (G) {
         const Pivot<A> of_plane = plane_pivot<T>(p, tile);
-        shift_s = of_warp((pivot.x - of_plane.x) + (pivot.y - of_plane.y));
-        shift_d = of_warp((pivot.x - of_plane.x) - (pivot.y - of_plane.y));
+        shift_s = (pivot.x - of_plane.x) + (pivot.y - of_plane.y);
+        shift_d = (pivot.x - of_plane.x) - (pivot.y - of_plane.y);
     }
     Source source(p, tile, pivot, shared);
     const PartialMaps<A, imax(kMaps, 3), typename Block::Offset> maps(p, tile, at.row, at.column);

@@ -168,7 +168,8 @@ struct Terms {
     FUSEDSSIM_MATH Terms(const Moments<A>& m, const Pivot<A>& pivot, const C& c) {
         const A mu_s = m.m_s + pivot.s, mu_d = m.m_d + pivot.d;
         const A var_d = at_least(m.sq_d - m.m_d * m.m_d, A(0));
-        inv2 = reciprocal(at_least(m.sq - m.m_s * m.m_s - m.m_d * m.m_d, A(c.c2x2)));
+        // At least what it is without var_s, which rounding makes negative: so b is at most 1, also if C2 is 0.
+        inv2 = reciprocal(at_least(m.sq - m.m_s * m.m_s - m.m_d * m.m_d, var_d + A(c.c2x2)));
         a = mu_d * reciprocal(mu_s * mu_s + (mu_d * mu_d + c.c1x2));
         t = mu_d * a;
         b = var_d * inv2;
@@ -193,8 +194,8 @@ FUSEDSSIM_MATH A ssim_from_dssim(A v) {
 // intermediate result overflows if the final one does not. `beyond` is mu less the pivot that unpack_gradient() will
 // get, which may be another one than that of the statistics.
 template <class A, class C = Stability<A>>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u,
-                                    const Pivot<A>& beyond, Partials<A>& p) {
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, const Pivot<A>& beyond,
+                                    Partials<A>& p) {
     const Terms<A> k(m, pivot, c);
     const A cs = one_minus_twice(k.b);
     const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
@@ -223,10 +224,9 @@ FUSEDSSIM_MATH void pack_partials(const Partials<A>& p, A* maps) {
 }
 
 // The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at
-// the same place (eq. 6). The pivot is that of the partials.
+// the same place (eq. 6), or from s' and d' there. The pivot is that of the partials.
 template <int G, class A>
-FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>& pivot, A& grad_x, A& grad_y) {
-    const A s = (x + y) - pivot.s, d = (x - y) - pivot.d;
+FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A s, A d, A& grad_x, A& grad_y) {
     if (G == 1) {
         grad_x = filtered[0] + s * filtered[1] + d * filtered[2];
     } else {
@@ -234,6 +234,10 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>&
         grad_x = by_s + by_d;
         grad_y = by_s - by_d;
     }
+}
+template <int G, class A>
+FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>& pivot, A& grad_x, A& grad_y) {
+    unpack_gradient<G>(filtered, (x + y) - pivot.s, (x - y) - pivot.d, grad_x, grad_y);
 }
 
 // A value times the weight that a mask gives it. A weight of 0 gives 0: what a mask excludes is never looked at, and

@@ -80,14 +80,16 @@ template <int I, class V>
 V shifted(V low, V high);  // not called
 #endif
 
-// The statistics are cut into strips of about so many columns (pivots.h).
-constexpr int kStripColumns = 64;
-constexpr int kMaxStrips = (kMaxTileColumns + 2 * kMaxRadius) / kStripColumns;
+// The statistics of a tile are cut into two strips if they have more columns than this (pivots.h).
+constexpr int kStripColumns = 64, kMaxStrips = 2;
 
 // Row buffers are planar: each quantity has a row of its own. The length of one has room for the widest tile, the halos
 // of two filters, the rounding up of both to vectors, and the gaps between strips.
-constexpr int kRowPitch =
+constexpr int kRowRoom =
     kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float)) + (kMaxStrips - 1) * 4 * kMaxRadius;
+// And some more: so that no row begins a little above another one modulo 4096 bytes, where processors take a load for
+// one of what was stored in the other.
+constexpr int kRowPitch = kRowRoom + 64;
 
 // Where element i of quantity q of a planar row stands.
 constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }

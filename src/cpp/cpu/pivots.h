@@ -22,7 +22,8 @@ namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
 // Slices of an image (which are its rows) with the same pivots, and rows of a volume. In a volume, each kSlices slices
 // have pivots of their own.
-constexpr int kPivotSlices = 64, kPivotRows = 32;
+constexpr int kPivotSlices = 64;
+FUSEDSSIM_MATH int rows_of_pivots(int rows) { return rows < 128 ? 32 : 64; }
 
 // A box of elements of a plane.
 struct Box {
@@ -58,11 +59,11 @@ inline double seen_share(const Problem& p) {
 }
 
 // The mean of s and of d over some elements of a box: `lines` runs of columns, spread over it. Elements that are not
-// finite, or that the mask excludes, are left out. If none is left, or their sum overflows, the mean is 0.
+// finite, or that the mask excludes, are left out, and so are outliers. If none is left, the mean is 0.
 template <class T, class A = arithmetic_t<T>>
 __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const PlaneViews& v, const Box& box, int lines,
                                                    double least_d) {
-    constexpr int kRun = 16;
+    constexpr int kRun = 16, kOutlier = 64;
     const int width = box.columns.size(), n = width < kRun ? width : kRun;
     A x[kRun], y[kRun], mask[kRun], s[kRun] = {}, d[kRun] = {}, count[kRun] = {};
     for (int i = 0; i < kRun; ++i) mask[i] = 1;
@@ -85,8 +86,29 @@ __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const Plane
             count[i] += counts ? A(1) : A(0);
         }
     }
-    const double elements = ordered_sum(count, kRun), factor = elements > 0 ? seen_share(p) / elements : 0;
-    return exact_pivot<A>(ordered_sum(s, kRun) * factor, ordered_sum(d, kRun) * factor, least_d);
+    // Without the columns of a run where something is that is far larger than most: a single pixel of 1e30 shall not
+    // spoil the windows that do not see it.
+    A size[kRun], sorted[kRun];
+    int columns = 0;
+    for (int i = 0; i < kRun; ++i) {
+        const A of_s = s[i] < A(0) ? -s[i] : s[i], of_d = d[i] < A(0) ? -d[i] : d[i];
+        size[i] = (of_s > of_d ? of_s : of_d) / (count[i] > A(0) ? count[i] : A(1));
+        if (count[i] == A(0)) continue;
+        int at = columns++;
+        for (; at > 0 && sorted[at - 1] > size[i]; --at) sorted[at] = sorted[at - 1];
+        sorted[at] = size[i];
+    }
+    if (columns == 0) return {0, 0};
+    double sum_s = 0, sum_d = 0, elements = 0;
+    for (int i = 0; i < kRun; ++i) {
+        if (!(size[i] <= A(kOutlier) * sorted[columns / 2])) continue;
+        sum_s += double(s[i]);
+        sum_d += double(d[i]);
+        elements += double(count[i]);
+    }
+    if (!(elements > 0)) return {0, 0};
+    const double factor = seen_share(p) / elements;
+    return exact_pivot<A>(sum_s * factor, sum_d * factor, least_d);
 }
 
 template <class A>
@@ -108,7 +130,7 @@ struct Strips {
         using Vectors = Simd<A>;
         const int first = g.counted_columns.first, n = g.counted_columns.size();
         const int outer_of = g.middle.x - g.outer.x;
-        count = n <= kStripColumns ? 1 : n < 2 * kStripColumns ? 2 : n / kStripColumns;
+        count = n <= kStripColumns ? 1 : kMaxStrips;
         const int gap = 2 * Vectors::round_up(g.x.radius + Vectors::lanes / 2);
         for (int i = 0; i < count; ++i) {
             // Whole vectors of statistics, but for the last strip, and whole vectors of input.

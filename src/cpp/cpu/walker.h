@@ -42,8 +42,9 @@ public:
         : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory), g(p, t, task, s),
           v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
-          walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x), strips(g),
-          mass_along_walk(walk_taps.sum(g.walk.radius)), mass_in_slices(mass_along_walk * y_taps.sum(g.y.radius)) {
+          walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x),
+          pivot_rows(rows_of_pivots(t.rows)), strips(g), mass_along_walk(walk_taps.sum(g.walk.radius)),
+          mass_in_slices(mass_along_walk * y_taps.sum(g.y.radius)) {
         const A* const upstream =
             G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
         const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
@@ -51,7 +52,7 @@ public:
         l1_scale = A(scales.by_l1);
         if (G) gradient_pivot = mean_of_samples<T>(p, v, gradient_box(), 8, least_d());
         // With a normalised mask, columns beside the image are zero. No stage writes them.
-        for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
+        for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
         if (G) clear(s.partials, planar(4, 0));
         if (!p.is_3d) return;
         clear(s.along_walk, kSlices * s.ring * s.walk_row);
@@ -241,17 +242,17 @@ private:
     // The square of a pivot of d that is not worth it: the error is below that of 1 / D2.
     double least_d() const { return double(stability.c2x2) / 8; }
 
-    // Rows of a volume have new pivots after each kPivotRows rows. When the last row arrives that the first windows with
+    // Rows of a volume have new pivots after each pivot_rows rows. When the last row arrives that the first windows with
     // new pivots see, the other rows in the rings get the new ones, too. `row` is that last row, `first` the first there.
     void change_pivots(int l, int row, int first) {
         const int seen_first = g.outer.y + row - g.y.radius, last = t.rows - g.y.crop - 1;
         const int at = seen_first < g.y.crop ? g.y.crop : seen_first > last ? last : seen_first;
-        const int begin = at / kPivotRows * kPivotRows;
+        const int begin = at / pivot_rows * pivot_rows;
         if (row > first && begin == pivot_begin) return;
         pivot_begin = begin;
         Pivot<A> before[kMaxStrips];
         for (int i = 0; i < strips.count; ++i) before[i] = strips.at[i].pivot;
-        choose_pivots(l, Range(begin, begin + kPivotRows, g.y.crop, t.rows - g.y.crop).shifted(begin));
+        choose_pivots(l, Range(begin, begin + pivot_rows, g.y.crop, t.rows - g.y.crop).shifted(begin));
         for (int old = row - 2 * g.y.radius > first ? row - 2 * g.y.radius : first; old < row; ++old)
             for (int slice = 0; slice < kSlices; ++slice)
                 for (int i = 0; i < strips.count; ++i) {
@@ -334,7 +335,7 @@ private:
 
     // The end of those rows of the statistics, from `low` on, that are computed before the next slice is.
     int end_of_rows(int low) const {
-        const int begin = g.middle.y + low, rows = kPivotRows - (begin % kPivotRows + kPivotRows) % kPivotRows;
+        const int begin = g.middle.y + low, rows = pivot_rows - (begin % pivot_rows + pivot_rows) % pivot_rows;
         const int high = low + (rows < kRows ? rows : kRows);
         return high < s.middle_rows ? high : s.middle_rows;
     }
@@ -588,6 +589,7 @@ private:
     const AxisTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
+    const int pivot_rows;  // of a volume, that have the same pivots
     Strips<A> strips;
     int pivot_begin = -1;  // the first slice of an image, or the first row of a volume, that has the strips' pivots
     Pivot<A> gradient_pivot = {0, 0};              // the same for all partials that a gradient sees

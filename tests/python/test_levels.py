@@ -93,7 +93,7 @@ def test_level_costs_no_accuracy_in_half(device, dtype, shape):
     assert relative_norm_error(grad, expected_x) <= eps + 1e-6 + (2e-3 if dtype == torch.float16 else 0)
 
 
-@pytest.mark.parametrize("window_size, sigma", [(3, 0.5), (7, 1.0), (13, 2.0), (33, 5.0)])
+@pytest.mark.parametrize(("window_size", "sigma"), [(3, 0.5), (7, 1.0), (13, 2.0), (33, 5.0)])
 @pytest.mark.parametrize("name", ["bright", "bright-dark", "side-by-side"])
 def test_level_costs_no_accuracy_with_other_windows(device, name, window_size, sigma):
     for shape in [(1, 2, 70, 300), (1, 1, 35, 36, 150)]:

@@ -131,8 +131,8 @@ struct InputRows {
     const A *x[kMaxWindow], *y[kMaxWindow], *mask[kMaxWindow];  // mask: where it is normalised
 };
 
-// A pivot as it is subtracted: from x and y before they are added, so that most differences are exact and none rounds s or
-// d. With a pivot d of 0, d is the exact difference of equal or similar images.
+// A pivot as it is subtracted: from x and y before they are added, so that most differences are exact and none rounds s
+// or d. With a pivot d of 0, d is the exact difference of equal or similar images.
 template <class A>
 struct ImagePivots {
     A s_x, s_y, d_x, d_y;

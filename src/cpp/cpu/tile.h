@@ -190,13 +190,15 @@ struct AxisTaps {
     AxisTaps(const Problem& p, Axis axis) {
         for (int k = 0; k <= p.radius(axis); ++k) at[k] = A(p.taps(axis)[k]);
     }
-    // The mass of the window along the axis.
-    double sum(int radius) const {
-        double all = double(at[0]);
-        for (int k = 1; k <= radius; ++k) all += 2 * double(at[k]);
-        return all;
-    }
 };
+
+// The mass of the window along an axis, in the arithmetic A.
+template <class A>
+double mass_along(const Problem& p, Axis axis) {
+    double mass = double(A(p.taps(axis)[0]));
+    for (int k = 1; k <= p.radius(axis); ++k) mass += 2 * double(A(p.taps(axis)[k]));
+    return mass;
+}
 
 // What the derivatives of SSIM and of |x - y| in a plane are multiplied by.
 struct GradientScales {

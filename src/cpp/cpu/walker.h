@@ -43,14 +43,12 @@ public:
           v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x),
-          pivot_rows(rows_of_pivots(t.rows)), strips(g), mass_along_walk(walk_taps.sum(g.walk.radius)),
-          mass_in_slices(mass_along_walk * y_taps.sum(g.y.radius)) {
+          pivots(p, t, g, v, stability), strips(pivots.strips) {
         const A* const upstream =
             G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
         const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
         for (int k = 0; k <= g.walk.radius; ++k) gradient_taps[k] = A(scales.by_ssim * double(walk_taps.at[k]));
         l1_scale = A(scales.by_l1);
-        if (G) gradient_pivot = mean_of_samples<T>(p, v, gradient_box(), 8, least_d());
         // With a normalised mask, columns beside the image are zero. No stage writes them.
         for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
         if (G) clear(s.partials, planar(4, 0));
@@ -110,8 +108,8 @@ private:
 
     void read_mask(int l, int y_at, int x_at, int n, A* out) const { v.mask.read_mask(p, l, y_at, x_at, n, out); }
 
-    // The filter along the walk of row `row` of the input, at kSlices slices from l on. `out` is where the row begins. A
-    // strip's columns are `gap` columns further than those of the strip before, besides.
+    // The filter along the walk of row `row` of the input, at kSlices slices from l on. `rows` is where the results
+    // begin. With gaps, a strip's columns stand further on.
     void filter_input_row(int l, int row, A* const* rows, std::int64_t pitch, bool has_gaps) const {
         InputRows<A> in;
         const int n = Simd<A>::at_least_one(g.columns.size()), low = l - g.walk.radius;
@@ -192,109 +190,16 @@ private:
                 filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, strip.in_first,
                                       in + strip.in_first + strip.shift, kRowPitch, strip.in_last - strip.in_first);
             }
-            if (!kNormalized) fill_beside(in, false, true);
+            pivots.fill_beside(in, false, true);
         }
-        fill_gaps(in);
+        pivots.fill_gaps(in);
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
             const int n = Simd<A>::round_up(strip.n);
             const A* const at = in + (g.middle.x - g.x.radius - g.outer.x) + strip.first + strip.shift;
             filter_row<kMoments>(at, strip.begin, s.moments_row + strip.first, kRowPitch, n);
-            const PointwisePivots<A> pivots = {strip.pivot,
-                                               {strip.pivot.s - gradient_pivot.s, strip.pivot.d - gradient_pivot.d}};
-            pointwise<G, kNormalized>(s.moments_row + strip.first, pivots, stability, n, s.dssim + strip.first,
-                                      s.partials + strip.first);
-        }
-    }
-
-    // ---- Pivots: see pivots.h ---------------------------------------------------------------------------------------
-
-    // Where the pivot of the gradient comes from: all of the columns.
-    Box gradient_box() const {
-        return {{0, t.length},
-                {0, t.rows},
-                {g.inner.x, g.inner.x + Range(g.inner.x, g.inner.x + t.tile_columns, 0, t.columns).last}};
-    }
-
-    // Where those of the statistics come from, at slices from l on: of an image, the next kPivotSlices.
-    Range pivot_slices(int l) const {
-        const int n = p.is_3d ? kSlices : kPivotSlices, begin = l / n * n;
-        return Range(begin, begin + n, g.walk.crop, t.length - g.walk.crop).shifted(begin);
-    }
-
-    // Chooses pivots for slices from l on, and of a volume for a range of rows.
-    void choose_pivots(int l, const Range& rows) {
-        const double rest = 1 - mass_in_slices * x_taps.sum(g.x.radius);
-        for (int i = 0; i < strips.count; ++i) {
-            Strip<A>& strip = strips.at[i];
-            const int first = g.middle.x + strip.first;
-            const Box box = {pivot_slices(l), rows, {first, first + strip.n}};
-            strip.pivot = mean_of_samples<T>(p, v, box, 4, least_d());
-            Moments<A> m = {};
-            if (!kNormalized) m = moments_begin(strip.pivot, A(rest), stability.c2x2);
-            const A begins[] = {m.m_s, m.m_d, m.sq - m.sq_d, m.sq_d, 0};
-            for (int q = 0; q < kMoments; ++q) strip.begin[q] = begins[q];
-        }
-        if (kNormalized) return;
-        for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) fill_beside(across(slice), true, true);
-    }
-
-    // The square of a pivot of d that is not worth it: the error is below that of 1 / D2.
-    double least_d() const { return double(stability.c2x2) / 8; }
-
-    // Rows of a volume have new pivots after each pivot_rows rows. When the last row arrives that the first windows with
-    // new pivots see, the other rows in the rings get the new ones, too. `row` is that last row, `first` the first there.
-    void change_pivots(int l, int row, int first) {
-        const int seen_first = g.outer.y + row - g.y.radius, last = t.rows - g.y.crop - 1;
-        const int at = seen_first < g.y.crop ? g.y.crop : seen_first > last ? last : seen_first;
-        const int begin = at / pivot_rows * pivot_rows;
-        if (row > first && begin == pivot_begin) return;
-        pivot_begin = begin;
-        Pivot<A> before[kMaxStrips];
-        for (int i = 0; i < strips.count; ++i) before[i] = strips.at[i].pivot;
-        choose_pivots(l, Range(begin, begin + pivot_rows, g.y.crop, t.rows - g.y.crop).shifted(begin));
-        for (int old = row - 2 * g.y.radius > first ? row - 2 * g.y.radius : first; old < row; ++old)
-            for (int slice = 0; slice < kSlices; ++slice)
-                for (int i = 0; i < strips.count; ++i) {
-                    const Strip<A>& strip = strips.at[i];
-                    const Pivot<A> by = {before[i].s - strip.pivot.s, before[i].d - strip.pivot.d};
-                    A* const of_strip = along_walk_row(slice, old) + strip.in_first;
-                    move_pivot<kNormalized>(of_strip, of_strip, s.outer_columns, by, A(mass_along_walk),
-                                            strip.in_last - strip.in_first);
-                }
-    }
-
-    // The columns beside the image that windows see, of rows before the filter along x.
-    void fill_beside(A* row, bool left, bool right) const {
-        const Strip<A>&first = strips.at[0], &last = strips.at[strips.count - 1];
-        const int n = Simd<A>::round_up(g.x.radius);
-        if (left && g.columns.first >= n)
-            fill_outside(row + g.columns.first - n, kRowPitch, first.pivot, mass_in_slices, n);
-        if (right) fill_outside(row + g.columns.last + last.shift, kRowPitch, last.pivot, mass_in_slices, n);
-    }
-
-    // Sums over a part of a window, with this mass, that sees nothing but zeros beside the image.
-    static void fill_outside(A* out, std::int64_t pitch, const Pivot<A>& pivot, double mass, int n) {
-        const A values[] = {-A(mass) * pivot.s, -A(mass) * pivot.d, A(mass) * pivot.s * pivot.s,
-                            A(mass) * pivot.d * pivot.d};
-        for (int q = 0; q < 4; ++q)
-            for (int i = 0; i < n; ++i) out[q * pitch + i] = values[q];
-    }
-
-    // What strips see of the strips beside them.
-    void fill_gaps(A* row) const {
-        using Vectors = Simd<A>;
-        const int centre = g.middle.x - g.outer.x;
-        for (int i = 1; i < strips.count; ++i) {
-            const Strip<A>&left = strips.at[i - 1], &right = strips.at[i];
-            const int at = right.in_first, seen = right.first + centre;
-            const int to_right = Vectors::round_up(seen + g.x.radius - at),
-                      to_left = Vectors::round_up(at - seen + g.x.radius);
-            const Pivot<A> step = {right.pivot.s - left.pivot.s, right.pivot.d - left.pivot.d};
-            A *const of_left = row + at + left.shift, *const of_right = row + at + right.shift;
-            move_pivot<kNormalized>(of_right, of_left, kRowPitch, step, A(mass_in_slices), to_right);
-            move_pivot<kNormalized>(of_left - to_left, of_right - to_left, kRowPitch, {-step.s, -step.d},
-                                    A(mass_in_slices), to_left);
+            pointwise<G, kNormalized>(s.moments_row + strip.first, pivots.pointwise(strip), stability, n,
+                                      s.dssim + strip.first, s.partials + strip.first);
         }
     }
 
@@ -308,10 +213,8 @@ private:
             for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
         }
-        if (!p.is_3d && l / kPivotSlices * kPivotSlices != pivot_begin) {
-            pivot_begin = l / kPivotSlices * kPivotSlices;
-            choose_pivots(l, {0, 1});
-        }
+        if (!p.is_3d && pivots.change_slices(l))
+            for (int slice = 0; slice < kSlices; ++slice) pivots.fill_beside(across(slice), true, true);
         int next = g.counted_rows.first;  // row of the input that is not filtered yet
         for (int low = 0; low < s.middle_rows; low = end_of_rows(low)) {
             const int high = end_of_rows(low);
@@ -319,7 +222,7 @@ private:
             const Range counted(low, high, g.counted_rows.first, g.counted_rows.last);
             if (p.is_3d && counted.size())
                 for (; next < low + counted.last + 2 * g.y.radius; ++next) {
-                    change_pivots(l, next, g.counted_rows.first);
+                    change_pivots(l, next);
                     fill_along_walk(l, next);
                 }
             for (int slice = 0; slice < kSlices; ++slice)
@@ -335,9 +238,19 @@ private:
 
     // The end of those rows of the statistics, from `low` on, that are computed before the next slice is.
     int end_of_rows(int low) const {
-        const int begin = g.middle.y + low, rows = pivot_rows - (begin % pivot_rows + pivot_rows) % pivot_rows;
-        const int high = low + (rows < kRows ? rows : kRows);
+        const int rows = pivots.rows_left(g.middle.y + low), high = low + (rows < kRows ? rows : kRows);
         return high < s.middle_rows ? high : s.middle_rows;
+    }
+
+    // New pivots from row `row` of the input on, if it is time, also for those rows before it that windows will see.
+    void change_pivots(int l, int row) {
+        const int first = g.counted_rows.first, before = row - 2 * g.y.radius;
+        const Strips<A> old = strips;
+        if (!pivots.change_rows(l, row, row == first)) return;
+        pivots.fill_beside(across(0), true, false);
+        for (int slice = 0; slice < kSlices; ++slice)
+            for (int k = before > first ? before : first; k < row; ++k)
+                pivots.move_row(along_walk_row(slice, k), s.outer_columns, old);
     }
 
     // Row `row` of the rings of rows that are filtered along the walk.
@@ -346,12 +259,10 @@ private:
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
         if (!sees_element<kBorder>(g.outer.y + row, t.rows)) {
             for (A* at : out) {
-                if (kNormalized) clear(at, s.walk_row);
-                for (int i = 0; !kNormalized && i < strips.count; ++i) {
-                    const Strip<A>& strip = strips.at[i];
-                    fill_outside(at + strip.in_first, s.outer_columns, strip.pivot, mass_along_walk,
-                                 Simd<A>::at_least_one(strip.in_last - strip.in_first));
-                }
+                if (kNormalized)
+                    clear(at, s.walk_row);
+                else
+                    pivots.fill_row(at, s.outer_columns);
             }
             return;
         }
@@ -437,9 +348,9 @@ private:
     void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
         const int columns = Simd<A>::at_least_one(n);
         if (!kNormalized && v.mask.data)
-            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, gradient_pivot, columns);
+            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, pivots.gradient, columns);
         else
-            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, gradient_pivot, columns);
+            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, pivots.gradient, columns);
     }
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
@@ -589,11 +500,8 @@ private:
     const AxisTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
-    const int pivot_rows;  // of a volume, that have the same pivots
-    Strips<A> strips;
-    int pivot_begin = -1;  // the first slice of an image, or the first row of a volume, that has the strips' pivots
-    Pivot<A> gradient_pivot = {0, 0};              // the same for all partials that a gradient sees
-    const double mass_along_walk, mass_in_slices;  // of windows: of the filter along the walk, and with that along y
+    Pivots<T, kNormalized> pivots;
+    const Strips<A>& strips;  // those of the pivots
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];

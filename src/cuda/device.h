@@ -387,10 +387,11 @@ __device__ __forceinline__ void expand(A s, A d, A m, A (&out)[kMoments]) {
     if constexpr (kNormalized) out[kMoments - 1] = m;
 }
 
-// Pivots near the images' levels in a box of a plane: the mean of 32 elements, one for each lane of a warp, of numbers
-// only, and of those that a mask leaves. An image whose largest sample is far from the mean gets 0: it has no level that
-// would help, or a single huge element has spoiled the mean, and must not spoil windows that do not see it. All warps
-// compute the same. The loads are under way from the constructor on; every thread of a warp must call pivot().
+// A pivot near the levels of s and d in a box of a plane: their mean over 32 elements, one for each lane of a warp, of
+// numbers only, and of those that a mask leaves. If the largest of them is far from the mean, the pivot is 0: there is
+// no level that would help, or a single huge element has spoiled the mean, and must not spoil windows that do not see
+// it. All warps compute the same. The loads are under way from the constructor on; every thread of a warp must call
+// pivot().
 template <class T>
 struct PivotSample {
     using A = arithmetic_t<T>;
@@ -410,20 +411,21 @@ struct PivotSample {
         counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, tile, z_at, y_at, x_at) != A(0);
     }
     __device__ __forceinline__ Pivot<A> pivot() const {
-        const bool is_number = counts && is_finite(to_arithmetic(x)) && is_finite(to_arithmetic(y));
-        const A of_x = is_number ? to_arithmetic(x) : A(0), of_y = is_number ? to_arithmetic(y) : A(0);
-        A sum_x = of_x, sum_y = of_y, count = is_number ? A(1) : A(0);
-        A most_x = absolute(of_x), most_y = absolute(of_y);
+        A s = to_arithmetic(x) + to_arithmetic(y), d = to_arithmetic(x) - to_arithmetic(y);
+        const bool is_number = counts && is_finite(s) && is_finite(d);
+        s = is_number ? s : A(0);
+        d = is_number ? d : A(0);
+        A count = is_number ? A(1) : A(0), most_s = absolute(s), most_d = absolute(d);
 #pragma unroll
         for (int lanes = 16; lanes; lanes /= 2) {
-            sum_x += __shfl_xor_sync(0xffffffffu, sum_x, lanes);
-            sum_y += __shfl_xor_sync(0xffffffffu, sum_y, lanes);
+            s += __shfl_xor_sync(0xffffffffu, s, lanes);
+            d += __shfl_xor_sync(0xffffffffu, d, lanes);
             count += __shfl_xor_sync(0xffffffffu, count, lanes);
         }
-        largest_of_warp(most_x);
-        largest_of_warp(most_y);
+        largest_of_warp(most_s);
+        largest_of_warp(most_d);
         const A u = count > A(0) ? reciprocal(count) : A(0);
-        return pivot_of(level(u * sum_x, most_x), level(u * sum_y, most_y));
+        return {level(u * s, most_s), level(u * d, most_d)};
     }
     __device__ __forceinline__ static A level(A mean, A most) {
         return absolute(mean) <= most && most <= A(4) * absolute(mean) ? mean : A(0);

@@ -122,9 +122,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         }
     }
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
-        const A of_x = xv - pivot.x, of_y = yv - pivot.y;
-        out[0] = of_x + of_y;
-        out[1] = of_x - of_y;
+        out[0] = (xv + yv) - pivot.s;
+        out[1] = (xv - yv) - pivot.d;
         if constexpr (kNormalized) {
             out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
             if (out[2] == A(0)) out[0] = out[1] = A(0);

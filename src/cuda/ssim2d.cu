@@ -234,7 +234,7 @@ struct Strip {
         for (int k = 0; k < Shape::rows; ++k) {
             const bool is_seen = !kNormalized || m[kNormalized ? k : 0] != A(0);
             const A xk = is_seen ? to_arithmetic(x[k]) : A(0), yk = is_seen ? to_arithmetic(y[k]) : A(0);
-            const A of_x = xk - pivot.x, of_y = yk - pivot.y, s = of_x + of_y, d = of_x - of_y;
+            const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
             A quantities[kMoments];
             expand<kNormalized>(s, d, m[kNormalized ? k : 0], quantities);
             Column<A, kMoments> out;
@@ -295,7 +295,8 @@ struct Strip {
 #pragma unroll
             for (int q = 0; q < kMoments; ++q) moments[c][q] = first.v[q];
         shared.moments.template filter<R>(across_row, group, p.taps_x(), moments);
-        // With a gradient there are no registers for both constants at once: each is read when it is used.
+        // With one gradient there are no registers for both constants at once: each is read when it is used. (With two,
+        // a block has fewer threads, which have more registers.)
         const Stability<A> stability = shared.stability;
         const volatile Stability<A>& stability_read_late = shared.stability;
         A here[kColumns];
@@ -306,7 +307,8 @@ struct Strip {
             if constexpr (kNormalized) u = normalize(at, moments[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
                 Column<A, kMaps> maps;
-                here[c] = dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v);
+                here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v)
+                                 : dssim_and_partials<G>(at, pivot, stability, u, maps.v);
                 maps.fill();
                 shared.partials.in_group(across_row, group, c) = maps;
             } else {

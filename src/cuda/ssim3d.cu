@@ -55,13 +55,13 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                               imin(Block::out_x, p.width - tile.tile_x * Block::out_x));
     Pivot<A> pivot = near.pivot();
     // Registers of the warp are faster here if there is no gradient, and slower if there is one.
-    if (!G) pivot = {of_warp(pivot.x), of_warp(pivot.y), of_warp(pivot.s), of_warp(pivot.d)};
+    if (!G) pivot = {of_warp(pivot.s), of_warp(pivot.d)};
     // The partials of neighbouring tiles are filtered together: they have the pivot of their plane.
     A shift_s = A(0), shift_d = A(0);  // from one to the other
     if (G) {
         const Pivot<A> of_plane = plane_pivot<T>(p, tile);
-        shift_s = (pivot.x - of_plane.x) + (pivot.y - of_plane.y);
-        shift_d = (pivot.x - of_plane.x) - (pivot.y - of_plane.y);
+        shift_s = pivot.s - of_plane.s;
+        shift_d = pivot.d - of_plane.d;
     }
     Source source(p, tile, pivot, shared);
     const PartialMaps<A, imax(kMaps, 3), typename Block::Offset> maps(p, tile, at.row, at.column);
@@ -200,7 +200,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     };
     Cursor<T> x = cursor(p.x, p.image_dtype()), y = cursor(p.y, p.image_dtype());
     Cursor<T> to_x = cursor(p.grad_x, p.grad_dtype()), to_y = cursor(p.grad_y, p.grad_dtype());
-    const Pivot<A> pivot = plane_pivot<T>(p, tile);
+    const Pivot<A> level = plane_pivot<T>(p, tile), pivot = {of_warp(level.s), of_warp(level.d)};
     A scale = p.scale, l1_scale = p.l1_scale;
     plane_scales(p, tile, scale, l1_scale);
     unsigned inside = 0;

@@ -10,7 +10,7 @@
 // To add a border mode (reflect: position -1 sees element 1; symmetric: -1 sees 0; replicate: -1 and -2 see 0):
 //   1. An enumerator, and a case in both functions: -Wswitch names them.
 //   2. The statistics. CPU: cpu/walker.h, filter_input_row() (slices along the walk), fill_along_walk() (rows of a
-//      volume), convert_slice() and the columns that the constructor clears. CUDA: the loads of ssim2d.cu and
+//      volume), convert_slice() and fill_beside() (columns). CUDA: the loads of ssim2d.cu and
 //      ssim3d.cu. cpu/kernels.cpp and cuda/backend.cpp switch over Problem::border where they choose a kernel.
 //   3. The gradient. With zeros the filter is its own transpose: the gradient at p filters the partials around p. With
 //      a mirror, an element is also seen from positions outside, so its gradient gets the filtered partials of those

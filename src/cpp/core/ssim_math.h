@@ -120,18 +120,13 @@ FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range
     return {constant_of<A>(k1, range), constant_of<A>(k2, range)};
 }
 
-// What is subtracted from x and y before they are filtered, and so from s and d. Any numbers will do, but the nearer
-// they are to the local means, the more digits are left for variances. All are finite. It is taken off x and y, not s
-// and d, since their difference to a number near them is exact, and a sum of two large numbers is not.
+// What is subtracted from s and d before they are filtered. Any numbers will do, but the nearer they are to the local
+// means, the more digits are left for variances. Both are finite. Where d is small beside s, its pivot is 0: so d stays
+// the exact difference of similar images.
 template <class A>
 struct Pivot {
-    A x, y;
-    A s, d;  // x + y, x - y
+    A s, d;
 };
-template <class A>
-FUSEDSSIM_MATH Pivot<A> pivot_of(A x, A y) {
-    return {x, y, x + y, x - y};
-}
 template <class A>
 FUSEDSSIM_MATH bool is_finite(A v) {
     return A(0) * v == A(0);
@@ -234,10 +229,9 @@ FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, 
 }
 
 // The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at
-// the same place (eq. 6). The pivot is that of the partials.
+// the same place (eq. 6), or from s' and d' there. The pivot is that of the partials.
 template <int G, class A>
-FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>& pivot, A& grad_x, A& grad_y) {
-    const A of_x = x - pivot.x, of_y = y - pivot.y, s = of_x + of_y, d = of_x - of_y;
+FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A s, A d, A& grad_x, A& grad_y) {
     if (G == 1) {
         grad_x = filtered[0] + s * filtered[1] + d * filtered[2];
     } else {
@@ -245,6 +239,11 @@ FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>&
         grad_x = by_s + by_d;
         grad_y = by_s - by_d;
     }
+}
+
+template <int G, class A>
+FUSEDSSIM_MATH void unpack_gradient(const A* filtered, A x, A y, const Pivot<A>& pivot, A& grad_x, A& grad_y) {
+    unpack_gradient<G>(filtered, (x + y) - pivot.s, (x - y) - pivot.d, grad_x, grad_y);
 }
 
 // A value times the weight that a mask gives it. A weight of 0 gives 0: what a mask excludes is never looked at, and

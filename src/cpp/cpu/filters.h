@@ -80,9 +80,16 @@ template <int I, class V>
 V shifted(V low, V high);  // not called
 #endif
 
+// The statistics of a tile are cut into two strips if they have more columns than this (pivots.h).
+constexpr int kStripColumns = 64, kMaxStrips = 2;
+
 // Row buffers are planar: each quantity has a row of its own. The length of one has room for the widest tile, the halos
-// of two filters, and the rounding up of both to vectors.
-constexpr int kRowPitch = kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float));
+// of two filters, the rounding up of both to vectors, and the gaps between strips.
+constexpr int kRowRoom =
+    kMaxTileColumns + 4 * kMaxRadius + 2 * kCacheLine / int(sizeof(float)) + (kMaxStrips - 1) * 4 * kMaxRadius;
+// And some more: so that no row begins a little above another one modulo 4096 bytes, where processors take a load for
+// one of what was stored in the other.
+constexpr int kRowPitch = kRowRoom + 64;
 
 // Where element i of quantity q of a planar row stands.
 constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }
@@ -124,16 +131,28 @@ struct InputRows {
     const A *x[kMaxWindow], *y[kMaxWindow], *mask[kMaxWindow];  // mask: where it is normalised
 };
 
-// The filter along the walk, for kSlices slices at once: from n elements of rows of the images to planar G*s, G*d,
-// G*s^2 and G*d^2, a row of each slice; its quantities are `pitch` elements apart. n is at least a vector; the last one
-// overlaps the one before it.
+// A pivot as it is subtracted: from x and y before they are added, so that most differences are exact and none rounds s
+// or d. With a pivot d of 0, d is the exact difference of equal or similar images.
+template <class A>
+struct ImagePivots {
+    A s_x, s_y, d_x, d_y;
+    FUSEDSSIM_MATH ImagePivots(const Pivot<A>& pivot)
+        : s_x((pivot.s + pivot.d) / 2), s_y((pivot.s - pivot.d) / 2), d_x(pivot.d != 0 ? s_x : 0),
+          d_y(pivot.d != 0 ? s_y : 0) {}
+};
+
+// The filter along the walk, for kSlices slices at once: from elements [first, last) of rows of the images to planar
+// G*s', G*d', G*s'^2 and G*d'^2 (core/ssim_math.h), a row of each slice; its quantities are `pitch` elements apart.
+// There is at least a vector; the last one overlaps the one before it.
 template <int R, class A>
-__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, A* const* out,
-                                            std::int64_t pitch, int n) {
+__attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* taps, int radius, const Pivot<A>& pivot,
+                                            A* const* out, std::int64_t pitch, int first, int last) {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
+    const ImagePivots<A> level(pivot);
+    const Vec s_x = Vec{} + level.s_x, s_y = Vec{} + level.s_y, d_x = Vec{} + level.d_x, d_y = Vec{} + level.d_y;
     const auto filter_one = [&](std::int64_t i, int q, auto combine) __attribute__((always_inline)) {
         Vec sum[kSlices] = {}, of_squares[kSlices] = {};
         const auto add_row = [&](int k) __attribute__((always_inline)) {
@@ -157,27 +176,30 @@ __attribute__((noinline)) void filter_input(const InputRows<A>& rows, const A* t
             Vectors::store(out[slice] + (2 + q) * pitch + i, of_squares[slice]);
         }
     };
-    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
-        if (i + Vectors::lanes > n) i = n - Vectors::lanes;
+    for (std::int64_t i = first; i < last; i += Vectors::lanes) {
+        if (i + Vectors::lanes > last) i = last - Vectors::lanes;
         // One after the other: there are not enough registers for the sums of both.
-        filter_one(i, 0, [](Vec x, Vec y) __attribute__((always_inline)) { return x + y; });
-        filter_one(i, 1, [](Vec x, Vec y) __attribute__((always_inline)) { return x - y; });
+        filter_one(i, 0, [=](Vec x, Vec y) __attribute__((always_inline)) { return (x - s_x) + (y - s_y); });
+        filter_one(i, 1, [=](Vec x, Vec y) __attribute__((always_inline)) { return (x - d_x) - (y - d_y); });
     }
 }
 
-// The same for one slice of images with a mask m: G*(m s), G*(m d), G*(m s^2), G*(m d^2) and G*m.
+// The same for one slice of images with a mask m: G*(m s'), G*(m d'), G*(m s'^2), G*(m d'^2) and G*m.
 template <class A>
 __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A* const* in_y, const A* const* in_mask,
-                                                   const A* taps, int r, A* out, std::int64_t pitch, int n) {
+                                                   const A* taps, int r, const Pivot<A>& pivot, A* out,
+                                                   std::int64_t pitch, int first, int last) {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
-    for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
-        if (i + Vectors::lanes > n) i = n - Vectors::lanes;
+    const ImagePivots<A> level(pivot);
+    for (std::int64_t i = first; i < last; i += Vectors::lanes) {
+        if (i + Vectors::lanes > last) i = last - Vectors::lanes;
         Vec sum[5] = {};
         for (int k = r; k >= 0; --k)
             for (int side = k ? -1 : 1; side <= 1; side += 2) {
                 const int row = r + side * k;
-                const Vec x = Vectors::load(in_x[row] + i), y = Vectors::load(in_y[row] + i), s = x + y, d = x - y;
+                const Vec x = Vectors::load(in_x[row] + i), y = Vectors::load(in_y[row] + i);
+                const Vec s = (x - level.s_x) + (y - level.s_y), d = (x - level.d_x) - (y - level.d_y);
                 const Vec weight = taps[k] * Vectors::load(in_mask[row] + i), of_s = weight * s, of_d = weight * d;
                 sum[0] += of_s;
                 sum[1] += of_d;
@@ -190,14 +212,16 @@ __attribute__((noinline)) void filter_masked_input(const A* const* in_x, const A
 }
 
 // Filters kQuantities planar rows along x into planar rows that are `pitch` elements apart; n results, and what is up
-// to the next multiple of a vector's length.
+// to the next multiple of a vector's length. The sums of a quantity begin with begin[quantity].
 template <int R, int kQuantities, class A>
-__attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, A* out, std::int64_t pitch,
-                                                int n) {
+__attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int radius, const A* begin, A* out,
+                                                std::int64_t pitch, int n) {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
+    Vec start[kQuantities];
+    for (int q = 0; q < kQuantities; ++q) start[q] = Vec{} + begin[q];
     if constexpr (kSplitsLines && R > 2 && 2 * R < Vectors::lanes) {
         // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds,
         // equally busy.
@@ -207,7 +231,7 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
             for (int q = 0; q < kQuantities; ++q) {
                 const A* at = in + planar(q, i);
                 const Vec low = before[q], high = Vectors::load(at + Vectors::lanes);
-                Vec left = tap.at[R] * low, right = tap.at[R] * shifted<2 * R>(low, high);
+                Vec left = tap.at[R] * low, right = start[q] + tap.at[R] * shifted<2 * R>(low, high);
                 left += tap.at[R - 1] * shifted<1>(low, high);
                 right += tap.at[R - 1] * shifted<2 * R - 1>(low, high);
                 left += tap.at[R - 2] * shifted<2>(low, high);
@@ -221,24 +245,24 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)
             for (int q = 0; q < kQuantities; ++q) {
                 const A* centre = in + planar(q, i + r);
-                Vec sum = {};
+                Vec sum = start[q];
                 for (int k = r; k > 0; --k) tap.add_pair(sum, k, centre - k, centre + k);
                 Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(centre));
             }
     }
 }
 
-// Filters across 2r + 1 rows of kQuantities quantities, which are `pitch` elements apart, into one row of the like; n
-// as above.
+// Filters across 2r + 1 rows of kQuantities quantities, which are `pitch` elements apart, from element `first` on, into
+// one row of the like; n as above.
 template <int R, int kQuantities, class A>
 __attribute__((noinline)) void filter_across_rows(const A* const* rows, std::int64_t pitch, const A* taps, int radius,
-                                                  A* out, std::int64_t out_pitch, int n) {
+                                                  int first, A* out, std::int64_t out_pitch, int n) {
     using Vectors = Simd<A>;
     const Taps<R, A> tap(taps, radius);
     const int r = R ? R : radius;
     if (r < 0) __builtin_unreachable();  // the static analyzer does not know
     const A* row[R ? 2 * R + 1 : kMaxTaps];
-    for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k];
+    for (int k = 0; k <= 2 * r; ++k) row[k] = rows[k] + first;
     for (std::int64_t i = 0; i < n; i += Vectors::lanes) {
         typename Vectors::Vec sum[kQuantities] = {};
         for (int k = r; k > 0; --k)
@@ -265,11 +289,13 @@ struct GradientRows {
 // if none does, they are 0, and it must not be looked at. So it counts as 0.
 template <int R, int G, bool kHasHoles, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
-                                            const A* taps, int radius, int n) {
+                                            const A* taps, int radius, const Pivot<A>& pivot, int n) {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
     constexpr int kMaps = filtered_maps(G);
     const Taps<R, A> tap(taps, radius);
+    const ImagePivots<A> level(pivot);
+    const Vec s_x = Vec{} + level.s_x, s_y = Vec{} + level.s_y, d_x = Vec{} + level.d_x, d_y = Vec{} + level.d_y;
     const int r = R ? R : radius;
     const auto add_vector = [&](std::int64_t i, const Vec* weight) __attribute__((always_inline)) {
         Vec partial[kSlices][kMaps];
@@ -290,7 +316,11 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
                 x = A(0) * x == A(0) ? x : Vec{};
                 y = A(0) * y == A(0) ? y : Vec{};
             }
-            unpack_gradient<G>(maps, x, y, by_x, by_y);
+            unpack_gradient<G>(maps, (x - s_x) + (y - s_y), (x - d_x) - (y - d_y), by_x, by_y);
+            if constexpr (kHasHoles) {  // a zero without a sign that comes from what is not looked at
+                by_x += A(0);
+                if constexpr (G == 2) by_y += A(0);
+            }
             A* const to_x = rows.to[0][k] + i;
             Vectors::store(to_x, k < 2 * r ? Vectors::load(to_x) + by_x : by_x);
             if constexpr (G == 2) {

@@ -84,38 +84,29 @@ void l1_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, s
         for (int i = 0; i < n; ++i) put(i, A(to_float(x[i * x_step])) - A(to_float(y[i * y_step])));
 }
 
+// What pointwise() needs besides the moments.
 template <class A>
-FUSEDSSIM_MATH Moments<A> moments_at(const A* moments, int i) {
-    return {moments[planar(0, i)], moments[planar(1, i)], moments[planar(2, i)], moments[planar(3, i)]};
-}
+struct PointwisePivots {
+    Pivot<A> statistics;
+    Pivot<A> to_gradient;  // what takes a level from the pivot of the statistics to that of the gradient
+};
 
-// Normalises the first four of five planar rows. The fifth, the mass of the window, becomes its reciprocal.
-template <class A>
-__attribute__((noinline)) void normalize_row(A* moments, int n) {
-    A* const mass = moments + planar(4, 0);
+// DSSIM, and the partials in the order in which they are filtered, from planar moments: sums of s', d', s'^2 and d'^2.
+// The third has 2 C2, too. With kNormalized the windows are still to be normalised by the fifth quantity, their mass,
+// which becomes its reciprocal; and the third has no 2 C2.
+template <int G, bool kNormalized, class A>
+__attribute__((noinline)) void pointwise(A* __restrict moments, const PointwisePivots<A>& pivots, Stability<A> c, int n,
+                                         A* __restrict dssim, A* __restrict partials) {
+    const Pivot<A> pivot = pivots.statistics, to_gradient = pivots.to_gradient;
     for (int i = 0; i < n; ++i) {
-        Moments<A> m = moments_at(moments, i);
-        mass[i] = normalize(m, mass[i]);
-        moments[planar(0, i)] = m.mu_s;
-        moments[planar(1, i)] = m.mu_d;
-        moments[planar(2, i)] = m.sq_s;
-        moments[planar(3, i)] = m.sq_d;
-    }
-}
-
-// DSSIM, and the partials in the order in which they are filtered, from planar moments.
-template <int G, class A>
-__attribute__((noinline)) void pointwise(const A* __restrict moments, Stability<A> c, int n, A* __restrict dssim,
-                                         A* __restrict partials) {
-    for (int i = 0; i < n; ++i) {
-        const Moments<A> m = moments_at<A>(moments, i);
+        Moments<A> m = {moments[planar(0, i)], moments[planar(1, i)], moments[planar(2, i)] + moments[planar(3, i)],
+                        moments[planar(3, i)]};
+        if constexpr (kNormalized) moments[planar(4, i)] = normalize(m, moments[planar(4, i)], c.c2x2);
         if constexpr (G == 0) {
-            dssim[i] = fusedssim::dssim<A>(m, c);
+            dssim[i] = fusedssim::dssim<A>(m, pivot, c);
         } else {
-            Partials<A> partial;
             A maps[4];
-            dssim[i] = dssim_and_partials<A>(m, c, A(1), partial);
-            pack_partials<G>(partial, maps);
+            dssim[i] = dssim_and_partials<G>(m, pivot, c, A(1), m.m_s + to_gradient.s, m.m_d + to_gradient.d, maps);
             partials[planar(0, i)] = maps[0];
             partials[planar(1, i)] = maps[1];
             partials[planar(2, i)] = maps[2];

@@ -9,18 +9,20 @@
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
-// The quantities that the filters of the statistics carry: G*s, G*d, G*s^2 and G*d^2, and G*m of a mask that
+// The quantities that the filters of the statistics carry: G*s', G*d', G*s'^2 and G*d'^2, and G*m of a mask that
 // normalises.
 constexpr int moment_count(bool is_normalized) { return is_normalized ? 5 : 4; }
 
 // The range of [begin, end) that lies in [low, high), counted from begin.
 struct Range {
     int first, last;
+    FUSEDSSIM_MATH Range(int begin, int end) : first(begin), last(end < begin ? begin : end) {}
     FUSEDSSIM_MATH Range(int begin, int end, int low, int high) {
         first = low > begin ? low - begin : 0;
         last = (high < end ? high : end) - begin;
         if (last < first) last = first;
     }
+    FUSEDSSIM_MATH Range shifted(int by) const { return {first + by, last + by}; }
     FUSEDSSIM_MATH int size() const { return last - first; }
     FUSEDSSIM_MATH bool has(int i) const { return i >= first && i < last; }
 };
@@ -189,6 +191,14 @@ struct AxisTaps {
         for (int k = 0; k <= p.radius(axis); ++k) at[k] = A(p.taps(axis)[k]);
     }
 };
+
+// The mass of the window along an axis, in the arithmetic A.
+template <class A>
+double mass_along(const Problem& p, Axis axis) {
+    double mass = double(A(p.taps(axis)[0]));
+    for (int k = 1; k <= p.radius(axis); ++k) mass += 2 * double(A(p.taps(axis)[k]));
+    return mass;
+}
 
 // What the derivatives of SSIM and of |x - y| in a plane are multiplied by.
 struct GradientScales {

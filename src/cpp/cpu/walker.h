@@ -24,6 +24,7 @@
 // The file is long because it is one class: all stages of a task share its tile, and are inlined into one loop.
 #pragma once
 
+#include "cpu/pivots.h"
 #include "cpu/rows.h"
 #include "cpu/tile.h"
 
@@ -41,20 +42,20 @@ public:
         : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory), g(p, t, task, s),
           v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
-          walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x) {
+          walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x),
+          pivots(p, t, g, v, stability), strips(pivots.strips) {
         const A* const upstream =
             G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
         const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
         for (int k = 0; k <= g.walk.radius; ++k) gradient_taps[k] = A(scales.by_ssim * double(walk_taps.at[k]));
         l1_scale = A(scales.by_l1);
-        // Columns beside the image are zero. No stage writes them.
-        for (int slice = 0; slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
+        // With a normalised mask, columns beside the image are zero. No stage writes them.
+        for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
         if (G) clear(s.partials, planar(4, 0));
         if (!p.is_3d) return;
         clear(s.along_walk, kSlices * s.ring * s.walk_row);
         for (int slice = 0; slice < kSlices; ++slice) {
-            for (int k = 0; k < s.ring + s.y_taps; ++k)
-                along_walk_rows[slice][k] = along_walk_row(slice, k) + g.columns.first;
+            for (int k = 0; k < s.ring + s.y_taps; ++k) along_walk_rows[slice][k] = along_walk_row(slice, k);
             for (int k = 0; k < 2 * s.y_taps; ++k) partials_x_rows[slice][k] = partials_x_row(slice, k);
         }
     }
@@ -107,8 +108,9 @@ private:
 
     void read_mask(int l, int y_at, int x_at, int n, A* out) const { v.mask.read_mask(p, l, y_at, x_at, n, out); }
 
-    // The filter along the walk of row `row` of the input, at kSlices slices from l on.
-    void filter_input_row(int l, int row, A* const* out, std::int64_t pitch) const {
+    // The filter along the walk of row `row` of the input, at kSlices slices from l on. `rows` is where the results
+    // begin. With gaps, a strip's columns stand further on.
+    void filter_input_row(int l, int row, A* const* rows, std::int64_t pitch, bool has_gaps) const {
         InputRows<A> in;
         const int n = Simd<A>::at_least_one(g.columns.size()), low = l - g.walk.radius;
         const Range inside(low, low + s.window, 0, t.length);
@@ -134,30 +136,38 @@ private:
                     prefetch_row(at_y + next * v.y.slice, n);
                 }
         }
-        if (kNormalized) {
-            for (int i = 0; i < kSlices; ++i)
-                filter_masked_input<A>(in.x + i, in.y + i, in.mask + i, walk_taps.at, g.walk.radius, out[i], pitch, n);
-        } else if (g.walk.radius == 5) {
-            filter_input<5, A>(in, walk_taps.at, 5, out, pitch, n);
-        } else {
-            filter_input<0, A>(in, walk_taps.at, g.walk.radius, out, pitch, n);
+        for (int i = 0; i < strips.count; ++i) {
+            const Strip<A>& strip = strips.at[i];
+            const int r = g.walk.radius, first = strip.in_first - g.columns.first,
+                      last = first + Simd<A>::at_least_one(strip.in_last - strip.in_first);
+            A* out[kSlices];
+            for (int slice = 0; slice < kSlices; ++slice) out[slice] = rows[slice] + (has_gaps ? strip.shift : 0);
+            if (kNormalized) {
+                for (int slice = 0; slice < kSlices; ++slice)
+                    filter_masked_input<A>(in.x + slice, in.y + slice, in.mask + slice, walk_taps.at, r, strip.pivot,
+                                           out[slice], pitch, first, last);
+            } else if (r == 5) {
+                filter_input<5, A>(in, walk_taps.at, 5, strip.pivot, out, pitch, first, last);
+            } else {
+                filter_input<0, A>(in, walk_taps.at, r, strip.pivot, out, pitch, first, last);
+            }
         }
     }
 
     template <int kQuantities>
-    void filter_rows(const A* const* rows, std::int64_t pitch, A* out, std::int64_t out_pitch, int n) const {
+    void filter_rows(const A* const* rows, std::int64_t pitch, int first, A* out, std::int64_t out_pitch, int n) const {
         if (!kNormalized && g.y.radius == 5)
-            filter_across_rows<5, kQuantities>(rows, pitch, y_taps.at, 5, out, out_pitch, n);
+            filter_across_rows<5, kQuantities>(rows, pitch, y_taps.at, 5, first, out, out_pitch, n);
         else
-            filter_across_rows<0, kQuantities>(rows, pitch, y_taps.at, g.y.radius, out, out_pitch, n);
+            filter_across_rows<0, kQuantities>(rows, pitch, y_taps.at, g.y.radius, first, out, out_pitch, n);
     }
 
     template <int kQuantities>
-    void filter_row(const A* in, A* out, std::int64_t pitch, int n) const {
+    void filter_row(const A* in, const A* begin, A* out, std::int64_t pitch, int n) const {
         if (!kNormalized && g.x.radius == 5)
-            filter_along_row<5, kQuantities>(in, x_taps.at, 5, out, pitch, n);
+            filter_along_row<5, kQuantities>(in, x_taps.at, 5, begin, out, pitch, n);
         else
-            filter_along_row<0, kQuantities>(in, x_taps.at, g.x.radius, out, pitch, n);
+            filter_along_row<0, kQuantities>(in, x_taps.at, g.x.radius, begin, out, pitch, n);
     }
 
     // Rows of the rings of a slice.
@@ -174,13 +184,23 @@ private:
     // Row `row` of the statistics: moments, DSSIM and partials of the columns that the map has, rounded up to vectors.
     void statistics_row(int slice, int row) {
         A* const in = across(slice);
-        if (p.is_3d)
-            filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, in + g.columns.first,
-                                  kRowPitch, g.columns.size());
-        const int first = g.counted_columns.first, n = Simd<A>::round_up(g.counted_columns.size());
-        filter_row<kMoments>(in + (g.middle.x - g.x.radius - g.outer.x) + first, s.moments_row + first, kRowPitch, n);
-        if (kNormalized) normalize_row(s.moments_row + first, n);
-        pointwise<G>(s.moments_row + first, stability, n, s.dssim + first, s.partials + first);
+        if (p.is_3d) {
+            for (int i = 0; i < strips.count; ++i) {
+                const Strip<A>& strip = strips.at[i];
+                filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, strip.in_first,
+                                      in + strip.in_first + strip.shift, kRowPitch, strip.in_last - strip.in_first);
+            }
+            pivots.fill_beside(in, false, true);
+        }
+        pivots.fill_gaps(in);
+        for (int i = 0; i < strips.count; ++i) {
+            const Strip<A>& strip = strips.at[i];
+            const int n = Simd<A>::round_up(strip.n);
+            const A* const at = in + (g.middle.x - g.x.radius - g.outer.x) + strip.first + strip.shift;
+            filter_row<kMoments>(at, strip.begin, s.moments_row + strip.first, kRowPitch, n);
+            pointwise<G, kNormalized>(s.moments_row + strip.first, pivots.pointwise(strip), stability, n,
+                                      s.dssim + strip.first, s.partials + strip.first);
+        }
     }
 
     // Computes kSlices slices from l on, or those among them that `computed` names: the statistics, the sums of DSSIM
@@ -193,13 +213,18 @@ private:
             for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
         }
+        if (!p.is_3d && pivots.change_slices(l))
+            for (int slice = 0; slice < kSlices; ++slice) pivots.fill_beside(across(slice), true, true);
         int next = g.counted_rows.first;  // row of the input that is not filtered yet
-        for (int low = 0; low < s.middle_rows; low += kRows) {
-            const int high = low + kRows < s.middle_rows ? low + kRows : s.middle_rows;
+        for (int low = 0; low < s.middle_rows; low = end_of_rows(low)) {
+            const int high = end_of_rows(low);
             if (!p.is_3d) fill_across(l);
             const Range counted(low, high, g.counted_rows.first, g.counted_rows.last);
             if (p.is_3d && counted.size())
-                for (; next < low + counted.last + 2 * g.y.radius; ++next) fill_along_walk(l, next);
+                for (; next < low + counted.last + 2 * g.y.radius; ++next) {
+                    change_pivots(l, next);
+                    fill_along_walk(l, next);
+                }
             for (int slice = 0; slice < kSlices; ++slice)
                 for (int row = low; computed[slice] && row < high; ++row) {
                     if (counted.has(row - low)) count_row(l + slice, slice, row, sums);
@@ -211,23 +236,45 @@ private:
         }
     }
 
+    // The end of those rows of the statistics, from `low` on, that are computed before the next slice is.
+    int end_of_rows(int low) const {
+        const int rows = pivots.rows_left(g.middle.y + low), high = low + (rows < kRows ? rows : kRows);
+        return high < s.middle_rows ? high : s.middle_rows;
+    }
+
+    // New pivots from row `row` of the input on, if it is time, also for those rows before it that windows will see.
+    void change_pivots(int l, int row) {
+        const int first = g.counted_rows.first, before = row - 2 * g.y.radius;
+        const Strips<A> old = strips;
+        if (!pivots.change_rows(l, row, row == first)) return;
+        pivots.fill_beside(across(0), true, false);
+        for (int slice = 0; slice < kSlices; ++slice)
+            for (int k = before > first ? before : first; k < row; ++k)
+                pivots.move_row(along_walk_row(slice, k), s.outer_columns, old);
+    }
+
     // Row `row` of the rings of rows that are filtered along the walk.
     void fill_along_walk(int l, int row) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
         if (!sees_element<kBorder>(g.outer.y + row, t.rows)) {
-            for (A* at : out) clear(at, s.walk_row);
+            for (A* at : out) {
+                if (kNormalized)
+                    clear(at, s.walk_row);
+                else
+                    pivots.fill_row(at, s.outer_columns);
+            }
             return;
         }
         for (A*& at : out) at += g.columns.first;
-        filter_input_row(l, row, out, s.outer_columns);
+        filter_input_row(l, row, out, s.outer_columns, false);
     }
 
     // The same for the only row of an image's slices.
     void fill_across(int l) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + g.columns.first;
-        filter_input_row(l, 0, out, kRowPitch);
+        filter_input_row(l, 0, out, kRowPitch, true);
     }
 
     // Computes a row of the statistics. What lies in the tile and in the chunk is added to the sums, and goes into the
@@ -248,14 +295,16 @@ private:
     // Filters a row of partials along x, and the rows up to it along y.
     void partials_row(int slice, int row, bool counted) {
         if constexpr (G > 0) {
-            if (!p.is_3d) return filter_row<kMaps>(s.partials, filtered(slice, 0), s.inner_columns, s.inner_columns);
+            const A zeros[kMaps] = {};
+            if (!p.is_3d)
+                return filter_row<kMaps>(s.partials, zeros, filtered(slice, 0), s.inner_columns, s.inner_columns);
             if (counted)
-                filter_row<kMaps>(s.partials, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
+                filter_row<kMaps>(s.partials, zeros, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
             else
                 clear(partials_x_row(slice, row), s.partials_row);
             const int done = row - 2 * g.y.radius;
             if (done < 0 || g.inner.y + done >= t.rows) return;
-            filter_rows<kMaps>(partials_x_rows[slice] + done % s.y_taps, s.inner_columns, filtered(slice, done),
+            filter_rows<kMaps>(partials_x_rows[slice] + done % s.y_taps, s.inner_columns, 0, filtered(slice, done),
                                s.inner_columns, s.inner_columns);
         }
     }
@@ -299,9 +348,9 @@ private:
     void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
         const int columns = Simd<A>::at_least_one(n);
         if (!kNormalized && v.mask.data)
-            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, columns);
+            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, pivots.gradient, columns);
         else
-            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, columns);
+            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, pivots.gradient, columns);
     }
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
@@ -451,6 +500,8 @@ private:
     const AxisTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
+    Pivots<T, kNormalized> pivots;
+    const Strips<A>& strips;  // those of the pivots
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];

@@ -142,7 +142,7 @@ struct Moments {
 
 // What the filter along the last axis begins with instead of zeros. `rest` is what the window's mass, over all axes,
 // lacks to be 1: the missing mass sees an s and a d of 0, whose s' and d' are -c and -e. So m and var are exact for
-// any taps (eq. 11).
+// any taps (eq. 13).
 template <class A>
 FUSEDSSIM_MATH Moments<A> moments_begin(const Pivot<A>& pivot, A rest, A c2x2) {
     const A of_d = rest * pivot.d;

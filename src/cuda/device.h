@@ -395,12 +395,14 @@ __device__ __forceinline__ void expand(A s, A d, A m, A (&out)[kMoments]) {
 template <class T>
 struct PivotSample {
     using A = arithmetic_t<T>;
+    const SsimParams<A>& p;
     typename Elements<T>::Raw x, y;
     bool counts;
 
     // The box has `slices` slices, `rows` rows and `columns` columns from (z, row, column) on.
-    __device__ __forceinline__ PivotSample(const SsimParams<A>& p, const Tile& tile, int z, int slices, int row,
-                                           int rows, int column, int columns) {
+    __device__ __forceinline__ PivotSample(const SsimParams<A>& params, const Tile& tile, int z, int slices, int row,
+                                           int rows, int column, int columns)
+        : p(params) {
         // A lattice: each lane has a column, a row and a slice of its own.
         const auto within = [](unsigned i, int size) { return int((2 * i + 1) % 64 * (long long)size >> 6); };
         const unsigned lane = threadIdx.x % 32;
@@ -425,7 +427,9 @@ struct PivotSample {
         largest_of_warp(most_s);
         largest_of_warp(most_d);
         const A u = count > A(0) ? reciprocal(count) : A(0);
-        return {level(u * s, most_s), level(u * d, most_d)};
+        // A small d is better off without a pivot: it stays exact, and 0 where the images are equal.
+        const A level_d = level(u * d, most_d), least = p.stability.c2x2 / A(8);
+        return {level(u * s, most_s), level_d * level_d < least ? A(0) : level_d};
     }
     __device__ __forceinline__ static A level(A mean, A most) {
         return absolute(mean) <= most && most <= A(4) * absolute(mean) ? mean : A(0);

@@ -7,7 +7,7 @@ import oracle
 import pytest
 import torch
 from images import readable, relative_norm_error
-from tolerances import FLOAT32_EPS, LEVELS, LEVELS_HALVES, LEVELS_MIXED, LEVELS_VALUE
+from tolerances import FLOAT32_EPS, LEVELS, LEVELS_HALVES, LEVELS_MIXED, LEVELS_ROUNDED_SUM, LEVELS_VALUE
 
 import fused_ssim
 
@@ -68,7 +68,8 @@ def check(x, y, padding, gradient, value_error, **settings):
 @pytest.mark.parametrize("name", LEVELS)
 def test_level_costs_no_accuracy(device, name, shape, padding):
     x, y, data_range = images(name, shape, device)
-    check(x, y, padding, LEVELS[name], LEVELS_VALUE[name], data_range=data_range)
+    gradient = LEVELS_ROUNDED_SUM if device == "cuda" and name in ("20000", "1e6") else LEVELS[name]
+    check(x, y, padding, gradient, LEVELS_VALUE[name], data_range=data_range)
 
 
 @paddings
@@ -78,7 +79,9 @@ def test_two_levels_cost_little_accuracy(device, name, shape, padding):
     if name == "behind-each-other" and len(shape) == 4:
         pytest.skip("an image has no depth")
     x, y, _ = images(name, shape, device)
-    check(x, y, padding, LEVELS_HALVES, 1e-7)
+    # On CUDA a tile of a volume has 32 columns, some of which hold both halves here.
+    is_mixed = device == "cuda" and len(shape) == 5 and name == "side-by-side"
+    check(x, y, padding, LEVELS_MIXED if is_mixed else LEVELS_HALVES, 2e-7 if is_mixed else 1e-7)
 
 
 @shapes

@@ -30,6 +30,8 @@ __all__ = ["structural_similarity"]
 _NAMES = ("im1", "im2")
 # A constant so large that its term is exactly 1: SSIM is then the other term alone.
 _INFINITE = 1e10
+# Elements of an image that are done at a time: 16 MB of float64.
+_AT_ONCE = 2**21
 _settings_of = settings_factory(lambda: False)
 
 
@@ -90,8 +92,7 @@ def structural_similarity(
     found_range = _range(first, second) if data_range is None else number("data_range", data_range)
     float_type = np.dtype(np.float32 if first.dtype in (np.float32, np.float16) else np.float64)
 
-    planes = [_planes(image, channel, float_type) for image in (first, second)]
-    measure = _Measure(convention, found_range, planes[0], planes[1])
+    measure = _Measure(convention, found_range, float_type, _planes(first, channel), _planes(second, channel))
     results: list[Any] = []
     if not (full or gradient):
         value = measure.means().mean(dtype=np.float64)
@@ -134,9 +135,21 @@ class _Measure:
     that cancels, as the variance plus (n - 1) / n times C2.
     """
 
-    def __init__(self, convention: _Convention, data_range: float, im1: NDArray[Any], im2: NDArray[Any]) -> None:
-        self._convention, self._data_range = convention, data_range
+    def __init__(
+        self,
+        convention: _Convention,
+        data_range: float,
+        float_type: np.dtype[Any],
+        im1: NDArray[Any],
+        im2: NDArray[Any],
+    ) -> None:
+        self._convention, self._data_range, self._float_type = convention, data_range, float_type
         self._im1, self._im2 = im1, im2
+
+    def _images(self, wider: int, planes: slice = slice(None)) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Some planes of both images, of the float type, and wider at each edge."""
+        im1, im2 = (_continued(image[:, planes], wider, self._float_type) for image in (self._im1, self._im2))
+        return im1, im2
 
     def _settings(self, reduction: str, k1: float | None = None, k2: float | None = None) -> Settings:
         K1, K2 = self._convention.K
@@ -153,16 +166,30 @@ class _Measure:
     def means(self) -> NDArray[Any]:
         """The mean of each channel, over the map without its border."""
         wider = self._convention.radius - self._convention.window // 2
-        im1, im2 = (_continued(image, wider) for image in (self._im1, self._im2))
-        result: NDArray[Any] = Call(im1, im2, self._settings("channel")).forward()
-        return result
+        settings = self._settings("channel")
+        parts = [Call(*self._images(wider, planes), settings).forward() for planes in self._portions()]
+        return np.concatenate(parts, axis=1)
+
+    def _portions(self) -> list[slice]:
+        """The planes in portions, each of which stays in a cache between what is done to it."""
+        step = max(1, _AT_ONCE // self._im1[0, 0].size)
+        return [slice(start, start + step) for start in range(0, self._im1.shape[1], step)]
 
     def maps(self, with_gradient: bool) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """The map of the size of the images; and the gradient of the mean of each channel's map by the second image."""
-        radius = self._convention.radius
-        im1, im2 = (_continued(image, radius) for image in (self._im1, self._im2))
-        if not with_gradient:
-            return Call(im1, im2, self._settings("none")).forward(), None
+        maps = np.empty(self._im1.shape, self._float_type)
+        slopes = np.empty_like(maps) if with_gradient else None
+        for planes in self._portions():
+            images = self._images(self._convention.radius, planes)
+            if slopes is None:
+                maps[:, planes] = Call(*images, self._settings("none")).forward()
+            else:
+                maps[:, planes], slope = self._map_and_gradient(*images)
+                np.divide(slope, self._im1[0, 0].size, out=slopes[:, planes])
+        return maps, slopes
+
+    def _map_and_gradient(self, im1: NDArray[Any], im2: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The map of images with a border, and the gradient of its sum by the second one without."""
         maps, _, slope = Call(im1, im2, self._settings("none"), GRAD_2).value_and_grad()
         sample = self._convention.sample
         if sample != 1:
@@ -170,12 +197,10 @@ class _Measure:
             # The exact one, divided by the factor, has it right in all but one term: the derivative of luminance, with
             # contrast and structure as they are.
             contrast = Call(im1, im2, self._settings("none", k1=_INFINITE)).forward()
-            luminance = Call(im1, im2, self._settings("none", k2=_INFINITE), GRAD_2)
+            contrast *= sample - 1
+            slope += Call(im1, im2, self._settings("none", k2=_INFINITE), GRAD_2).backward(contrast)[1]
             slope /= sample
-            slope += (1 - 1 / sample) * luminance.backward(contrast)[1]
-        slope = _folded(slope, radius)
-        slope /= self._im1[0, 0].size
-        return maps, slope
+        return maps, _folded(slope, self._convention.radius)
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------
@@ -263,24 +288,36 @@ def _range(im1: NDArray[Any], im2: NDArray[Any]) -> float:
 # ---- Arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _planes(image: NDArray[Any], channel: int | None, float_type: np.dtype[Any]) -> NDArray[Any]:
-    """The image as ``[1, C, ...]``, without a copy if it is of that type; the kernels read no integers."""
-    planes = image[None, None] if channel is None else np.moveaxis(image, channel, 0)[None]
-    if planes.dtype == float_type and planes.dtype.isnative and planes.flags.aligned:
-        return planes
-    return planes.astype(float_type, order="C")
+def _planes(image: NDArray[Any], channel: int | None) -> NDArray[Any]:
+    """The image as ``[1, C, ...]``, without a copy."""
+    return image[None, None] if channel is None else np.moveaxis(image, channel, 0)[None]
 
 
-def _continued(image: NDArray[Any], width: int) -> NDArray[Any]:
-    """A copy that is continued symmetrically along its spatial axes; a negative width takes off instead."""
+def _continued(image: NDArray[Any], width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The planes in that dtype, which the kernels read, and continued symmetrically along their spatial axes.
+
+    A negative width takes off instead. There is a copy only for a border, or for another dtype.
+    """
     if width <= 0:
-        return _crop(image, -width)
-    return np.pad(image, [(0, 0), (0, 0), *[(width, width)] * (image.ndim - 2)], mode="symmetric")
+        image = _crop(image, -width)
+        if image.dtype == dtype and image.dtype.isnative and image.flags.aligned:
+            return image
+        return image.astype(dtype, order="C")
+    if width > min(image.shape[2:]):  # the window is wider than the image, which is repeated more than once
+        return np.pad(image.astype(dtype), [(0, 0)] * 2 + [(width, width)] * (image.ndim - 2), mode="symmetric")
+    result = np.empty((*image.shape[:2], *(length + 2 * width for length in image.shape[2:])), dtype)
+    _crop(result, width)[...] = image
+    for axis in range(2, image.ndim):
+        inner = np.moveaxis(result, axis, 0)
+        inner[:width] = inner[width : 2 * width][::-1]
+        inner[-width:] = inner[-2 * width : -width][::-1]
+    return result
 
 
 def _crop(array: NDArray[Any], width: int) -> NDArray[Any]:
     inside = slice(width, -width) if width else slice(None)
-    cropped: NDArray[Any] = array[(slice(None), slice(None), *[inside] * (array.ndim - 2))]
+    where = [slice(None)] * 2 + [inside] * (array.ndim - 2)
+    cropped: NDArray[Any] = array[tuple(where)]
     return cropped
 
 

@@ -73,7 +73,9 @@ class _SingleProcessMetric:
             mean = torch.where(count > 0, total / count.clamp(min=1), 0.0)
             result = total if how.startswith("sum") else mean
             if how in ("mean", "sum"):
-                result, count = result[0], count[0]
+                count = count[0]
+            if how == "sum":  # in MONAI the sum has no axis, and the mean has one
+                result = result[0]
         return (result, count) if self.get_not_nans else result
 
 

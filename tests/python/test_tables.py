@@ -39,6 +39,10 @@ CALLS = {
     "array.value": lambda **setting: fused_ssim.array.value(X.numpy(), X.numpy(), **setting),
     "array.map": lambda **setting: fused_ssim.array.map(X.numpy(), X.numpy(), **setting),
     "array.value_and_grad": lambda **setting: fused_ssim.array.value_and_grad(X.numpy(), X.numpy(), **setting),
+    **{
+        f"array.{name}": lambda name=name, **setting: getattr(fused_ssim.array, name)(X.numpy(), X.numpy(), **setting)
+        for name in ("photometric_loss", "photometric_loss_and_grad", "ms_ssim", "ms_ssim_and_grad")
+    },
     "distributed.sharded_ssim": lambda **setting: fused_ssim.distributed.sharded_ssim(X, X, **setting),
     "distributed.sharded_photometric_loss": lambda **setting: fused_ssim.distributed.sharded_photometric_loss(
         X, X, **setting
@@ -119,7 +123,7 @@ def test_public_defaults_are_those_of_settings(name):
         elif key == "lambda_dssim":
             assert parameter.default == 0.2
         elif key == "padding":
-            assert parameter.default == ("valid" if "MSSSIM" in name else default.padding)
+            assert parameter.default == ("valid" if "MSSSIM" in name or "ms_ssim" in name else default.padding)
         else:
             assert parameter.default == getattr(default, key), key
 

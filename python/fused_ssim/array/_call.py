@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._base.codes import (
     DEVICES,
@@ -16,12 +16,12 @@ from .._base.codes import (
     enumeration,
     gradients_of_argnums,
 )
-from .._base.settings import Settings, native_settings, settings_factory
+from .._base.settings import Settings, integer, native_settings, settings_factory
 from .._base.shapes import contiguous_strides, out_shape
 from .._core import Images, Layout
 from .._core import Plan as NativePlan
 from ._layouts import Axes, axes_of, check_fits, mask_axes
-from ._libraries import Backend, Device, Memory, backend_of, is_numbers, unmasked
+from ._libraries import Backend, Device, Memory, backend_of, is_masked, is_numbers, unmasked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,12 +68,17 @@ class Call:
         self._img2 = self._backend.view(names[1], img2)
         first = self._backend.memory(names[0], self._img1)
         second = self._backend.memory(names[1], self._img2)
-        self._axes = _check(names, first, second, channel_axis)
-        check_fits(names[0], first.shape, self._axes, settings)
+        for name, memory in zip(names, (first, second), strict=True):
+            _check_dtype(name, memory)
+        if type(channel_axis) is not int and channel_axis is not None:
+            channel_axis = integer("channel_axis", channel_axis)
+        self._layout = layout = _layout(settings, first.shape, channel_axis)
+        _check_alike(names, first, second)
         self._settings, self._grads = settings, grads
-        self._native_shape = self._axes.to_native(first.shape, 1)
         self._ranges = None if ranges is None else self._backend.numbers("data_range", ranges, first, self._img1)
         range_layout = None if self._ranges is None else self._range_layout(first)
+        if mask is not None:
+            backend_of(img1, mask, (names[0], "mask"))  # an error if they are of two libraries
         self._mask = None if mask is None else self._backend.view("mask", mask)
         mask_memory = None if self._mask is None else self._backend.memory("mask", self._mask)
         mask_layout = None if mask_memory is None else self._mask_layout(mask_memory, first)
@@ -86,17 +91,14 @@ class Call:
         self._device = first.device
         self._shape = first.shape
         self._arithmetic, self._grad_dtype = DTYPES[first.dtype].arithmetic, DTYPES[first.dtype].gradient
-        self._out_shape, out_strides = self._out_layout()
         self._plan = _plan(
             settings,
             grads,
             first.dtype,
             first.device,
-            self._native_shape,
-            self._axes.to_native(first.strides, 0),
-            self._axes.to_native(second.strides, 0),
-            self._axes.strides_of_new(self._native_shape),
-            out_strides,
+            layout,
+            first.strides,
+            second.strides,
             mask_layout,
             range_layout,
         )
@@ -105,14 +107,14 @@ class Call:
 
     def forward(self) -> Any:
         """The value."""
-        out = self._empty(self._out_shape, self._arithmetic)
+        out = self._empty(self._layout.out_shape, self._arithmetic)
         workspace = self._workspace(self._plan.forward_workspace)
         self._plan.forward(self._where, self._at(workspace), *self._pointers, self._at(out), 0)
         return self._finish(out)
 
     def value_and_grad(self) -> tuple[Any, Any, Any]:
         """The value, and the gradients of its sum; None for one that is not wanted."""
-        out = self._empty(self._out_shape, self._arithmetic)
+        out = self._empty(self._layout.out_shape, self._arithmetic)
         grad1, grad2 = self._empty_gradients()
         workspace = self._workspace(self._plan.value_and_grad_workspace)
         self._plan.value_and_grad(
@@ -129,11 +131,13 @@ class Call:
     def backward(self, upstream: Any) -> tuple[Any, Any]:
         """The gradients of ``(upstream * value).sum()``; ``upstream`` is like what :meth:`forward` gives."""
         memory = self._backend.memory("upstream", upstream)
-        if (memory.shape, memory.dtype, memory.device) != (self._out_shape, self._arithmetic, self._device):
+        if (memory.shape, memory.dtype, memory.device) != (self._layout.out_shape, self._arithmetic, self._device):
             raise ValueError(
-                f"upstream is {memory.dtype} {memory.shape}; expected {self._arithmetic} {self._out_shape}"
+                f"upstream is {memory.dtype} {memory.shape}; expected {self._arithmetic} {self._layout.out_shape}"
             )
-        strides = self._axes.to_native(memory.strides, 0) if self._is_map() else memory.strides
+        strides = (
+            self._layout.axes.to_native(memory.strides, 0) if self._settings.reduction == "none" else memory.strides
+        )
         grad1, grad2 = self._empty_gradients()
         workspace = self._workspace(self._plan.backward_workspace)
         self._plan.backward(
@@ -148,28 +152,18 @@ class Call:
         )
         return self._finish(grad1), self._finish(grad2)
 
-    def _is_map(self) -> bool:
-        return self._settings.reduction == "none"
-
-    def _out_layout(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shape of the value as the caller gets it, and its strides as the native library sees them."""
-        native = out_shape(self._settings, self._native_shape)
-        if self._is_map():
-            return self._axes.from_native(native), self._axes.strides_of_new(native)
-        return self._axes.kept(native), contiguous_strides(native)
-
     def _mask_layout(self, mask: Memory, images: Memory) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
         expected = DTYPES[images.dtype].arithmetic
         if mask.dtype not in MASK_DTYPES or mask.dtype not in ("bool", expected):
             raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {images.dtype}")
         if mask.device != images.device:
             raise ValueError(f"mask is on {mask.device} but the images on {images.device}; expected the same device")
-        shape, order = mask_axes(mask.shape, images.shape, self._axes)
+        shape, order = mask_axes(mask.shape, images.shape, self._layout.axes)
         return mask.dtype, shape, tuple(0 if axis is None else mask.strides[axis] for axis in order)
 
     def _range_layout(self, images: Memory) -> tuple[tuple[int, ...], tuple[int, ...]]:
         ranges = self._backend.memory("data_range", self._ranges)
-        batch = self._axes.batch
+        batch = self._layout.axes.batch
         each = () if batch is None else (images.shape[batch],)
         if ranges.shape not in ((), each):
             raise ValueError(
@@ -217,6 +211,8 @@ def _without_masked_arrays(
 
     What is masked has no meaning, so no window is to see it.
     """
+    if not (is_masked(img1) or is_masked(img2)):
+        return img1, img2, mask, arguments
     data1, data2, keep = unmasked(img1, img2)
     if keep is None:
         return data1, data2, mask, arguments
@@ -230,17 +226,20 @@ def _without_masked_arrays(
     return data1, data2, keep, {**arguments, "mask_mode": "normalized"}
 
 
-def _check(names: tuple[str, str], first: Memory, second: Memory, channel_axis: Any) -> Axes:
-    """The axes of two arrays that fit together."""
-    for name, memory in zip(names, (first, second), strict=True):
-        if memory.dtype.startswith("complex"):
-            raise TypeError(complex_message(name, memory.dtype, f"numpy.abs({name})", f"{name}.real and {name}.imag"))
-        if memory.dtype not in DTYPES:
-            raise TypeError(
-                f"{name}.dtype = {memory.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "
-                f'{name}.astype("float32"), and pass data_range (255 for 8-bit images)'
-            )
-        axes = axes_of(name, memory.shape, channel_axis)
+def _check_dtype(name: str, image: Memory) -> None:
+    """An error if this is no dtype of images."""
+    if image.dtype in DTYPES:
+        return
+    if image.dtype.startswith("complex"):
+        raise TypeError(complex_message(name, image.dtype, f"numpy.abs({name})", f"{name}.real and {name}.imag"))
+    raise TypeError(
+        f"{name}.dtype = {image.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "
+        f'{name}.astype("float32"), and pass data_range (255 for 8-bit images)'
+    )
+
+
+def _check_alike(names: tuple[str, str], first: Memory, second: Memory) -> None:
+    """An error if two arrays do not fit together."""
     name1, name2 = names
     if first.dtype != second.dtype:
         raise TypeError(f"{name1}.dtype = {first.dtype} but {name2}.dtype = {second.dtype}; expected the same dtype")
@@ -248,7 +247,40 @@ def _check(names: tuple[str, str], first: Memory, second: Memory, channel_axis: 
         raise ValueError(f"{name1}.shape = {first.shape} but {name2}.shape = {second.shape}; expected the same shape")
     if first.device != second.device:
         raise ValueError(f"{name1} is on {first.device} but {name2} on {second.device}; expected the same device")
-    return axes
+
+
+class _Layout(NamedTuple):
+    """What follows from the shape of the images, and what the value is like.
+
+    Attributes:
+        axes: where the native library's axes are in the images.
+        shape: of the images, for the native library.
+        strides: of a new, C-contiguous array like the images, for the native library.
+        out_shape: of the value, as the caller gets it.
+        native_out_shape: the same, for the native library.
+        out_strides: of a C-contiguous value, for the native library.
+
+    """
+
+    axes: Axes
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    native_out_shape: tuple[int, ...]
+    out_strides: tuple[int, ...]
+
+
+@lru_cache(maxsize=256, typed=True)
+def _layout(settings: Settings, shape: tuple[int, ...], channel_axis: int | None) -> _Layout:
+    name = settings.names[0]
+    axes = axes_of(name, shape, channel_axis)
+    check_fits(name, shape, axes, settings)
+    native = axes.to_native(shape, 1)
+    out = out_shape(settings, native)
+    strides = axes.strides_of_new(native)
+    if settings.reduction == "none":
+        return _Layout(axes, native, strides, axes.from_native(out), out, axes.strides_of_new(out))
+    return _Layout(axes, native, strides, axes.kept(out), out, contiguous_strides(out))
 
 
 @lru_cache(maxsize=256)
@@ -257,27 +289,26 @@ def _plan(
     grads: int,
     dtype: str,
     device: Device,
-    shape: tuple[int, ...],
+    layout: _Layout,
     strides1: tuple[int, ...],
     strides2: tuple[int, ...],
-    grad_strides: tuple[int, ...],
-    out_strides: tuple[int, ...],
     mask: tuple[str, tuple[int, ...], tuple[int, ...]] | None,
     ranges: tuple[tuple[int, ...], tuple[int, ...]] | None,
 ) -> NativePlan:
     row = DTYPES[dtype]
-    gradient = Layout(dtype=DTYPES[row.gradient].code, shape=shape, stride=grad_strides)
+    gradient = Layout(dtype=DTYPES[row.gradient].code, shape=layout.shape, stride=layout.strides)
+    stride1, stride2 = (layout.axes.to_native(strides, 0) for strides in (strides1, strides2))
     arithmetic = DTYPES[row.arithmetic].code
     return NativePlan(
         device=DEVICES[device.kind],
         device_index=device.index,
         settings=native_settings(settings),
         images=Images(
-            x=Layout(dtype=row.code, shape=shape, stride=strides1),
-            y=Layout(dtype=row.code, shape=shape, stride=strides2),
+            x=Layout(dtype=row.code, shape=layout.shape, stride=stride1),
+            y=Layout(dtype=row.code, shape=layout.shape, stride=stride2),
             grad_x=gradient,
             grad_y=gradient,
-            out=Layout(dtype=arithmetic, shape=out_shape(settings, shape), stride=out_strides),
+            out=Layout(dtype=arithmetic, shape=layout.native_out_shape, stride=layout.out_strides),
             mask=None if mask is None else Layout(dtype=MASK_DTYPES[mask[0]], shape=mask[1], stride=mask[2]),
             data_ranges=None if ranges is None else Layout(dtype=arithmetic, shape=ranges[0], stride=ranges[1]),
         ),

@@ -8,10 +8,8 @@ to it with its axes in another order, and with axes of length 1 where it has non
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .._base.settings import integer
 from .._base.shapes import AXES, contiguous_strides, is_cropped, window_sizes
 
 if TYPE_CHECKING:
@@ -57,15 +55,14 @@ class Axes:
         return tuple(length for axis, length in zip(self.order, native, strict=False) if axis is not None)
 
 
-def axes_of(name: str, shape: tuple[int, ...], channel_axis: Any) -> Axes:
+def axes_of(name: str, shape: tuple[int, ...], channel_axis: int | None) -> Axes:
     """The axes of an array of this shape, whose channels are at ``channel_axis``; None: it has no channels.
 
     Four axes are a batch of images, five a batch of volumes, and three are one image. Without channels two axes are an
     image and three a volume.
     """
-    where = None if channel_axis is None else integer("channel_axis", channel_axis)
     try:
-        return _axes(len(shape), where)
+        return _axes(len(shape), channel_axis)
     except _LayoutError as error:
         raise ValueError(f"{name}.shape = {tuple(shape)} has {len(shape)} axes; {error}") from None
 
@@ -74,7 +71,6 @@ class _LayoutError(ValueError):
     """A number of axes and a ``channel_axis`` that are no layout."""
 
 
-@lru_cache(maxsize=64)
 def _axes(ndim: int, channel_axis: int | None) -> Axes:
     if channel_axis is None:
         if ndim in (2, 3):

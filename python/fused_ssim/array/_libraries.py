@@ -50,6 +50,8 @@ class NumPy:
 
     def view(self, name: str, array: Any) -> Any:
         """``array`` as an array of this library, without a copy."""
+        if is_masked(array):  # images that are one have come to be their data before
+            raise TypeError(f"{name} is a masked array; expected a plain one, such as {name}.filled(0)")
         if isinstance(array, np.ndarray):
             return array
         if hasattr(array, "__array_interface__"):
@@ -248,16 +250,19 @@ def is_numbers(value: Any) -> bool:
     ) and not hasattr(value, "__torch_function__")
 
 
+def is_masked(image: Any) -> bool:
+    """Whether this is a masked array of NumPy, with or without a mask."""
+    return isinstance(image, np.ma.MaskedArray)
+
+
 def unmasked(img1: Any, img2: Any) -> tuple[Any, Any, Any]:
     """The data of masked arrays of NumPy, and a mask of what neither masks; None: nothing is masked."""
-    if not (isinstance(img1, np.ma.MaskedArray) or isinstance(img2, np.ma.MaskedArray)):
-        return img1, img2, None
     hidden = [np.ma.getmask(image) for image in (img1, img2)]
     hidden = [each for each in hidden if each is not np.ma.nomask]
     keep = None
     if hidden:
         keep = ~hidden[0] if len(hidden) == 1 or hidden[0].shape != hidden[1].shape else ~(hidden[0] | hidden[1])
-    data1, data2 = (image.data if isinstance(image, np.ma.MaskedArray) else image for image in (img1, img2))
+    data1, data2 = (image.data if is_masked(image) else image for image in (img1, img2))
     return data1, data2, keep
 
 

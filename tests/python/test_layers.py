@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("_core",),
     ("_base",),
     ("_torch", "array"),
-    ("compat", "distributed", "functional", "metrics"),
+    ("compat", "distributed", "functional", "metrics", "terms"),
     ("losses",),
     ("__init__",),
     ("cli",),

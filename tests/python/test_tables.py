@@ -32,6 +32,7 @@ CALLS = {
     "fused_ssim3d": lambda **setting: fused_ssim.fused_ssim3d(X[None], X[None], **setting),
     "value_and_grad": lambda **setting: fused_ssim.value_and_grad(X, X, **setting),
     "ssim_map": lambda **setting: fused_ssim.ssim_map(X, X, **setting),
+    "ssim_terms": lambda **setting: fused_ssim.ssim_terms(X, X, **setting),
     "photometric_loss": lambda **setting: fused_ssim.photometric_loss(X, X, **setting),
     "PhotometricLoss": lambda **setting: fused_ssim.PhotometricLoss(**setting),
     "SSIMLoss": lambda **setting: fused_ssim.SSIMLoss(**setting),

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._base.settings import number
+from .._base.settings import INFINITE_K, number
 from .._torch import checks
 from . import _windows
-from ._windows import INFINITE, Window
+from ._windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class Measure:
     def _contrast(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Tensor:
         """The mean of contrast and structure of each image, over the windows inside it."""
         windows = self.windows(preds.dim() - 2)
-        K = (INFINITE, self.K[1])
+        K = (INFINITE_K, self.K[1])
         return _windows.ssim(preds, target, windows, names=_NAMES, data_range=data_range, K=K, reduction="image")
 
     def _ranged(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, float | Tensor]:

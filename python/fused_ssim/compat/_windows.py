@@ -25,10 +25,6 @@ from .._torch import checks, composite, eager
 if TYPE_CHECKING:
     from .._base.settings import Settings
 
-# A constant so large that its term is exactly 1, also in its last digit, for images within some data ranges: SSIM is
-# then the other term alone. Its square times that of a data range up to 10**7 is within the range of float32.
-INFINITE = 1e10
-
 
 @dataclass(frozen=True)
 class Window:

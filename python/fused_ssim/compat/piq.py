@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._base.settings import choice, number
+from .._base.settings import INFINITE_K, choice, number
 from .._torch import checks
 from . import _windows
-from ._windows import INFINITE, Window
+from ._windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,7 +225,7 @@ class _Measure:
 
     def contrast(self, x: Tensor, y: Tensor, reduction: str) -> Tensor:
         """Contrast and structure alone."""
-        return self._ssim(x, y, (INFINITE, self.K[1]), reduction, None)
+        return self._ssim(x, y, (INFINITE_K, self.K[1]), reduction, None)
 
     def multi_scale(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
         """MS-SSIM of each image."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._base.codes import GRAD_2
-from .._base.settings import Settings, integer, number, settings_factory
+from .._base.settings import INFINITE_K, Settings, integer, number, settings_factory
 from .._base.shapes import gaussian
 from .._core import MAX_WINDOW_SIZE
 from ..array._call import Call
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["structural_similarity"]
 
 _NAMES = ("im1", "im2")
-# A constant so large that its term is exactly 1: SSIM is then the other term alone.
-_INFINITE = 1e10
 # Elements of an image that are done at a time: 16 MB of float64.
 _AT_ONCE = 2**21
 _settings_of = settings_factory(lambda: False)
@@ -196,9 +194,9 @@ class _Measure:
             # Scikit-image's gradient lacks the factor of the sample covariance in the terms that come from variances.
             # The exact one, divided by the factor, has it right in all but one term: the derivative of luminance, with
             # contrast and structure as they are.
-            contrast = Call(im1, im2, self._settings("none", k1=_INFINITE)).forward()
+            contrast = Call(im1, im2, self._settings("none", k1=INFINITE_K)).forward()
             contrast *= sample - 1
-            slope += Call(im1, im2, self._settings("none", k2=_INFINITE), GRAD_2).backward(contrast)[1]
+            slope += Call(im1, im2, self._settings("none", k2=INFINITE_K), GRAD_2).backward(contrast)[1]
             slope /= sample
         return maps, _folded(slope, self._convention.radius)
 

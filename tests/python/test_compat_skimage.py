@@ -138,6 +138,7 @@ X = np.zeros((12, 13))
         (X, X[:-1], {}, ValueError, r"im1.shape = \(12, 13\) but im2.shape = \(11, 13\)"),
         (X[0], X[0], {}, ValueError, "1 spatial axes; expected 2 or 3"),
         (X, X, {}, ValueError, "data_range is missing"),
+        (X[..., None][..., :0], X[..., None][..., :0], {"channel_axis": 2}, ValueError, r"im1.shape\[2\] = 0"),
         (X, X, {"data_range": 1, "win_size": 13}, ValueError, r"im1.shape\[0\] = 12 < win_size = 13"),
         (X, X, {"data_range": 1, "win_size": 4}, ValueError, "win_size = 4; expected an odd number"),
         (X, X, {"data_range": 1, "win_size": 35}, ValueError, "win_size = 35; expected at most 33"),

@@ -119,6 +119,9 @@ def test_ms_metric_agrees_and_keeps_float64() -> None:
     theirs.update(x, y)
     assert mine.compute().dtype == torch.float64
     check(mine.compute(), theirs.compute(), COMPAT_FLOAT32_VALUE)  # their sum is float32
+    mine.reset()
+    mine.update(x.float(), y.float())
+    assert mine.compute().dtype == torch.float32
 
 
 def test_metrics_are_collected() -> None:

@@ -258,6 +258,8 @@ def _convention(dims: int, win_size: Any, gaussian_weights: bool, others: dict[s
 
 def _check_size(shape: tuple[int, ...], channel: int | None, window: int) -> None:
     for axis, length in enumerate(shape):
+        if length == 0:
+            raise ValueError(f"im1.shape[{axis}] = 0; expected at least 1")
         if axis != channel and length < window:
             raise ValueError(
                 f"im1.shape[{axis}] = {length} < win_size = {window}; expected a larger image, a smaller window, or "

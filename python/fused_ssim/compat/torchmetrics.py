@@ -153,6 +153,7 @@ class _Similarity(Metric):
     # The states; lists of values where they are not summed up.
     similarity: Any
     total: Any
+    float64_seen: Any
     image_return: Any
 
     def __init__(self, measure: Measure, reduction: str | None, has_extra: bool, kwargs: dict[str, Any]) -> None:
@@ -168,13 +169,13 @@ class _Similarity(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         if has_extra:
             self.add_state("image_return", [], dist_reduce_fx="cat")
-        self._dtype_of_result = torch.float32
+        self.add_state("float64_seen", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
         self.gaussian_kernel, self.sigma, self.kernel_size = measure.gaussian_kernel, measure.sigma, measure.kernel_size
         self.data_range, (self.k1, self.k2) = measure.data_range, measure.K
 
     def _add(self, values: Tensor, extra: Tensor | None) -> None:
         if values.dtype == torch.float64:
-            self._dtype_of_result = torch.float64
+            self.float64_seen = torch.ones_like(self.float64_seen)
         if isinstance(self, SingleProcessMetric) and not self._keeps_graph:
             values, extra = values.detach(), None if extra is None else extra.detach()
         if self.reduction in ("elementwise_mean", "sum"):
@@ -189,10 +190,9 @@ class _Similarity(Metric):
         """The result for all images since the last ``reset``: float32, or float64 if some of the images were."""
         if isinstance(self, SingleProcessMetric):
             require_a_single_process()
-        if self.reduction == "elementwise_mean":
-            similarity = (self.similarity / self.total).to(self._dtype_of_result)
-        elif self.reduction == "sum":
-            similarity = self.similarity.to(self._dtype_of_result)
+        if self.reduction in ("elementwise_mean", "sum"):
+            total = self.similarity if self.reduction == "sum" else self.similarity / self.total
+            similarity = total if bool(self.float64_seen) else total.to(torch.float32)
         else:
             similarity = _joined(self.similarity)
         return (similarity, _joined(self.image_return)) if self._has_extra else similarity

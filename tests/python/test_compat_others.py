@@ -297,3 +297,26 @@ def test_small_image_for_scales_of_piq_is_named() -> None:
     x = torch.rand(1, 1, 100, 200)
     with pytest.raises(ValueError, match=r"x.shape\[2\] = 100; expected at least 161"):
         compat.piq.multi_scale_ssim(x, x)
+
+
+# ---- Transformations of torch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: compat.torchmetrics.structural_similarity_index_measure(x, y, data_range=1.0),
+        lambda x, y: compat.monai.SSIMLoss(2)(x, y),
+        lambda x, y: compat.kornia.ssim_loss(x, y, 11),
+        lambda x, y: compat.piq.ssim(x, y),
+    ],
+    ids=["torchmetrics", "monai", "kornia", "piq"],
+)
+def test_functions_are_compiled_and_transformed(function: Any) -> None:
+    x, y = pair((1, 1, 20, 21), torch.float64)
+    leaf = x.clone().requires_grad_()
+    expected = function(leaf, y)
+    expected.backward()
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, y), expected.detach())
+    torch.testing.assert_close(torch.func.grad(lambda image: function(image, y))(x), leaf.grad)

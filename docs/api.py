@@ -27,6 +27,11 @@ MODULES = {
     "fused_ssim.compat.fused_ssim": "",
     "fused_ssim.compat.fused_ssim_cuda": "",
     "fused_ssim.compat.pytorch_msssim": "",
+    "fused_ssim.compat.skimage": "",
+    "fused_ssim.compat.torchmetrics": "",
+    "fused_ssim.compat.monai": "",
+    "fused_ssim.compat.kornia": "",
+    "fused_ssim.compat.piq": "",
 }
 # Headings of the docstrings, in their order.
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")

@@ -21,9 +21,10 @@ if TYPE_CHECKING or sys.modules.get("torch"):
     from .compat.pytorch_msssim import MS_SSIM, SSIM, ms_ssim, ssim
     from .functional import fused_ssim, fused_ssim2d, fused_ssim3d, photometric_loss, ssim_map, value_and_grad
     from .losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
+    from .terms import SSIMTerms, ssim_terms
 
 # The modules that hold those names.
-_NEED_TORCH = ("functional", "losses", "compat.fused_ssim", "compat.pytorch_msssim")
+_NEED_TORCH = ("functional", "losses", "terms", "compat.fused_ssim", "compat.pytorch_msssim")
 
 # The modules that are there after `import fused_ssim`, imported by their first use.
 _MODULES = ("array", "compat", "distributed", "functional", "losses", "metrics")
@@ -39,6 +40,7 @@ __all__ = [
     "MSSSIMLoss",
     "PhotometricLoss",
     "SSIMLoss",
+    "SSIMTerms",
     "allowed_padding",
     "fused_ssim",
     "fused_ssim2d",
@@ -48,6 +50,7 @@ __all__ = [
     "photometric_loss",
     "ssim",
     "ssim_map",
+    "ssim_terms",
     "value_and_grad",
 ]
 

@@ -184,3 +184,10 @@ print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(result.stdout.split()) <= {"fused_ssim"}
+
+
+@pytest.mark.parametrize("name", ["fusedssim", "fusedssim_backward", "fusedssim3d", "fusedssim_backward3d"])
+def test_functions_of_the_extension_are_also_in_compat(name):
+    import fused_ssim_cuda
+
+    assert getattr(fused_ssim.compat.fused_ssim, name) is getattr(fused_ssim_cuda, name)

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import sys
-import types
+from typing import Any
 
 import oracle
 import pytest
 import torch
 from images import absolute_error, pair, readable, relative_error
+from packages import import_piq
 from tolerances import MONAI, PIQ, PYTORCH_MSSIM, PYTORCH_MSSIM_GRADIENT, SCIKIT_IMAGE, TORCHMETRICS
 
 import fused_ssim
@@ -96,33 +95,9 @@ def test_map_agrees_with_torchmetrics(device, shape):
     assert absolute_error(values, theirs) <= TORCHMETRICS
 
 
-class _Hollow(type):
-    """A class whose every attribute is another one like it."""
-
-    def __getattr__(cls, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Hollow(name, (), {})
-
-
 @pytest.fixture
-def piq(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """The package piq. It imports torchvision for metrics not used here: a hollow one will do where there is none."""
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        for name in (
-            "torchvision",
-            "torchvision.models",
-            "torchvision.transforms",
-            "torchvision.transforms.functional",
-        ):
-            module = types.ModuleType(name)
-            module.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
-            module.__path__ = []
-            module.__getattr__ = lambda attribute: _Hollow(attribute, (), {})
-            monkeypatch.setitem(sys.modules, name, module)
-    return pytest.importorskip("piq")
+def piq(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return import_piq(monkeypatch)
 
 
 def test_image_values_agree_with_piq(device, piq):

@@ -32,6 +32,7 @@ CALLS = {
     "fused_ssim3d": lambda **setting: fused_ssim.fused_ssim3d(X[None], X[None], **setting),
     "value_and_grad": lambda **setting: fused_ssim.value_and_grad(X, X, **setting),
     "ssim_map": lambda **setting: fused_ssim.ssim_map(X, X, **setting),
+    "ssim_terms": lambda **setting: fused_ssim.ssim_terms(X, X, **setting),
     "photometric_loss": lambda **setting: fused_ssim.photometric_loss(X, X, **setting),
     "PhotometricLoss": lambda **setting: fused_ssim.PhotometricLoss(**setting),
     "SSIMLoss": lambda **setting: fused_ssim.SSIMLoss(**setting),
@@ -39,6 +40,10 @@ CALLS = {
     "array.value": lambda **setting: fused_ssim.array.value(X.numpy(), X.numpy(), **setting),
     "array.map": lambda **setting: fused_ssim.array.map(X.numpy(), X.numpy(), **setting),
     "array.value_and_grad": lambda **setting: fused_ssim.array.value_and_grad(X.numpy(), X.numpy(), **setting),
+    **{
+        f"array.{name}": lambda name=name, **setting: getattr(fused_ssim.array, name)(X.numpy(), X.numpy(), **setting)
+        for name in ("photometric_loss", "photometric_loss_and_grad", "ms_ssim", "ms_ssim_and_grad")
+    },
     "distributed.sharded_ssim": lambda **setting: fused_ssim.distributed.sharded_ssim(X, X, **setting),
     "distributed.sharded_photometric_loss": lambda **setting: fused_ssim.distributed.sharded_photometric_loss(
         X, X, **setting
@@ -119,7 +124,7 @@ def test_public_defaults_are_those_of_settings(name):
         elif key == "lambda_dssim":
             assert parameter.default == 0.2
         elif key == "padding":
-            assert parameter.default == ("valid" if "MSSSIM" in name else default.padding)
+            assert parameter.default == ("valid" if "MSSSIM" in name or "ms_ssim" in name else default.padding)
         else:
             assert parameter.default == getattr(default, key), key
 

@@ -79,6 +79,16 @@ PYTORCH_MSSIM = 1e-7  # its window is built in float32: 3e-8 to 4e-8
 PYTORCH_MSSIM_GRADIENT = 1e-6  # relative, for the same reason
 MONAI = 1e-7 + 5e-7  # it computes in float32 (1e-7), and so do we to compare (VALUE)
 
+# fused_ssim.compat against the packages that it replaces, in float64: relative to the largest element for gradients.
+COMPAT = 1e-12
+# In float32, where theirs have the error: of the classic form, of float32 sums, of MONAI's uniform window.
+COMPAT_FLOAT32 = 1e-5
+COMPAT_FLOAT32_VALUE = 5e-7
+COMPAT_FLOAT32_GRADIENT = 1e-4
+MONAI_UNIFORM = 5e-6
+# kornia adds 1e-12 to a denominator of at least 9e-8, and of 1e-3 and more for random images.
+KORNIA = 1e-6
+
 # ssim and ms_ssim against pytorch-msssim in float64, with the window that it uses: another order of operations, in its
 # case the classic form with its cancellation.
 PYTORCH_MSSIM_SAME_WINDOW = 1e-9

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # Wang, Simoncelli and Bovik 2003: the weights of the five scales of MS-SSIM, finest first.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
+# A constant K so large that its term is 1 to the last digit, and SSIM is the other term alone, for images up to some
+# thousand data ranges. With data ranges up to 10**7 its square is within the range of float32.
+INFINITE_K = 1e10
+
 
 def rounded_to_float32(value: float) -> float:
     """The nearest float32; infinite beyond their range."""

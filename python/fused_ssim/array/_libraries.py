@@ -50,6 +50,8 @@ class NumPy:
 
     def view(self, name: str, array: Any) -> Any:
         """``array`` as an array of this library, without a copy."""
+        if is_masked(array):  # images that are one have come to be their data before
+            raise TypeError(f"{name} is a masked array; expected a plain one, such as {name}.filled(0)")
         if isinstance(array, np.ndarray):
             return array
         if hasattr(array, "__array_interface__"):
@@ -175,7 +177,7 @@ class Numba:
     def stream(self, *arrays: Any) -> int:
         handles = {int(array.__cuda_array_interface__.get("stream") or 0) for array in arrays} - {0}
         if len(handles) > 1:
-            raise ValueError("img1 and img2 are bound to different streams; expected one that orders the work on both")
+            raise ValueError("the images are bound to different streams; expected one that orders the work on both")
         return handles.pop() if handles else 0
 
     def finish(self, stream: int, device: Device, result: Any) -> Any:
@@ -248,13 +250,30 @@ def is_numbers(value: Any) -> bool:
     ) and not hasattr(value, "__torch_function__")
 
 
-def backend_of(img1: Any, img2: Any) -> Backend:
+def is_masked(image: Any) -> bool:
+    """Whether this is a masked array of NumPy, with or without a mask."""
+    return isinstance(image, np.ma.MaskedArray)
+
+
+def unmasked(img1: Any, img2: Any) -> tuple[Any, Any, Any]:
+    """The data of masked arrays of NumPy, and a mask of what neither masks; None: nothing is masked."""
+    hidden = [np.ma.getmask(image) for image in (img1, img2)]
+    hidden = [each for each in hidden if each is not np.ma.nomask]
+    keep = None
+    if hidden:
+        keep = ~hidden[0] if len(hidden) == 1 or hidden[0].shape != hidden[1].shape else ~(hidden[0] | hidden[1])
+    data1, data2 = (image.data if is_masked(image) else image for image in (img1, img2))
+    return data1, data2, keep
+
+
+def backend_of(img1: Any, img2: Any, names: tuple[str, str] = ("img1", "img2")) -> Backend:
     """The backend for two arrays, which must be of one library."""
-    kinds = [_kind("img1", img1), _kind("img2", img2)]
+    name1, name2 = names
+    kinds = [_kind(name1, img1), _kind(name2, img2)]
     if kinds[0] is not kinds[1]:
         raise TypeError(
-            f"img1 is of type {_name(img1)} but img2 of type {_name(img2)}; expected arrays of one library, on one "
-            "device"
+            f"{name1} is of type {_name(img1)} but {name2} of type {_name(img2)}; expected arrays of one library, on "
+            "one device"
         )
     return kinds[0]()
 

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Names that training codes import from fused-ssim, beside its functions."""
+"""Names that training codes import from fused-ssim, beside its functions; and those of its extension module."""
 
 from __future__ import annotations
-
-import math
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .._base.codes import PADDINGS
-from .._base.settings import number
-from .._torch import checks, eager
+from .._torch import eager
+from .fused_ssim_cuda import fusedssim, fusedssim3d, fusedssim_backward, fusedssim_backward3d, map_settings
 
-if TYPE_CHECKING:
-    from .._base.settings import Settings
-
-__all__ = ["FusedSSIMMap", "allowed_padding"]
+__all__ = [
+    "FusedSSIMMap",
+    "allowed_padding",
+    "fusedssim",
+    "fusedssim3d",
+    "fusedssim_backward",
+    "fusedssim_backward3d",
+]
 
 allowed_padding: list[str] = list(PADDINGS)
 
@@ -59,23 +60,3 @@ class FusedSSIMMap:
         if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
         return eager.ssim(img1, img2, map_settings(C1, C2, padding, img1, img2), spatial_dims, train)
-
-
-def map_settings(C1: float, C2: float, padding: str, img1: Tensor, img2: Tensor) -> Settings:
-    """The settings of a map by the constants that fused-ssim takes."""
-    return eager.settings_of(
-        padding=padding,
-        window_size=11,
-        sigma=1.5,
-        data_range=1.0,
-        K=(_root("C1", C1), _root("C2", C2)),
-        reduction="none",
-        float32_window=not checks.has_float64(img1, img2),
-    )
-
-
-def _root(name: str, value: object) -> float:
-    constant = number(name, value)
-    if not 0 <= constant < math.inf:
-        raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
-    return math.sqrt(constant)

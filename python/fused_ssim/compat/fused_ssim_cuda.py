@@ -7,16 +7,19 @@ the images again instead, so those three are empty tensors: to be passed on, not
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
 from .._base.codes import GRAD_1
-from .._torch import eager, operators
-from .fused_ssim import map_settings
+from .._base.settings import number
+from .._torch import checks, eager, operators
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .._base.settings import Settings
 
 __all__ = ["fusedssim", "fusedssim3d", "fusedssim_backward", "fusedssim_backward3d"]
 
@@ -85,3 +88,23 @@ def _gradient(C1: float, C2: float, img1: Tensor, img2: Tensor, dL_dmap: Tensor,
         img1, img2, _, _ = eager.checked(img1, img2, settings, spatial_dims, None, None)
         grad, _ = operators.backward(dL_dmap, img1, img2, None, None, settings, GRAD_1)
     return grad
+
+
+def map_settings(C1: float, C2: float, padding: str, img1: Tensor, img2: Tensor) -> Settings:
+    """The settings of a map by the constants that fused-ssim takes."""
+    return eager.settings_of(
+        padding=padding,
+        window_size=11,
+        sigma=1.5,
+        data_range=1.0,
+        K=(_root("C1", C1), _root("C2", C2)),
+        reduction="none",
+        float32_window=not checks.has_float64(img1, img2),
+    )
+
+
+def _root(name: str, value: object) -> float:
+    constant = number(name, value)
+    if not 0 <= constant < math.inf:
+        raise ValueError(f"{name} = {value!r}; expected a number of at least 0")
+    return math.sqrt(constant)

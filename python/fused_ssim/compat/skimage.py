@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: MIT
+"""SSIM under the name and with the arguments of scikit-image (0.26), for NumPy arrays, without torch.
+
+Integer images are computed in float64, as there. Values, maps and gradients agree to rounding; those of float32 images
+are more exact here. Beyond the border the full map and the gradient see the image continued symmetrically (the element
+at the edge is repeated), which takes a copy of it; the mean alone needs none.
+
+Refused are images of other than two or three spatial axes, windows of more than 33 taps, and masked arrays, whose mask
+scikit-image does not look at.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .._base.codes import GRAD_2
+from .._base.settings import INFINITE_K, Settings, integer, number, settings_factory
+from .._base.shapes import gaussian
+from .._core import MAX_WINDOW_SIZE
+from ..array._call import Call
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["structural_similarity"]
+
+_NAMES = ("im1", "im2")
+# Elements of an image that are done at a time: 16 MB of float64.
+_AT_ONCE = 2**21
+_settings_of = settings_factory(lambda: False)
+
+
+def structural_similarity(
+    im1: Any,
+    im2: Any,
+    *,
+    win_size: int | None = None,
+    gradient: bool = False,
+    data_range: float | None = None,
+    channel_axis: int | None = None,
+    gaussian_weights: bool = False,
+    full: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """The mean structural similarity (Wang et al. 2004) as scikit-image defines it.
+
+    Args:
+        im1: an image ``[H, W]`` or a volume ``[D, H, W]``, with one more axis if there are channels: an array of
+            integers, bool or floats, read with any strides.
+        im2: as ``im1``, with the same shape; brought to the floats of ``im1``.
+        win_size: side of the window, odd. Default: 7; with ``gaussian_weights`` that of the Gaussian. If it is given
+            with ``gaussian_weights``, it does not change the window, but how far from the border the mean begins and
+            the sample covariance.
+        gradient: also the gradient by ``im2``, of the mean of the whole map (Avanaki 2009, without the factor of the
+            sample covariance, as in scikit-image).
+        data_range: the largest value that a pixel can have minus the smallest. Required for floats; for integers that
+            of the dtype of ``im1``.
+        channel_axis: the axis of the channels, whose values are averaged. None: there are none.
+        gaussian_weights: a Gaussian window, of ``2 * int(3.5 * sigma + 0.5) + 1`` taps, instead of a uniform one.
+        full: also the map, of the shape of the images.
+        **kwargs: ``K1`` = 0.01 and ``K2`` = 0.03, the constants; ``sigma`` = 1.5, the standard deviation of the
+            Gaussian; ``use_sample_covariance`` = True, which multiplies variances by n / (n - 1), where n is the number
+            of pixels of a window.
+
+    Returns:
+        The mean of SSIM over windows inside the image; or a tuple of it, the gradient and the map, as far as they are
+        asked for. float64, or float32 if ``im1`` is float32 or float16 and there are channels; maps and gradients are
+        float64, or float32 for such images.
+
+    Raises:
+        ValueError: the shapes differ, the image is smaller than the window, ``data_range`` is missing for floats, or
+            another argument is out of range.
+        TypeError: an image is not an array of NumPy or is complex, an argument is of another type, or is not known.
+
+    """
+    first, second = (_checked(name, image) for name, image in zip(_NAMES, (im1, im2), strict=True))
+    if first.shape != second.shape:
+        raise ValueError(f"im1.shape = {first.shape} but im2.shape = {second.shape}; expected the same shape")
+    channel = _channel(channel_axis, first.ndim)
+    dims = first.ndim - (channel is not None)
+    if dims not in (2, 3):
+        raise ValueError(
+            f"im1.shape = {first.shape} has {dims} spatial axes; expected 2 or 3 (channel_axis = {channel_axis!r})"
+        )
+    convention = _convention(dims, win_size, gaussian_weights, kwargs)
+    _check_size(first.shape, channel, convention.window)
+    found_range = _range(first, second) if data_range is None else number("data_range", data_range)
+    float_type = np.dtype(np.float32 if first.dtype in (np.float32, np.float16) else np.float64)
+
+    measure = _Measure(convention, found_range, float_type, _planes(first, channel), _planes(second, channel))
+    results: list[Any] = []
+    if not (full or gradient):
+        value = measure.means().mean(dtype=np.float64)
+    else:
+        maps, slopes = measure.maps(gradient)
+        value = _crop(maps, convention.window // 2).mean(axis=tuple(range(2, maps.ndim)), dtype=np.float64).mean()
+        results = [slopes] if gradient else []
+        results += [maps] if full else []
+    if channel is not None:
+        value = float_type.type(value)
+    arrays = [each[0, 0] if channel is None else np.moveaxis(each[0], 0, channel) for each in results]
+    return (value, *arrays) if arrays else value
+
+
+class _Convention(NamedTuple):
+    """What the arguments mean.
+
+    Attributes:
+        taps: the window.
+        window: the side by which the mean is cropped.
+        sample: by what variances are multiplied: n / (n - 1), or 1.
+        K: the constants of SSIM, as the caller has them.
+
+    """
+
+    taps: tuple[float, ...]
+    window: int
+    sample: float
+    K: tuple[float, float]
+
+    @property
+    def radius(self) -> int:
+        return len(self.taps) // 2
+
+
+class _Measure:
+    """Two batches of planes ``[1, C, ...]``, and the measures of them.
+
+    The sample covariance needs no other formula: n / (n - 1) times a variance plus C2 is the same, but for a factor
+    that cancels, as the variance plus (n - 1) / n times C2.
+    """
+
+    def __init__(
+        self,
+        convention: _Convention,
+        data_range: float,
+        float_type: np.dtype[Any],
+        im1: NDArray[Any],
+        im2: NDArray[Any],
+    ) -> None:
+        self._convention, self._data_range, self._float_type = convention, data_range, float_type
+        self._im1, self._im2 = im1, im2
+
+    def _images(self, wider: int, planes: slice = slice(None)) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Some planes of both images, of the float type, and wider at each edge."""
+        im1, im2 = (_continued(image[:, planes], wider, self._float_type) for image in (self._im1, self._im2))
+        return im1, im2
+
+    def _settings(self, reduction: str, k1: float | None = None, k2: float | None = None) -> Settings:
+        K1, K2 = self._convention.K
+        return _settings_of(
+            padding="valid",
+            window_size=len(self._convention.taps),
+            taps=self._convention.taps,
+            data_range=self._data_range,
+            K=(K1 if k1 is None else k1, K2 / self._convention.sample**0.5 if k2 is None else k2),
+            reduction=reduction,
+            names=_NAMES,
+        )
+
+    def means(self) -> NDArray[Any]:
+        """The mean of each channel, over the map without its border."""
+        wider = self._convention.radius - self._convention.window // 2
+        settings = self._settings("channel")
+        parts = [Call(*self._images(wider, planes), settings).forward() for planes in self._portions()]
+        return np.concatenate(parts, axis=1)
+
+    def _portions(self) -> list[slice]:
+        """The planes in portions, each of which stays in a cache between what is done to it."""
+        step = max(1, _AT_ONCE // self._im1[0, 0].size)
+        return [slice(start, start + step) for start in range(0, self._im1.shape[1], step)]
+
+    def maps(self, with_gradient: bool) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """The map of the size of the images; and the gradient of the mean of each channel's map by the second image."""
+        maps = np.empty(self._im1.shape, self._float_type)
+        slopes = np.empty_like(maps) if with_gradient else None
+        for planes in self._portions():
+            images = self._images(self._convention.radius, planes)
+            if slopes is None:
+                maps[:, planes] = Call(*images, self._settings("none")).forward()
+            else:
+                maps[:, planes], slope = self._map_and_gradient(*images)
+                np.divide(slope, self._im1[0, 0].size, out=slopes[:, planes])
+        return maps, slopes
+
+    def _map_and_gradient(self, im1: NDArray[Any], im2: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The map of images with a border, and the gradient of its sum by the second one without."""
+        maps, _, slope = Call(im1, im2, self._settings("none"), GRAD_2).value_and_grad()
+        sample = self._convention.sample
+        if sample != 1:
+            # Scikit-image's gradient lacks the factor of the sample covariance in the terms that come from variances.
+            # The exact one, divided by the factor, has it right in all but one term: the derivative of luminance, with
+            # contrast and structure as they are.
+            contrast = Call(im1, im2, self._settings("none", k1=INFINITE_K)).forward()
+            contrast *= sample - 1
+            slope += Call(im1, im2, self._settings("none", k2=INFINITE_K), GRAD_2).backward(contrast)[1]
+            slope /= sample
+        return maps, _folded(slope, self._convention.radius)
+
+
+# ---- Arguments -------------------------------------------------------------------------------------------------------
+
+
+def _checked(name: str, image: Any) -> NDArray[Any]:
+    if isinstance(image, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, whose mask scikit-image does not look at; pass {name}.data, or call "
+            "fused_ssim.array.value, which does"
+        )
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{name} is of type {type(image).__name__}; expected an array of NumPy")
+    if image.dtype.kind not in "buif":
+        raise TypeError(f"{name}.dtype = {image.dtype}; expected integers, bool or floats")
+    return image
+
+
+def _channel(channel_axis: Any, ndim: int) -> int | None:
+    if channel_axis is None:
+        return None
+    axis = integer("channel_axis", channel_axis)
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"channel_axis = {axis} for an array of {ndim} axes; expected {-ndim} to {ndim - 1}")
+    return axis % ndim
+
+
+def _convention(dims: int, win_size: Any, gaussian_weights: bool, others: dict[str, Any]) -> _Convention:
+    given = {"K1": 0.01, "K2": 0.03, "sigma": 1.5, "use_sample_covariance": True, **others}
+    unknown = set(given) - {"K1", "K2", "sigma", "use_sample_covariance"}
+    if unknown:
+        raise TypeError(f"{min(unknown)} is not an argument of structural_similarity")
+    constants = number("K1", given["K1"]), number("K2", given["K2"])
+    sigma = number("sigma", given["sigma"])
+    for name, value in (("K1", constants[0]), ("K2", constants[1]), ("sigma", sigma)):
+        if not value >= 0:
+            raise ValueError(f"{name} = {value}; expected a number of at least 0")
+    window = None if win_size is None else integer("win_size", win_size)
+    if gaussian_weights:
+        if not int(3.5 * sigma + 0.5) <= MAX_WINDOW_SIZE // 2:
+            raise ValueError(f"sigma = {sigma}; expected a window of at most {MAX_WINDOW_SIZE} taps, sigma below 4.7")
+        size = 2 * int(3.5 * sigma + 0.5) + 1
+        taps = gaussian(size, sigma) if size > 1 else (1.0,)
+        window = size if window is None else window
+    else:
+        window = 7 if window is None else window
+        if window > MAX_WINDOW_SIZE:
+            raise ValueError(f"win_size = {window}; expected at most {MAX_WINDOW_SIZE}")
+        taps = (1 / window,) * window if window > 0 else ()
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"win_size = {window}; expected an odd number")
+    count = window**dims
+    if given["use_sample_covariance"] and count == 1:
+        raise ValueError("use_sample_covariance = True with a window of one pixel, which has no sample covariance")
+    return _Convention(taps, window, count / (count - 1) if given["use_sample_covariance"] else 1.0, constants)
+
+
+def _check_size(shape: tuple[int, ...], channel: int | None, window: int) -> None:
+    for axis, length in enumerate(shape):
+        if length == 0:
+            raise ValueError(f"im1.shape[{axis}] = 0; expected at least 1")
+        if axis != channel and length < window:
+            raise ValueError(
+                f"im1.shape[{axis}] = {length} < win_size = {window}; expected a larger image, a smaller window, or "
+                "channel_axis if that is the axis of the channels"
+            )
+
+
+def _range(im1: NDArray[Any], im2: NDArray[Any]) -> float:
+    """The range of the integers of the first image, with the warnings of scikit-image."""
+    if "f" in (im1.dtype.kind, im2.dtype.kind):
+        raise ValueError("data_range is missing; expected a number, since there is none to assume for floats")
+    if im1.dtype == np.bool_:
+        found = 1.0
+    else:
+        limits = np.iinfo(im1.dtype)
+        found = float(int(limits.max) - int(limits.min))
+    if im1.dtype != im2.dtype:
+        warnings.warn(f"im1.dtype = {im1.dtype} but im2.dtype = {im2.dtype}: data_range is that of im1", stacklevel=3)
+    if im1.dtype not in (np.uint8, np.bool_):
+        warnings.warn(
+            f"data_range is that of {im1.dtype}, {found:.0f}; pass it if the images have another", stacklevel=3
+        )
+    return found
+
+
+# ---- Arrays ----------------------------------------------------------------------------------------------------------
+
+
+def _planes(image: NDArray[Any], channel: int | None) -> NDArray[Any]:
+    """The image as ``[1, C, ...]``, without a copy."""
+    return image[None, None] if channel is None else np.moveaxis(image, channel, 0)[None]
+
+
+def _continued(image: NDArray[Any], width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The planes in that dtype, which the kernels read, and continued symmetrically along their spatial axes.
+
+    A negative width takes off instead. There is a copy only for a border, or for another dtype.
+    """
+    if width <= 0:
+        image = _crop(image, -width)
+        if image.dtype == dtype and image.dtype.isnative and image.flags.aligned:
+            return image
+        return image.astype(dtype, order="C")
+    if width > min(image.shape[2:]):  # the window is wider than the image, which is repeated more than once
+        return np.pad(image.astype(dtype), [(0, 0)] * 2 + [(width, width)] * (image.ndim - 2), mode="symmetric")
+    result = np.empty((*image.shape[:2], *(length + 2 * width for length in image.shape[2:])), dtype)
+    _crop(result, width)[...] = image
+    for axis in range(2, image.ndim):
+        inner = np.moveaxis(result, axis, 0)
+        inner[:width] = inner[width : 2 * width][::-1]
+        inner[-width:] = inner[-2 * width : -width][::-1]
+    return result
+
+
+def _crop(array: NDArray[Any], width: int) -> NDArray[Any]:
+    inside = slice(width, -width) if width else slice(None)
+    where = [slice(None)] * 2 + [inside] * (array.ndim - 2)
+    cropped: NDArray[Any] = array[tuple(where)]
+    return cropped
+
+
+def _folded(array: NDArray[Any], width: int) -> NDArray[Any]:
+    """The transpose of :func:`_continued`: what stands beyond an edge is added to the elements that it repeats."""
+    for axis in range(2, array.ndim):
+        length = array.shape[axis] - 2 * width
+        moved = np.moveaxis(array, axis, 0)
+        inside = moved[width : width + length]
+        for start in range(0, width, length):  # more than one round where the window is wider than the image
+            stop = min(start + length, width)
+            before, behind = moved[width - stop : width - start], moved[width + length + start : width + length + stop]
+            if start // length % 2 == 0:
+                inside[: stop - start] += before[::-1]
+                inside[length - (stop - start) :] += behind[::-1]
+            else:
+                inside[length - (stop - start) :] += before
+                inside[: stop - start] += behind
+        array = np.moveaxis(inside, 0, axis)
+    return array

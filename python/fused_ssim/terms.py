@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""The terms of SSIM apart: luminance, and contrast and structure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._base.settings import INFINITE_K
+from ._torch import checks, eager
+from ._torch.checks import spatial_dims_of
+
+__all__ = ["SSIMTerms", "ssim_terms"]
+
+
+class SSIMTerms(NamedTuple):
+    """The two factors of SSIM.
+
+    Attributes:
+        luminance: ``(2 mean1 mean2 + C1) / (mean1**2 + mean2**2 + C1)``.
+        contrast_structure: ``(2 cov + C2) / (var1 + var2 + C2)``.
+
+    """
+
+    luminance: Tensor
+    contrast_structure: Tensor
+
+
+def ssim_terms(
+    img1: Tensor,
+    img2: Tensor,
+    padding: str = "same",
+    train: bool = True,
+    *,
+    window_size: int = 11,
+    sigma: float = 1.5,
+    data_range: float | Tensor = 1.0,
+    K: tuple[float, float] = (0.01, 0.03),
+    reduction: str = "mean",
+    mask: Tensor | None = None,
+    mask_mode: str = "weight",
+) -> SSIMTerms:
+    """Luminance, and contrast and structure (Wang et al. 2004), of images or volumes; differentiable in both.
+
+    The product of their maps is the map of SSIM. Each is a call of its own, in which the other constant is so large
+    that the other factor is 1.
+
+    Args:
+        img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
+        img2: as ``img1``.
+        padding: ``"same"`` or ``"valid"``.
+        train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
+        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
+        sigma: standard deviation of the window, in pixels.
+        data_range: the largest value that a pixel can have minus the smallest, at most 10**7: 1.0 for images in [0, 1],
+            255 for 8-bit values. Or a tensor, ``[N]`` for a range of each image.
+        K: the two constants of SSIM, at least 0: the first is that of luminance.
+        reduction: ``"mean"`` or ``"sum"`` of a map; ``"image"`` or ``"channel"``, the mean of each; ``"none"``, the
+            maps.
+        mask: how much each pixel counts, bool or float, as for :func:`fused_ssim`.
+        mask_mode: ``"weight"`` or ``"normalized"``, as for :func:`fused_ssim`.
+
+    Returns:
+        Both terms, at most 1: float32, or float64 for float64 images. The window is the exact Gaussian.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as :func:`fused_ssim`.
+
+    """
+    data_range, ranges = checks.split_range(data_range, img1)
+    given = eager.settings_of(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        K=K,
+        reduction=reduction,
+        mask_mode=mask_mode,
+    )
+    terms = [
+        eager.ssim(
+            img1,
+            img2,
+            eager.settings_of(
+                padding=padding,
+                window_size=window_size,
+                sigma=sigma,
+                data_range=data_range,
+                K=constants,
+                reduction=reduction,
+                mask_mode=mask_mode,
+            ),
+            spatial_dims_of("img1", img1),
+            train,
+            mask,
+            ranges,
+        )
+        for constants in ((given.k1, INFINITE_K), (INFINITE_K, given.k2))
+    ]
+    return SSIMTerms(*terms)

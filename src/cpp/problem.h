@@ -90,6 +90,16 @@ struct Problem {
     FUSEDSSIM_MATH double window_rest() const {
         return 1 - window_sum<A>(Axis::z) * window_sum<A>(Axis::y) * window_sum<A>(Axis::x);
     }
+    // About which part of a window lies inside an image that is smaller than it. The rest sees zeros, and the mean of
+    // what it sees, which a pivot is to be near, is smaller by that factor.
+    FUSEDSSIM_MATH double seen_share() const {
+        double share = 1;
+        for (int axis = 0; axis < kAxes && !is_normalized; ++axis) {
+            const int length = size(Axis(axis)), window = 2 * windows[axis].radius + 1;
+            if (length < window) share *= double(length) / window;
+        }
+        return share;
+    }
     // The positions that the map has.
     FUSEDSSIM_MATH int map_size(Axis axis) const { return counted_size(size(axis), crop(axis)); }
     FUSEDSSIM_MATH bool counts(Axis axis, int position) const { return is_counted(position, size(axis), crop(axis)); }

@@ -431,8 +431,8 @@ struct PivotSample {
         const A level_d = level(u * d, most_d), least = p.stability.c2x2 / A(8);
         return {level(u * s, most_s), level_d * level_d < least ? A(0) : level_d};
     }
-    __device__ __forceinline__ static A level(A mean, A most) {
-        return absolute(mean) <= most && most <= A(4) * absolute(mean) ? mean : A(0);
+    __device__ __forceinline__ A level(A mean, A most) const {
+        return absolute(mean) <= most && most <= A(4) * absolute(mean) ? p.pivot_share * mean : A(0);
     }
 };
 

@@ -188,6 +188,7 @@ struct SsimParams {
     A ssim_weight, l1_weight;  // of the map of a loss
     Stability<A> stability;    // of all images, unless there are data_ranges
     A taps[kMaxRadius + 1];    // of the window from its centre outwards; read them by axis: taps_x()
+    A pivot_share;             // of a mean, for the pivot: Problem::seen_share()
     A window_sum;              // of all taps along an axis
     A window_rest;             // what the mass of the window, over all axes, lacks to be 1
 

@@ -293,7 +293,7 @@ struct Strip {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
 #pragma unroll
-            for (int q = 0; q < kMoments; ++q) moments[c][q] = first.v[q];
+            for (int q = 0; q < kMoments; ++q) moments[c][q] = kNormalized ? A(0) : first.v[q];
         shared.moments.template filter<R>(across_row, group, p.taps_x(), moments);
         // With one gradient there are no registers for both constants at once: each is read when it is used. (With two,
         // a block has fewer threads, which have more registers.)

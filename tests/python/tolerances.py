@@ -67,9 +67,13 @@ LEVELS = {"bright": 1e-6, "bright-flat": 1e-6, "bright-dark": 1e-6, "uniform": 1
 LEVELS_VALUE = {"bright": 2e-8, "bright-flat": 2e-8, "bright-dark": 2e-8, "uniform": 2e-8, "20000": 1e-5, "1e6": 1e-4}
 LEVELS_HALVES = 3e-6  # of two levels, 0.05 and 0.95
 LEVELS_MIXED = 1e-5  # where the same pivot is for both, and with narrow windows
-# On CUDA the sum of x and y is rounded before the pivot is subtracted: a third of a unit in the last place, 1e-3 of 40000
+# On CUDA the sum of x and y is rounded before the pivot is subtracted: by a third of the last place, 1e-3 of 40000
 # and 4e-2 of 2e6, beside a deviation of 2.4 and 41.
 LEVELS_ROUNDED_SUM = 1.2e-3
+LEVELS_ROUNDED_DIFFERENCE = 1.3e-6  # and of 0.9 and 0.1 the difference: 2e-8, beside a deviation of 0.016
+# On CUDA a pivot serves a tile, or a piece of a strip of up to 240 columns.
+LEVELS_MIXED_CUDA = 2e-5
+LEVELS_MIXED_VALUE = {"cpu": 1e-7, "cuda": 5e-7}
 
 # Other packages. What they agree to with the definition, plus our own error in the dtype in which they are compared.
 SCIKIT_IMAGE = 1e-12  # float64; 1e-15

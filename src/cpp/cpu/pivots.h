@@ -47,17 +47,6 @@ Pivot<A> exact_pivot(double s, double d, double least_d) {
     return {rounded(s), d * d < least_d ? A(0) : rounded(d)};
 }
 
-// About how much of an image windows see that is smaller than they are. The rest of what they see is zeros.
-inline double seen_share(const Problem& p) {
-    double share = 1;
-    constexpr Axis all[] = {Axis::z, Axis::y, Axis::x};
-    for (const Axis axis : all) {
-        const int size = p.size(axis), window = 2 * p.radius(axis) + 1;
-        if (!p.is_normalized && size < window) share *= double(size) / window;
-    }
-    return share;
-}
-
 // The mean of s and of d over some elements of a box: `lines` runs of columns, spread over it. Elements that are not
 // finite, or that the mask excludes, are left out, and so are outliers. If none is left, the mean is 0.
 template <class T, class A = arithmetic_t<T>>
@@ -114,7 +103,7 @@ __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const Plane
     }
     const double elements = ordered_sum(count, kRun);
     if (!(elements > 0)) return {0, 0};
-    const double factor = seen_share(p) / elements;
+    const double factor = p.seen_share() / elements;
     return exact_pivot<A>(ordered_sum(s, kRun) * factor, ordered_sum(d, kRun) * factor, least_d);
 }
 

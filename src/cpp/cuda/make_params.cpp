@@ -98,6 +98,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     k.k1 = p.k1;
     k.k2 = p.k2;
     for (int i = 0; i <= p.radius(Axis::x); ++i) k.taps[i] = A(p.taps(Axis::x)[i]);
+    k.pivot_share = A(p.seen_share());
     k.window_sum = A(p.window_sum<A>(Axis::x));
     k.window_rest = A(p.window_rest<A>());
     return k;

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,13 +15,7 @@ from fused_ssim._base.settings import checked_settings
 from fused_ssim._base.shapes import crop
 from fused_ssim._core import MAX_WINDOW_SIZE
 from fused_ssim.cli.common import Failure, device_option, extra
-from fused_ssim.cli.images import Kind, Picture, read
-
-if TYPE_CHECKING:
-    from fused_ssim.cli.images import Array
-
-DTYPE_RANGES = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
-FLOATS = ("float16", "float32", "float64")
+from fused_ssim.cli.images import Kind, read
 
 
 def _odd(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
@@ -119,13 +113,13 @@ def compare_command(
     import torch
 
     from fused_ssim.cli.devices import describe_device, pick_device
+    from fused_ssim.cli.scoring import affine_notes, check_pair, choose_data_range
 
     first, second = read(a, kind), read(b, kind)
     check_pair(first, second, data_range)
     notes = [*first.notes, *second.notes]
     data_range, source, origin = choose_data_range(first, second, data_range, notes)
-    if first.affine is not None and second.affine is not None and not _close(first.affine, second.affine):
-        notes.append("the files have different affines; voxels are compared by index, not by position in space")
+    notes += affine_notes(first, second)
 
     where = pick_device(device)
     ssim = fused_ssim.fused_ssim3d if first.kind == "volume" else fused_ssim.fused_ssim2d
@@ -196,45 +190,3 @@ def compare_command(
         click.echo(f"{label:<12}{text}")
     for note in notes:
         click.echo(f"note: {note}", err=True)
-
-
-def check_pair(a: Picture, b: Picture, data_range: float | None) -> None:
-    """Refuses two files that cannot be compared, and says why."""
-    if a.kind != b.kind or a.shape != b.shape or len(a.channel_names) != len(b.channel_names):
-        hint = ""
-        if a.kind == b.kind and a.shape == b.shape:
-            hint = "; convert one of them, for instance both to grey"
-        elif a.kind == b.kind == "image" and a.shape == b.shape[::-1]:
-            hint = "; one of them seems to be turned by 90 degrees"
-        raise Failure(f"the files do not match: {a.path} is {a.description}; {b.path} is {b.description}{hint}")
-    if a.dtype != b.dtype and data_range is None:
-        raise Failure(
-            f"the files have different dtypes: {a.path} is {a.dtype}, {b.path} is {b.dtype}; "
-            "convert one of them, or give --data-range if their values are on the same scale"
-        )
-
-
-def choose_data_range(a: Picture, b: Picture, given: float | None, notes: list[str]) -> tuple[float, str, str]:
-    """The data range, where it is from ("option", "dtype", "values"), and the same in words. May add a note."""
-    if given is not None:
-        return given, "option", "as given"
-    low = float(min(a.values.min(), b.values.min()))
-    high = float(max(a.values.max(), b.values.max()))
-    if a.dtype in DTYPE_RANGES and not (a.scaled or b.scaled):
-        chosen, origin = DTYPE_RANGES[a.dtype], f"from dtype {a.dtype}"
-    elif a.dtype in FLOATS and (not a.physical or (low >= 0 and high <= 1)):
-        chosen, origin = 1.0, f"for {a.dtype}, whose values are expected from 0 to 1"
-    elif high > low:
-        return high - low, "values", f"from the smallest to the largest value of both files, {low:g} to {high:g}"
-    else:
-        raise Failure(f"{a.path} and {b.path} both hold the one value {low:g}: give --data-range")
-    # A network's output may overshoot a little, and pictures may be dark; more than that is a mistake to point out.
-    if high - low > 1.1 * chosen or 0 < high - low < chosen / 16:
-        notes.append(
-            f"the values run from {low:g} to {high:g}, which hardly fits a data range of {chosen:g}; see --data-range"
-        )
-    return chosen, "dtype", origin
-
-
-def _close(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(abs(a - b).max() < 1e-3)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""The HTML report of a run: one page that holds everything, opens from disk and asks the network for nothing.
+
+`write_report` reads each pair again, one after the other, so memory does not grow with their number. The page has a budget:
+the worst pairs get the most pixels, and beyond `SHOWN` pairs only their scores are on the page.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import fused_ssim
+from fused_ssim.cli.common import Failure, extra
+from fused_ssim.cli.report.pictures import Shown, colours, detail_levels, show
+
+with extra("cli"):
+    import jinja2
+    import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from fused_ssim.cli.results import PairResult, Settings
+
+PAGE = "index.html"
+SHOWN = 1000
+BINS = 40
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pair on the page."""
+
+    number: int  # its place in the run
+    result: PairResult
+    shown: Shown | None  # None: there is an error, or there are too many pairs
+    problem: str  # why its pictures cannot be shown
+
+    @property
+    def details(self) -> str:
+        """What the viewer needs, as JSON that may stand in a script element."""
+        parts = {} if self.shown is None else self.shown.details
+        text = json.dumps(parts, allow_nan=False, ensure_ascii=True)
+        return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def write_report(
+    out: Path,
+    results: Sequence[PairResult],
+    settings: Settings,
+    title: str = "fused-ssim",
+    progress: Callable[[], None] | None = None,
+) -> Path:
+    """Writes out/index.html; the folder is made.
+
+    Args:
+        out: the folder.
+        results: the pairs, in any order; the page has the worst first.
+        settings: of the run.
+        title: what was compared.
+        progress: called after each pair.
+
+    Returns:
+        The page.
+
+    Raises:
+        Failure: the page cannot be written.
+    """
+    ordered = sorted(enumerate(results), key=lambda item: (_rank(item[1].ssim), item[0]))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fused_ssim.cli.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, infinite=_infinite)
+    scored = [result for _, result in ordered if result.ssim is not None]
+    stream = environment.get_template("page.html").stream(
+        title=title,
+        rows=_rows(ordered, settings, progress),
+        failures=[(result.name, result.error) for result in results if result.error is not None],
+        scored=len(scored),
+        statistics=_statistics(scored),
+        histogram=_histogram([result.ssim for result in scored if result.ssim is not None]),
+        film=_film(results),
+        has_ms_ssim=any(result.ms_ssim is not None for result in results),
+        worst=scored[0] if scored else None,
+        settings=_described(settings),
+        versions={"fused-ssim": fused_ssim.__version__, **settings.versions},
+        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        colours=colours(),
+    )
+    page = out / PAGE
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = page.with_suffix(".part")
+        with partial.open("w", encoding="utf-8", errors="replace") as file:  # names of files may be no Unicode
+            stream.dump(file)
+        partial.replace(page)
+    except OSError as error:
+        raise Failure(f"{page}: cannot be written: {error.strerror or error}") from error
+    return page
+
+
+def _rank(score: float | None) -> float:
+    """Worst first; NaN is worse than any number; what has no score comes last."""
+    if score is None:
+        return math.inf
+    return -math.inf if math.isnan(score) else score
+
+
+def _rows(
+    ordered: Sequence[tuple[int, PairResult]], settings: Settings, progress: Callable[[], None] | None
+) -> Iterator[Row]:
+    """The pairs with a score, with their pictures, which several threads make: few at a time, in order."""
+    scored = [(number, result) for number, result in ordered if result.ssim is not None]
+    shown = scored[:SHOWN]
+    levels = detail_levels(len(shown))
+    workers = os.cpu_count() or 1
+
+    def row(item: tuple[int, PairResult], place: int) -> Row:
+        number, result = item
+        try:
+            return Row(number, result, show(result, settings, levels[place]), "")
+        except Failure as error:  # a file that is gone since
+            return Row(number, result, None, error.format_message())
+
+    waiting: deque[Future[Row]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for place, item in enumerate(shown):
+            waiting.append(pool.submit(row, item, place))
+            if len(waiting) > 2 * workers:
+                yield _done(waiting, progress)
+        while waiting:
+            yield _done(waiting, progress)
+    for number, result in scored[SHOWN:]:
+        yield Row(number, result, None, f"this page has pictures of the {SHOWN} worst pairs")
+        if progress is not None:
+            progress()
+
+
+def _done(waiting: deque[Future[Row]], progress: Callable[[], None] | None) -> Row:
+    row = waiting.popleft().result()
+    if progress is not None:
+        progress()
+    return row
+
+
+def _number(value: float | None, digits: int) -> str:
+    """A number for people."""
+    if value is None:
+        return ""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{digits}f}"
+
+
+def _infinite(value: float | None) -> str:
+    """A number as JavaScript reads it."""
+    if value is None or math.isnan(value):
+        return "NaN"
+    return str(value).replace("inf", "Infinity")
+
+
+def _statistics(scored: Sequence[PairResult]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each score: mean, median, and so on."""
+    kinds: list[tuple[str, int, Callable[[PairResult], float | None]]] = [
+        ("SSIM", 5, lambda result: result.ssim),
+        ("MS-SSIM", 5, lambda result: result.ms_ssim),
+        ("PSNR (dB)", 2, lambda result: result.psnr),
+        ("L1", 5, lambda result: result.l1),
+    ]
+    found = []
+    for name, digits, of in kinds:
+        values = np.array([value for value in map(of, scored) if value is not None], dtype=np.float64)
+        if not values.size:
+            continue
+        ordered = np.sort(values)
+        low, median, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (0.05, 0.5, 0.95))
+        figures = {
+            "mean": float(values.mean()),
+            "median": median,
+            "5 %": low,
+            "95 %": high,
+            "least": float(ordered[0]),
+            "greatest": float(ordered[-1]),
+        }
+        found.append((name, [(label, _number(value, digits)) for label, value in figures.items()]))
+    return found
+
+
+def _histogram(scores: Sequence[float]) -> dict[str, Any] | None:
+    """The bars of the histogram of SSIM."""
+    finite = [score for score in scores if math.isfinite(score)]
+    if not finite:
+        return None
+    low, high = min(finite), max(finite)
+    if high - low < 1e-6:
+        low, high = low - 0.005, high + 0.005
+    counts, edges = np.histogram(finite, bins=min(BINS, max(5, len(finite))), range=(low, high))
+    most = int(counts.max())
+    bars = [
+        {"count": int(count), "low": float(a), "high": float(b), "height": int(count) / most}
+        for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True)
+    ]
+    return {"bars": bars, "low": low, "high": high, "most": most}
+
+
+def _film(results: Sequence[PairResult]) -> str:
+    """The line of SSIM over the frames, as points of 1000 x 100; empty if these are no frames."""
+    frames = sorted((r.frame, r.ssim) for r in results if r.frame is not None and r.ssim is not None)
+    if len(frames) < 2:
+        return ""
+    first, last = frames[0][0], frames[-1][0]
+    low = min(score for _, score in frames)
+    height = 100 / max(1 - low, 1e-9)
+    return " ".join(f"{1000 * (i - first) / (last - first):.1f},{height * (1 - score):.1f}" for i, score in frames)
+
+
+def _described(settings: Settings) -> dict[str, str]:
+    """The settings for people."""
+    found = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name == "versions":
+            continue
+        if value is None:
+            value = "from the files" if field.name in ("data_range", "kind") else "none"
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        found[field.name.replace("_", " ")] = str(value)
+    return found

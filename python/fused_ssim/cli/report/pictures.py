@@ -62,9 +62,9 @@ def detail_levels(count: int) -> list[Level]:
     """A level for each pair, the worst first: half of the page belongs to the `WORST`."""
     worst = min(count, WORST)
     rest = count - worst
-    share = 1.0 if rest == 0 else 0.5
-    levels = [_level(share * PAGE_BYTES / worst)] * worst if worst else []
-    return levels + ([_level(0.5 * PAGE_BYTES / rest)] * rest if rest else [])
+    large = PAGE_BYTES / max(worst, 1) / (2 if rest else 1)
+    small = min(large, PAGE_BYTES / 2 / max(rest, 1))
+    return [_level(large)] * worst + [_level(small)] * rest
 
 
 def _level(bytes_of_pair: float) -> Level:

@@ -7,6 +7,11 @@ pictures (the extras `fused-ssim[cli]` and `fused-ssim[demo]`). So `fused-ssim i
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
 import click
 
 import fused_ssim
@@ -16,7 +21,23 @@ from fused_ssim.cli.demo import demo_command
 from fused_ssim.cli.info import info_command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """Commands whose output may have nowhere to go: a full disk behind stdout is an error of one line, too."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            name = "the output" if error.filename is None else click.format_filename(error.filename)
+            click.echo(f"Error: {name} cannot be written: {error.strerror or error}", err=True)
+            # Python flushes stdout once more at its end, which would fail again and change the exit status.
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(fused_ssim.__version__, prog_name="fused-ssim", message="%(prog)s %(version)s")
 def main() -> None:
     """Structural similarity (SSIM) of images and volumes, on the CPU and on CUDA.

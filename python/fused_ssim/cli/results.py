@@ -8,8 +8,12 @@ them, and gives a `Pair`, of which `scoring.ssim_map(pair, settings)` makes the 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
+
+import fused_ssim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 Kind = Literal["image", "volume"]
+Precision = Literal["auto", "float64", "float32"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,10 @@ class Settings:
     kind: Kind | None = None  # --as
     background: tuple[float, float, float] | None = None  # what shows through transparency, each from 0 to 1
     ignore_nan: bool = False
-    mask: str | None = None  # a file
+    mask: str | None = None  # a file; what is 0 there does not count
     ms_ssim: bool = False
-    luma: bool = False  # films: score the luma plane alone
+    precision: Precision = "auto"
+    luma: bool = False  # films: the luma plane alone
     device: str = "cpu"  # as torch names it
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version: fused-ssim, torch, the readers
 
@@ -57,8 +63,10 @@ class PairResult:
     channels: tuple[tuple[str, float], ...] = ()  # the SSIM of each channel
     data_range: float | None = None  # the one that was used
     data_range_origin: str = ""  # where it is from, for people
+    data_range_source: str = ""  # "option", "dtype", "format" or "values"
     dtype: str = ""  # as stored in the files; "uint8 and float32" if they differ
     frame: int | None = None  # films: the index of this frame
+    time: float | None = None  # films: when it is shown, in seconds
 
 
 @dataclass(frozen=True)
@@ -72,3 +80,19 @@ class Pair:
     data_range: float
     spacing: tuple[float, ...] | None  # of a volume: the size of a voxel along each axis, where the files tell
     mask: Array | None = None  # which pixels count, broadcasts to the images; None: all
+
+
+# What decides about a score: the library and the readers.
+PACKAGES = (
+    "fused-ssim", "torch", "numpy", "pillow", "simplejpeg", "imagecodecs", "tifffile", "netpbmfile", "nibabel",
+    "pydicom", "OpenEXR", "av",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages of `PACKAGES` that are installed."""
+    found = {"fused-ssim": fused_ssim.__version__}  # also where it runs from a folder of sources
+    for name in PACKAGES[1:]:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,94 +1,283 @@
 # SPDX-License-Identifier: MIT
-"""From two pictures to numbers: whether they can be compared, their data range, the arithmetic, the scores."""
+"""From a pair of files to its scores: SSIM, PSNR, L1 and MS-SSIM of the same numbers."""
 
 from __future__ import annotations
 
+import math
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 import fused_ssim
 from fused_ssim.cli.common import Failure
-from fused_ssim.cli.images import Picture, read
-from fused_ssim.cli.results import Pair
+from fused_ssim.cli.files import read
+from fused_ssim.cli.files.picture import ReadOptions
+from fused_ssim.cli.ranges import DataRange, check_pair, choose_data_range
+from fused_ssim.cli.results import Pair, PairResult
 
 if TYPE_CHECKING:
-    from fused_ssim.cli.results import Array, PairResult, Settings
+    from fused_ssim.cli.files.picture import Picture
+    from fused_ssim.cli.results import Array, Settings
 
-DTYPE_RANGES = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
-FLOATS = ("float16", "float32", "float64")
+MS_SSIM_LEVELS = 5
 
 
-def check_pair(a: Picture, b: Picture, data_range: float | None) -> None:
-    """Refuses two files that cannot be compared, and says why."""
-    if a.kind != b.kind or a.shape != b.shape or len(a.channel_names) != len(b.channel_names):
-        hint = ""
-        if a.kind == b.kind and a.shape == b.shape:
-            hint = "; convert one of them, for instance both to grey"
-        elif a.kind == b.kind == "image" and a.shape == b.shape[::-1]:
-            hint = "; one of them seems to be turned by 90 degrees"
-        raise Failure(f"the files do not match: {a.path} is {a.description}; {b.path} is {b.description}{hint}")
-    if a.dtype != b.dtype and data_range is None:
+@dataclass(frozen=True)
+class Scores:
+    """The numbers of a pair."""
+
+    ssim: float
+    psnr: float
+    l1: float
+    ms_ssim: float | None
+    channels: tuple[float, ...]
+
+
+def read_options(settings: Settings) -> ReadOptions:
+    """What the settings of a run say to the readers."""
+    return ReadOptions(settings.kind, settings.background, settings.ignore_nan or settings.mask is not None)
+
+
+def score_files(name: str, first: Path, second: Path, settings: Settings, mask: Array | None = None) -> PairResult:
+    """The result of a pair of files; of one that cannot be compared, with the reason in `error`."""
+    result = PairResult(name, str(first), str(second), None, None, None, None, None, (), ())
+    try:
+        a, b = read(first, read_options(settings)), read(second, read_options(settings))
+        return score_pictures(result, a, b, settings, mask)
+    except Failure as failure:
+        return replace(result, error=failure.message)
+
+
+def score_pictures(
+    result: PairResult, a: Picture, b: Picture, settings: Settings, mask: Array | None = None
+) -> PairResult:
+    """The result of two pictures; raises Failure if they cannot be compared."""
+    notes = [*a.notes, *b.notes]
+    pair, data_range = pair_of(a, b, settings, mask, notes)
+    scores = score(pair, settings, notes)
+    dtype = a.dtype if a.dtype == b.dtype else f"{a.dtype} and {b.dtype}"
+    return replace(
+        result,
+        ssim=scores.ssim,
+        psnr=scores.psnr,
+        l1=scores.l1,
+        ms_ssim=scores.ms_ssim,
+        notes=tuple(dict.fromkeys(notes)),
+        shape=a.shape,
+        kind=a.kind,
+        channels=tuple(zip(a.channel_names, scores.channels, strict=True)),
+        data_range=data_range.value,
+        data_range_origin=data_range.origin,
+        data_range_source=data_range.source,
+        dtype=dtype,
+    )
+
+
+def pair_of(a: Picture, b: Picture, settings: Settings, mask: Array | None, notes: list[str]) -> tuple[Pair, DataRange]:
+    """Two pictures as one `Pair`, after all checks; adds notes."""
+    notes += check_pair(a, b, settings.data_range)
+    data_range = choose_data_range(a, b, settings.data_range, notes)
+    if settings.padding == "valid" and min(a.shape) < settings.window_size:
         raise Failure(
-            f"the files have different dtypes: {a.path} is {a.dtype}, {b.path} is {b.dtype}; "
-            "convert one of them, or give --data-range if their values are on the same scale"
+            f"{a.path} and {b.path} are {a.description}: shorter than the window of {settings.window_size} with "
+            "--padding valid; take a smaller --window-size, or --padding same"
         )
+    counts = None
+    if mask is not None:
+        counts = _fitting_mask(mask, a)
+    if a.finite is not None or b.finite is not None:
+        finite = np.ones(a.values.shape, bool)
+        for picture in (a, b):
+            finite &= True if picture.finite is None else picture.finite
+        if counts is not None and not settings.ignore_nan and bool((~finite & (counts > 0)).any()):
+            raise Failure(
+                f"{a.path} or {b.path} has values that are not finite (NaN or infinite) where the mask is not 0; "
+                "--ignore-nan leaves them out"
+            )
+        counts = finite if counts is None else counts * finite
+        notes.append("windows leave out what is not finite (normalised convolution)")
+    pair = Pair(
+        a.values, b.values, a.channel_names, data_range.low, data_range.value, a.spacing if b.spacing else None, counts
+    )
+    return pair, data_range
 
 
-def choose_data_range(a: Picture, b: Picture, given: float | None, notes: list[str]) -> tuple[float, str, str]:
-    """The data range, where it is from ("option", "dtype", "values"), and the same in words. May add a note."""
-    if given is not None:
-        return given, "option", "as given"
-    low = float(min(a.values.min(), b.values.min()))
-    high = float(max(a.values.max(), b.values.max()))
-    if a.dtype in DTYPE_RANGES and not (a.scaled or b.scaled):
-        chosen, origin = DTYPE_RANGES[a.dtype], f"from dtype {a.dtype}"
-    elif a.dtype in FLOATS and (not a.physical or (low >= 0 and high <= 1)):
-        chosen, origin = 1.0, f"for {a.dtype}, whose values are expected from 0 to 1"
-    elif high > low:
-        return high - low, "values", f"from the smallest to the largest value of both files, {low:g} to {high:g}"
+def _fitting_mask(mask: Array, a: Picture) -> Array:
+    if mask.shape[1:] != a.shape or mask.shape[0] not in (1, a.values.shape[0]):
+        raise Failure(
+            f"--mask is {' x '.join(map(str, mask.shape[1:]))} with {mask.shape[0]} channels, and {a.path} is "
+            f"{a.description}"
+        )
+    return mask
+
+
+def read_mask(path: Path, settings: Settings) -> Array:
+    """The weights of a mask file, (1, ...) or (C, ...), from 0 to 1."""
+    picture = read(path, ReadOptions(kind=settings.kind))
+    values = picture.values
+    if values.dtype.kind == "u" or values.dtype.kind == "b":
+        top = picture.white or {"b": 1.0}.get(values.dtype.kind) or float(np.iinfo(values.dtype).max)
+        if picture.physical:
+            top = 1.0  # labels of a scan: 0 and 1
+        weights: Array = values.astype(np.float64) / top
     else:
-        raise Failure(f"{a.path} and {b.path} both hold the one value {low:g}: give --data-range")
-    # A network's output may overshoot a little, and pictures may be dark; more than that is a mistake to point out.
-    if high - low > 1.1 * chosen or 0 < high - low < chosen / 16:
-        notes.append(
-            f"the values run from {low:g} to {high:g}, which hardly fits a data range of {chosen:g}; see --data-range"
-        )
-    return chosen, "dtype", origin
+        weights = values.astype(np.float64)
+    if float(weights.min()) < 0 or float(weights.max()) > 1:
+        raise Failure(f"{picture.path}: a mask runs from 0 to 1, this one from {weights.min():g} to {weights.max():g}")
+    if not weights.any():
+        raise Failure(f"{picture.path}: the mask is 0 everywhere, so nothing counts")
+    if values.shape[0] == 3 and bool((values[0] == values[1]).all() and (values[0] == values[2]).all()):
+        weights = weights[:1]  # grey, saved as colours
+    return weights
 
 
-def affine_notes(a: Picture, b: Picture) -> list[str]:
-    """Says so if two scans lie differently in space."""
-    if a.affine is None or b.affine is None:
-        return []
-    if a.affine.shape == b.affine.shape and bool(abs(a.affine - b.affine).max() < 1e-3):
-        return []
-    return ["the files have different affines; voxels are compared by index, not by position in space"]
+def arithmetic(pair: Pair, settings: Settings) -> tuple[torch.dtype, list[str]]:
+    """float64, unless the files are too large for it, which is a note, or the user says otherwise."""
+    if settings.precision != "auto":
+        return {"float64": torch.float64, "float32": torch.float32}[settings.precision], []
+    if not _too_large(pair, settings.device):
+        return torch.float64, []
+    return torch.float32, [
+        "computed in float32, as the files are large for the memory of this machine; see --precision"
+    ]
+
+
+def _too_large(pair: Pair, device: str) -> bool:
+    """Whether both images in float64, and as much again for the computation, take more than half of the memory."""
+    if device.startswith("cuda"):
+        memory = torch.cuda.get_device_properties(torch.device(device)).total_memory
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 4 * 8 * int(pair.first.size) > memory // 2
+
+
+def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
+    """All scores of a pair; adds notes."""
+    ssim = fused_ssim.fused_ssim3d if pair.first.ndim == 4 else fused_ssim.fused_ssim2d
+    options: dict[str, Any] = {
+        "window_size": settings.window_size,
+        "sigma": settings.sigma,
+        "data_range": pair.data_range,
+    }
+    if not math.isfinite(pair.data_range):
+        raise Failure(f"the data range is {pair.data_range:g}; give --data-range")
+    dtype, remarks = arithmetic(pair, settings)
+    notes += remarks
+    with _as_failure(), torch.no_grad():
+        x, y = (_tensor(values, dtype, settings.device) for values in (pair.first, pair.second))
+        mask = None
+        if pair.mask is not None:
+            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device)
+            x, y = (torch.where(mask > 0, image, 0) for image in (x, y))
+            options |= {"mask": mask, "mask_mode": "normalized"}
+        channels = ssim(x, y, settings.padding, train=False, reduction="channel", **options)[0]
+        # With a mask, channels may have weights of different sums.
+        mean = channels.mean() if mask is None else ssim(x, y, settings.padding, train=False, **options)
+        value = float(mean)
+        l1, mse = _differences(pair, x, y, mask)
+        multiscale = None
+        if settings.ms_ssim:
+            multiscale = _ms_ssim(pair, x, y, settings, notes)
+        per_channel = tuple(channels.tolist())
+    if not math.isfinite(value):
+        raise Failure("the score is not a number: the values are too large for their data range, or nothing counts")
+    psnr = math.inf if mse == 0 else 10 * math.log10(pair.data_range**2 / mse)
+    return Scores(value, psnr, l1 / pair.data_range, multiscale, per_channel)
+
+
+def _differences(pair: Pair, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None) -> tuple[float, float]:
+    """The means of |x - y| and of (x - y)^2."""
+    if mask is None and pair.first.dtype == pair.second.dtype == np.uint8 and x.device.type == "cpu":
+        # Exact, and in a fraction of the time: |x - y| fits 8 bits. The sums of squares stay below 2^53.
+        flat = _flat(pair.first, pair.second)
+        if flat is not None:
+            distance = np.maximum(*flat)
+            distance -= np.minimum(*flat)
+            return float(distance.sum(dtype=np.uint64)) / distance.size, _squares(distance) / distance.size
+    difference = (x - y).flatten()
+    if mask is None:
+        return float(difference.abs().mean()), float(difference.square().mean())
+    weights = mask.flatten() / mask.sum()
+    return float(torch.dot(weights, difference.abs())), float(torch.dot(weights, difference.square()))
+
+
+def _flat(first: Array, second: Array) -> tuple[Array, Array] | None:
+    """All elements of two images without gaps, in the order of memory: planes, or pixels with their channels."""
+    for axes in (range(first.ndim), (*range(1, first.ndim), 0)):
+        views = first.transpose(*axes), second.transpose(*axes)
+        if all(view.flags.c_contiguous for view in views):
+            return views[0].reshape(-1), views[1].reshape(-1)
+    return None
+
+
+def _squares(distance: Array) -> float:
+    """The sum of squares of uint8 numbers, exactly: in float32, by pieces whose sums stay below 2^24."""
+    pieces = distance[: distance.size // 256 * 256].reshape(-1, 256).astype(np.float32)
+    rest = distance[pieces.size :].astype(np.float64)
+    return float(np.einsum("ij,ij->i", pieces, pieces).sum(dtype=np.float64)) + float(rest @ rest)
+
+
+def _ms_ssim(pair: Pair, x: torch.Tensor, y: torch.Tensor, settings: Settings, notes: list[str]) -> float | None:
+    """MS-SSIM of five levels, valid windows, as pytorch-msssim defines it."""
+    least = (settings.window_size - 1) * 2 ** (MS_SSIM_LEVELS - 1)
+    if pair.mask is not None:
+        notes.append("MS-SSIM has no mask and is left out")
+        return None
+    if min(x.shape[2:]) <= least:
+        notes.append(f"too small for MS-SSIM: its shortest side is {min(x.shape[2:])}, and more than {least} is needed")
+        return None
+    found = fused_ssim.ms_ssim(
+        x, y, data_range=pair.data_range, win_size=settings.window_size, win_sigma=settings.sigma
+    )
+    return float(found)
+
+
+def _tensor(values: Array, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """An image of any dtype and strides as a tensor [1, C, ...]."""
+    out = torch.empty((1, *values.shape), dtype=dtype)
+    np.copyto(out.numpy()[0], values, casting="unsafe")
+    return out.to(device)
+
+
+class _as_failure:  # noqa: N801
+    """What the library raises, as one line."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (ValueError, RuntimeError)):
+            raise Failure(str(error).splitlines()[0]) from error
 
 
 def load_pair(result: PairResult, settings: Settings) -> Pair:
     """The pixels of a pair, read again; raises `common.Failure` if the files cannot be read any more."""
-    first, second = read(Path(result.first), settings.kind), read(Path(result.second), settings.kind)
-    check_pair(first, second, settings.data_range)
-    data_range, source, _ = choose_data_range(first, second, settings.data_range, [])
-    low = float(min(first.values.min(), second.values.min()))
-    return Pair(
-        first=first.values,
-        second=second.values,
-        channel_names=first.channel_names,
-        black=low if source == "values" else 0.0,
-        data_range=data_range,
-        spacing=first.spacing,
-    )
+    paths = Path(result.first), Path(result.second)
+    if result.frame is not None:
+        from fused_ssim.cli.files.films import frame_at
+
+        a, b = (frame_at(path, result.frame, settings.luma) for path in paths)
+    else:
+        a, b = (read(path, read_options(settings)) for path in paths)
+    mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
+    return pair_of(a, b, settings, mask, [])[0]
 
 
 def ssim_map(pair: Pair, settings: Settings) -> Array:
     """SSIM at each pixel of a pair, of the shape of its images; for padding valid, the border is cropped."""
     ssim = fused_ssim.fused_ssim3d if pair.first.ndim == 4 else fused_ssim.fused_ssim2d
-    x, y = (torch.from_numpy(values)[None].to(torch.float64) for values in (pair.first, pair.second))
+    dtype, _ = arithmetic(pair, settings)
     options: dict[str, Any] = {"window_size": settings.window_size, "sigma": settings.sigma}
-    with torch.no_grad():
+    with _as_failure(), torch.no_grad():
+        x, y = (_tensor(values, dtype, settings.device) for values in (pair.first, pair.second))
+        if pair.mask is not None:
+            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device)
+            x, y = (torch.where(mask > 0, image, 0) for image in (x, y))
+            options |= {"mask": (mask > 0).to(dtype), "mask_mode": "normalized"}
         found = ssim(x, y, settings.padding, train=False, data_range=pair.data_range, reduction="none", **options)
-    values: Array = found[0].numpy()
+    values: Array = found[0].cpu().numpy()
     return values

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""PNG, JPEG, JPEG 2000, AVIF, WebP, GIF, BMP and a few more.
+
+Pillow reads pictures of 8 bits a channel: it is everywhere, quick, and knows palettes, opacity and orientations. It
+silently cuts deeper pictures to 8 bits, so those go to imagecodecs. What Pillow leaves unchecked is checked here: the
+checksums of PNG, and what libjpeg finds wrong in a JPEG file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from typing import TYPE_CHECKING, Any
+
+from fused_ssim.cli.common import extra
+from fused_ssim.cli.files.picture import Raw
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    from fused_ssim.cli.files.source import Source
+    from fused_ssim.cli.results import Array
+
+ORIENTATION = 274
+# What Pillow reads in full. Others it cuts to 8 bits or guesses at.
+EIGHT_BIT_FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "GIF",
+    "BMP",
+    "DIB",
+    "WEBP",
+    "TGA",
+    "PCX",
+    "QOI",
+    "ICO",
+    "JPEG2000",
+    "AVIF",
+    "TIFF",
+)
+
+
+def read_pillow(source: Source) -> Raw:
+    """A picture of 8 bits a channel, or of 16 bits of grey (PNG)."""
+    with _open(source) as image:
+        return _from_pillow(image)
+
+
+def _open(source: Source) -> PillowImage:
+    with extra("cli"):
+        from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = None  # the file is the user's own, however large
+    try:
+        opened = Image.open(io.BytesIO(source.data))
+    except UnidentifiedImageError:
+        raise ValueError("not an image in a format that is known here, or damaged") from None
+    if opened.format not in EIGHT_BIT_FORMATS:
+        raise ValueError(f"{opened.format} files are not read here; convert it to PNG or TIFF")
+    frames = getattr(opened, "n_frames", 1)
+    if frames > 1 and opened.format not in ("MPO", "ICO"):
+        raise ValueError(f"holds {frames} frames; a still image is expected")
+    return opened
+
+
+def _from_pillow(image: PillowImage) -> Raw:
+    """A Pillow image as grey or RGB."""
+    import numpy as np
+
+    notes: list[str] = []
+    if image.format == "MPO":
+        notes.append(f"holds {getattr(image, 'n_frames', 1)} pictures; the first is taken")
+    profile = image.info.get("icc_profile")
+    alpha: Array | None = None
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        if image.mode.startswith("I"):
+            raise ValueError("16-bit grey with a transparent shade is not read here; remove the transparency")
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    premultiplied = image.mode in ("La", "RGBa")
+    channels: tuple[str, ...] = ()
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # the latter in old Pillow
+        values = np.asarray(image).astype(np.uint16)
+    elif image.mode in ("1", "L"):
+        values = np.asarray(image)
+    elif image.mode in ("LA", "La"):
+        values = np.asarray(image.getchannel("L"))
+    elif image.mode == "CMYK":
+        values, channels = np.asarray(image), ("cyan", "magenta", "yellow", "black")
+        notes.append("its inks are compared as they are stored, not as colours on a screen")
+    elif image.mode in ("RGB", "RGBA", "RGBX"):
+        values = np.asarray(image)[..., :3]
+    elif image.mode in ("P", "PA", "YCbCr"):
+        values = np.asarray(image.convert("RGB"))
+    else:
+        raise ValueError(f"pictures of kind {image.mode} are not read here; convert it to RGB or grey")
+    return Raw(
+        values,
+        "HWC" if values.ndim == 3 else "HW",
+        channels=channels,
+        alpha=alpha,
+        premultiplied=premultiplied,
+        orientation=int(image.getexif().get(ORIENTATION, 1)),
+        profile=profile if isinstance(profile, bytes) else None,
+        notes=notes,
+    )
+
+
+def read_png(source: Source) -> Raw:
+    """PNG. Chunks have checksums, which Pillow looks at only when asked."""
+    _open(source).verify()
+    depth, colour = source.head[24], source.head[25]  # signature, length, "IHDR", width, height, bit depth, colour type
+    if depth == 16 and colour in (2, 4, 6):
+        image = _open(source)
+        values = _codecs("16-bit colour PNG").png_decode(source.data)
+        raw = Raw(values, "HWC", profile=image.info.get("icc_profile"))
+        if colour in (4, 6):
+            raw.alpha, raw.values = values[..., -1], values[..., :-1]
+            if colour == 4:
+                raw.values, raw.axes = raw.values[..., 0], "HW"
+        elif "transparency" in image.info:
+            raise ValueError("16-bit colour with a transparent shade is not read here; remove the transparency")
+        return _oriented(raw, image)
+    return read_pillow(source)
+
+
+def read_jpeg(source: Source) -> Raw:
+    """JPEG. simplejpeg decodes it as Pillow does, and says what libjpeg found wrong, which Pillow does not."""
+    with _open(source) as image:
+        if image.mode not in ("L", "RGB"):
+            return _from_pillow(image)
+        with extra("cli"):
+            import simplejpeg
+        try:
+            values = simplejpeg.decode_jpeg(source.data, colorspace="GRAY" if image.mode == "L" else "RGB")
+        except ValueError as error:
+            if "premature end" in str(error).lower():
+                raise ValueError("the file is cut off") from error
+            return _with_notes(_from_pillow(image), f"damaged, as its decoder says: {error}")
+        raw = Raw(values[..., 0] if image.mode == "L" else values, "HW" if image.mode == "L" else "HWC")
+        if image.format == "MPO":
+            raw.notes.append(f"holds {getattr(image, 'n_frames', 1)} pictures; the first is taken")
+        raw.profile = image.info.get("icc_profile")
+        return _oriented(raw, image)
+
+
+def read_jpeg2000(source: Source) -> Raw:
+    """JPEG 2000, by imagecodecs where a channel has more than 8 bits."""
+    data = source.data
+    start = data.find(b"\xff\x4f\xff\x51")  # the codestream: markers SOC and SIZ
+    if start < 0 or len(data) < start + 43:
+        raise ValueError("JPEG 2000 without a codestream")
+    if not data.rstrip(b"\0").endswith(b"\xff\xd9") and data.find(b"\xff\xd9", start) < 0:
+        raise ValueError("the file is cut off")
+    count = int.from_bytes(data[start + 40 : start + 42], "big")
+    depths = {data[start + 42 + 3 * i] for i in range(count) if start + 42 + 3 * i < len(data)}
+    if len(depths) != 1 or max(depths) & 128:
+        raise ValueError("JPEG 2000 with channels of different depths, or with signed values")
+    depth = depths.pop() + 1
+    if depth <= 8:
+        if depth < 8:
+            raise ValueError(f"JPEG 2000 of {depth} bits a channel is not read here")
+        return read_pillow(source)
+    raw = _deep(_codecs("JPEG 2000 of more than 8 bits").jpeg2k_decode(data), depth)
+    with _open(source) as image:
+        raw.profile = image.info.get("icc_profile")
+    return raw
+
+
+def read_avif(source: Source) -> Raw:
+    """AVIF, by imagecodecs where a channel has more than 8 bits."""
+    start = source.data.find(b"pixi")  # the box of bit depths: version and flags, how many channels, bits of each
+    if start < 0:
+        raise ValueError("AVIF that does not say its bit depth")
+    count = source.data[start + 8]
+    depth = max(source.data[start + 9 : start + 9 + count], default=0)
+    if depth == 8:
+        return read_pillow(source)
+    if depth not in (10, 12):
+        raise ValueError(f"AVIF of {depth} bits a channel is not read here")
+    with _open(source) as image:
+        raw = _deep(_codecs("AVIF of more than 8 bits").avif_decode(source.data), depth)
+        raw.profile = image.info.get("icc_profile")
+        return _oriented(raw, image)
+
+
+def read_jpegxl(source: Source) -> Raw:
+    """JPEG XL, by imagecodecs."""
+    values = _codecs("JPEG XL").jpegxl_decode(source.data)
+    if values.ndim > 3:
+        raise ValueError(f"holds {values.shape[0]} frames; a still image is expected")
+    raw = _deep(values, 8 * values.dtype.itemsize)
+    raw.white, raw.dtype = None, ""
+    return raw
+
+
+def _codecs(what: str) -> Any:
+    try:
+        return importlib.import_module("imagecodecs")
+    except ModuleNotFoundError:
+        raise ValueError(f"{what} is read by imagecodecs: pip install imagecodecs, or convert it to TIFF") from None
+
+
+def _deep(values: Array, depth: int) -> Raw:
+    """An array of imagecodecs, grey or colours, with opacity or without."""
+    raw = Raw(values, "HWC" if values.ndim == 3 else "HW")
+    if depth < 8 * values.dtype.itemsize:
+        raw.white, raw.dtype = float(2**depth - 1), f"uint{depth}"
+        if values.size and int(values.max()) > raw.white:
+            raise ValueError(f"holds the value {int(values.max())}, above its own maximum {raw.white:g}")
+    if values.ndim == 3 and values.shape[-1] in (2, 4):
+        alpha = values[..., -1]
+        if raw.white is not None:
+            alpha = (alpha * (2.0 ** (8 * values.dtype.itemsize) - 1) / raw.white).round().astype(values.dtype)
+        raw.alpha, raw.values = alpha, values[..., :-1]
+    if raw.values.ndim == 3 and raw.values.shape[-1] == 1:
+        raw.values, raw.axes = raw.values[..., 0], "HW"
+    return raw
+
+
+def _oriented(raw: Raw, image: PillowImage) -> Raw:
+    raw.orientation = int(image.getexif().get(ORIENTATION, 1))
+    return raw
+
+
+def _with_notes(raw: Raw, *notes: str) -> Raw:
+    raw.notes = [*notes, *raw.notes]
+    return raw

@@ -13,6 +13,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import commandline
 import numpy as np
 import pytest
 import reports
@@ -156,6 +157,26 @@ def test_pictures_are_those_of_the_files(run: list[PairResult], tmp_path: Path) 
         np.testing.assert_allclose(values, wanted, atol=0.51 * (1 - low) / 254)
 
 
+def test_compare_writes_a_report_of_folders(run: list[PairResult], tmp_path: Path) -> None:
+    result = commandline.run("compare", tmp_path / "a", tmp_path / "b", "--report", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    page = Page(tmp_path / "out" / "index.html")
+    scores = dict(zip(page.names(), (float(row["data-ssim"] or "") for row in page.rows()), strict=True))
+    assert set(scores) == {pair.name for pair in run if pair.ssim is not None}
+    for pair in run:
+        assert pair.ssim is None or scores[pair.name] == pytest.approx(pair.ssim, abs=1e-6)
+    assert str(tmp_path / "out" / "index.html") in result.output
+
+
+def test_masked_pixels_have_no_value_in_the_map(tmp_path: Path) -> None:
+    result = reports.image_pair(tmp_path, "0.png", 20.0)
+    mask = np.full((40, 56), 255, np.uint8)
+    mask[10:20, 5:30] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    details = Page(write_report(tmp_path / "out", [result], Settings(mask=str(tmp_path / "mask.png")))).details()[0]
+    np.testing.assert_array_equal(decoded(details["map"])[..., 0] == 0, mask == 0)
+
+
 def test_border_without_values_is_marked_in_the_map(tmp_path: Path) -> None:
     result = reports.image_pair(tmp_path, "0.png", 20.0)
     details = Page(write_report(tmp_path / "out", [result], Settings(padding="valid"))).details()[0]
@@ -215,8 +236,8 @@ def test_pairs_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     begun, done = [], []
     real = report.show
     monkeypatch.setattr(report, "show", lambda *arguments: (begun.append(1), real(*arguments))[1])
-    monkeypatch.setattr(report.os, "cpu_count", lambda: 2)
-    rows = report._rows([(i, result) for i in range(45)], Settings(), lambda: done.append(1))
+    monkeypatch.setattr(report, "default_workers", lambda: 2)
+    rows = report._rows([(i, result) for i in range(45)], Settings(), done.append)
     for number, row in enumerate(rows):
         assert row.number == number
         assert len(begun) <= number + 2 * 2 + 1

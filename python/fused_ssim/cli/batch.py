@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import torch
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from fused_ssim.cli.results import Array, PairResult, Settings
 
+Result = TypeVar("Result")
+
 STOPPED = 130  # the exit status after Ctrl-C
 AHEAD = 2  # pairs on their way for each thread
 
@@ -43,10 +45,10 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(tasks: Iterable[Callable[[], PairResult]], workers: int) -> Iterator[PairResult]:
+def in_order(tasks: Iterable[Callable[[], Result]], workers: int) -> Iterator[Result]:
     """The results of tasks, in their order, computed by `workers` threads; tasks are taken as they are needed."""
     with ThreadPoolExecutor(workers, thread_name_prefix="compare") as pool:
-        submitted: deque[Future[PairResult]] = deque()
+        submitted: deque[Future[Result]] = deque()
         try:
             for task in tasks:
                 submitted.append(pool.submit(task))

@@ -68,6 +68,13 @@ def _file(*names: str, text: str, **options: Any) -> Callable[[Any], Any]:
 @_file("--map", "map_path", callback=_picture_file, text="Draw the SSIM map of a pair; of a volume, three slices.")
 @_file("--csv", "csv_path", text="Write a table of the results.")
 @_file("--plot", "plot_path", callback=_picture_file, text="Draw the scores of all frames or pairs.")
+@click.option(
+    "--report",
+    "report_path",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write DIR/index.html, a page to look at the pairs: slider, map, histogram.",
+)
 @_file("--resume", "resume_path", text="Keep results there; after Ctrl-C the same command goes on from them.")
 @click.option(
     "--worst", type=click.IntRange(min=0), default=10, show_default=True, help="How many of the worst to list."
@@ -136,6 +143,7 @@ def compare_command(
     map_path: Path | None,
     csv_path: Path | None,
     plot_path: Path | None,
+    report_path: Path | None,
     resume_path: Path | None,
     worst: int,
     fail_under: float | None,
@@ -174,6 +182,7 @@ def compare_command(
     Examples:
       fused-ssim compare reference.png render.png --map map.png
       fused-ssim compare scan.nii.gz denoised.nii.gz --data-range 4095
+      fused-ssim compare truth/ renders/ --report report/
       fused-ssim compare truth/ renders/ --csv scores.csv --fail-under 0.9
       fused-ssim compare 'truth/*.png' 'renders/*.png' --json > scores.jsonl
       fused-ssim compare original.mp4 encoded.mp4 --luma --plot ssim.png
@@ -218,7 +227,8 @@ def compare_command(
             threads = workers or batch.default_workers()
             run = batch.run_films if what == "films" else batch.run_files
             results, status = run(a, b, settings, output, threads)
-    # What shows results (a report, say) has them all here, with the settings they were made with.
+        if report_path is not None and status != STOPPED:
+            _write_report(report_path, results, settings, f"{a} and {b}" if b is not None else str(a), as_json)
     below = [result for result in results if fail_under is not None and (result.ssim or 0.0) < fail_under]
     if status != STOPPED and any(result.error is None for result in below):
         low = min(result.ssim for result in below if result.ssim is not None)
@@ -226,6 +236,16 @@ def compare_command(
         click.echo(f"{count} of {len(results)} below {fail_under:g}; the lowest SSIM is {low:.6f}", err=True)
         status = BELOW
     context.exit(status)
+
+
+def _write_report(out: Path, results: list[PairResult], settings: Settings, title: str, quiet: bool) -> None:
+    """The page of the results, with a progress bar of its own: all pairs are read again."""
+    from fused_ssim.cli import batch, report
+
+    with batch.progress(sum(result.ssim is not None for result in results), "report", not quiet) as told:
+        page = report.write_report(out, results, settings, title, told)
+    if not quiet:
+        click.echo(f"report: {click.format_filename(page)}")
 
 
 def _what(a: Path, b: Path | None, kind: Kind | None) -> str:

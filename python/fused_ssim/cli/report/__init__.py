@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The HTML report of a run: one page that holds everything, opens from disk and asks the network for nothing.
 
-`write_report` reads each pair again, one after the other, so memory does not grow with their number. The page has a budget:
+`write_report` reads each pair again, a few at a time, so memory does not grow with their number. The page has a budget:
 the worst pairs get the most pixels, and beyond `SHOWN` pairs only their scores are on the page.
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fused_ssim
+from fused_ssim.cli.batch import default_workers, in_order, one_thread_each
 from fused_ssim.cli.common import Failure, extra
-from fused_ssim.cli.report.pictures import Shown, colours, detail_levels, show
+from fused_ssim.cli.report.pictures import Level, Shown, colours, detail_levels, show
 
 with extra("cli"):
     import jinja2
@@ -57,7 +56,7 @@ def write_report(
     results: Sequence[PairResult],
     settings: Settings,
     title: str = "fused-ssim",
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[PairResult], None] | None = None,
 ) -> Path:
     """Writes out/index.html; the folder is made.
 
@@ -66,7 +65,7 @@ def write_report(
         results: the pairs, in any order; the page has the worst first.
         settings: of the run.
         title: what was compared.
-        progress: called after each pair.
+        progress: called with each pair that is done.
 
     Returns:
         The page.
@@ -84,7 +83,7 @@ def write_report(
     )
     environment.filters.update(number=_number, infinite=_infinite)
     scored = [result for _, result in ordered if result.ssim is not None]
-    stream = environment.get_template("page.html").stream(
+    pieces = environment.get_template("page.html").generate(
         title=title,
         rows=_rows(ordered, settings, progress),
         failures=[(result.name, result.error) for result in results if result.error is not None],
@@ -104,7 +103,7 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         partial = page.with_suffix(".part")
         with partial.open("w", encoding="utf-8", errors="replace") as file:  # names of files may be no Unicode
-            stream.dump(file)
+            file.writelines(pieces)
         partial.replace(page)
     except OSError as error:
         raise Failure(f"{page}: cannot be written: {error.strerror or error}") from error
@@ -119,40 +118,29 @@ def _rank(score: float | None) -> float:
 
 
 def _rows(
-    ordered: Sequence[tuple[int, PairResult]], settings: Settings, progress: Callable[[], None] | None
+    ordered: Sequence[tuple[int, PairResult]], settings: Settings, progress: Callable[[PairResult], None] | None
 ) -> Iterator[Row]:
     """The pairs with a score, with their pictures, which several threads make: few at a time, in order."""
     scored = [(number, result) for number, result in ordered if result.ssim is not None]
-    shown = scored[:SHOWN]
-    levels = detail_levels(len(shown))
-    workers = os.cpu_count() or 1
+    levels = detail_levels(min(len(scored), SHOWN))
 
-    def row(item: tuple[int, PairResult], place: int) -> Row:
-        number, result = item
+    def row(number: int, result: PairResult, level: Level) -> Row:
         try:
-            return Row(number, result, show(result, settings, levels[place]), "")
+            return Row(number, result, show(result, settings, level), "")
         except Failure as error:  # a file that is gone since
             return Row(number, result, None, error.format_message())
 
-    waiting: deque[Future[Row]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for place, item in enumerate(shown):
-            waiting.append(pool.submit(row, item, place))
-            if len(waiting) > 2 * workers:
-                yield _done(waiting, progress)
-        while waiting:
-            yield _done(waiting, progress)
+    tasks = (partial(row, *item, level) for item, level in zip(scored, levels, strict=False))
+    workers = default_workers()
+    with one_thread_each(workers, settings.device):
+        for each in in_order(tasks, workers):
+            yield each
+            if progress is not None:
+                progress(each.result)
     for number, result in scored[SHOWN:]:
         yield Row(number, result, None, f"this page has pictures of the {SHOWN} worst pairs")
         if progress is not None:
-            progress()
-
-
-def _done(waiting: deque[Future[Row]], progress: Callable[[], None] | None) -> Row:
-    row = waiting.popleft().result()
-    if progress is not None:
-        progress()
-    return row
+            progress(result)
 
 
 def _number(value: float | None, digits: int) -> str:

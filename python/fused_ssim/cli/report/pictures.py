@@ -83,6 +83,8 @@ def show(result: PairResult, settings: Settings, level: Level) -> Shown:
     missing = tuple(short - long for long, short in zip(values.shape, pair.first.shape[1:], strict=True))
     if any(missing):  # padding valid: the map is smaller
         values = np.pad(values, [(each // 2, each - each // 2) for each in missing], constant_values=np.nan)
+    if pair.mask is not None:
+        values = np.where(np.broadcast_to(pair.mask, pair.first.shape).max(0) > 0, values, np.nan)
     volume = pair.first.ndim == 4
     first, second = (_eight_bits(pair, picture, volume) for picture in (pair.first, pair.second))
     step = _step(values.shape, level.pixels)
@@ -117,7 +119,7 @@ def show(result: PairResult, settings: Settings, level: Level) -> Shown:
 
 def _eight_bits(pair: Pair, picture: Array, volume: bool) -> Array:
     """What is drawn: (H, W) or (H, W, 3), or (D, H, W). Other numbers of channels are averaged."""
-    scaled = np.clip((picture - pair.black) * (255.0 / pair.data_range), 0, 255)
+    scaled = np.clip(np.nan_to_num((picture - pair.black) * (255.0 / pair.data_range)), 0, 255)
     if len(scaled) == 3 and not volume:
         return np.moveaxis(np.round(scaled), 0, -1).astype(np.uint8)
     averaged: Array = np.round(scaled.mean(0)).astype(np.uint8)

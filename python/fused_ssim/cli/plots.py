@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fused_ssim.cli.recovery import Recovery
+    from fused_ssim.cli.recovery import MaskedFit, Recovery
     from fused_ssim.cli.results import PairResult
 
     Array = npt.NDArray[Any]
@@ -64,6 +64,16 @@ def save_recovery(path: Path, recovery: Recovery, spacing: Sequence[float] | Non
     ]
     scale = 3.2 / sum(_widths(_views(panels[0].values, spacing, 0)))
     _draw(path, panels, scale, spacing)
+
+
+def save_masked_fit(path: Path, fit: MaskedFit) -> None:
+    """Draws the photograph, the start, and what the fit made of it in three ways."""
+    panels = [
+        _Panel("photograph with a sticker", fit.photograph.numpy()),
+        _Panel("start", fit.start.numpy()),
+        *(_Panel(f"{name}: error {fit.rims[name]:.3f}", picture.numpy()) for name, picture in fit.results.items()),
+    ]
+    _draw(path, panels, 3.2 / fit.scene.shape[2], None)
 
 
 def save_curves(path: Path, recoveries: Sequence[Recovery]) -> None:

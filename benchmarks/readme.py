@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes the figures of benchmarks/results/*.json into docs/benchmarks.md, as tables and pictures, and a few into README.md.
+"""Writes the figures of benchmarks/results/*.json into docs/benchmarks.md, with pictures; a few into README.md.
 
     python benchmarks/readme.py            # writes the parts between the marks, and docs/images/benchmark-*.png
     python benchmarks/readme.py --check    # only says whether they are up to date: exit code 1 if not

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""For mkdocstrings: the markup of the docstrings (references, code, literal blocks) as Markdown, as docs/api.py does."""
+"""For mkdocstrings: the markup of docstrings (references, code, literal blocks) as Markdown, as docs/api.py does."""
 
 from __future__ import annotations
 

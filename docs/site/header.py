@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """include/fusedssim/fusedssim.h as a page: its comments as text, its declarations as code. There is no other manual.
 
-A comment belongs to what follows it, up to the next comment. A rule `/* ---- Title ---- */` begins a section. The comment at the
-head is text with underlined titles.
+A comment belongs to what follows it, up to the next comment. A rule `/* ---- Title ---- */` begins a section. The
+comment at the head is text with underlined titles.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ NAME = re.compile(
 # What a program does not need to know: guards, the export attribute, extern "C".
 PLUMBING = re.compile(
     r'^#if defined\(FUSEDSSIM_STATIC\).*?^#endif\n|^#ifdef __cplusplus\n(?:extern "C" \{|\})\n#endif\n'
-    r"|^#ifdef __cplusplus\n#define FUSEDSSIM_INLINE.*?^#endif\n|^#ifndef FUSEDSSIM_FUSEDSSIM_H\n|^#define FUSEDSSIM_FUSEDSSIM_H\n"
-    r"|^#endif$",
+    r"|^#ifdef __cplusplus\n#define FUSEDSSIM_INLINE.*?^#endif\n"
+    r"|^#ifndef FUSEDSSIM_FUSEDSSIM_H\n|^#define FUSEDSSIM_FUSEDSSIM_H\n|^#endif$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -30,7 +30,12 @@ PLUMBING = re.compile(
 def page(header: str) -> str:
     """The page in Markdown."""
     head, _, rest = header.partition("*/\n")
-    parts = ["# The C interface", "", "This page is the header `fusedssim/fusedssim.h`, whose comments are its manual.", ""]
+    parts = [
+        "# The C interface",
+        "",
+        "This page is the header `fusedssim/fusedssim.h`: its comments are the manual.",
+        "",
+    ]
     parts += [prose(unframed(head.replace("/*", " *", 1))), ""]
     rest = PLUMBING.sub("", rest)
     position = 0
@@ -78,7 +83,7 @@ def marked(line: str) -> str:
 
 
 def declarations(comment: str, code: str) -> list[str]:
-    """A comment and the declarations after it, each under its name. With a blank line between, it is about all of them."""
+    """A comment and the declarations after it, each under its name; about all of them if a blank line is between."""
     about_all = code.startswith("\n") and comment
     parts = ["", prose(comment), ""] if about_all else []
     for number, chunk in enumerate(re.split(r"\n{2,}", code.strip("\n"))):

@@ -2,8 +2,9 @@
 """Hooks of mkdocs: pages that are made of the sources, and links that leave docs/.
 
 - `reference/c.md` is include/fusedssim/fusedssim.h, `reference/command.md` the help of the command.
-- The pages of the repository (CONTRIBUTING.md, ...) are part of the site. A link to any other file outside docs/ leads to a page
-  with that file; a link to a folder leads to a list of its files. So the site needs no network and no address of the repository.
+- The pages of the repository (CONTRIBUTING.md, ...) are part of the site. A link to any other file outside docs/ leads
+  to a page with that file; a link to a folder leads to a list of its files. So the site needs no network and no address
+  of the repository.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
-import header
+import header  # noqa: E402
 
 LINK = re.compile(r"(?<=\]\()([^()#\s:]+)(#[^()\s]*)?(?=\))")
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the documentation says is so: its code runs, its table of conventions holds, its pictures are drawn, its notebooks run."""
+"""What the documentation says is so: its code runs, its conventions hold, its pictures are drawn, its notebooks run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from test_references import piq  # noqa: F401
+
+import fused_ssim
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -120,3 +122,30 @@ def test_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in cells:
         assert cell["outputs"] == []  # the site has those of its own run
         exec(compile("".join(cell["source"]), path.name, "exec"), names)
+
+
+def test_gallery_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("skimage")
+    gallery = load(DOCS / "gallery.py")
+    gallery.main(tmp_path)
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    for name in gallery.PICTURES:
+        assert (tmp_path / name).stat().st_size > 10_000
+        assert (DOCS / "images" / name).exists()
+        assert f"](images/{name})" in page
+    # What the page says of the first picture: the same error, and SSIM tells them apart.
+    clean = gallery.photograph()
+    scores = {}
+    for name, wrong in gallery.distorted().items():
+        psnr = -10 * (wrong - clean).square().mean().log10().item()
+        assert abs(psnr - gallery.PSNR) < 0.5, name
+        scores[name] = fused_ssim.fused_ssim(wrong, clean, train=False).item()
+    assert min(scores["brighter"], scores["more contrast"]) > 0.9
+    assert max(scores["noise"], scores["blur"]) < 0.8
+
+
+def test_pictures_of_pages_exist() -> None:
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -195,7 +195,7 @@ def test_values_that_are_no_numbers_do_not_stop_the_page(tmp_path: Path) -> None
     ]
     page = Page(write_report(tmp_path / "out", odd, Settings()))
     assert page.names() == ["nan.png", "0.png", "same.png"]
-    assert [row["data-ssim"] for row in page.rows()][0] == "NaN"
+    assert page.rows()[0]["data-ssim"] == "NaN"
     assert page.rows()[-1]["data-psnr"] == "Infinity"
     assert ("td", "∞") in page.texts
 
@@ -226,7 +226,7 @@ def test_frames_of_a_film_have_a_line(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(report.Failure, match="file/out/index.html: cannot be written"):
+    with pytest.raises(report.Failure, match=r"file/out/index\.html: cannot be written"):
         write_report(tmp_path / "file" / "out", [], Settings())
 
 

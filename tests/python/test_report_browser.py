@@ -63,7 +63,7 @@ def test_table_sorts_by_each_column(chromium: object, small: Path) -> None:
         head = page.locator(f"#pairs thead button[data-key={key}]")
         for _ in range(2):
             head.click()
-            direction = page.locator("#pairs thead th:has(button[data-key=%s])" % key).get_attribute("aria-sort")
+            direction = page.locator(f"#pairs thead th:has(button[data-key={key}])").get_attribute("aria-sort")
             if key == "name":
                 found = [name for name in names(visited) if name.startswith("view")]
                 assert found == sorted(found, reverse=direction == "descending")

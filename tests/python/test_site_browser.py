@@ -37,7 +37,11 @@ def test_pages_open_without_the_network(chromium: object, scheme: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "title"),
-    [("normalised convolution", "Masks"), ("fusedssim_workspace_size", "The C interface"), ("photometric_loss", "Python")],
+    [
+        ("normalised convolution", "Masks"),
+        ("fusedssim_workspace_size", "The C interface"),
+        ("photometric_loss", "Python"),
+    ],
 )
 def test_search_finds_from_disk(chromium: object, words: str, title: str) -> None:
     visited = visit(chromium, Path(SITE) / "benchmarks.html")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`fused-ssim demo`: recovers a photograph and an MR volume from noise, fits a portrait under a mask, and reports on it."""
+"""`fused-ssim demo`: recovers a photograph and a volume from noise, fits a portrait under a mask, and reports on it."""
 
 from __future__ import annotations
 
@@ -125,8 +125,7 @@ def fit_under_mask(scene: torch.Tensor, steps: int, device: torch.device, consol
 
     ticks = iter(track(range(3 * steps), "portrait  ", console=console))
     next(ticks)
-    fit = fit_masked(scene, steps, device, lambda _: next(ticks, None))
-    return fit
+    return fit_masked(scene, steps, device, lambda _: next(ticks, None))
 
 
 def report_on(

@@ -102,7 +102,7 @@ def ascend(
 
 
 def load_portrait() -> torch.Tensor:
-    """A part of a portrait of the astronaut Eileen Collins by NASA (public domain), from scikit-image: (3, 240, 240)."""
+    """A part of a portrait of Eileen Collins by NASA (public domain), from scikit-image: (3, 240, 240), 0 to 1."""
     with extra("demo"):
         from skimage import data
     astronaut: Callable[[], Any] = data.astronaut

@@ -7,7 +7,7 @@ the worst pairs get the most pixels, and beyond `SHOWN` pairs only their scores 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import math
 from dataclasses import dataclass, fields
@@ -95,7 +95,7 @@ def write_report(
         worst=scored[0] if scored else None,
         settings=_described(settings),
         versions={"fused-ssim": fused_ssim.__version__, **settings.versions},
-        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         colours=colours(),
     )
     page = out / PAGE
@@ -148,7 +148,7 @@ def _number(value: float | None, digits: int) -> str:
     if value is None:
         return ""
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else "-∞"
     return f"{value:.{digits}f}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The pictures of a report: both files and their map of SSIM, as large as the page can bear, inside `data:` addresses."""
+"""The pictures of a report: both files and their map of SSIM, as large as the page can bear, as `data:` addresses."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from fused_ssim.cli.results import Array, Pair, PairResult, Settings
 
-PAGE_BYTES = 48e6
+PAGE_BYTES = 64e6
 WORST = 24  # pairs that get half of the page
 THUMBNAIL = 112
 COLOURS = "viridis"
-# Settings of an encoder for WebP, and the bytes for each pixel of both pictures and the map that it takes for photographs.
+# Settings of WebP, and how many bytes a pixel of both pictures and the map then takes, for photographs.
 ENCODERS: list[tuple[dict[str, Any], float]] = [
     ({"lossless": True, "method": 2}, 4.5),
     ({"quality": 90, "method": 2}, 1.2),
@@ -127,9 +127,9 @@ def _eight_bits(pair: Pair, picture: Array, volume: bool) -> Array:
 
 
 def _step(shape: Sequence[int], pixels: int) -> int:
-    """Of so many elements along each axis one is shown, so that there are no more than `pixels`."""
+    """Of so many elements along each axis one is shown, so that there are about as many as `pixels`."""
     step = 1
-    while math.prod(-(-side // step) for side in shape) > pixels:
+    while math.prod(-(-side // step) for side in shape) > 1.3 * pixels:
         step += 1
     return step
 

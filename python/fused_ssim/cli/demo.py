@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -150,9 +150,9 @@ def report_on(
         for side, picture in zip(("targets", "results"), pair, strict=True):
             pixels = (255 * picture).round().byte().permute(1, 2, 0).numpy()
             Image.fromarray(pixels).save(out / side / name)
+    nifti: Any = nib.Nifti1Image
     for side, voxels in (("targets", volume.target), ("results", volume.result)):
-        scan = nib.Nifti1Image(voxels[0].numpy(), np.diag([*spacing, 1.0]))
-        nib.save(scan, out / side / "MR volume.nii.gz")
+        nib.save(nifti(voxels[0].numpy(), np.diag([*spacing, 1.0])), out / side / "MR volume.nii.gz")
 
     settings = Settings(device=str(device), versions=versions())
     names = [*pictures, "MR volume.nii.gz"]

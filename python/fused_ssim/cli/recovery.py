@@ -109,7 +109,7 @@ def load_portrait() -> torch.Tensor:
     return torch.from_numpy(astronaut()[0:240, 100:340]).permute(2, 0, 1).float().contiguous() / 255
 
 
-def fit_masked(scene: torch.Tensor, steps: int, device: torch.device, report: Callable[[int], None]) -> MaskedFit:
+def fit_masked(scene: torch.Tensor, steps: int, device: torch.device, report: Callable[[int], object]) -> MaskedFit:
     """Sharpens a blurred picture by the photometric loss against a photograph with a sticker, which must not matter.
 
     Without a mask the sticker is copied. With one as a weight, windows at its rim still see it. With
@@ -133,7 +133,7 @@ def fit_masked(scene: torch.Tensor, steps: int, device: torch.device, report: Ca
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
             optimizer.zero_grad()
-            fused_ssim.photometric_loss(picture, photograph.to(device)[None], 0.8, **mask).backward()
+            fused_ssim.photometric_loss(picture, photograph.to(device)[None], 0.8, **mask).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             with torch.no_grad():

@@ -143,7 +143,7 @@ def _table(first: str, *others: str) -> Table:
     with extra("cli"):
         from rich import box
         from rich.table import Table
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)

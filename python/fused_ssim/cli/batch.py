@@ -131,7 +131,6 @@ class Output:
     plot_path: Path | None
     resume_path: Path | None
     worst: int
-    per_channel: bool
 
 
 def run_files(
@@ -177,7 +176,8 @@ def run_films(
     a: Path, b: Path | None, settings: Settings, output: Output, workers: int
 ) -> tuple[list[PairResult], int]:
     """Compares two films; a result for each frame, and an exit status."""
-    assert b is not None
+    if b is None:
+        raise click.UsageError("two films are needed")
     if output.resume_path is not None:
         raise click.UsageError("--resume is for files, and these are films")
     films = Films(a, b, settings, _mask(settings))

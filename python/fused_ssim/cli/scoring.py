@@ -75,6 +75,7 @@ def score_pictures(
         data_range=data_range.value,
         data_range_origin=data_range.origin,
         data_range_source=data_range.source,
+        axes=a.axes,
         dtype=dtype,
     )
 

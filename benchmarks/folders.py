@@ -5,8 +5,9 @@
     python benchmarks/folders.py --pairs 1000           # 800 x 800 PNG: time against the same reader alone
     python benchmarks/folders.py --memory 10000         # small PNG: the peak memory of a tenth and of all
 
-The reader alone is Pillow, which decodes the same files to arrays with the same number of workers, once in threads and
-once in processes. All ways take turns, in parts of the pairs, so that what else the machine does falls on all of them.
+The readers alone decode the same files to arrays with the same number of workers: Pillow, in threads and in processes,
+and what the command reads with. All ways take turns, in parts of the pairs, so that what else the machine does falls on
+all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import skimage.data
 from PIL import Image
 
 from fused_ssim.cli import batch, pairs
-from fused_ssim.cli.files import ENDINGS
+from fused_ssim.cli.files import ENDINGS, read
 from fused_ssim.cli.results import Settings
 from fused_ssim.cli.scoring import score_files
 
@@ -67,9 +68,14 @@ def decode(pair: pairs.FilePair) -> int:
     return total
 
 
+def decode_as_compare_does(pair: pairs.FilePair) -> int:
+    """The command's own reader, which takes libpng for PNG."""
+    return sum(int(read(Path(path)).values[0, 0, 0]) for path in (pair.first, pair.second))
+
+
 def compare(settings: Settings, workers: int, found: list[pairs.FilePair]) -> None:
     """The command's own way."""
-    tasks = (lambda pair=pair: score_files(pair.name, pair.first, pair.second, settings) for pair in found)
+    tasks = (lambda pair=pair: score_files(pair.name, Path(pair.first), Path(pair.second), settings) for pair in found)
     with batch.one_thread_each(workers, settings.device):
         results = list(batch.in_order(tasks, workers))
     assert all(result.error is None for result in results), results[0]
@@ -93,6 +99,7 @@ def measure_time(count: int, side: int, parts: int, workers: int) -> dict[str, o
             ways: dict[str, Callable[[list[pairs.FilePair]], object]] = {
                 "Pillow, threads": lambda part: list(threads.map(decode, part)),
                 "Pillow, processes": lambda part: list(processes.map(decode, part, chunksize=5)),
+                "own reader, threads": lambda part: list(threads.map(decode_as_compare_does, part)),
                 "compare, float64": lambda part: compare(Settings(precision="float64"), workers, part),
                 "compare, float32": lambda part: compare(Settings(precision="float32"), workers, part),
             }
@@ -103,8 +110,11 @@ def measure_time(count: int, side: int, parts: int, workers: int) -> dict[str, o
                 for name, way in ways.items():
                     times.setdefault(name, []).append(timed(lambda way=way, part=part: way(part)))
     ratios = {
-        name: median(b / a for a, b in zip(times["Pillow, threads"], seconds, strict=True))
-        for name, seconds in times.items()
+        f"ratio to {base}": {
+            name: round(median(b / a for a, b in zip(times[base], seconds, strict=True)), 3)
+            for name, seconds in times.items()
+        }
+        for base in ("Pillow, threads", "own reader, threads")
     }
     return {
         "pairs": count,
@@ -112,7 +122,7 @@ def measure_time(count: int, side: int, parts: int, workers: int) -> dict[str, o
         "megabytes a file": round(megabytes, 2),
         "workers": workers,
         "seconds": {name: round(sum(seconds), 2) for name, seconds in times.items()},
-        "ratio to Pillow in threads": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        **ratios,
     }
 
 

@@ -342,6 +342,16 @@ def test_map_with_an_impossible_voxel_is_drawn(
     assert (tmp_path / "map.png").stat().st_size > 5000
 
 
+def test_nifti_of_colours_has_channels(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 256, (12, 13, 14, 3), dtype=np.uint8)
+    colours = np.zeros(values.shape[:3], [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for index, name in enumerate("RGB"):
+        colours[name] = values[..., index]
+    report = compare(save(tmp_path / "a.nii", colours), save(tmp_path / "b.nii", colours))
+    assert (report["shape"], report["channels"]) == ([12, 13, 14], ["red", "green", "blue"])
+    assert np.array_equal(np.moveaxis(read(tmp_path / "a.nii").values, 0, -1), values)
+
+
 def test_names_decide_nothing(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
     a = save(tmp_path / "a.png", colour[0])
     b = write(tmp_path / "b.npy", a.read_bytes())

@@ -15,6 +15,9 @@ from commandline import run, save
 from PIL import Image
 
 import fused_ssim
+from fused_ssim.cli.films import Films
+from fused_ssim.cli.results import Settings
+from fused_ssim.cli.scoring import load_pair, ssim_map
 
 av = pytest.importorskip("av")
 
@@ -143,3 +146,15 @@ def test_film_against_image_is_an_error(tmp_path: Path) -> None:
     result = run("compare", a, save(tmp_path / "b.png", frames(6, 0)[0]))
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert "is a film" in result.output
+
+
+def test_frame_is_loaded_again_as_it_was_scored(tmp_path: Path) -> None:
+    paths = [film(tmp_path / f"{i}.mkv", frames(7, i)[:6] + frames(7, i)[17:19], "ffv1", "yuv420p") for i in range(2)]
+    for luma in (False, True):
+        settings = Settings(luma=luma)
+        films = Films(*paths, settings)
+        results = [task() for task in films.tasks()]
+        pair = load_pair(results[7], settings)
+        assert len(pair.channel_names) == (1 if luma else 3)
+        assert ssim_map(pair, settings).mean() == pytest.approx(results[7].ssim, abs=1e-12)
+        assert results[7].ssim != results[6].ssim

@@ -141,10 +141,14 @@ def test_tables_show_the_statistics_and_the_worst(folders: tuple[Path, Path]) ->
     result = run("compare", *folders, "--worst", 3)
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
-    (ssim,) = (row for row in rows if row[0] == "SSIM")
-    scores = [row["ssim"] for row in found]
-    assert float(ssim[1]) == pytest.approx(np.mean(scores), abs=1e-6)
-    assert float(ssim[5]) == pytest.approx(np.median(scores), abs=1e-6)
+    by_name = {row[0]: row[1:] for row in rows if row}
+    for column, (name, digits) in enumerate((("ssim", 6), ("psnr", 3), ("l1", 6))):
+        scores = [row[name] for row in found]
+        for label, expected in (("mean", np.mean(scores)), ("median", np.median(scores)), ("max", max(scores))):
+            assert float(by_name[label][column]) == pytest.approx(expected, abs=0.6 * 10**-digits)
+    assert float(rows[[row[0] for row in rows].index("25")][2]) == pytest.approx(
+        np.percentile([row["ssim"] for row in found], 25), abs=1e-6
+    )
     worst = rows[[row[0] for row in rows].index("worst") + 2 :]
     expected = sorted(found, key=lambda row: row["ssim"])[:3]
     assert [row[0] for row in worst] == [row["name"] for row in expected]
@@ -190,7 +194,8 @@ def test_notes_of_one_kind_are_told_once(tmp_path: Path) -> None:
         for number in range(5):
             tifffile.imwrite(tmp_path / side / f"{number}.tif", np.full((12, 12), number, np.uint8), photometric=0)
     result = run("compare", tmp_path / "a", tmp_path / "b")
-    (note,) = result.stderr.splitlines()
+    identical, note = result.stderr.splitlines()
+    assert "5 identical pairs" in identical
     assert "0 is white" in note
     assert "(and 9 more of the kind)" in note
 

@@ -55,6 +55,26 @@ def test_dicom_is_rescaled_as_it_says(tmp_path: Path) -> None:
     assert any("2 * stored + -1024" in note for note in report["notes"])
 
 
+@pytest.mark.parametrize("slopes", [[3], [3] * 5, [3, 4, 3, 3, 3]])
+def test_dicom_frames_are_rescaled_by_their_groups(tmp_path: Path, slopes: list[float]) -> None:
+    pydicom = pytest.importorskip("pydicom")
+
+    def group(slope: float) -> Any:
+        inner, outer = pydicom.Dataset(), pydicom.Dataset()
+        inner.RescaleSlope, inner.RescaleIntercept = slope, 7
+        outer.PixelValueTransformationSequence = [inner]
+        return outer
+
+    values = RANDOM.integers(0, 900, (5, 14, 15)).astype(np.uint16)
+    name = "SharedFunctionalGroupsSequence" if len(slopes) == 1 else "PerFrameFunctionalGroupsSequence"
+    a = dicom(tmp_path / "a.dcm", values, **{name: [group(slope) for slope in slopes]})
+    if len(set(slopes)) > 1:
+        assert "rescaled differently" in fails(a, a)
+    else:
+        b = save(tmp_path / "b.npy", values * 3.0 + 7)
+        assert compare(a, b, "--data-range", 2700)["score"] == 1.0
+
+
 def test_dicom_whose_small_numbers_are_bright_is_inverted(tmp_path: Path) -> None:
     values = RANDOM.integers(0, 4096, (30, 32)).astype(np.uint16)
     a = dicom(tmp_path / "a.dcm", values, BitsStored=12, HighBit=11)

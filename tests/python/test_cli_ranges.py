@@ -20,6 +20,8 @@ from test_cli_errors import fails
 from test_cli_files import ssim, write
 
 import fused_ssim
+from fused_ssim.cli.results import Settings
+from fused_ssim.cli.scoring import load_pair, read_mask, score_files, ssim_map
 
 RANDOM = np.random.default_rng(19)
 
@@ -183,6 +185,40 @@ def test_ms_ssim_equals_the_library_or_says_why_not(tmp_path: Path) -> None:
     report = compare(small, small, "--ms-ssim")
     assert report["ms_ssim"] is None
     assert "too small for MS-SSIM" in report["notes"][-1]
+
+
+# ---- The pixels again ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kind", ["image", "volume", "masked"])
+def test_pair_is_loaded_again_as_it_was_scored(
+    tmp_path: Path,
+    colour: tuple[np.ndarray, np.ndarray],
+    volumes: tuple[np.ndarray, np.ndarray],
+    kind: str,
+    padding: str,
+) -> None:
+    ending, arrays = ("nii", volumes) if kind == "volume" else ("png", colour)
+    a, b = (save(tmp_path / f"{name}.{ending}", values) for name, values in zip("ab", arrays, strict=True))
+    mask = None
+    if kind == "masked":
+        weights = np.zeros(colour[0].shape[:2], np.uint8)
+        weights[8:30, 10:40] = 255
+        mask = str(save(tmp_path / "mask.png", weights))
+    settings = Settings(padding=padding, mask=mask)
+    result = score_files("a", a, b, settings, None if mask is None else read_mask(Path(mask), settings))
+    assert result.error is None
+    pair = load_pair(result, settings)
+    assert (pair.data_range, pair.first.shape[1:]) == (result.data_range, result.shape)
+    assert pair.black == (min(v.min() for v in volumes) if kind == "volume" else 0)
+    values = ssim_map(pair, settings)
+    if mask is None:
+        assert values.mean() == pytest.approx(result.ssim, abs=1e-12)
+    else:
+        cut = 5 * (padding == "valid")
+        inside = weights[cut : weights.shape[0] - cut, cut : weights.shape[1] - cut] > 0
+        assert values[:, inside].mean() == pytest.approx(result.ssim, abs=1e-12)
 
 
 # ---- Words -----------------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def run_files(
 
     def compute(pair: pairs.FilePair) -> PairResult:
         known = None if journal is None else journal.result_of(pair)
-        return known or score_files(pair.name, pair.first, pair.second, settings, mask)
+        return known or score_files(pair.name, Path(pair.first), Path(pair.second), settings, mask)
 
     def keep(result: PairResult) -> None:
         if journal is not None:

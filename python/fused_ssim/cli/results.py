@@ -45,7 +45,7 @@ class Settings:
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version: fused-ssim, torch, the readers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairResult:
     """The scores of one pair, or why there are none."""
 

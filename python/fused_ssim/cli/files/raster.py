@@ -210,11 +210,11 @@ def read_jpeg2000(source: Source) -> Raw:
 
 def read_avif(source: Source) -> Raw:
     """AVIF, by imagecodecs where a channel has more than 8 bits."""
-    start = source.data.find(b"pixi")  # the box of bit depths: version and flags, how many channels, bits of each
-    if start < 0:
-        raise ValueError("AVIF that does not say its bit depth")
-    count = source.data[start + 8]
-    depth = max(source.data[start + 9 : start + 9 + count], default=0)
+    # The boxes of bit depths, of colours and of opacity: version and flags, how many channels, bits of each.
+    header = source.data[: source.data.find(b"mdat") % (len(source.data) + 1)]
+    depth = max((max(box[5 : 5 + box[4]], default=0) for box in header.split(b"pixi")[1:] if len(box) > 4), default=0)
+    if not depth:
+        raise ValueError("AVIF that does not say its bit depth, or damaged")
     if depth == 8:
         return read_pillow(source)
     if depth not in (10, 12):
@@ -244,6 +244,8 @@ def _codecs(what: str) -> Any:
 
 def _deep(values: Array, depth: int) -> Raw:
     """An array of imagecodecs, grey or colours, with opacity or without."""
+    if values.ndim not in (2, 3):
+        raise ValueError(f"holds an array of shape {values.shape}; a still image is expected")
     raw = Raw(values, "HWC" if values.ndim == 3 else "HW")
     if depth < 8 * values.dtype.itemsize:
         raw.white, raw.dtype = float(2**depth - 1), f"uint{depth}"

@@ -240,3 +240,21 @@ def test_graph_and_event_times_on_cuda(mode):
     assert call is not None
     assert 0 < timing.measure(call, inputs, device, plan).median < 1
     assert 0 < timing.measure_graph(call, inputs, device, plan).median < 1
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[1]", "{}", "\xff"])
+def test_bench_from_a_file_that_is_no_report_is_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="latin-1")
+    result = bench("--from", path)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "is no report of fused-ssim bench" in result.output
+
+
+def test_bench_that_cannot_write_its_report_says_so_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("fused_ssim.cli.bench.command._measure", lambda *_: pytest.fail("measured before the check"))
+    for target in (tmp_path / "file" / "a.json", tmp_path):
+        result = bench("--json", target)
+        assert result.exit_code in (1, 2)
+        assert "Error: " in result.output

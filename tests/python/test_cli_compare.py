@@ -45,8 +45,8 @@ def test_compare_colour_images_equals_the_library(
     assert report["score"] == pytest.approx(expected.mean().item(), abs=1e-5)
     assert 0.1 < report["score"] < 0.99
     assert set(report) == {
-        "score", "psnr", "l1", "ms_ssim", "per_channel", "a", "b", "kind", "shape", "channels", "dtype", "data_range", "data_range_source",
-        "padding", "window_size", "sigma", "device", "map", "notes", "version",
+        "score", "psnr", "l1", "ms_ssim", "per_channel", "a", "b", "kind", "shape", "channels", "dtype", "data_range",
+        "data_range_source", "padding", "window_size", "sigma", "device", "map", "notes", "version",
     }  # fmt: skip
     assert report["kind"] == "image"
     assert report["shape"] == [40, 56]

@@ -133,7 +133,6 @@ class Output:
     plot_path: Path | None
     resume_path: Path | None
     worst: int
-    per_channel: bool
 
 
 def run_files(
@@ -153,7 +152,7 @@ def run_files(
 
     def compute(pair: pairs.FilePair) -> PairResult:
         known = None if journal is None else journal.result_of(pair)
-        return known or score_files(pair.name, pair.first, pair.second, settings, mask)
+        return known or score_files(pair.name, Path(pair.first), Path(pair.second), settings, mask)
 
     def keep(result: PairResult) -> None:
         if journal is not None:
@@ -179,7 +178,8 @@ def run_films(
     a: Path, b: Path | None, settings: Settings, output: Output, workers: int
 ) -> tuple[list[PairResult], int]:
     """Compares two films; a result for each frame, and an exit status."""
-    assert b is not None
+    if b is None:
+        raise click.UsageError("two films are needed")
     if output.resume_path is not None:
         raise click.UsageError("--resume is for files, and these are films")
     films = Films(a, b, settings, _mask(settings))

@@ -223,7 +223,7 @@ def compare_command(
                 raise click.UsageError("--map is for one pair of files")
             from fused_ssim.cli import batch
 
-            output = batch.Output(as_json, csv_path, plot_path, resume_path, worst, per_channel)
+            output = batch.Output(as_json, csv_path, plot_path, resume_path, worst)
             threads = workers or batch.default_workers()
             run = batch.run_films if what == "films" else batch.run_files
             results, status = run(a, b, settings, output, threads)

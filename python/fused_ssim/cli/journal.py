@@ -12,6 +12,7 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,8 +21,6 @@ from fused_ssim.cli.common import Failure
 from fused_ssim.cli.results import PairResult
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fused_ssim.cli.pairs import FilePair
     from fused_ssim.cli.results import Settings
 
@@ -108,11 +107,7 @@ class Journal:
     def result_of(self, pair: FilePair) -> PairResult | None:
         """The result of a pair, if it is known and has not changed. Errors are tried again."""
         stamps, result = self.known.get(pair.name, ([], None))
-        if (
-            result is None
-            or result.error is not None
-            or (result.first, result.second) != (str(pair.first), str(pair.second))
-        ):
+        if result is None or result.error is not None or (result.first, result.second) != (pair.first, pair.second):
             return None
         return result if stamps == _stamps(pair) else None
 
@@ -138,7 +133,7 @@ def _header(settings: Settings) -> dict[str, Any]:
 
 def _stamps(pair: FilePair) -> list[int]:
     found = []
-    for path in (pair.first, pair.second):
+    for path in (Path(pair.first), Path(pair.second)):
         status = path.stat() if path.exists() else None
         found += [-1, -1] if status is None else [status.st_size, status.st_mtime_ns]
     return found

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 MAGIC = re.compile(r"[*?\[]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FilePair:
-    """Two files to compare, and the name that both have."""
+    """Two files to compare, and the name that both have. Small, as there may be very many."""
 
     name: str
-    first: Path
-    second: Path
+    first: str
+    second: str
 
 
 @dataclass
@@ -68,7 +68,7 @@ def pairs_of_csv(path: Path) -> Pairs:
     for number, row in enumerate(rows, 1):
         if len(row) <= max(first, second) or not row[first].strip() or not row[second].strip():
             raise Failure(f"{shown}: pair {number} is {','.join(row)!r}; two paths are expected, with a comma between")
-        a, b = (path.parent / row[column].strip() for column in (first, second))
+        a, b = (str(path.parent / row[column].strip()) for column in (first, second))
         label = row[name].strip() if len(row) > name and row[name].strip() else row[first].strip()
         seen[label] = seen.get(label, 0) + 1
         found.pairs.append(FilePair(label if seen[label] == 1 else f"{label} ({seen[label]})", a, b))
@@ -102,7 +102,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _files(text: str, endings: tuple[str, ...], take_all: bool, notes: list[str]) -> dict[str, Path]:
+def _files(text: str, endings: tuple[str, ...], take_all: bool, notes: list[str]) -> dict[str, str]:
     """Relative name -> path."""
     if is_pattern(text):
         parts = Path(text).parts
@@ -115,7 +115,7 @@ def _files(text: str, endings: tuple[str, ...], take_all: bool, notes: list[str]
         paths = (
             path for path in base.rglob("*") if not any(part.startswith(".") for part in path.relative_to(base).parts)
         )
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     left_out = 0
     for path in paths:
         if not path.is_file():
@@ -126,7 +126,7 @@ def _files(text: str, endings: tuple[str, ...], take_all: bool, notes: list[str]
         elif name.lower().endswith(".img") and path.with_suffix(".hdr").is_file():
             pass  # the pixels of the .hdr beside it
         else:
-            found[name] = path
+            found[name] = str(path)
     if left_out:
         notes.append(f"{text}: {left_out} files are left out, as their endings are not those of pictures")
     return found

@@ -33,9 +33,9 @@ def check_pair(a: Picture, b: Picture, data_range: float | None) -> list[str]:
     if a.kind != b.kind or a.shape != b.shape or len(a.channel_names) != len(b.channel_names):
         raise Failure(f"the files do not match: {a.path} is {a.description}; {b.path} is {b.description}{_hint(a, b)}")
     notes = []
-    if a.dtype != b.dtype or a.white != b.white:
+    if a.dtype != b.dtype:
         both = f"{a.path} is {a.dtype}, {b.path} is {b.dtype}"
-        on_one_scale = (a.physical and b.physical and a.white == b.white) or (a.dtype in FLOATS and b.dtype in FLOATS)
+        on_one_scale = (a.physical and b.physical) or (a.dtype in FLOATS and b.dtype in FLOATS)
         if not on_one_scale and data_range is None:
             raise Failure(
                 f"the files have different dtypes: {both}; "
@@ -67,22 +67,17 @@ def choose_data_range(a: Picture, b: Picture, given: float | None, notes: list[s
     """The data range, and where it is from. May add a note."""
     if given is not None:
         return DataRange(given, "option", "as given", 0.0)
+    white = full_scale(a)
     low, high = _extremes(a, b)
-    if a.white is not None and a.white == b.white:
-        return (
-            DataRange(a.white, "format", f"the largest value of {a.dtype}", 0.0)
-            if (a.dtype not in DTYPE_RANGES)
-            else DataRange(a.white, "dtype", f"from dtype {a.dtype}", 0.0)
-        )
-    integers = a.dtype in DTYPE_RANGES and a.dtype == b.dtype and not (a.physical or b.physical or a.scaled or b.scaled)
-    if integers:
-        chosen = DTYPE_RANGES[a.dtype]
-        if a.dtype == "uint16" and 0 < high <= 32767:
+    if white is not None and white == full_scale(b):
+        if a.white is None and a.dtype == "uint16" and 0 < high <= 32767:
             bits = max(8, math.ceil(math.log2(high + 1)))
             notes.append(
                 f"no value is above {high:g}: if the files hold values of {bits} bits, give --data-range {2**bits - 1}"
             )
-        return DataRange(chosen, "dtype", f"from dtype {a.dtype}", 0.0)
+        if a.dtype in DTYPE_RANGES:
+            return DataRange(white, "dtype", f"from dtype {a.dtype}", 0.0)
+        return DataRange(white, "format", f"the largest value of {a.dtype}", 0.0)
     physical = a.physical or b.physical
     if a.dtype in FLOATS and b.dtype in FLOATS and (not physical or (low >= 0 and high <= 1)):
         if not physical and (low < OVERSHOOT[0] or high > OVERSHOOT[1]):
@@ -101,12 +96,17 @@ def choose_data_range(a: Picture, b: Picture, given: float | None, notes: list[s
     raise Failure(f"{a.path} and {b.path} both hold the one value {low:g}: give --data-range")
 
 
+def full_scale(picture: Picture) -> float | None:
+    """The largest possible value, where the file or its dtype says one."""
+    if picture.white is not None:
+        return picture.white
+    return None if picture.physical or picture.scaled else DTYPE_RANGES.get(picture.dtype)
+
+
 def _extremes(a: Picture, b: Picture) -> tuple[float, float]:
     """The smallest and the largest finite value of both."""
-    if a.white is not None and a.white == b.white:
-        return 0.0, a.white  # not needed, and a pass over the pixels less
-    if a.dtype == b.dtype in ("uint8", "bool") and not (a.scaled or b.scaled):
-        return 0.0, DTYPE_RANGES[a.dtype]
+    if full_scale(a) == full_scale(b) == 255:
+        return 0.0, 255.0  # not needed, and a pass over the pixels less
     ends = [
         (float(part.min()), float(part.max()))
         for picture in (a, b)

@@ -45,7 +45,7 @@ class Settings:
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version: fused-ssim, torch, the readers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairResult:
     """The scores of one pair, or why there are none."""
 
@@ -64,6 +64,7 @@ class PairResult:
     data_range: float | None = None  # the one that was used
     data_range_origin: str = ""  # where it is from, for people
     data_range_source: str = ""  # "option", "dtype", "format" or "values"
+    axes: str = ""  # the names of the axes of `shape`, for people: "H x W", "D x H x W", for scans "X x Y x Z"
     dtype: str = ""  # as stored in the files; "uint8 and float32" if they differ
     frame: int | None = None  # films: the index of this frame
     time: float | None = None  # films: when it is shown, in seconds

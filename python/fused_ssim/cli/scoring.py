@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fused_ssim.cli.results import Array, Settings
 
 MS_SSIM_LEVELS = 5
+KEPT_BYTES = 2**27  # 128 MiB for each image of a thread
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def score_pictures(
         data_range=data_range.value,
         data_range_origin=data_range.origin,
         data_range_source=data_range.source,
+        axes=a.axes,
         dtype=dtype,
     )
 
@@ -168,10 +171,11 @@ def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
     dtype, remarks = arithmetic(pair, settings)
     notes += remarks
     with _as_failure(), torch.no_grad():
-        x, y = (_tensor(values, dtype, settings.device) for values in (pair.first, pair.second))
+        x = _tensor(pair.first, dtype, settings.device, "x")
+        y = _tensor(pair.second, dtype, settings.device, "y")
         mask = None
         if pair.mask is not None:
-            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device)
+            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device, "mask")
             x, y = (torch.where(mask > 0, image, 0) for image in (x, y))
             options |= {"mask": mask, "mask_mode": "normalized"}
         channels = ssim(x, y, settings.padding, train=False, reduction="channel", **options)[0]
@@ -195,9 +199,7 @@ def _differences(pair: Pair, x: torch.Tensor, y: torch.Tensor, mask: torch.Tenso
         # Exact, and in a fraction of the time: |x - y| fits 8 bits. The sums of squares stay below 2^53.
         flat = _flat(pair.first, pair.second)
         if flat is not None:
-            distance = np.maximum(*flat)
-            distance -= np.minimum(*flat)
-            return float(distance.sum(dtype=np.uint64)) / distance.size, _squares(distance) / distance.size
+            return _byte_differences(*flat)
     difference = (x - y).flatten()
     if mask is None:
         return float(difference.abs().mean()), float(difference.square().mean())
@@ -214,11 +216,15 @@ def _flat(first: Array, second: Array) -> tuple[Array, Array] | None:
     return None
 
 
-def _squares(distance: Array) -> float:
-    """The sum of squares of uint8 numbers, exactly: in float32, by pieces whose sums stay below 2^24."""
-    pieces = distance[: distance.size // 256 * 256].reshape(-1, 256).astype(np.float32)
-    rest = distance[pieces.size :].astype(np.float64)
-    return float(np.einsum("ij,ij->i", pieces, pieces).sum(dtype=np.float64)) + float(rest @ rest)
+def _byte_differences(first: Array, second: Array) -> tuple[float, float]:
+    """The means of |x - y| and of (x - y)^2 of uint8 numbers, exactly: 256 of them sum up in float32."""
+    distance = np.maximum(first, second)
+    distance -= np.minimum(first, second)
+    whole = distance.size // 256 * 256
+    pieces, rest = distance[:whole].reshape(-1, 256).astype(np.float32), distance[whole:].astype(np.float64)
+    sums, squares = pieces.sum(axis=1), np.einsum("ij,ij->i", pieces, pieces)
+    total = float(sums.sum(dtype=np.float64)) + float(rest.sum())
+    return total / distance.size, (float(squares.sum(dtype=np.float64)) + float(rest @ rest)) / distance.size
 
 
 def _ms_ssim(pair: Pair, x: torch.Tensor, y: torch.Tensor, settings: Settings, notes: list[str]) -> float | None:
@@ -236,9 +242,20 @@ def _ms_ssim(pair: Pair, x: torch.Tensor, y: torch.Tensor, settings: Settings, n
     return float(found)
 
 
-def _tensor(values: Array, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """An image of any dtype and strides as a tensor [1, C, ...]."""
-    out = torch.empty((1, *values.shape), dtype=dtype)
+_kept = threading.local()
+
+
+def _tensor(values: Array, dtype: torch.dtype, device: str, place: str) -> torch.Tensor:
+    """An image of any dtype and strides as a tensor [1, C, ...].
+
+    On the CPU its memory is kept for the next image of this thread that is as large: the system takes as long to hand
+    out new memory as it takes to fill it. `place` tells the tensors apart that are needed at the same time.
+    """
+    shape = (1, *values.shape)
+    out: torch.Tensor | None = getattr(_kept, place, None)
+    if out is None or out.shape != shape or out.dtype != dtype:
+        out = torch.empty(shape, dtype=dtype)
+        setattr(_kept, place, out if out.nbytes <= KEPT_BYTES else None)
     np.copyto(out.numpy()[0], values, casting="unsafe")
     return out.to(device)
 
@@ -273,9 +290,10 @@ def ssim_map(pair: Pair, settings: Settings) -> Array:
     dtype, _ = arithmetic(pair, settings)
     options: dict[str, Any] = {"window_size": settings.window_size, "sigma": settings.sigma}
     with _as_failure(), torch.no_grad():
-        x, y = (_tensor(values, dtype, settings.device) for values in (pair.first, pair.second))
+        x = _tensor(pair.first, dtype, settings.device, "x")
+        y = _tensor(pair.second, dtype, settings.device, "y")
         if pair.mask is not None:
-            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device)
+            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device, "mask")
             x, y = (torch.where(mask > 0, image, 0) for image in (x, y))
             options |= {"mask": (mask > 0).to(dtype), "mask_mode": "normalized"}
         found = ssim(x, y, settings.padding, train=False, data_range=pair.data_range, reduction="none", **options)

@@ -13,6 +13,7 @@ import fused_ssim
 from fused_ssim._base.settings import checked_settings
 from fused_ssim._base.shapes import crop
 from fused_ssim.cli.common import Failure
+from fused_ssim.cli.files.picture import describe
 from fused_ssim.cli.scoring import load_pair, ssim_map
 
 if TYPE_CHECKING:
@@ -58,14 +59,11 @@ def show(
         rows += [(f"  {name}", f"{value:.6f}") for name, value in result.channels]
     if result.ms_ssim is not None:
         rows.append(("MS-SSIM", f"{result.ms_ssim:.6f}"))
-    axes = {"volume": "D x H x W", "image": "H x W"}[result.kind or "image"]
-    count = len(result.channels)
-    what = "a volume" if result.kind == "volume" else "an image"
-    size = " x ".join(map(str, result.shape))
+    what = describe(result.kind, result.shape, result.axes, len(result.channels))
     rows += [
         ("PSNR", f"{result.psnr:.3f} dB"),
         ("L1", f"{result.l1:.6f} of the data range"),
-        ("read as", f"{what}, {size} ({axes}), {count} channel{'s' * (count != 1)}, {result.dtype}"),
+        ("read as", f"{what}, {result.dtype}"),
         ("data range", f"{result.data_range:g} ({result.data_range_origin})"),
         ("settings", f"padding {settings.padding}, window {settings.window_size}, sigma {settings.sigma:g}"),
         ("device", device),

@@ -82,7 +82,7 @@ def show(
     _list("could not be compared", failures)
     _list("are only in the first", found.only_first)
     _list("are only in the second", found.only_second)
-    for note in [*found.notes, *grouped_notes(good)]:
+    for note in [*found.notes, *_identical_note(good), *grouped_notes(good)]:
         click.echo(f"note: {note}", err=True)
 
 
@@ -111,20 +111,22 @@ def worst_of(results: Sequence[PairResult], count: int) -> list[PairResult]:
 
 
 def _statistics_table(results: Sequence[PairResult]) -> Table:
-    table = _table(
-        "", "mean", "min", *(f"{percent} %" if percent != 50 else "median" for percent in PERCENTILES), "max"
-    )
-    for title, name, digits in SCORES:
-        found = statistics(of(results, name))
-        values = of(results, name)
-        if found is None:
-            if values:
-                table.add_row(title, "all identical")
-            continue
-        numbers = (found.mean, found.least, *found.percentiles, found.most)
-        remark = f" (without {found.infinite} identical pairs)" if found.infinite else ""
-        table.add_row(title + remark, *(f"{number:.{digits}f}" for number in numbers))
+    """A row for each statistic, a column for each score, so that it fits a terminal of 80 columns."""
+    scores = [(title, statistics(of(results, name)), digits) for title, name, digits in SCORES if of(results, name)]
+    table = _table("", *(title for title, _, _ in scores))
+    rows = ["mean", "min", *(f"{percent} %" if percent != 50 else "median" for percent in PERCENTILES), "max"]
+    for index, row in enumerate(rows):
+        cells = []
+        for _, found, digits in scores:
+            numbers = () if found is None else (found.mean, found.least, *found.percentiles, found.most)
+            cells.append(f"{numbers[index]:.{digits}f}" if numbers else "inf")
+        table.add_row(row, *cells)
     return table
+
+
+def _identical_note(results: Sequence[PairResult]) -> list[str]:
+    identical = sum(result.psnr == math.inf for result in results)
+    return [f"{identical} identical pairs have an infinite PSNR and do not count in its statistics"] * bool(identical)
 
 
 def _worst_table(results: Sequence[PairResult], count: int) -> Table:
@@ -143,7 +145,7 @@ def _table(first: str, *others: str) -> Table:
     with extra("cli"):
         from rich import box
         from rich.table import Table
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)

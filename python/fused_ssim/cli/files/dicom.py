@@ -122,13 +122,29 @@ def _pixels(dataset: Any) -> Array:
     if meaning == "MONOCHROME1":  # small numbers are bright
         bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
         stored = (-1 if signed else 2**bits - 1) - stored.astype(np.int64)
-    if "ModalityLUTSequence" in dataset or _scale(dataset) != (1.0, 0.0):
+    if "ModalityLUTSequence" in dataset:
         return np.asarray(apply_modality_lut(stored, dataset))
-    return np.asarray(stored)
+    slope, intercept = _scale(dataset)
+    return np.asarray(stored) if (slope, intercept) == (1.0, 0.0) else stored * slope + intercept
 
 
 def _scale(dataset: Any) -> tuple[float, float]:
-    return float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)
+    """Slope and intercept. Files with many frames have them in groups, for all frames or for each."""
+    if "RescaleSlope" in dataset or "RescaleIntercept" in dataset:
+        groups = [dataset]
+    else:
+        groups = [
+            transformation
+            for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+            for group in dataset.get(name, None) or []
+            for transformation in group.get("PixelValueTransformationSequence", None) or []
+        ]
+    found = {
+        (float(group.get("RescaleSlope", 1) or 1), float(group.get("RescaleIntercept", 0) or 0)) for group in groups
+    }
+    if len(found) > 1:
+        raise ValueError("its frames are rescaled differently, which is not read here")
+    return found.pop() if found else (1.0, 0.0)
 
 
 def _stored_dtype(dataset: Any) -> str:

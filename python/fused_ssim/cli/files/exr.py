@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fused_ssim.cli.common import extra
 from fused_ssim.cli.files.picture import Raw
@@ -54,20 +54,34 @@ def read_exr(source: Source) -> Raw:
     return raw
 
 
+class _NotHere:
+    """A text stream that passes on what other threads write, and drops what this one does."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self.thread else int(self.stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
-    """OpenEXR prints what it finds wrong, and says less to its caller: the prints go nowhere."""
+    """OpenEXR prints what it finds wrong, and tells its caller less. Its prints go nowhere.
+
+    It prints through `sys.stdout`, where results of other files may be on their way at the same time, and from C to
+    stderr, where at most a step of the progress bar is lost.
+    """
     with _silence, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        kept = []
-        for stream in (sys.__stdout__, sys.__stderr__):
-            if stream is not None:
-                stream.flush()
-        for number in (1, 2):
-            kept.append((number, os.dup(number)))
-            os.dup2(nowhere.fileno(), number)
+        before = sys.stdout
+        sys.stdout = _NotHere(before)
+        copy = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
         try:
             yield
         finally:
-            for number, copy in kept:
-                os.dup2(copy, number)
-                os.close(copy)
+            os.dup2(copy, 2)
+            os.close(copy)
+            sys.stdout = before

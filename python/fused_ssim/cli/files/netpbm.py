@@ -36,9 +36,8 @@ def read_netpbm(source: Source) -> Raw:
         return raw
     if values.size and int(values.max()) > white:
         raise ValueError(f"holds the value {int(values.max())}, above its own maximum {white:g}")
-    raw.white, raw.dtype = white, values.dtype.name
     if white not in (255.0, 65535.0):
-        raw.dtype += f" up to {white:g}"
+        raw.white, raw.dtype = white, f"{values.dtype.name} up to {white:g}"
     if tuple_type.endswith("_ALPHA"):
         # Opacity has the same maximum; scaled to that of the dtype, as other formats have it.
         top = np.iinfo(values.dtype).max

@@ -31,8 +31,10 @@ def read_nifti(source: Source) -> Raw:
         data = gzip.decompress(source.data) if zipped else source.data
         if not is_nifti(data):
             raise ValueError("a gzip file that holds no NIfTI volume")
-        image: Any = (nib.Nifti2Image if data[4:7] == b"n+2" else nib.Nifti1Image).from_bytes(data)
-    else:
+        image: Any = _class_of(data).from_bytes(data)
+    elif data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0":
+        image = _class_of(data).from_file_map({"image": nib.FileHolder(filename=str(source.path))})
+    else:  # a header whose pixels are in a file beside it
         try:
             image = nib.load(source.path)
         except nib.filebasedimages.ImageFileError as error:
@@ -73,3 +75,9 @@ def read_nifti(source: Source) -> Raw:
         affine=None if image.affine is None else np.asarray(image.affine),
         notes=notes,
     )
+
+
+def _class_of(data: bytes) -> Any:
+    import nibabel as nib
+
+    return nib.Nifti2Image if data[4:7] == b"n+2" else nib.Nifti1Image

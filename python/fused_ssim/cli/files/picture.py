@@ -68,13 +68,19 @@ class Picture:
         return tuple(self.values.shape[1:])
 
     @property
+    def axes(self) -> str:
+        """The names of the spatial axes, for people."""
+        return ("X x Y x Z" if self.physical else "D x H x W") if self.kind == "volume" else "H x W"
+
+    @property
     def description(self) -> str:
         """What the picture is, for people: "an image, 300 x 451 (H x W), 3 channels"."""
-        axes = ("X x Y x Z" if self.physical else "D x H x W") if self.kind == "volume" else "H x W"
-        channels = len(self.channel_names)
-        return (
-            f"{an(self.kind)}, {' x '.join(map(str, self.shape))} ({axes}), {channels} channel{'s' * (channels != 1)}"
-        )
+        return describe(self.kind, self.shape, self.axes, len(self.channel_names))
+
+
+def describe(kind: Kind | None, shape: tuple[int, ...], axes: str, channels: int) -> str:
+    """Kind, size and channels in words."""
+    return f"{an(kind)}, {' x '.join(map(str, shape))} ({axes}), {channels} channel{'s' * (channels != 1)}"
 
 
 def an(kind: Kind | None) -> str:

@@ -177,6 +177,14 @@ def test_masked_pixels_have_no_value_in_the_map(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded(details["map"])[..., 0] == 0, mask == 0)
 
 
+def test_report_that_cannot_be_written_is_an_error_before_the_work(tmp_path: Path) -> None:
+    reports.image_pair(tmp_path, "0.png", 20.0)
+    (tmp_path / "file").touch()
+    result = commandline.run("compare", tmp_path / "a", tmp_path / "b", "--report", tmp_path / "file" / "out")
+    assert result.exit_code == 1
+    assert result.output == f"Error: {tmp_path / 'file' / 'out'}: cannot be made: Not a directory\n"
+
+
 def test_border_without_values_is_marked_in_the_map(tmp_path: Path) -> None:
     result = reports.image_pair(tmp_path, "0.png", 20.0)
     details = Page(write_report(tmp_path / "out", [result], Settings(padding="valid"))).details()[0]
@@ -216,12 +224,39 @@ def test_file_that_is_gone_leaves_its_scores(tmp_path: Path) -> None:
     assert any(place == "dd" and result.first in text for place, text in page.texts)
 
 
-def test_frames_of_a_film_have_a_line(tmp_path: Path) -> None:
-    result = reports.image_pair(tmp_path, "0.png", 20.0)
-    frames = [dataclasses.replace(result, name=f"{i}.png", frame=i, ssim=1 - i / 10) for i in range(5)]
-    page = Page(write_report(tmp_path / "out", frames, Settings()))
+def test_frames_of_a_film_have_a_line_and_their_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    av = pytest.importorskip("av")
+    random = np.random.default_rng(0)
+    clean = [reports.image(i, 48, 64) for i in range(6)]
+    amounts = (2.0, 40.0, 10.0, 0.0, 60.0, 20.0)
+    for name, level in (("a.mkv", 0.0), ("b.mkv", 1.0)):
+        with av.open(str(tmp_path / name), "w") as film:
+            stream = film.add_stream("ffv1", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+            for picture, amount in zip(clean, amounts, strict=True):
+                noise = random.normal(0, max(level * amount, 1e-9), picture.shape)
+                pixels = np.clip(picture + noise, 0, 255).round().astype(np.uint8)
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            film.mux(stream.encode())
+    monkeypatch.setattr(report, "SHOWN_FRAMES", 4)
+    result = commandline.run("compare", tmp_path / "a.mkv", tmp_path / "b.mkv", "--report", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    page = Page(tmp_path / "out" / "index.html")
+    scores = [float(row["data-ssim"] or "") for row in page.rows()]
+    assert scores == sorted(scores)
+    order = [int(row["data-number"] or "") for row in page.rows()]
+    assert order == [4, 1, 5, 2, 0, 3]
+    for number, details in zip(order, page.details(), strict=True):
+        if number in order[:4]:
+            np.testing.assert_array_equal(decoded(details["first"]), clean[number])
+        else:
+            assert details == {}
     (line,) = (attributes["points"] for tag, attributes in page.elements if tag == "polyline")
-    assert line == "0.0,0.0 250.0,25.0 500.0,50.0 750.0,75.0 1000.0,100.0"
+    assert line is not None
+    points = [tuple(map(float, point.split(","))) for point in line.split()]
+    assert [x for x, _ in points] == [0, 200, 400, 600, 800, 1000]
+    assert points[4][1] == 100  # the worst
+    assert points[3][1] == 0
 
 
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -195,6 +195,13 @@ def compare_command(
     for path in (map_path, csv_path, plot_path, resume_path):
         if path is not None:
             check_writable(path)
+    if report_path is not None:
+        try:
+            report_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            shown = click.format_filename(report_path)
+            raise Failure(f"{shown}: cannot be made: {error.strerror or error}") from error
+        check_writable(report_path / "index.html")
     where = pick_device(device)
     settings = Settings(
         padding=padding,

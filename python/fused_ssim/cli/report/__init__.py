@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import fused_ssim
 from fused_ssim.cli.batch import default_workers, in_order, one_thread_each
 from fused_ssim.cli.common import Failure, extra
-from fused_ssim.cli.report.pictures import Level, Shown, colours, detail_levels, show
+from fused_ssim.cli.report.pictures import Level, Shown, colours, detail_levels, show, show_frames
 
 with extra("cli"):
     import jinja2
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PAGE = "index.html"
 SHOWN = 1000
+SHOWN_FRAMES = 100  # of a film
 BINS = 40
 
 
@@ -122,7 +123,9 @@ def _rows(
 ) -> Iterator[Row]:
     """The pairs with a score, with their pictures, which several threads make: few at a time, in order."""
     scored = [(number, result) for number, result in ordered if result.ssim is not None]
-    levels = detail_levels(min(len(scored), SHOWN))
+    is_film = any(result.frame is not None for _, result in scored)
+    most = SHOWN_FRAMES if is_film else SHOWN
+    levels = detail_levels(min(len(scored), most))
 
     def row(number: int, result: PairResult, level: Level) -> Row:
         try:
@@ -130,6 +133,9 @@ def _rows(
         except Failure as error:  # a file that is gone since
             return Row(number, result, None, error.format_message())
 
+    if is_film:
+        yield from _frames(scored[:most], settings, levels, progress)
+        levels = []
     tasks = (partial(row, *item, level) for item, level in zip(scored, levels, strict=False))
     workers = default_workers()
     with one_thread_each(workers, settings.device):
@@ -137,10 +143,33 @@ def _rows(
             yield each
             if progress is not None:
                 progress(each.result)
-    for number, result in scored[SHOWN:]:
-        yield Row(number, result, None, f"this page has pictures of the {SHOWN} worst pairs")
+    for number, result in scored[most:]:
+        yield Row(number, result, None, f"this page has pictures of the {most} worst pairs")
         if progress is not None:
             progress(result)
+
+
+def _frames(
+    scored: Sequence[tuple[int, PairResult]],
+    settings: Settings,
+    levels: Sequence[Level],
+    progress: Callable[[PairResult], None] | None,
+) -> Iterator[Row]:
+    """Frames of two films. They are decoded in their own order, so their pictures are kept: there are not many."""
+    in_order_of_frames = sorted(range(len(scored)), key=lambda place: scored[place][1].frame or 0)
+    results = [scored[place][1] for place in in_order_of_frames]
+    shown: dict[int, Shown] = {}
+    problem = ""
+    try:
+        pictures = show_frames(results, settings, [levels[place] for place in in_order_of_frames])
+        for place, picture in zip(in_order_of_frames, pictures, strict=False):
+            shown[place] = picture
+            if progress is not None:
+                progress(scored[place][1])
+    except Failure as error:
+        problem = error.format_message()
+    for place, (number, result) in enumerate(scored):
+        yield Row(number, result, shown.get(place), problem)
 
 
 def _number(value: float | None, digits: int) -> str:

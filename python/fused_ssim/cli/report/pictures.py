@@ -7,10 +7,11 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ssim.cli.common import extra
-from fused_ssim.cli.scoring import load_pair, ssim_map
+from fused_ssim.cli.scoring import load_pair, pair_of, read_mask, ssim_map
 
 with extra("cli"):
     import matplotlib as mpl
@@ -18,7 +19,7 @@ with extra("cli"):
     from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fused_ssim.cli.results import Array, Pair, PairResult, Settings
 
@@ -78,7 +79,26 @@ def _level(bytes_of_pair: float) -> Level:
 
 def show(result: PairResult, settings: Settings, level: Level) -> Shown:
     """Reads a pair again and makes its pictures."""
-    pair = load_pair(result, settings)
+    return show_pair(load_pair(result, settings), settings, level)
+
+
+def show_frames(results: Sequence[PairResult], settings: Settings, levels: Sequence[Level]) -> Iterator[Shown]:
+    """The pictures of frames of two films, which are decoded once; in the order of the frames."""
+    from fused_ssim.cli.files.films import frames
+
+    wanted = {result.frame: level for result, level in zip(results, levels, strict=True)}
+    mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
+    films = (frames(Path(path), settings.luma) for path in (results[0].first, results[0].second))
+    for first, second in zip(*films, strict=False):
+        if first.index in wanted:
+            pair, _ = pair_of(first.picture, second.picture, settings, mask, [])
+            yield show_pair(pair, settings, wanted.pop(first.index))
+        if not wanted:
+            return
+
+
+def show_pair(pair: Pair, settings: Settings, level: Level) -> Shown:
+    """The pictures of a pair."""
     values = ssim_map(pair, settings).mean(0)
     missing = tuple(short - long for long, short in zip(values.shape, pair.first.shape[1:], strict=True))
     if any(missing):  # padding valid: the map is smaller

@@ -141,6 +141,24 @@ def test_damaged_film_is_an_error(tmp_path: Path, fault: str, codec: str, pixels
     assert "Error: " in result.stderr
 
 
+def test_film_that_is_cut_off_behind_its_index_is_an_error(tmp_path: Path) -> None:
+    a = film(tmp_path / "a.mp4", frames(5, 1), "libx264", "yuv420p")
+    with av.open(str(a)) as source, av.open(str(tmp_path / "b.mp4"), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    data = (tmp_path / "b.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert run("compare", a, tmp_path / "b.mp4").exit_code == 0
+    (tmp_path / "b.mp4").write_bytes(data[:-40])
+    for first in (a, tmp_path / "b.mp4"):
+        result = run("compare", first, tmp_path / "b.mp4")
+        assert result.exit_code == 1
+        assert "b.mp4: cannot be read: the film is damaged or cut off" in result.stderr
+
+
 def test_film_against_image_is_an_error(tmp_path: Path) -> None:
     a = film(tmp_path / "a.mkv", frames(6, 0)[:3], "ffv1", "bgr0")
     result = run("compare", a, save(tmp_path / "b.png", frames(6, 0)[0]))

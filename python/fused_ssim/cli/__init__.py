@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The `fused-ssim` command: compare two images or volumes, run a demonstration, describe the installation.
+"""The `fused-ssim` command: compare images, volumes, films and folders, run a demonstration, describe the installation.
 
 Only click is imported here. A command imports the rest when it runs: torch, and the packages that read files and draw
 pictures (the extras `fused-ssim[cli]` and `fused-ssim[demo]`). So `fused-ssim info` always works.
@@ -46,6 +46,7 @@ def main() -> None:
     Examples:
       fused-ssim compare reference.png render.png
       fused-ssim compare scan.nii.gz denoised.nii.gz --map map.png
+      fused-ssim compare truth/ renders/ --csv scores.csv
       fused-ssim demo
       fused-ssim info
     """

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,15 @@ class Films:
 
     def tasks(self) -> Iterator[Callable[[], PairResult]]:
         """What computes the result of each pair of frames."""
-        sides = [frames(path, self.settings.luma) for path in (self.first, self.second)]
-        count = 0
+        sides = [frames(path, self.settings.luma, self.notes) for path in (self.first, self.second)]
+        count, apart = 0, False
         while True:
             pair = [self._next(side) for side in sides]
             a, b = pair
             if a is None or b is None:
                 break
-            if count < 2 and not self.notes and _apart(a, b):
+            if not apart and _apart(a, b):
+                apart = True
                 self.notes.append(
                     "the frames of the films are shown at different times; they are paired by their number"
                 )
@@ -75,6 +76,4 @@ def _score(first: str, second: str, a: Frame, b: Frame, settings: Settings, mask
     try:
         return score_pictures(result, a.picture, b.picture, settings, mask)
     except Failure as failure:
-        from dataclasses import replace
-
         return replace(result, error=failure.message)

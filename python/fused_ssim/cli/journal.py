@@ -127,16 +127,19 @@ class Journal:
 def _header(settings: Settings) -> dict[str, Any]:
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     values["versions"] = dict(settings.versions)
+    if settings.mask is not None:
+        values["mask"] = [settings.mask, *_stamp(Path(settings.mask))]
     header: dict[str, Any] = json.loads(json.dumps({"settings": values}))  # as it will be read
     return header
 
 
 def _stamps(pair: FilePair) -> list[int]:
-    found = []
-    for path in (Path(pair.first), Path(pair.second)):
-        status = path.stat() if path.exists() else None
-        found += [-1, -1] if status is None else [status.st_size, status.st_mtime_ns]
-    return found
+    return [number for path in (pair.first, pair.second) for number in _stamp(Path(path))]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat() if path.exists() else None
+    return (-1, -1) if status is None else (status.st_size, status.st_mtime_ns)
 
 
 def _open(path: Path, mode: str) -> Any:

@@ -76,7 +76,7 @@ FORMATS: tuple[Format, ...] = (
     Format("WebP", (".webp",), lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP", read_pillow),
 )
 # What has no signature, or a rare one, and what is read by its name: `raster.EIGHT_BIT_FORMATS` decides.
-OTHER = Format("a format of Pillow", (".tga", ".pcx", ".qoi", ".ico"), lambda _: True, read_pillow)
+OTHER = Format("a format of Pillow", (".tga", ".pcx", ".qoi"), lambda _: True, read_pillow)
 
 ENDINGS: tuple[str, ...] = tuple(ending for row in (*FORMATS, OTHER) for ending in row.endings)
 
@@ -128,6 +128,9 @@ def _picture(path: str, raw: Raw, options: ReadOptions, may_be_overridden: bool)
         )
     if values.dtype.kind not in "biuf":
         raise Failure(f"{path}: values of type {values.dtype} cannot be compared; real numbers are needed")
+    notes = list(raw.notes)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        notes.append(f"{values.dtype} is taken as float64")
     values, axes, alpha, spacing = _meaning(path, raw, kind, may_be_overridden)
 
     order = [axes.index(axis) for axis in "CDHW" if axis in axes]
@@ -137,7 +140,6 @@ def _picture(path: str, raw: Raw, options: ReadOptions, may_be_overridden: bool)
     if alpha is not None:
         letters = axes.replace("C", "")
         alpha = alpha.transpose([letters.index(axis) for axis in "DHW" if axis in letters])
-    notes = list(raw.notes)
     if raw.orientation in range(2, 9):
         values = upright(values, raw.orientation)
         alpha = None if alpha is None else upright(alpha, raw.orientation)

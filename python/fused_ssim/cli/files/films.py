@@ -43,16 +43,18 @@ class Frame:
         self.picture, self.index, self.time = picture, index, time
 
 
-def frames(path: Path, luma: bool) -> Iterator[Frame]:
+def frames(path: Path, luma: bool, notes: list[str]) -> Iterator[Frame]:
     """The frames of a film, one after the other; what is damaged ends in a Failure.
 
-    The values are RGB, or with `luma` the luma plane as it is stored.
+    The values are RGB, or with `luma` the luma plane as it is stored. What is to be said of the film as a whole is
+    added to `notes` at its end.
     """
     with extra("video"):
         import av
 
     shown = click.format_filename(path)
     try:
+        _check_boxes(path)
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise Failure(f"{shown}: cannot be read: a film without pictures")
@@ -67,16 +69,35 @@ def frames(path: Path, luma: bool) -> Iterator[Frame]:
                 count += 1
             if not count:
                 raise Failure(f"{shown}: cannot be read: a film without pictures")
-            if stream.frames and count < stream.frames:
-                raise Failure(f"{shown}: the film is cut off: {count} of {stream.frames} frames are there")
+            if stream.frames and count < stream.frames:  # an edit list may leave frames out
+                notes.append(f"{shown}: announces {stream.frames} frames, and {count} of them are shown")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise Failure(f"{shown}: cannot be read: {reason}") from error
 
 
+def _check_boxes(path: Path) -> None:
+    """Refuses an MP4 or MOV file that ends within one of its boxes; decoders take such an end for that of the film."""
+    end, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"ftyp":
+            return
+        while place + 8 <= end:
+            file.seek(place)
+            header = file.read(16)
+            size = int.from_bytes(header[:4], "big")
+            if size == 1:  # 64 bits follow
+                size = int.from_bytes(header[8:16], "big")
+            if size == 0:  # to the end
+                return
+            if size < 8 or place + size > end:
+                raise ValueError("the film is damaged or cut off")
+            place += size
+
+
 def frame_at(path: Path, index: int, luma: bool) -> Picture:
     """One frame of a film. All before it are decoded: an exact place is not to be had otherwise."""
-    for frame in frames(path, luma):
+    for frame in frames(path, luma, []):
         if frame.index == index:
             return frame.picture
     raise Failure(f"{click.format_filename(path)}: has no frame {index}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fused_ssim.cli.results import Array
 
 ORIENTATION = 274
+SRGB_GAMMA = (45455).to_bytes(4, "big")  # of PNG: 1 / 2.2, in units of 0.00001
 # What Pillow reads in full. Others it cuts to 8 bits or guesses at.
 EIGHT_BIT_FORMATS = (
     "PNG",
@@ -35,7 +36,6 @@ EIGHT_BIT_FORMATS = (
     "TGA",
     "PCX",
     "QOI",
-    "ICO",
     "JPEG2000",
     "AVIF",
     "TIFF",
@@ -57,10 +57,11 @@ def _open(source: Source) -> PillowImage:
         opened = Image.open(io.BytesIO(source.data))
     except UnidentifiedImageError:
         raise ValueError("not an image in a format that is known here, or damaged") from None
-    if opened.format not in EIGHT_BIT_FORMATS:
+    nameless = opened.format == "TGA" and not source.name.endswith(".tga")  # it has no signature: Pillow guesses
+    if nameless or opened.format not in EIGHT_BIT_FORMATS:
         raise ValueError(f"{opened.format} files are not read here; convert it to PNG or TIFF")
     frames = getattr(opened, "n_frames", 1)
-    if frames > 1 and opened.format not in ("MPO", "ICO"):
+    if frames > 1 and opened.format != "MPO":
         raise ValueError(f"holds {frames} frames; a still image is expected")
     return opened
 
@@ -127,6 +128,8 @@ def read_png(source: Source) -> Raw:
         return read_pillow(source)
     raw = _deep(codecs.png_decode(data), depth)
     raw.profile = chunks.get(b"iCCP")
+    if raw.profile is None and b"sRGB" not in chunks and chunks.get(b"gAMA", SRGB_GAMMA) != SRGB_GAMMA:
+        raw.profile = chunks[b"gAMA"]  # a curve of its own
     if b"eXIf" in chunks:
         raw.orientation = _exif_orientation(chunks[b"eXIf"])
     return raw

@@ -88,7 +88,7 @@ def show_frames(results: Sequence[PairResult], settings: Settings, levels: Seque
 
     wanted = {result.frame: level for result, level in zip(results, levels, strict=True)}
     mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
-    films = (frames(Path(path), settings.luma) for path in (results[0].first, results[0].second))
+    films = (frames(Path(path), settings.luma, []) for path in (results[0].first, results[0].second))
     for first, second in zip(*films, strict=False):
         if first.index in wanted:
             pair, _ = pair_of(first.picture, second.picture, settings, mask, [])

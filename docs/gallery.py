@@ -6,6 +6,7 @@ python docs/gallery.py [FOLDER]
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import sys
@@ -51,6 +52,7 @@ def compressed(picture: Tensor, quality: float) -> Tensor:
     return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)[None].float() / 255
 
 
+@functools.cache
 def distorted() -> dict[str, Tensor]:
     """Pictures that are wrong in different ways, as much as makes the same mean squared error."""
     clean = photograph()
@@ -65,7 +67,7 @@ def distorted() -> dict[str, Tensor]:
     found = {}
     for name, way in ways.items():
         low, high = 1e-3, 0.13
-        for _ in range(30):  # bisection
+        for _ in range(16):  # bisection
             middle = (low + high) / 2
             wrong = way(middle).clamp(0, 1)
             error = (wrong - clean).square().mean().item()

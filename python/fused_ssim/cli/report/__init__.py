@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fused_ssim
+from fused_ssim.cli import summary
 from fused_ssim.cli.batch import default_workers, in_order, one_thread_each
 from fused_ssim.cli.common import Failure, extra
 from fused_ssim.cli.report.pictures import Level, Shown, colours, detail_levels, show, show_frames
@@ -189,29 +190,17 @@ def _infinite(value: float | None) -> str:
 
 
 def _statistics(scored: Sequence[PairResult]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """For each score: mean, median, and so on."""
-    kinds: list[tuple[str, int, Callable[[PairResult], float | None]]] = [
-        ("SSIM", 5, lambda result: result.ssim),
-        ("MS-SSIM", 5, lambda result: result.ms_ssim),
-        ("PSNR (dB)", 2, lambda result: result.psnr),
-        ("L1", 5, lambda result: result.l1),
-    ]
+    """For each score: mean, percentiles, least and greatest, as the terminal shows them."""
     found = []
-    for name, digits, of in kinds:
-        values = np.array([value for value in map(of, scored) if value is not None], dtype=np.float64)
-        if not values.size:
+    for title, name, _ in summary.SCORES:
+        values = summary.statistics(summary.of(scored, name))
+        if values is None:
             continue
-        ordered = np.sort(values)
-        low, median, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (0.05, 0.5, 0.95))
-        figures = {
-            "mean": float(values.mean()),
-            "median": median,
-            "5 %": low,
-            "95 %": high,
-            "least": float(ordered[0]),
-            "greatest": float(ordered[-1]),
-        }
-        found.append((name, [(label, _number(value, digits)) for label, value in figures.items()]))
+        digits = 2 if name == "psnr" else 5
+        labels = ["median" if percent == 50 else f"{percent:g} %" for percent in summary.PERCENTILES]
+        percentiles = dict(zip(labels, values.percentiles, strict=True))
+        figures = {"mean": values.mean, "least": values.least, **percentiles, "greatest": values.most}
+        found.append((title, [(label, _number(value, digits)) for label, value in figures.items()]))
     return found
 
 

@@ -4,6 +4,8 @@
 nox -s wheels                          the release: three wheels in dist/, checked (tools/wheels.py)
 nox -s torch_matrix                    one of those wheels under old and new releases of torch
 nox -s "torch_matrix(torch='2.4.1')"   under one of them
+nox -s docs                            the documentation site, in build/site
+nox -s report                          the HTML report in a browser (Chromium has to be installed)
 nox -s hunt                            fuzzing, generated calls, threads, soak: three hours on two cores
 nox -s hunt -- 0.05                    the same, for a twentieth of the time
 """
@@ -24,6 +26,7 @@ nox.options.default_venv_backend = "venv"
 TORCH = ["2.4.1", "2.13.0", "2.15.0"]
 # A Python that all of them have wheels for; the wheel for it serves every later Python.
 PYTHON = "3.12"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @nox.session
@@ -53,6 +56,24 @@ def torch_matrix(session: nox.Session, torch: str) -> None:
         session.run("pytest", "-q", "-p", "no:cacheprovider", *session.posargs)
     finally:
         shutil.rmtree(session.virtualenv.location, ignore_errors=True)
+
+
+@nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """The documentation site, strictly: a link into nothing or a notebook that fails is an error."""
+    session.install(".[docs]")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(python=PYTHON)
+def report(session: nox.Session) -> None:
+    """The HTML report and the search of the site in a real browser; without one the session fails."""
+    session.install(".[test]")
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        session.error(f"none of {', '.join(BROWSERS)} is installed")
+    tests = ("tests/python/test_report_browser.py", "tests/python/test_site_browser.py")
+    session.run("pytest", "-q", "-n", "0", *tests, *session.posargs, env={"FUSEDSSIM_BROWSER": browser})
 
 
 @nox.session(python=PYTHON)

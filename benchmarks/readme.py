@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Writes the figures of benchmarks/results/*.json into README.md, as tables and pictures.
+"""Writes the figures of benchmarks/results/*.json into docs/benchmarks.md, with pictures; a few into README.md.
 
-    python benchmarks/readme.py            # writes the part between the two marks, and docs/images/benchmark-*.png
+    python benchmarks/readme.py            # writes the parts between the marks, and docs/images/benchmark-*.png
     python benchmarks/readme.py --check    # only says whether they are up to date: exit code 1 if not
 
 Nothing between the marks is typed by hand. A picture carries the digest of the JSON file that it was drawn from.
@@ -9,6 +9,7 @@ Nothing between the marks is typed by hand. A picture carries the digest of the 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -26,6 +27,8 @@ BEGIN = "<!-- benchmark:begin -->"
 END = "<!-- benchmark:end -->"
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = Path("docs") / "images"
+# The shapes that the README shows, of those that were measured; all of them if none of these was.
+SHORT = ("1x3x256x256", "1x3x1080x1920", "1x1x64³", "2x3x96³")
 
 Report = dict[str, Any]
 
@@ -48,32 +51,53 @@ def load(results: Path) -> list[tuple[Path, Report, str]]:
     return sorted(found, key=lambda item: item[1]["environment"]["device"] != "cuda")
 
 
-def block(found: list[tuple[Path, Report, str]], results: str) -> str:
-    """The part of the README between the marks."""
+def block(found: list[tuple[Path, Report, str]], results: str, short: bool) -> str:
+    """The part between the marks: of README.md (short), or of docs/benchmarks.md."""
     parts = [BEGIN, f"<!-- written by benchmarks/readme.py from {results}/*.json; do not edit -->", ""]
     for path, report, _ in found:
-        parts += section(path.stem, report)
+        parts += summary(report) if short else section(path.stem, report)
     return "\n".join([*parts, END])
 
 
-def section(stem: str, report: Report) -> list[str]:
-    """One device."""
+def heading(report: Report) -> tuple[str, str]:
+    """The device, and a line that says what the tables show."""
     where = report["environment"]
-    versions = where["versions"]
-    measured_names = {entry["library"] for entry in report["results"] if "seconds" in entry}
-    others = [name for name in tables.libraries(report) if name != OURS and name in measured_names]
+    others = others_of(report)
     legend = f"milliseconds a call, float32{f'; in brackets, times as long as {OURS}' if others else ''}"
     device = where["device_name"]
     device += f" (driver {where['driver']})" if where["device"] == "cuda" else f", {where['threads']} threads"
-    lines = [f"**{device}**, PyTorch {versions['torch']}: {legend}.", ""]
+    return device, f"PyTorch {where['versions']['torch']}: {legend}."
+
+
+def others_of(report: Report) -> list[str]:
+    """The other libraries that were measured."""
+    measured = {entry["library"] for entry in report["results"] if "seconds" in entry}
+    return [name for name in tables.libraries(report) if name != OURS and name in measured]
+
+
+def summary(report: Report) -> list[str]:
+    """One device: value + gradient of a few shapes."""
+    device, legend = heading(report)
+    table, _ = tables.comparison(report, TRAIN, "float32")
+    if not table.rows:
+        return []
+    rows = [row for row in table.rows if row[0] in SHORT] or table.rows
+    return [f"**{device}**, {legend}", "", *markdown(dataclasses.replace(table, rows=rows), "Value + gradient"), ""]
+
+
+def section(stem: str, report: Report) -> list[str]:
+    """One device: everything."""
+    where = report["environment"]
+    device, legend = heading(report)
+    lines = [f"## {device}", "", legend, ""]
     for mode, title in ((TRAIN, "Value + gradient"), (INFERENCE, "Inference")):
         table, _ = tables.comparison(report, mode, "float32")
         if table.rows:
             lines += [*markdown(table, title), ""]
     if has_pictures(report):
-        lines += [f"![Time of value + gradient against size, {device}]({(PICTURES / name_of(stem)).as_posix()})", ""]
+        lines += [f"![Time of value + gradient against size, {device}](images/{name_of(stem)})", ""]
     lines += [*facts(report), ""]
-    measured = ", ".join(f"{name} {versions[name]}" for name in others)
+    measured = ", ".join(f"{name} {where['versions'][name]}" for name in others_of(report))
     commit = f", commit {where['commit'][:10]}" if where["commit"] else ""
     lines += [f"Measured {where['date'][:10]}{commit}" + (f", against {measured}." if measured else "."), ""]
     return lines
@@ -133,7 +157,7 @@ def has_pictures(report: Report) -> bool:
 
 
 def replaced(text: str, new: str, path: Path) -> str:
-    """The README with a new part between the marks."""
+    """The page with a new part between the marks."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise OutOfDateError(f"{path} must hold the lines {BEGIN} and {END}, once each and in this order")
     return text[: text.index(BEGIN)] + new + text[text.index(END) + len(END) :]
@@ -143,13 +167,16 @@ def replaced(text: str, new: str, path: Path) -> str:
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if something is out of date.")
 @click.option("--root", type=click.Path(file_okay=False, exists=True, path_type=Path), default=ROOT, hidden=True)
 def main(check: bool, root: Path) -> None:
-    """Write the figures of benchmarks/results/*.json into README.md."""
+    """Write the figures of benchmarks/results/*.json into docs/benchmarks.md and README.md."""
     results = Path("benchmarks") / "results"
     found = load(root / results)
-    readme = root / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    updated = replaced(text, block(found, results.as_posix()), readme)
-    stale = [str(readme)] if updated != text else []
+    updated: dict[Path, str] = {}
+    for page, short in ((root / "README.md", True), (root / "docs" / "benchmarks.md", False)):
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        new = replaced(text, block(found, results.as_posix(), short), page)
+        if new != text:
+            updated[page] = new
+    stale = [str(page) for page in updated]
     for path, report, digest in found:
         picture = root / PICTURES / name_of(path.stem)
         if has_pictures(report) and not (picture.exists() and digest.encode() in picture.read_bytes()):
@@ -165,8 +192,8 @@ def main(check: bool, root: Path) -> None:
         if stale:
             raise OutOfDateError(f"out of date: {', '.join(stale)}; run benchmarks/readme.py")
         return
-    if updated != text:
-        readme.write_text(updated, encoding="utf-8")
+    for page, new in updated.items():
+        page.write_text(new, encoding="utf-8")
     click.echo(f"written: {', '.join(stale)}" if stale else "everything is up to date")
 
 

@@ -192,25 +192,29 @@ def test_readme_follows_the_results(quick, tmp_path):
     results.mkdir(parents=True)
     data = (quick[0] / "result.json").read_text(encoding="utf-8")
     (results / "here.json").write_text(data, encoding="utf-8")
-    page = tmp_path / "README.md"
+    readme_page, page = tmp_path / "README.md", tmp_path / "docs" / "benchmarks.md"
+    page.parent.mkdir()
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(readme.main, [*arguments, "--root", str(tmp_path)])
 
-    page.write_text("# Title\n\nno marks\n", encoding="utf-8")
-    assert run().exit_code == 1
+    readme_page.write_text("# Title\n\nno marks\n", encoding="utf-8")
     page.write_text(f"# Title\n\nbefore\n{readme.BEGIN}\nold\n{readme.END}\nafter\n", encoding="utf-8")
+    assert run().exit_code == 1
+    readme_page.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
     assert run("--check").exit_code == 1
     assert "old" in page.read_text(encoding="utf-8")
 
     assert run().exit_code == 0
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("# Title\n\nbefore\n<!-- benchmark:begin -->\n")
-    assert text.endswith("<!-- benchmark:end -->\nafter\n")
-    assert "old" not in text
-    assert "| 1x3x64x64 | **" in text
+    for written in (text, readme_page.read_text(encoding="utf-8")):
+        assert written.startswith("# Title\n\nbefore\n<!-- benchmark:begin -->\n")
+        assert written.endswith("<!-- benchmark:end -->\nafter\n")
+        assert "old" not in written
+        assert "| 1x3x64x64 | **" in written
+    assert "| Inference |" in text
     for picture in (line.rpartition("(")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")):
-        assert (tmp_path / picture).exists()
+        assert (page.parent / picture).exists()
     assert run("--check").exit_code == 0
     assert run().exit_code == 0
     assert page.read_text(encoding="utf-8") == text  # nothing moves the second time
@@ -222,6 +226,7 @@ def test_readme_follows_the_results(quick, tmp_path):
     outdated = run("--check")
     assert outdated.exit_code == 1
     assert "README.md" in outdated.output
+    assert "benchmarks.md" in outdated.output
     assert "benchmark-here-time.png" in outdated.output
 
 
@@ -235,3 +240,21 @@ def test_graph_and_event_times_on_cuda(mode):
     assert call is not None
     assert 0 < timing.measure(call, inputs, device, plan).median < 1
     assert 0 < timing.measure_graph(call, inputs, device, plan).median < 1
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[1]", "{}", "\xff"])
+def test_bench_from_a_file_that_is_no_report_is_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="latin-1")
+    result = bench("--from", path)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "is no report of fused-ssim bench" in result.output
+
+
+def test_bench_that_cannot_write_its_report_says_so_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("fused_ssim.cli.bench.command._measure", lambda *_: pytest.fail("measured before the check"))
+    for target in (tmp_path / "file" / "a.json", tmp_path):
+        result = bench("--json", target)
+        assert result.exit_code in (1, 2)
+        assert "Error: " in result.output

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ def test_demo_with_few_steps_writes_the_pictures(tmp_path: Path) -> None:
     result = run("demo", "--out", out, "--steps", "3", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "3/3" in result.output
-    for name in ("photograph.png", "volume.png", "curve.png"):
+    for name in ("photograph.png", "volume.png", "curve.png", "masked.png"):
         pixels = heat_map(out / name)
         assert min(pixels.shape[:2]) > 300
         assert np.ptp(pixels) > 200
@@ -41,6 +42,27 @@ def test_demo_recovers_both_targets(tmp_path: Path) -> None:
         start, final = (float(cell) for cell in row.replace("|", "│").split("│")[3:5])
         assert start < 0.1
         assert 0.95 < final <= 1
+    line = next(line for line in result.output.replace("\n", " ").split("Mean error")[1:])
+    errors = {name: float(re.search(rf"{name} ([\d.]+)", line)[1]) for name in ("no mask", "weight", "normalized")}
+    assert errors["no mask"] > errors["weight"] > errors["normalized"]
+    assert errors["normalized"] < 0.01
+
+
+def test_demo_reports_on_its_results(tmp_path: Path) -> None:
+    result = run("demo", "--out", tmp_path, "--steps", "2", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    files = sorted(path.name for path in (tmp_path / "targets").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert len(files) == 5
+    for name in files:
+        assert f">{name}</button>" in page
+    # The command says the same of the files.
+    compared = run("compare", tmp_path / "targets", tmp_path / "results", "--json")
+    assert compared.exit_code == 0, compared.output
+    for line in compared.stdout.splitlines():
+        pair = json.loads(line)
+        assert f"<td>{pair['ssim']:.5f}</td>" in page
 
 
 def test_demo_into_a_file_is_an_error(tmp_path: Path) -> None:

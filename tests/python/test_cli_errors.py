@@ -177,8 +177,9 @@ def test_missing_package_is_named_with_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, extra: str, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a.png", "a.tif", "a.nii"):
-        (tmp_path / name).touch()
+    Image.new("P", (20, 20)).save(tmp_path / "a.png")
+    save(tmp_path / "a.tif", np.zeros((20, 20), np.uint8))
+    save(tmp_path / "a.nii", np.zeros((20, 20, 20), np.uint8))
     for module in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.delitem(sys.modules, "fused_ssim.cli.plots", raising=False)

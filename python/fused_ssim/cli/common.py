@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -41,3 +43,15 @@ def device_option(command: Command) -> Command:
         show_default=True,
         help="Where to compute; auto takes CUDA if it can be used.",
     )(command)
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a file that cannot be written, before the work whose result it is for."""
+    shown = click.format_filename(path)
+    if path.is_dir():
+        raise Failure(f"{shown}: cannot be written: it is a folder")
+    if not path.parent.is_dir():
+        raise Failure(f"{shown}: cannot be written: there is no folder {click.format_filename(path.parent)}")
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.W_OK):
+        raise Failure(f"{shown}: cannot be written: no permission")

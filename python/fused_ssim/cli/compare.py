@@ -1,27 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""`fused-ssim compare`: the SSIM of two files."""
+"""`fused-ssim compare`: what the user asks for becomes settings and a list of pairs; the rest is done elsewhere.
+
+One pair of files is shown by `single`; folders, patterns, tables of pairs and films run through `batch`. All end in
+results of one kind (`results.PairResult`).
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-import fused_ssim
 from fused_ssim._base.codes import PADDINGS
-from fused_ssim._base.settings import checked_settings
-from fused_ssim._base.shapes import crop
 from fused_ssim._core import MAX_WINDOW_SIZE
-from fused_ssim.cli.common import Failure, device_option, extra
-from fused_ssim.cli.images import Kind, Picture, read
+from fused_ssim.cli.common import Failure, check_writable, device_option, extra
+from fused_ssim.cli.results import Kind, PairResult, Precision, Settings, versions
 
-if TYPE_CHECKING:
-    from fused_ssim.cli.images import Array
-
-DTYPE_RANGES = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
-FLOATS = ("float16", "float32", "float64")
+BELOW, STOPPED = 2, 130  # exit statuses; 1 is an error
 
 
 def _odd(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
@@ -30,8 +27,8 @@ def _odd(_context: click.Context, _parameter: click.Parameter, value: int) -> in
     return value
 
 
-def _picture_format(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Refuses a --map file of unknown format before anything is computed."""
+def _picture_file(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Refuses a picture to be drawn of unknown format before anything is computed."""
     if value is not None:
         with extra("cli"):
             from fused_ssim.cli.plots import picture_formats
@@ -41,18 +38,52 @@ def _picture_format(_context: click.Context, _parameter: click.Parameter, value:
     return value
 
 
-@click.command("compare", short_help="The SSIM of two images or two volumes.")
-@click.argument("a", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("b", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def _colour(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[float, float, float] | None:
+    """A colour by Pillow's names: white, #ff8000, rgb(255, 128, 0)."""
+    if value is None:
+        return None
+    with extra("cli"):
+        from PIL import ImageColor
+    try:
+        red, green, blue = ImageColor.getrgb(value)[:3]
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is no colour such as white, black or #ff8000.") from None
+    return red / 255, green / 255, blue / 255
+
+
+def _file(*names: str, text: str, **options: Any) -> Callable[[Any], Any]:
+    """An option that names a file to be written."""
+    kind = click.Path(dir_okay=False, writable=True, path_type=Path)
+    return click.option(*names, metavar="FILE", type=kind, help=text, **options)
+
+
+@click.command("compare", short_help="The SSIM of two images, volumes, films, or folders of them.")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path), required=False)
 @click.option("--per-channel", is_flag=True, help="Print the score of each channel, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--ms-ssim", is_flag=True, help="Multi-scale SSIM, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; of many pairs, a line for each.")
+@_file("--map", "map_path", callback=_picture_file, text="Draw the SSIM map of a pair; of a volume, three slices.")
+@_file("--csv", "csv_path", text="Write a table of the results.")
+@_file("--plot", "plot_path", callback=_picture_file, text="Draw the scores of all frames or pairs.")
 @click.option(
-    "--map",
-    "map_path",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_picture_format,
-    help="Draw the SSIM map as a heat map; of a volume, the three central slices.",
+    "--report",
+    "report_path",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write DIR/index.html, a page to look at the pairs: slider, map, histogram.",
+)
+@_file("--resume", "resume_path", text="Keep results there; after Ctrl-C the same command goes on from them.")
+@click.option(
+    "--worst", type=click.IntRange(min=0), default=10, show_default=True, help="How many of the worst to list."
+)
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(-1, 1),
+    metavar="X",
+    help=f"Exit status {BELOW} if the SSIM of any pair is below X.",
 )
 @click.option(
     "--padding",
@@ -65,7 +96,7 @@ def _picture_format(_context: click.Context, _parameter: click.Parameter, value:
     "--data-range",
     metavar="L",
     type=click.FloatRange(min=0, min_open=True),
-    help="Largest minus smallest possible value. [default: from the dtype, see above]",
+    help="Largest minus smallest possible value. [default: from the files, see above]",
 )
 @click.option(
     "--window-size",
@@ -83,158 +114,194 @@ def _picture_format(_context: click.Context, _parameter: click.Parameter, value:
     help="Standard deviation of the Gaussian window.",
 )
 @click.option("--as", "kind", type=click.Choice(["image", "volume"]), help="How to read files that leave it open.")
+@click.option(
+    "--mask",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An image of weights: black does not count, white does.",
+)
+@click.option("--ignore-nan", is_flag=True, help="Leave out values that are not finite, instead of refusing them.")
+@click.option("--background", metavar="COLOUR", callback=_colour, help="Lay transparent pixels over this colour.")
+@click.option("--luma", is_flag=True, help="Films: compare the luma as it is stored, not RGB.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float64", "float32"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic; auto is float64, unless the files are too large for the memory.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that read and compare. [default: all processors]")
 @device_option
+@click.pass_context
 def compare_command(
+    context: click.Context,
     a: Path,
-    b: Path,
+    b: Path | None,
     per_channel: bool,
+    ms_ssim: bool,
     as_json: bool,
     map_path: Path | None,
+    csv_path: Path | None,
+    plot_path: Path | None,
+    report_path: Path | None,
+    resume_path: Path | None,
+    worst: int,
+    fail_under: float | None,
     padding: str,
     data_range: float | None,
     window_size: int,
     sigma: float,
     kind: Kind | None,
+    mask: Path | None,
+    ignore_nan: bool,
+    background: tuple[float, float, float] | None,
+    luma: bool,
+    precision: Precision,
+    workers: int | None,
     device: str,
 ) -> None:
-    """The SSIM of two images or two volumes, A and B.
+    """The SSIM, PSNR and L1 of A and B: two images, volumes or films, two folders, or a table of pairs.
 
-    Images: PNG, JPEG, TIFF, NPY, and what else Pillow reads. Volumes: NIfTI, TIFF stack, NPY. Colours are scored one
-    by one and averaged; transparency is ignored. The volumes of a 4D NIfTI file are scored like channels.
+    Images: PNG, JPEG, TIFF, NPY, EXR, Netpbm, JPEG 2000, AVIF and more. Volumes: NIfTI, TIFF stack, NPY, DICOM. Colours
+    are scored one by one and averaged. The volumes of a 4D NIfTI file are scored like channels. Values are compared as
+    the file means them, in full; whatever was decided on the way is printed as a note.
 
-    The data range is 255 for uint8, 65535 for uint16, and 1 for floating-point values. For other integers, and for
-    NIfTI files with other values, it spans the smallest to the largest value of both files. The output says which.
+    Folders (and patterns such as 'out/*.png') are compared by relative names. A CSV file as the only argument has two
+    paths a line. Films (fused-ssim[video]) are compared frame by frame.
+
+    The data range is 255 for uint8, 65535 for uint16, what the format says for other depths, and 1 for floating-point
+    values. For scans and other integers it spans the smallest to the largest value of both files.
 
     An NPY array with 3 axes is an image if its last axis, or else its first, has length 1, 3 or 4 (the channels), and
-    a volume otherwise; leading axes of length 1 are dropped. --as decides otherwise: as an image, the shorter of the
-    last and the first axis holds the channels.
+    a volume otherwise; axes of length 1 are dropped. --as decides otherwise: as an image, the shorter of the last and
+    the first axis holds the channels.
+
+    Exit status: 0; 1 if a file could not be compared or has no partner; 2 below --fail-under, or for wrong usage.
 
     \b
     Examples:
-      fused-ssim compare reference.png render.png
-      fused-ssim compare reference.png render.png --per-channel --map map.png
+      fused-ssim compare reference.png render.png --map map.png
       fused-ssim compare scan.nii.gz denoised.nii.gz --data-range 4095
-      fused-ssim compare stack1.npy stack2.npy --as volume --padding valid --json
+      fused-ssim compare truth/ renders/ --report report/
+      fused-ssim compare truth/ renders/ --csv scores.csv --fail-under 0.9
+      fused-ssim compare 'truth/*.png' 'renders/*.png' --json > scores.jsonl
+      fused-ssim compare original.mp4 encoded.mp4 --luma --plot ssim.png
     """
-    import torch
-
+    with extra("cli"):
+        import numpy  # noqa: F401, ICN001
     from fused_ssim.cli.devices import describe_device, pick_device
+    from fused_ssim.cli.files.complaints import hearing
 
-    first, second = read(a, kind), read(b, kind)
-    check_pair(first, second, data_range)
-    notes = [*first.notes, *second.notes]
-    data_range, source, origin = choose_data_range(first, second, data_range, notes)
-    if first.affine is not None and second.affine is not None and not _close(first.affine, second.affine):
-        notes.append("the files have different affines; voxels are compared by index, not by position in space")
-
-    where = pick_device(device)
-    ssim = fused_ssim.fused_ssim3d if first.kind == "volume" else fused_ssim.fused_ssim2d
-    options: dict[str, Any] = {"window_size": window_size, "sigma": sigma, "data_range": data_range}
-    try:
-        dtype = torch.promote_types(*(torch.from_numpy(picture.values).dtype for picture in (first, second)))
-        x, y = (torch.from_numpy(picture.values)[None].to(where, dtype) for picture in (first, second))
-        with torch.no_grad():
-            score = float(ssim(x, y, padding, train=False, **options))
-            channels = ssim(x, y, padding, train=False, reduction="channel", **options)[0].tolist()
-            if map_path is not None:
-                values = ssim(x, y, padding, train=False, reduction="none", **options)[0].cpu().numpy()
-    except (ValueError, RuntimeError) as error:
-        raise Failure(str(error).splitlines()[0]) from error
-
-    if map_path is not None:
-        from fused_ssim.cli.plots import save_map
-
-        taken_off = crop(checked_settings(padding=padding, window_size=window_size), len(first.shape))
+    for path in (map_path, csv_path, plot_path, resume_path):
+        if path is not None:
+            check_writable(path)
+    if report_path is not None:
         try:
-            save_map(
-                map_path,
-                values,
-                score=score,
-                names=(a.name, b.name),
-                origin=taken_off[0],
-                spacing=first.spacing,
-            )
+            report_path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Failure(f"{map_path}: cannot be written: {error.strerror or error}") from error
+            shown = click.format_filename(report_path)
+            raise Failure(f"{shown}: cannot be made: {error.strerror or error}") from error
+        check_writable(report_path / "index.html")
+    where = pick_device(device)
+    settings = Settings(
+        padding=padding,
+        window_size=window_size,
+        sigma=sigma,
+        data_range=data_range,
+        kind=kind,
+        background=background,
+        ignore_nan=ignore_nan,
+        mask=None if mask is None else str(mask),
+        ms_ssim=ms_ssim,
+        precision=precision,
+        luma=luma,
+        device=str(where),
+        versions=versions(),
+    )
+    with hearing():
+        what = _what(a, b, kind)
+        if what == "pair" and b is not None:
+            for name, path in (("--csv", csv_path), ("--plot", plot_path), ("--resume", resume_path)):
+                if path is not None:
+                    raise click.UsageError(f"{name} is for many pairs, and these are two files")
+            results, status = _one(a, b, settings, per_channel, as_json, describe_device(where), map_path), 0
+        else:
+            if map_path is not None:
+                raise click.UsageError("--map is for one pair of files")
+            from fused_ssim.cli import batch
 
-    if as_json:
-        report = {
-            "score": score,
-            "per_channel": channels,
-            "a": str(a),
-            "b": str(b),
-            "kind": first.kind,
-            "shape": list(first.shape),
-            "channels": list(first.channel_names),
-            "dtype": first.dtype if first.dtype == second.dtype else [first.dtype, second.dtype],
-            "data_range": data_range,
-            "data_range_source": source,
-            "padding": padding,
-            "window_size": window_size,
-            "sigma": sigma,
-            "device": str(where),
-            "map": None if map_path is None else str(map_path),
-            "notes": notes,
-            "version": fused_ssim.__version__,
-        }
-        click.echo(json.dumps(report, indent=2))
-        return
-
-    rows = [("SSIM", f"{score:.6f}")]
-    if per_channel:
-        rows += [(f"  {name}", f"{value:.6f}") for name, value in zip(first.channel_names, channels, strict=True)]
-    dtype_text = first.dtype if first.dtype == second.dtype else f"{first.dtype} and {second.dtype}"
-    rows += [
-        ("read as", f"{first.description}, {dtype_text}"),
-        ("data range", f"{data_range:g} ({origin})"),
-        ("settings", f"padding {padding}, window {window_size}, sigma {sigma:g}"),
-        ("device", describe_device(where)),
-    ]
-    if map_path is not None:
-        rows.append(("map", f"written to {map_path}"))
-    for label, text in rows:
-        click.echo(f"{label:<12}{text}")
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+            output = batch.Output(as_json, csv_path, plot_path, resume_path, worst)
+            threads = workers or batch.default_workers()
+            run = batch.run_films if what == "films" else batch.run_files
+            results, status = run(a, b, settings, output, threads)
+        if report_path is not None and status != STOPPED:
+            _write_report(report_path, results, settings, f"{a} and {b}" if b is not None else str(a), as_json)
+    below = [result for result in results if fail_under is not None and (result.ssim or 0.0) < fail_under]
+    if status != STOPPED and any(result.error is None for result in below):
+        low = min(result.ssim for result in below if result.ssim is not None)
+        count = sum(result.error is None for result in below)
+        click.echo(f"{count} of {len(results)} below {fail_under:g}; the lowest SSIM is {low:.6f}", err=True)
+        status = BELOW
+    context.exit(status)
 
 
-def check_pair(a: Picture, b: Picture, data_range: float | None) -> None:
-    """Refuses two files that cannot be compared, and says why."""
-    if a.kind != b.kind or a.shape != b.shape or len(a.channel_names) != len(b.channel_names):
-        hint = ""
-        if a.kind == b.kind and a.shape == b.shape:
-            hint = "; convert one of them, for instance both to grey"
-        elif a.kind == b.kind == "image" and a.shape == b.shape[::-1]:
-            hint = "; one of them seems to be turned by 90 degrees"
-        raise Failure(f"the files do not match: {a.path} is {a.description}; {b.path} is {b.description}{hint}")
-    if a.dtype != b.dtype and data_range is None:
+def _write_report(out: Path, results: list[PairResult], settings: Settings, title: str, quiet: bool) -> None:
+    """The page of the results, with a progress bar of its own: all pairs are read again."""
+    from fused_ssim.cli import batch, report
+
+    with batch.progress(sum(result.ssim is not None for result in results), "report", not quiet) as told:
+        page = report.write_report(out, results, settings, title, told)
+    if not quiet:
+        click.echo(f"report: {click.format_filename(page)}")
+
+
+def _what(a: Path, b: Path | None, kind: Kind | None) -> str:
+    """Whether the arguments are one "pair" of files, "films", or "files": many pairs."""
+    from fused_ssim.cli.files.dicom import is_series
+    from fused_ssim.cli.files.films import is_film
+    from fused_ssim.cli.pairs import is_pattern
+
+    if is_pattern(str(a)) or (b is not None and is_pattern(str(b))):
+        if b is None:
+            raise click.UsageError("two patterns are needed, quoted: 'truth/*.png' 'renders/*.png'")
+        return "files"
+    for path in (a, b):
+        if path is not None and not path.exists():
+            raise click.UsageError(f"'{click.format_filename(path)}' does not exist.")
+    if b is None:
+        if a.suffix.lower() != ".csv":
+            raise click.UsageError("one argument should be a CSV file of pairs; otherwise give A and B")
+        return "files"
+    if a.is_dir() != b.is_dir():
+        folder, file = (a, b) if a.is_dir() else (b, a)
+        raise click.UsageError(
+            f"'{click.format_filename(folder)}' is a folder, and '{click.format_filename(file)}' is not"
+        )
+    if a.is_dir():
+        return "pair" if kind == "volume" and is_series(a) and is_series(b) else "files"
+    films = [is_film(path) for path in (a, b)]
+    if films[0] != films[1]:
         raise Failure(
-            f"the files have different dtypes: {a.path} is {a.dtype}, {b.path} is {b.dtype}; "
-            "convert one of them, or give --data-range if their values are on the same scale"
+            f"{click.format_filename(a)} is {'a film' if films[0] else 'no film'}, "
+            f"{click.format_filename(b)} is {'a film' if films[1] else 'no film'}"
         )
+    return "films" if films[0] else "pair"
 
 
-def choose_data_range(a: Picture, b: Picture, given: float | None, notes: list[str]) -> tuple[float, str, str]:
-    """The data range, where it is from ("option", "dtype", "values"), and the same in words. May add a note."""
-    if given is not None:
-        return given, "option", "as given"
-    low = float(min(a.values.min(), b.values.min()))
-    high = float(max(a.values.max(), b.values.max()))
-    if a.dtype in DTYPE_RANGES and not (a.scaled or b.scaled):
-        chosen, origin = DTYPE_RANGES[a.dtype], f"from dtype {a.dtype}"
-    elif a.dtype in FLOATS and (not a.physical or (low >= 0 and high <= 1)):
-        chosen, origin = 1.0, f"for {a.dtype}, whose values are expected from 0 to 1"
-    elif high > low:
-        return high - low, "values", f"from the smallest to the largest value of both files, {low:g} to {high:g}"
-    else:
-        raise Failure(f"{a.path} and {b.path} both hold the one value {low:g}: give --data-range")
-    # A network's output may overshoot a little, and pictures may be dark; more than that is a mistake to point out.
-    if high - low > 1.1 * chosen or 0 < high - low < chosen / 16:
-        notes.append(
-            f"the values run from {low:g} to {high:g}, which hardly fits a data range of {chosen:g}; see --data-range"
-        )
-    return chosen, "dtype", origin
+def _one(
+    a: Path, b: Path, settings: Settings, per_channel: bool, as_json: bool, device: str, map_path: Path | None
+) -> list[PairResult]:
+    """One pair: its result is printed before a map is drawn."""
+    from fused_ssim.cli import single
+    from fused_ssim.cli.scoring import read_mask, score_files
 
-
-def _close(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(abs(a - b).max() < 1e-3)
+    mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
+    result = score_files(a.name, a, b, settings, mask)
+    if result.error is not None:
+        raise Failure(result.error)
+    single.show(result, settings, per_channel=per_channel, as_json=as_json, device=device, map_path=map_path)
+    if map_path is not None:
+        single.draw_map(map_path, result, settings)
+        if not as_json:
+            click.echo(f"{'map':<12}written to {click.format_filename(map_path)}")
+    return [result]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`fused-ssim demo`: recovers a photograph and an MR volume from noise, by gradient ascent on SSIM."""
+"""`fused-ssim demo`: recovers a photograph and a volume from noise, fits a portrait under a mask, and reports on it."""
 
 from __future__ import annotations
 
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from fused_ssim.cli.recovery import Recovery
+    from fused_ssim.cli.recovery import MaskedFit, Recovery
 
 STEPS = 100
 
 
-@click.command("demo", short_help="Recover a photograph and an MR volume from noise.")
+@click.command("demo", short_help="Recover pictures by the gradient of SSIM.")
 @click.option(
     "--out",
     metavar="DIR",
@@ -37,7 +37,11 @@ def demo_command(out: Path, device: str, steps: int) -> None:
     """Recover a photograph and an MR volume from noise, by gradient ascent on SSIM.
 
     The photograph comes with scikit-image, the volume with nibabel: nothing is downloaded. Each pixel starts as
-    uniform noise and follows the gradient of the SSIM with the target. Prints the scores and writes three pictures.
+    uniform noise and follows the gradient of the SSIM with the target. Then a portrait is fitted to a photograph of it
+    that a sticker covers in part, without a mask and with both kinds.
+
+    Prints the scores and writes four pictures, the files themselves (targets/ and results/), and report/index.html, the
+    page that `fused-ssim compare targets results --report report` makes of them.
 
     \b
     Examples:
@@ -47,9 +51,9 @@ def demo_command(out: Path, device: str, steps: int) -> None:
     with extra("demo"):
         from rich.console import Console
 
-        from fused_ssim.cli.plots import save_curves, save_recovery
+        from fused_ssim.cli.plots import save_curves, save_masked_fit, save_recovery
     from fused_ssim.cli.devices import describe_device, pick_device
-    from fused_ssim.cli.recovery import load_photograph, load_volume
+    from fused_ssim.cli.recovery import load_photograph, load_portrait, load_volume
 
     console = Console()
     where = pick_device(device)
@@ -65,12 +69,17 @@ def demo_command(out: Path, device: str, steps: int) -> None:
         highlight=False,
     )
     recoveries = recover_all(targets, steps, where, console)
+    fit = fit_under_mask(load_portrait(), steps, where, console)
     print_table(recoveries, where, console)
+    errors = ", ".join(f"{name} {error:.4f}" for name, error in fit.rims.items())
+    console.print(f"Mean error at the sticker of the portrait: {errors}", highlight=False)
 
-    files = [out / "photograph.png", out / "volume.png", out / "curve.png"]
+    files = [out / "photograph.png", out / "volume.png", out / "curve.png", out / "masked.png"]
     save_recovery(files[0], recoveries[0])
     save_recovery(files[1], recoveries[1], spacing)
     save_curves(files[2], recoveries)
+    save_masked_fit(files[3], fit)
+    files.append(report_on(out, recoveries, fit, spacing, where))
     for file in files:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
 
@@ -106,6 +115,49 @@ def recover_all(targets: dict[str, torch.Tensor], steps: int, device: torch.devi
                 Recovery(name, target, start[0].cpu(), result[0].cpu(), ssim_map[0].cpu(), scores, seconds)
             )
     return recoveries
+
+
+def fit_under_mask(scene: torch.Tensor, steps: int, device: torch.device, console: Console) -> MaskedFit:
+    """Runs the fits of the portrait, with a progress bar."""
+    from rich.progress import track
+
+    from fused_ssim.cli.recovery import fit_masked
+
+    ticks = iter(track(range(3 * steps), "portrait  ", console=console))
+    next(ticks)
+    return fit_masked(scene, steps, device, lambda _: next(ticks, None))
+
+
+def report_on(
+    out: Path, recoveries: list[Recovery], fit: MaskedFit, spacing: tuple[float, ...], device: torch.device
+) -> Path:
+    """Writes targets and results as files, compares them as the command does, and makes the page of it."""
+    import nibabel as nib
+    import numpy as np
+    from PIL import Image
+
+    from fused_ssim.cli.report import write_report
+    from fused_ssim.cli.results import Settings, versions
+    from fused_ssim.cli.scoring import score_files
+
+    photograph, volume = recoveries
+    pictures = {"photograph.png": (photograph.target, photograph.result)}
+    for name, result in fit.results.items():
+        pictures[f"portrait, {name}.png"] = (fit.scene, result)
+    for side in ("targets", "results"):
+        (out / side).mkdir(exist_ok=True)
+    for name, pair in pictures.items():
+        for side, picture in zip(("targets", "results"), pair, strict=True):
+            pixels = (255 * picture).round().byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(out / side / name)
+    nifti: Any = nib.Nifti1Image
+    for side, voxels in (("targets", volume.target), ("results", volume.result)):
+        nib.save(nifti(voxels[0].numpy(), np.diag([*spacing, 1.0])), out / side / "MR volume.nii.gz")
+
+    settings = Settings(device=str(device), versions=versions())
+    names = [*pictures, "MR volume.nii.gz"]
+    results = [score_files(name, out / "targets" / name, out / "results" / name, settings) for name in names]
+    return write_report(out / "report", results, settings, "fused-ssim demo: targets and results")
 
 
 def print_table(recoveries: list[Recovery], device: torch.device, console: Console) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fused_ssim.cli.recovery import Recovery
+    from fused_ssim.cli.recovery import MaskedFit, Recovery
+    from fused_ssim.cli.results import PairResult
 
     Array = npt.NDArray[Any]
 
@@ -65,6 +66,16 @@ def save_recovery(path: Path, recovery: Recovery, spacing: Sequence[float] | Non
     _draw(path, panels, scale, spacing)
 
 
+def save_masked_fit(path: Path, fit: MaskedFit) -> None:
+    """Draws the photograph, the start, and what the fit made of it in three ways."""
+    panels = [
+        _Panel("photograph with a sticker", fit.photograph.numpy()),
+        _Panel("start", fit.start.numpy()),
+        *(_Panel(f"{name}: error {fit.rims[name]:.3f}", picture.numpy()) for name, picture in fit.results.items()),
+    ]
+    _draw(path, panels, 3.2 / fit.scene.shape[2], None)
+
+
 def save_curves(path: Path, recoveries: Sequence[Recovery]) -> None:
     """Draws the scores over the steps."""
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
@@ -79,6 +90,28 @@ def save_curves(path: Path, recoveries: Sequence[Recovery]) -> None:
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
     figure.savefig(path, dpi=DPI)
+
+
+def save_scores(path: Path, results: Sequence[PairResult]) -> None:
+    """Draws the SSIM of all frames over time, or of all pairs over their number; the worst is marked."""
+    scored = [(number, result) for number, result in enumerate(results) if result.ssim is not None]
+    by_time = all(result.time is not None for _, result in scored)
+    places = [float(result.time or 0) if by_time else float(number) for number, result in scored]
+    values = [float(result.ssim or 0) for _, result in scored]
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(places, values, linewidth=1.0, marker="." if len(values) < 50 else None)
+    low = min(range(len(values)), key=values.__getitem__)
+    axis.plot([places[low]], [values[low]], "o", color="tab:red")
+    axis.annotate(f"{_shorten(scored[low][1].name)}: {values[low]:.4f}", (places[low], values[low]), (6, 6),
+                  textcoords="offset points", parse_math=False)  # fmt: skip
+    axis.set_xlabel("seconds" if by_time else "pair")
+    axis.set_ylabel("SSIM")
+    axis.set_title(f"mean SSIM {sum(values) / len(values):.4f}")
+    axis.grid(alpha=0.3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)
+        figure.savefig(path, dpi=DPI)
 
 
 @dataclass(frozen=True)

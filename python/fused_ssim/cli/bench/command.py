@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fused_ssim._base import codes
-from fused_ssim.cli.common import Failure, device_option
+from fused_ssim.cli.common import Failure, check_writable, device_option
 
 if TYPE_CHECKING:
     from fused_ssim.cli.bench.tables import Table
@@ -98,12 +98,17 @@ def bench_command(
     """
     if plots is not None:
         import fused_ssim.cli.bench.figures  # noqa: F401  # says what is missing before anything is measured
+    if json_path is not None:
+        try:
+            json_path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Failure(f"{json_path}: cannot be written: {error.strerror or error}") from error
+        check_writable(json_path)
     if source is not None:
-        report = json.loads(source.read_text(encoding="utf-8"))
+        report = _earlier(source)
     else:
         report = _measure(device, quick, shapes, dtypes, names, original, limit, budget, commit)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if plots is not None:
         from fused_ssim.cli.bench.figures import draw_all
@@ -111,6 +116,17 @@ def bench_command(
         for path in draw_all(report, plots):
             click.echo(f"drawn: {path}", err=True)
     _show(report)
+
+
+def _earlier(source: Path) -> dict[str, Any]:
+    """The report of an earlier run."""
+    try:
+        report = json.loads(source.read_text(encoding="utf-8"))
+        if not isinstance(report, dict) or not {"schema", "environment", "results"} <= report.keys():
+            raise ValueError("its fields are others")
+    except (OSError, ValueError) as error:
+        raise Failure(f"{source}: is no report of fused-ssim bench --json: {error}") from error
+    return report
 
 
 def _measure(

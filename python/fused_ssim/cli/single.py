@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""One pair of files: its score, what was assumed, and the SSIM map as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import fused_ssim
+from fused_ssim._base.settings import checked_settings
+from fused_ssim._base.shapes import crop
+from fused_ssim.cli.common import Failure
+from fused_ssim.cli.files.picture import describe
+from fused_ssim.cli.scoring import load_pair, ssim_map
+
+if TYPE_CHECKING:
+    from fused_ssim.cli.results import PairResult, Settings
+
+
+def report(result: PairResult, settings: Settings, map_path: Path | None) -> dict[str, Any]:
+    """A result as `--json` prints it."""
+    dtypes = result.dtype.split(" and ")
+    return {
+        "score": result.ssim,
+        "psnr": "inf" if result.psnr == float("inf") else result.psnr,
+        "l1": result.l1,
+        "ms_ssim": result.ms_ssim,
+        "per_channel": [value for _, value in result.channels],
+        "a": result.first,
+        "b": result.second,
+        "kind": result.kind,
+        "shape": list(result.shape),
+        "channels": [name for name, _ in result.channels],
+        "dtype": dtypes if len(dtypes) > 1 else result.dtype,
+        "data_range": result.data_range,
+        "data_range_source": result.data_range_source,
+        "padding": settings.padding,
+        "window_size": settings.window_size,
+        "sigma": settings.sigma,
+        "device": settings.device,
+        "map": None if map_path is None else str(map_path),
+        "notes": list(result.notes),
+        "version": fused_ssim.__version__,
+    }
+
+
+def show(
+    result: PairResult, settings: Settings, *, per_channel: bool, as_json: bool, device: str, map_path: Path | None
+) -> None:
+    """Prints a result: the rows on stdout, the notes on stderr."""
+    if as_json:
+        click.echo(json.dumps(report(result, settings, map_path), indent=2))
+        return
+    rows = [("SSIM", f"{result.ssim:.6f}")]
+    if per_channel:
+        rows += [(f"  {name}", f"{value:.6f}") for name, value in result.channels]
+    if result.ms_ssim is not None:
+        rows.append(("MS-SSIM", f"{result.ms_ssim:.6f}"))
+    what = describe(result.kind, result.shape, result.axes, len(result.channels))
+    rows += [
+        ("PSNR", f"{result.psnr:.3f} dB"),
+        ("L1", f"{result.l1:.6f} of the data range"),
+        ("read as", f"{what}, {result.dtype}"),
+        ("data range", f"{result.data_range:g} ({result.data_range_origin})"),
+        ("settings", f"padding {settings.padding}, window {settings.window_size}, sigma {settings.sigma:g}"),
+        ("device", device),
+    ]
+    for label, text in rows:
+        click.echo(f"{label:<12}{text}")
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def draw_map(path: Path, result: PairResult, settings: Settings) -> None:
+    """Writes the SSIM map as a picture; whatever goes wrong is one line."""
+    from fused_ssim.cli.plots import save_map
+
+    pair = load_pair(result, settings)
+    values = ssim_map(pair, settings)
+    taken_off = crop(checked_settings(padding=settings.padding, window_size=settings.window_size), len(result.shape))
+    shown = click.format_filename(path)
+    try:
+        save_map(
+            path,
+            values,
+            score=result.ssim or 0.0,
+            names=(click.format_filename(Path(result.first).name), click.format_filename(Path(result.second).name)),
+            origin=taken_off[0],
+            spacing=pair.spacing,
+        )
+    except OSError as error:
+        raise Failure(f"{shown}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:  # the writers of matplotlib need programs and raise whatever: LaTeX for .pgf
+        raise Failure(f"{shown}: cannot be drawn: {str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""What the documentation says is so: its code runs, its conventions hold, its pictures are drawn, its notebooks run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_references import piq  # noqa: F401
+
+import fused_ssim
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+if not DOCS.is_dir():
+    pytest.skip("not in a source distribution", allow_module_level=True)
+
+
+def blocks(page: Path) -> list[str]:
+    """The blocks of Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def namespace() -> dict[str, object]:
+    """What the pages take for granted."""
+    torch.manual_seed(0)
+    image, volume = (1, 3, 24, 26), (2, 1, 12, 13, 14)
+    return {
+        "prediction": torch.rand(image, requires_grad=True),
+        "target": torch.rand(image),
+        "rendered": torch.rand(24, 26, 3, requires_grad=True),
+        "photograph": torch.rand(24, 26, 3),
+        "valid": torch.rand(24, 26) > 0.3,
+        "scan": 4095 * torch.rand(volume),
+        "denoised": 4095 * torch.rand(volume),
+        "body": torch.rand(volume[2:]) > 0.3,
+    }
+
+
+@pytest.mark.parametrize("name", ["index.md", "guides/splatting.md", "guides/volumes.md", "guides/moving.md"])
+def test_code_of_the_page_runs(name: str) -> None:
+    names = namespace()
+    if name == "guides/volumes.md":
+        names.update(prediction=torch.rand(2, 1, 12, 13, 14, requires_grad=True), target=torch.rand(2, 1, 12, 13, 14))
+    found = blocks(DOCS / name)
+    assert found
+    for block in found:
+        exec(compile(block, name, "exec"), names)
+        loss = names.get("loss")
+        assert loss is None or 0 < loss.item() < 2  # type: ignore[attr-defined]
+
+
+CONVENTIONS = blocks(DOCS / "conventions.md")
+
+
+@pytest.mark.parametrize("number", range(len(CONVENTIONS)))
+def test_conventions_agree_with_their_packages(number: int, request: pytest.FixtureRequest) -> None:
+    block = CONVENTIONS[number]
+    if "piq" in block:
+        request.getfixturevalue("piq")
+    for package in re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE):
+        pytest.importorskip(package)
+    generator = torch.Generator().manual_seed(number)
+    y = torch.rand((2, 3, 180, 190), generator=generator)
+    x = (y + 0.2 * torch.randn(y.shape, generator=generator)).clamp(0, 1)
+    names: dict[str, object] = {"x": x, "y": y}
+    exec(compile(block, "conventions.md", "exec"), names)
+    if "theirs" in names:
+        ours, theirs = (torch.as_tensor(names[name]).float() for name in ("ours", "theirs"))
+        assert ours.shape == theirs.shape
+        assert (ours - theirs).abs().max() < 1e-5
+    else:
+        assert 0 < float(names["score"]) < 1  # type: ignore[arg-type]
+
+
+def load(path: Path):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_page_of_the_c_interface_has_the_whole_header() -> None:
+    header = (ROOT / "include" / "fusedssim" / "fusedssim.h").read_text(encoding="utf-8")
+    page = load(DOCS / "site" / "header.py").page(header)
+    declared = re.findall(r"^FUSEDSSIM_API [^;(]*?\b(fusedssim_\w+)\(", header, re.MULTILINE)
+    declared += re.findall(r"^typedef (?:struct|u?int32_t) (fusedssim_\w+)", header, re.MULTILINE)
+    assert len(declared) > 20
+    for name in declared:
+        assert f"### {name}\n" in page or f'id="{name.lower()}"' in page, name
+
+    def words(text: str) -> set[str]:
+        return set(re.findall(r"\w+", text.replace("\\", "")))
+
+    left_out = {"SPDX", "License", "Identifier", "MIT", "C", "extern", "ifdef", "ifndef", "endif", "if", "elif", "else"}
+    left_out |= {"dllexport", "dllimport", "visibility", "__attribute__", "__declspec", "__cplusplus", "constexpr"}
+    left_out |= {"_WIN32", "FUSEDSSIM_BUILDING", "FUSEDSSIM_STATIC", "FUSEDSSIM_FUSEDSSIM_H", "defined"}
+    assert words(header) - words(page) <= left_out
+
+
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("skimage")
+    matplotlib.use("Agg")
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) >= 4
+    names: dict[str, object] = {"__name__": "notebook"}
+    for cell in cells:
+        assert cell["outputs"] == []  # the site has those of its own run
+        exec(compile("".join(cell["source"]), path.name, "exec"), names)
+
+
+def test_gallery_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("skimage")
+    gallery = load(DOCS / "gallery.py")
+    gallery.main(tmp_path)
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    for name in gallery.PICTURES:
+        assert (tmp_path / name).stat().st_size > 10_000
+        assert (DOCS / "images" / name).exists()
+        assert f"](images/{name})" in page
+    # What the page says of the first picture: the same error, and SSIM tells them apart.
+    clean = gallery.photograph()
+    scores = {}
+    for name, wrong in gallery.distorted().items():
+        psnr = -10 * (wrong - clean).square().mean().log10().item()
+        assert abs(psnr - gallery.PSNR) < 0.5, name
+        scores[name] = fused_ssim.fused_ssim(wrong, clean, train=False).item()
+    assert min(scores["brighter"], scores["more contrast"]) > 0.9
+    assert max(scores["noise"], scores["blur"]) < 0.8
+
+
+def test_pictures_of_pages_exist() -> None:
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -25,7 +25,7 @@ from PIL import Image
 from test_cli_errors import fails
 
 import fused_ssim
-from fused_ssim.cli.files import read
+from fused_ssim.cli.files import FORMATS, read
 
 RANDOM = np.random.default_rng(12)
 
@@ -378,6 +378,16 @@ def test_different_profiles_give_a_note(tmp_path: Path, colour: tuple[np.ndarray
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     a, b = save(tmp_path / "a.png", colour[0]), save(tmp_path / "b.png", colour[0], icc_profile=profile)
     assert "profiles" in compare(a, b)["notes"][0]
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "compare.md"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="not in a source distribution")
+def test_docs_name_every_format_of_the_table() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for row in FORMATS:
+        assert row.name.removeprefix("gzipped ") in text, row.name
 
 
 def test_read_gives_what_was_stored(tmp_path: Path) -> None:

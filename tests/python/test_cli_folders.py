@@ -176,6 +176,19 @@ def test_unreadable_file_is_listed_and_does_not_end_the_run(folders: tuple[Path,
     assert f"{COUNT - 1} of {COUNT} pairs" in result.stdout
 
 
+def test_fault_of_the_program_is_that_of_its_pair(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    score_files = batch.score_files
+
+    def faulty(name: str, *arguments: Any) -> PairResult:
+        if name == "frame6.png":
+            raise ZeroDivisionError("a fault")
+        return score_files(name, *arguments)
+
+    monkeypatch.setattr(batch, "score_files", faulty)
+    errors = [row["error"] for row in lines(*folders, status=1) if row["error"]]
+    assert errors == ["ZeroDivisionError: a fault"]
+
+
 def test_fail_under_looks_at_every_pair(folders: tuple[Path, Path]) -> None:
     scores = [row["ssim"] for row in lines(*folders)]
     low = min(scores)

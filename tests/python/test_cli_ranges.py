@@ -204,7 +204,7 @@ def test_pair_is_loaded_again_as_it_was_scored(
     mask = None
     if kind == "masked":
         weights = np.zeros(colour[0].shape[:2], np.uint8)
-        weights[8:30, 10:40] = 255
+        weights[8:30, 10:40] = np.random.default_rng(4).integers(60, 256, (22, 30), dtype=np.uint8)
         mask = str(save(tmp_path / "mask.png", weights))
     settings = Settings(padding=padding, mask=mask)
     result = score_files("a", a, b, settings, None if mask is None else read_mask(Path(mask), settings))
@@ -217,8 +217,9 @@ def test_pair_is_loaded_again_as_it_was_scored(
         assert values.mean() == pytest.approx(result.ssim, abs=1e-12)
     else:
         cut = 5 * (padding == "valid")
-        inside = weights[cut : weights.shape[0] - cut, cut : weights.shape[1] - cut] > 0
-        assert values[:, inside].mean() == pytest.approx(result.ssim, abs=1e-12)
+        inner = weights[cut : weights.shape[0] - cut, cut : weights.shape[1] - cut].astype(float)
+        assert (values * inner).sum() / (3 * inner.sum()) == pytest.approx(result.ssim, abs=1e-12)
+        assert (values[:, inner == 0] == 1).all()
 
 
 # ---- Words -----------------------------------------------------------------------------------------------------------

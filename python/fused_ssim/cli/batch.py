@@ -27,12 +27,13 @@ from fused_ssim.cli.common import Failure, extra
 from fused_ssim.cli.files import ENDINGS
 from fused_ssim.cli.films import Films
 from fused_ssim.cli.journal import CsvWriter, Journal, json_line
+from fused_ssim.cli.results import PairResult
 from fused_ssim.cli.scoring import read_mask, score_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fused_ssim.cli.results import Array, PairResult, Settings
+    from fused_ssim.cli.results import Array, Settings
 
 Result = TypeVar("Result")
 
@@ -152,7 +153,7 @@ def run_files(
 
     def compute(pair: pairs.FilePair) -> PairResult:
         known = None if journal is None else journal.result_of(pair)
-        return known or score_files(pair.name, Path(pair.first), Path(pair.second), settings, mask)
+        return known or _scored(pair, settings, mask)
 
     def keep(result: PairResult) -> None:
         if journal is not None:
@@ -172,6 +173,15 @@ def run_files(
     _show(results, found, settings, output)
     failed = any(result.error is not None for result in results) or found.only_first or found.only_second
     return results, STOPPED if stopped else int(bool(failed))
+
+
+def _scored(pair: pairs.FilePair, settings: Settings, mask: Array | None) -> PairResult:
+    """The result of a pair. Whatever goes wrong is that of this pair, and the run goes on."""
+    try:
+        return score_files(pair.name, Path(pair.first), Path(pair.second), settings, mask)
+    except Exception as error:  # a fault of this program; its kind says more than its text
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return PairResult(pair.name, pair.first, pair.second, None, None, None, None, reason, (), ())
 
 
 def run_films(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from fused_ssim.cli.ranges import DataRange, check_pair, choose_data_range
 from fused_ssim.cli.results import Pair, PairResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fused_ssim.cli.files.picture import Picture
     from fused_ssim.cli.results import Array, Settings
 
@@ -170,13 +173,9 @@ def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
         raise Failure(f"the data range is {pair.data_range:g}; give --data-range")
     dtype, remarks = arithmetic(pair, settings)
     notes += remarks
-    with _as_failure(), torch.no_grad():
-        x = _tensor(pair.first, dtype, settings.device, "x")
-        y = _tensor(pair.second, dtype, settings.device, "y")
-        mask = None
-        if pair.mask is not None:
-            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device, "mask")
-            x, y = (torch.where(mask > 0, image, 0) for image in (x, y))
+    with _failures(), torch.no_grad():
+        x, y, mask = _tensors(pair, dtype, settings.device)
+        if mask is not None:
             options |= {"mask": mask, "mask_mode": "normalized"}
         channels = ssim(x, y, settings.padding, train=False, reduction="channel", **options)[0]
         # With a mask, channels may have weights of different sums.
@@ -260,15 +259,15 @@ def _tensor(values: Array, dtype: torch.dtype, device: str, place: str) -> torch
     return out.to(device)
 
 
-class _as_failure:  # noqa: N801
+@contextmanager
+def _failures() -> Iterator[None]:
     """What the library raises, as one line."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (ValueError, RuntimeError)):
-            raise Failure(str(error).splitlines()[0]) from error
+    try:
+        yield
+    except MemoryError as error:
+        raise Failure("there is not enough memory to compare them") from error
+    except (ValueError, RuntimeError) as error:
+        raise Failure(str(error).splitlines()[0]) from error
 
 
 def load_pair(result: PairResult, settings: Settings) -> Pair:
@@ -285,17 +284,32 @@ def load_pair(result: PairResult, settings: Settings) -> Pair:
 
 
 def ssim_map(pair: Pair, settings: Settings) -> Array:
-    """SSIM at each pixel of a pair, of the shape of its images; for padding valid, the border is cropped."""
+    """SSIM at each pixel of a pair, of the shape of its images; for padding valid, the border is cropped.
+
+    With a mask it is the map of normalised convolution, and 1 where the mask is 0: there is nothing wrong there.
+    """
     ssim = fused_ssim.fused_ssim3d if pair.first.ndim == 4 else fused_ssim.fused_ssim2d
     dtype, _ = arithmetic(pair, settings)
     options: dict[str, Any] = {"window_size": settings.window_size, "sigma": settings.sigma}
-    with _as_failure(), torch.no_grad():
-        x = _tensor(pair.first, dtype, settings.device, "x")
-        y = _tensor(pair.second, dtype, settings.device, "y")
-        if pair.mask is not None:
-            mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, settings.device, "mask")
-            x, y = (torch.where(mask > 0, image, 0) for image in (x, y))
-            options |= {"mask": (mask > 0).to(dtype), "mask_mode": "normalized"}
-        found = ssim(x, y, settings.padding, train=False, data_range=pair.data_range, reduction="none", **options)
-    values: Array = found[0].cpu().numpy()
+    with _failures(), torch.no_grad():
+        x, y, mask = _tensors(pair, dtype, settings.device)
+        if mask is not None:
+            options |= {"mask": mask, "mask_mode": "normalized"}
+        found = ssim(x, y, settings.padding, train=False, data_range=pair.data_range, reduction="none", **options)[0]
+        if mask is not None:  # the library gives the mask times the map
+            sizes = [(whole - part) // 2 for whole, part in zip(mask.shape[2:], found.shape[1:], strict=True)]
+            cut = (slice(None), *(slice(size, -size or None) for size in sizes))
+            inner = mask[0][cut]
+            found = torch.where(inner > 0, found / inner, 1)
+    values: Array = found.cpu().numpy()
     return values
+
+
+def _tensors(pair: Pair, dtype: torch.dtype, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Both images and the mask, [1, C, ...]. What the mask excludes is 0 in the images."""
+    x = _tensor(pair.first, dtype, device, "x")
+    y = _tensor(pair.second, dtype, device, "y")
+    if pair.mask is None:
+        return x, y, None
+    mask = _tensor(np.broadcast_to(pair.mask, pair.first.shape), dtype, device, "mask")
+    return torch.where(mask > 0, x, 0), torch.where(mask > 0, y, 0), mask

@@ -48,7 +48,7 @@ def read_exr(source: Source) -> Raw:
         notes.append(f"its channels {', '.join(left_out)} are left out")
     if str(header.get("dataWindow")) != str(header.get("displayWindow")):
         notes.append("its data window is not its display window; the data window is compared")
-    raw = Raw(values, "HWC" if values.ndim == 3 else "HW", floats_are_light=True, notes=notes)
+    raw = Raw(values, "HWC" if values.ndim == 3 else "HW", notes=notes)
     if name == "RGBA":
         raw.values, raw.alpha, raw.premultiplied = values[..., :3], values[..., 3], True
     return raw

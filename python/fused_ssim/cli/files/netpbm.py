@@ -27,7 +27,6 @@ def read_netpbm(source: Source) -> Raw:
     raw = Raw(values, axes.translate(str.maketrans("YXS", "HWC")))
     if magic in ("Pf", "PF"):
         raw.values = values[::-1]  # PFM is stored from the bottom to the top
-        raw.floats_are_light = True
         return raw
     if magic in ("P1", "P4"):
         raw.values = ~values.astype(bool)  # 1 is black

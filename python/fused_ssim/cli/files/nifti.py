@@ -26,13 +26,16 @@ def read_nifti(source: Source) -> Raw:
 
     data = source.head
     zipped = data[:2] == b"\x1f\x8b"
-    if zipped or not source.is_plain:
+    single = data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"  # the pixels are in the same file
+    # nibabel unpacks by the name, so it is shown only one that fits, and maps that file.
+    named = source.is_plain and source.path.name.endswith((".nii", ".hdr", ".img"))
+    if zipped or (single and not named) or not source.is_plain:
         # As a whole, to the end of the gzip stream: its checksum stands there, and nibabel stops before it.
         data = gzip.decompress(source.data) if zipped else source.data
         if not is_nifti(data):
             raise ValueError("a gzip file that holds no NIfTI volume")
         image: Any = _class_of(data).from_bytes(data)
-    elif data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0":
+    elif single:
         image = _class_of(data).from_file_map({"image": nib.FileHolder(filename=str(source.path))})
     else:  # a header whose pixels are in a file beside it
         try:

@@ -34,7 +34,6 @@ class Raw:
     channels: tuple[str, ...] = ()
     scaled: bool = False  # a header scales the stored values
     physical: bool = False  # scans: values have a unit of their own rather than the range of the dtype
-    floats_are_light: bool = False  # a rendering format whose floats have no upper end
     spacing: tuple[float, ...] | None = None  # size of a voxel along the axes DHW (or HW)
     affine: Array | None = None  # from voxels to space
     alpha: Array | None = None  # opacity, of the shape of the values without their channels, in the dtype of values

@@ -46,6 +46,7 @@ def _behind(value: Any) -> Any:
 
 
 def _run(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    assert operation is not torch.ops.aten.as_strided.default, "a view that the device lacks"
     ran[operation._schema.name.removeprefix("aten::")] += 1
     cpu_args, cpu_kwargs = pytree.tree_map(_behind, (args, kwargs))
     if operation in _RESHAPES:
@@ -70,10 +71,28 @@ def _run(operation: Any, *args: Any, **kwargs: Any) -> Any:
 _setup_privateuseone_for_python_backend(NAME)
 _library = torch.library.Library("_", "IMPL")
 _library.fallback(_run, "PrivateUse1")
-# What torch makes of an empty tensor that the operation gives a shape: the tensors in front cannot change theirs.
+# What torch itself would make of other operations: of results without a size, or of strides. The tensors in front keep
+# their size, and do not have the strides of those behind.
+_WHOLE = [
+    *(
+        "abs",
+        "sign",
+        "sum",
+        "slice.Tensor",
+        "select.int",
+        "expand",
+        "permute",
+        "transpose.int",
+        "squeeze",
+        "squeeze.dim",
+    ),
+    *("squeeze.dims", "unsqueeze", "unbind.int", "unfold", "diagonal", "detach", "alias", "split.Tensor"),
+]
 _operations = torch.library.Library("aten", "IMPL")
-for _name in ("abs", "sign", "sum"):
-    _operations.impl(_name, partial(_run, getattr(torch.ops.aten, _name).default), "PrivateUse1")
+for _name in _WHOLE:
+    _packet, _, _overload = _name.partition(".")
+    _operation = getattr(getattr(torch.ops.aten, _packet), _overload or "default")
+    _operations.impl(_name, partial(_run, _operation), "PrivateUse1")
 
 
 def to_device(image: torch.Tensor) -> torch.Tensor:

@@ -66,10 +66,16 @@ class Constants(NamedTuple):
 
 
 class Pivots(NamedTuple):
-    """The constants that are subtracted from the sum and from the difference of the images, [N, C, 1, ...]."""
+    """The constants that are subtracted from both images and from their difference, [N, C, 1, ...]."""
 
-    s: Tensor
+    x: Tensor
+    y: Tensor
     d: Tensor
+
+    @property
+    def s(self) -> Tensor:
+        """What is subtracted from the sum of the images."""
+        return self.x + self.y
 
 
 class _Statistics(NamedTuple):
@@ -118,19 +124,20 @@ def _pivots(images: Pair) -> Pivots:
     steps = (slice(None, None, max(1, size // _SAMPLES[dims])) for size in images.x.shape[2:])
     some = (slice(None), slice(None), *steps)
     x, y = images.x[some], images.y[some]
-    s, d = x + y, x - y
-    usable = s.isfinite().logical_and_(d.isfinite())
+    d = x - y
+    usable = d.isfinite()  # so both are
     if images.seen is not None:
         usable.logical_and_(images.seen.expand(images.x.shape)[some])
     axes = tuple(range(2, dims + 2))
     number = usable.sum(axes, keepdim=True).clamp_(min=1)
-    means = (torch.where(usable, each, 0.0).sum(axes, keepdim=True) / number for each in (s, d))
+    means = (torch.where(usable, each, 0.0).sum(axes, keepdim=True) / number for each in (x, y, d))
     return Pivots(*(torch.where(mean.isfinite(), mean, 0.0) for mean in means))
 
 
 def _pivoted(images: Pair, pivots: Pivots) -> tuple[Tensor, Tensor]:
-    # Not of pivoted images: where they nearly agree, their difference has more digits than either.
-    return (images.x + images.y).sub_(pivots.s), (images.x - images.y).sub_(pivots.d)
+    # The sum of pivoted images, since that of bright images has fewer digits than they. The difference of the images
+    # themselves, which has more digits than they where they nearly agree.
+    return (images.x - pivots.x).add_(images.y - pivots.y), (images.x - images.y).sub_(pivots.d)
 
 
 def _statistics(images: Pair, window: Window, pivots: Pivots) -> _Statistics:

@@ -94,7 +94,7 @@ def fused_ssim(
             two of the four are brought to the wider one.)
         RuntimeError: CUDA cannot be used: ``fused_ssim.info()`` says why.
         NotImplementedError: this and, under the backend ``"native"``, the ValueError of a device for which there is no
-            code are of this class, too, so that code with a slower way for such devices can tell them from other errors.
+            code are of this class, too, so that code with a slower way can tell them from other errors.
 
     Example:
         >>> loss = 1 - fused_ssim(prediction, target)

@@ -31,7 +31,8 @@ class Parts(NamedTuple):
     """What a block gives to the value.
 
     Attributes:
-        structural: the sum of DSSIM over each plane, [N, C], or MS-SSIM of each plane; without a reduction, the map.
+        structural: the sums of DSSIM and of 1/2 - DSSIM over each plane, [N, C, 2], or MS-SSIM of each plane, [N, C];
+            without a reduction, the map.
         absolute: the sum of ``|x - y|`` over each plane, if the loss has it and is reduced.
 
     """
@@ -123,8 +124,13 @@ class Call:
         is_sum = settings.reduction == "sum"
         if settings.weights is not None:
             return total if is_sum else total / self._map_total
+        total, rest = total.unbind(-1)
         if settings.lambda_dssim is None:
-            return self._map_total - 2 * total if is_sum else 1 - 2 * total / self._map_total
+            # Near 1 the difference from 1 has more digits, near 0 the value itself.
+            whole = self._map_total if is_sum else 1
+            if not is_sum:
+                total, rest = total / self._map_total, rest / self._map_total
+            return torch.where(total < 0.25 * whole, whole - 2 * total, 2 * rest)
         loss = 2 * settings.lambda_dssim * (total if is_sum else total / self._map_total)
         if absolute is not None:
             of_pixels = self._of_groups(absolute)
@@ -214,7 +220,7 @@ class Call:
             is_last = level == len(weights) - 1
             sums, *both = compare(Pair(x, y), window, constants, None, self.wanted, luminance=is_last)
             size = math.prod(window.map_shape)
-            factors.append((1 - 2 * sums / size).clamp_(min=0))
+            factors.append((1 - 2 * sums[..., 0] / size).clamp_(min=0))
             grads.append(both)
             sizes.append(size)
             levels.append(x.shape)

@@ -107,7 +107,8 @@ def compare(
         weight: of each map element. Where it is 0, nothing is looked at.
         wanted: the set of gradients.
         luminance: whether its term is part of the map. MS-SSIM has levels without it.
-        has_map: whether the result is the map itself. Otherwise it is the sum over each plane, [N, C].
+        has_map: whether the result is the map itself. Otherwise it is sums over each plane, [N, C, 2]: of DSSIM, and
+            of 1/2 - DSSIM, which has the digits of SSIM where that is small.
 
     Returns:
         DSSIM times the weight, and the gradients of the sum of SSIM times the weight. Those not wanted are None.
@@ -199,7 +200,7 @@ def _maps(
     if weight is not None:
         dssim.mul_(weight)
     if not has_map:
-        dssim = dssim.flatten(2).sum(2)
+        dssim = _sums(dssim, weight)
     if not wanted:
         return dssim, []
 
@@ -222,6 +223,12 @@ def _maps(
         return dssim, [p_mean_s, p_mean_d, p_var_s, minus_p_var_d]
     p_mean_s.add_(p_mean_d, alpha=1 if wanted == GRAD_1 else -1)
     return dssim, [p_mean_s, p_var_s, minus_p_var_d]
+
+
+def _sums(dssim: Tensor, weight: Tensor | None) -> Tensor:
+    rows = dssim.sum(-1)
+    half = 0.5 * (dssim.shape[-1] if weight is None else weight.sum(-1))
+    return torch.stack((rows.flatten(2).sum(2), (half - rows).flatten(2).sum(2)), 2)
 
 
 def _safe(denominator: Tensor, constants: Constants) -> Tensor:

@@ -148,6 +148,8 @@ class PlainPlan:
         scale: float = 1.0,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """The value, and the gradients times ``scale`` for an upstream gradient; without a value if that is given."""
+        for name, image in zip(self.settings.names, (img1, img2), strict=True):
+            _check_memory(name, image)
         mask = None if mask is None else checked_weights(mask, self.arithmetic)
         ranges = None if ranges is None else checked_ranges(ranges)
         call = Call(self.settings, self._windows, self._shape, mask, ranges, wanted, upstream, scale)
@@ -199,6 +201,12 @@ class PlainPlan:
         if grad.dtype == image.dtype and image.is_contiguous():
             return grad
         return self._empty_gradient(image).copy_(grad)
+
+
+def _check_memory(name: str, image: Tensor) -> None:
+    # Operations of torch read freed memory without a word. Only these devices are known to have addresses.
+    if image.device.type in DEVICES and image.numel() and not image.untyped_storage().nbytes():
+        raise ValueError(f"{name} has no memory: its storage was freed")
 
 
 def checked_weights(mask: Tensor, arithmetic: torch.dtype) -> Tensor:

@@ -6,6 +6,9 @@ nox -s torch_matrix                    one of those wheels under old and new rel
 nox -s "torch_matrix(torch='2.4.1')"   under one of them
 nox -s docs                            the documentation site, in build/site
 nox -s report                          the HTML report in a browser (Chromium has to be installed)
+
+
+nox -s plain                           the tests of values by plain operations of torch, in place of the native library
 nox -s hunt                            fuzzing, generated calls, threads, soak: three hours on two cores
 nox -s hunt -- 0.05                    the same, for a twentieth of the time
 """
@@ -56,6 +59,22 @@ def torch_matrix(session: nox.Session, torch: str) -> None:
         session.run("pytest", "-q", "-p", "no:cacheprovider", *session.posargs)
     finally:
         shutil.rmtree(session.virtualenv.location, ignore_errors=True)
+
+
+# The files that compute values; others are about the native library and its known faults, or about packages around it.
+VALUES = [
+    *("any_device", "autocast", "autograd", "compat", "compile", "data_range", "gradcheck", "hard_cases"),
+    *("improvements", "losses", "masks", "metrics", "msssim", "references", "replaced_windows", "settings", "strides"),
+    *("threads", "transforms", "values"),
+]
+
+
+@nox.session(python=PYTHON)
+def plain(session: nox.Session) -> None:
+    """The tests of values with FUSED_SSIM_BACKEND=torch: what other devices of torch run, on this one."""
+    session.install(".[test]")
+    files = [f"tests/python/test_{name}.py" for name in VALUES]
+    session.run("pytest", "-q", *files, *session.posargs, env={"FUSED_SSIM_BACKEND": "torch"})
 
 
 @nox.session(python=PYTHON)

@@ -11,7 +11,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._base.info import CudaDevice, Info, info
+from ._base.backends import backend
+from ._base.info import CudaDevice, Info, Route, info
 from ._base.info import version as _version
 
 # torch is imported by the first use of a name that needs it, so that `fused_ssim.array` never loads it. Where it is
@@ -39,9 +40,11 @@ __all__ = [
     "Info",
     "MSSSIMLoss",
     "PhotometricLoss",
+    "Route",
     "SSIMLoss",
     "SSIMTerms",
     "allowed_padding",
+    "backend",
     "fused_ssim",
     "fused_ssim2d",
     "fused_ssim3d",

@@ -52,8 +52,8 @@ def fused_ssim(
     """The structural similarity (Wang et al. 2004) of two batches of images, differentiable in both.
 
     Args:
-        img1: images ``[N, C, H, W]``: float32, float64, float16 or bfloat16, on the CPU or a CUDA device. Any strides
-            are read in place, channels-last and expanded ones too.
+        img1: images ``[N, C, H, W]``: float32, float64, float16 or bfloat16, on any device; :func:`backend` says what
+            computes where. Any strides are read in place, channels-last and expanded ones too.
         img2: as ``img1``, with the same shape, dtype and device.
         padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
             inside the image, ``window_size // 2`` away from the border.
@@ -93,8 +93,8 @@ def fused_ssim(
         TypeError: an image is not a tensor, or its dtype is not one of the four, or the dtypes differ. (Under autocast,
             two of the four are brought to the wider one.)
         RuntimeError: CUDA cannot be used: ``fused_ssim.info()`` says why.
-        NotImplementedError: this and the ValueError of a device for which there is no code are of this class, too, so
-            that code with a slower way for such devices can tell them from other errors.
+        NotImplementedError: this and, under the backend ``"native"``, the ValueError of a device for which there is no
+            code are of this class, too, so that code with a slower way can tell them from other errors.
 
     Example:
         >>> loss = 1 - fused_ssim(prediction, target)

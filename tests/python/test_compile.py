@@ -205,7 +205,7 @@ def test_compiled_training_step_runs_in_a_cuda_graph():
 
 # ---- Operators -------------------------------------------------------------------------------------------------------
 
-PLAIN = ["same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None]
+PLAIN = ["same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None, "auto"]
 VARIANTS = {
     "mean": {},
     "image": {1: "image"},
@@ -301,7 +301,7 @@ def test_scripted_function_calls_the_operator(device):
     @torch.jit.script
     def scripted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.ops.fused_ssim.ssim(
-            x, y, None, None, True, "same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None
+            x, y, None, None, True, "same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None, "auto"
         )
 
     x, y, _ = images((1, 2, 20, 22), device)

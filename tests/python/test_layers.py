@@ -34,11 +34,15 @@ LAYERS: list[tuple[str, ...]] = [
 ]
 # The same inside folders; others are only free of circles.
 INSIDE: dict[str, list[tuple[str, ...]]] = {
-    "_base": [("codes", "info"), ("settings",), ("shapes",), ("checked",)],
+    "_base": [("codes",), ("settings",), ("shapes", "backends"), ("checked", "info")],
     "_torch": [
         ("devices",),
         ("checks",),
-        ("composite", "plan"),
+        ("composite", "layouts", "plain_filters"),
+        ("plain_math",),
+        ("plain_call",),
+        ("plain_plan",),
+        ("plan",),
         ("batching",),
         ("operators",),
         ("transforms",),

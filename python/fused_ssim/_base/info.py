@@ -6,10 +6,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .._core import __file__ as _core_file
 from .._core import info as _native_info
 from .._core import version as version
+from .backends import current
+from .codes import DEVICES
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,22 @@ class CudaDevice:
 
 
 @dataclass(frozen=True)
+class Route:
+    """What computes calls with tensors on a kind of device.
+
+    Attributes:
+        device: the type that torch has for it, as in ``torch.device("mps").type``.
+        backend: ``"native"``: the native library; ``"torch"``: plain operations of torch.
+        reason: why, and what to do if that is not what was wanted.
+
+    """
+
+    device: str
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Info:
     """What this installation can do.
 
@@ -49,6 +68,9 @@ class Info:
         cuda_driver_version: the CUDA version of the driver, 12080 for 12.8; 0 without a driver.
         devices: the CUDA devices that the driver shows.
         cpu_isa: the instruction set in use on the CPU.
+        backend: the setting that holds here: see ``fused_ssim.backend``.
+        routes: what computes on which kind of device under that setting: the CPU, CUDA, and those that torch has here.
+            The last one, ``"other"``, is about all the rest. They are known once torch is imported.
         cpu_threads: the threads that the library uses on its own, as for ``fused_ssim.array``: those that the process
             may run on, or ``OMP_NUM_THREADS``. Calls with tensors of torch use ``torch.get_num_threads()``.
 
@@ -65,6 +87,8 @@ class Info:
     devices: tuple[CudaDevice, ...]
     cpu_isa: str
     cpu_threads: int
+    backend: str
+    routes: tuple[Route, ...]
 
 
 def info() -> Info:
@@ -73,8 +97,55 @@ def info() -> Info:
     devices = [CudaDevice(**device) for device in native.pop("cuda_devices")]
     architectures = native.pop("cuda_architectures").split()
     return Info(
-        **native, torch_version=_torch_version(), cuda_architectures=tuple(architectures), devices=tuple(devices)
+        **native,
+        torch_version=_torch_version(),
+        cuda_architectures=tuple(architectures),
+        devices=tuple(devices),
+        backend=current(),
+        routes=_routes(current(), native["cuda_problem"]),
     )
+
+
+def _routes(setting: str, cuda_problem: str) -> tuple[Route, ...]:
+    torch = sys.modules.get("torch")
+    is_rocm = bool(torch and torch.version.hip)
+    kinds = {kind: _kernels_of(kind, cuda_problem, is_rocm) for kind in (*DEVICES, *_accelerators(), "other")}
+    return tuple(_route(kind, setting, *known) for kind, known in kinds.items())
+
+
+def _kernels_of(kind: str, cuda_problem: str, is_rocm: bool) -> tuple[bool, str]:
+    """Whether the native library has code for a kind of device, and what is to be said of it."""
+    if kind == "cuda" and is_rocm:
+        return False, "torch for ROCm calls AMD's GPUs so; the native library has no code for them"
+    if kind == "cuda" and cuda_problem:
+        return True, f'not usable: {cuda_problem}; fused_ssim.backend("torch") computes without the native library'
+    if kind in DEVICES:
+        return True, "the native library has code for it"
+    return False, "the native library has no code for it"
+
+
+def _route(kind: str, setting: str, has_kernels: bool, what: str) -> Route:
+    if setting == "torch":
+        return Route(kind, "torch", 'asked for: the backend is "torch"')
+    if setting == "native" and not has_kernels:
+        return Route(kind, "native", f'an error: the backend is "native", and {what}')
+    return Route(kind, "native" if has_kernels else "torch", what)
+
+
+def _accelerators() -> list[str]:
+    """Kinds of devices besides the CPU and CUDA that torch can use here; none before torch is imported."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return []
+    found = [kind for kind in ("mps", "xpu") if _is_available(torch, kind)]
+    other = torch._C._get_privateuse1_backend_name()
+    return [*found, other] if _is_available(torch, other) else found
+
+
+def _is_available(torch: Any, kind: str) -> bool:
+    module = getattr(torch, kind, None)
+    is_available = getattr(module, "is_available", None)
+    return bool(is_available and is_available())
 
 
 def _torch_version() -> str:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 import operator
 import struct
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .._core import MAX_WINDOW_SIZE
 from .._core import Settings as NativeSettings
-from .codes import MASK_MODES, PADDINGS, REDUCTIONS
+from .codes import BACKENDS, MASK_MODES, PADDINGS, REDUCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -163,6 +163,7 @@ class Settings:
         lambda_dssim: the share of SSIM in a photometric loss; None: no loss, but SSIM.
         taps: the window itself, instead of the Gaussian of ``window_size`` and ``sigma``.
         weights: of the scales of MS-SSIM, finest first; None: SSIM.
+        backend: what computes it: one of ``BACKENDS``. The native library does not know this one.
         names: of the two images, in error messages.
 
     """
@@ -178,6 +179,7 @@ class Settings:
     lambda_dssim: float | None = field(default=None, metadata=_by(number))
     taps: tuple[float, ...] | None = field(default=None, metadata=_by(_trusted))
     weights: tuple[float, ...] | None = field(default=None, metadata=_by(optional(numbers)))
+    backend: str = field(default="auto", metadata=_by(choice(BACKENDS)))
     names: tuple[str, str] = field(default=("img1", "img2"), metadata=_by(_trusted))
 
 
@@ -257,10 +259,18 @@ def _kept_values(**values: Any) -> Settings:
     return Settings(**values)
 
 
+@lru_cache(maxsize=256)
+def with_backend(settings: Settings, backend: str) -> Settings:
+    """The same settings for another backend; the same object every time, since they are compared by identity."""
+    return replace(settings, backend=backend)
+
+
 def native_settings(settings: Settings) -> NativeSettings:
     """The settings as the native library takes them."""
     result = NativeSettings()
     for each in fields(Settings):
+        if each.name == "backend":
+            continue
         value, convert = getattr(settings, each.name), each.metadata["native"]
         setattr(result, each.name, value if convert is None else convert(value))
     return result

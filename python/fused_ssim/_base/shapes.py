@@ -57,7 +57,8 @@ def taps(settings: Settings, spatial_dims: int) -> tuple[tuple[float, ...], ...]
 def gaussian(window_size: int, sigma: float) -> tuple[float, ...]:
     """Taps of a Gaussian window; their sum is 1."""
     reach = window_size // 2
-    values = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-reach, reach + 1)]
+    distances = [offset / sigma for offset in range(-reach, reach + 1)]
+    values = [math.exp(-0.5 * distance * distance) for distance in distances]  # a square by ** may be an OverflowError
     total = math.fsum(values)
     return tuple(value / total for value in values)
 

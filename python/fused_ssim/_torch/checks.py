@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .._base import codes, shapes
-from .devices import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +157,7 @@ def split_range(data_range: Any, image: object = None) -> tuple[Any, Tensor | No
     if isinstance(data_range, Tensor):
         return 1.0, data_range
     if _is_compiling() and isinstance(image, Tensor) and _is_variable(data_range):
-        return 1.0, torch.full((), data_range, dtype=torch.float64, device=image.device)
+        return 1.0, torch.full((), data_range, dtype=ARITHMETIC.get(image.dtype, torch.float32), device=image.device)
     return data_range, None
 
 
@@ -191,7 +190,8 @@ def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:
         raise ValueError(
             f"data_range.device = {ranges.device} but the images are on {img1.device}; expected the same device"
         )
-    return ranges.to(img1.device, ARITHMETIC.get(img1.dtype, ranges.dtype), non_blocking=True)
+    # The dtype first: some devices have no float64.
+    return ranges.to(ARITHMETIC.get(img1.dtype, ranges.dtype)).to(img1.device, non_blocking=True)
 
 
 # ---- Autocast --------------------------------------------------------------------------------------------------------
@@ -199,6 +199,6 @@ def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:
 
 def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) -> bool:
     """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one."""
-    if dtype1 == dtype2 or device.type not in DEVICES or dtype1 not in DTYPES or dtype2 not in DTYPES:
+    if dtype1 == dtype2 or dtype1 not in DTYPES or dtype2 not in DTYPES:
         return False
-    return torch.is_autocast_enabled(device.type)
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Devices: how a call runs on each. This is the only list of them in the torch layer."""
+"""Devices: by what a call is computed on each, and how the native library is called. The only list of them here."""
 
 from __future__ import annotations
 
@@ -40,3 +40,16 @@ DEVICES: dict[str, Device] = {
     "cpu": Device(codes.DEVICES["cpu"], lambda _index: torch.get_num_threads),
     "cuda": Device(codes.DEVICES["cuda"], lambda index: partial(_current_stream, index)),
 }
+
+
+def has_kernels(device_type: str) -> bool:
+    """Whether the native library may compute with the memory of such devices."""
+    # torch for ROCm calls AMD's GPUs "cuda", too.
+    return device_type in DEVICES and not (device_type == "cuda" and torch.version.hip)
+
+
+def backend_of(device_type: str, backend: str) -> str:
+    """What computes there under that setting: "native" or "torch"."""
+    if backend == "auto":
+        return "native" if has_kernels(device_type) else "torch"
+    return backend

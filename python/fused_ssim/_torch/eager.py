@@ -8,22 +8,25 @@ tensors), ``transforms`` (``torch.func``) or ``composite`` (forward mode, second
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
+from .._base import backends
 from .._base.codes import wanted_gradients
-from .._base.settings import settings_factory
+from .._base.settings import settings_factory, with_backend
 from . import checks, composite, operators, transforms
-from .plan import NoPlanError, Plan, plan_for
+from .plan import NoPlanError, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._base.settings import Settings
+    from .plan import AnyPlan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +58,7 @@ def ssim(
 
     ``data_ranges``: to be read instead of ``settings.data_range``.
     """
+    settings = _with_current_backend(settings)
     if is_watched():
         return _watched_ssim(img1, img2, settings, spatial_dims, train, mask, data_ranges)
     if not (type(img1) is Tensor or type(img1) is Parameter) or img1.layout is not _strided or img1.is_neg():
@@ -89,6 +93,7 @@ def value_and_grad(
     data_ranges: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The value and the gradients of its sum, without autograd."""
+    settings = _with_current_backend(settings)
     if is_watched() or _is_opaque(img1) or _is_opaque(img2):
         return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges)
     img1, img2 = checks.plain(settings.names[0], img1), checks.plain(settings.names[1], img2)
@@ -102,13 +107,20 @@ def value_and_grad(
     return plan.value_and_grad(img1, img2, mask, ranges)
 
 
+def _with_current_backend(settings: Settings) -> Settings:
+    backend = _current_backend()
+    if backend == settings.backend:
+        return settings
+    return replace(settings, backend=backend) if _is_compiling() else with_backend(settings, backend)
+
+
 # ---- Ordinary calls --------------------------------------------------------------------------------------------------
 
 
 class _SSIM(Function):
     @staticmethod
     def forward(
-        ctx: Any, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, plan: Plan, train: bool
+        ctx: Any, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, plan: AnyPlan, train: bool
     ) -> Tensor:
         # ctx.state: the plan, and the gradients for backward if forward computes them already.
         if not train:
@@ -135,7 +147,7 @@ class _SSIM(Function):
         (grad_out,) = grad_outputs
         if ctx.state is None:
             raise RuntimeError(operators.NO_BACKWARD)
-        plan: Plan
+        plan: AnyPlan
         eager: list[tuple[Tensor | None, Tensor | None]]
         plan, eager = ctx.state
         if type(grad_out) is not Tensor or _transforms_active() or _is_batched(grad_out):
@@ -189,9 +201,8 @@ _differentiable: Callable[..., tuple[Tensor | None, Tensor | None]] = _Different
 
 # Function.apply prepares for functorch in Python, at the price of a third of a call on a small image; is_watched() has
 # already turned functorch away, so this goes to the C++ method below it.
-_apply: Callable[[Tensor, Tensor, Tensor | None, Tensor | None, Plan, bool], Tensor] = torch._C._FunctionBase.__dict__[
-    "apply"
-].__get__(None, _SSIM)
+_ApplyTo: TypeAlias = "Callable[[Tensor, Tensor, Tensor | None, Tensor | None, AnyPlan, bool], Tensor]"
+_apply: _ApplyTo = torch._C._FunctionBase.__dict__["apply"].__get__(None, _SSIM)
 
 
 # ---- Calls that torch watches ----------------------------------------------------------------------------------------
@@ -215,6 +226,11 @@ def constant_when_compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+@constant_when_compiled
+def _current_backend() -> str:
+    return backends.current()
 
 
 # The compiler of torch 2.4 cannot look into the function of torch. What it finds holds for the compiled code: that is

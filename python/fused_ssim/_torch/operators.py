@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._base.settings import Settings
-    from .plan import Plan
+    from .plan import AnyPlan
 
 # ---- What callers use ------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def backward(
 
 def _plan(
     img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, packed: Sequence[Any], grads: int
-) -> Plan:
+) -> AnyPlan:
     dims = shapes.spatial_dims("img1", img1.shape)
     return plan_for(img1, img2, mask, ranges, unpack(packed), dims, grads)
 

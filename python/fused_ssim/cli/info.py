@@ -29,6 +29,7 @@ def info_command(as_json: bool) -> None:
         from fused_ssim.cli.devices import cuda_problem
 
         problem, threads = cuda_problem(), torch.get_num_threads()  # what calls from torch use
+        what = fused_ssim.info()  # which knows the devices of torch once that is there
     if as_json:
         report = {**dataclasses.asdict(what), "cuda_problem": problem, "cuda_usable": not problem}
         click.echo(json.dumps(report, indent=2))
@@ -55,5 +56,7 @@ def info_command(as_json: bool) -> None:
         )
     rows.append(("torch", what.torch_version or "not installed"))
     rows.append(("CUDA", f"not usable: {problem}" if problem else "usable"))
+    rows.append(("backend", what.backend))
+    rows += [(f"  {route.device}", f"{route.backend}: {route.reason}") for route in what.routes]
     for label, text in rows:
         click.echo(f"{label:<13}{text}")

@@ -78,8 +78,8 @@ struct Problem {
         for (const Window& window : windows) most = window.radius > most ? window.radius : most;
         return most;
     }
-    // The sum of an axis' taps in this arithmetic, and what the product of all axes lacks to be 1: 0 for a Gaussian that
-    // was computed from sigma.
+    // The sum of an axis' taps in this arithmetic, and what the product of all axes lacks to be 1: nothing, for a
+    // Gaussian that was computed from sigma.
     template <class A>
     FUSEDSSIM_MATH double window_sum(Axis axis) const {
         double sum = double(A(taps(axis)[0]));

@@ -185,8 +185,8 @@ struct Strip {
             __syncthreads();
         }
     }
-    // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it hold
-    // what the filter makes of them. Under a mask that normalises, what is outside does not count.
+    // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it
+    // hold what the filter makes of them. Under a mask that normalises, what is outside does not count.
     __device__ __forceinline__ void begin() {
         if (kNormalized || !has_statistics()) return;
         static_assert(kBorder == Border::zeros, "rows and columns beyond the border are constant");

@@ -126,7 +126,11 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         out[1] = (xv - yv) - pivot.d;
         if constexpr (kNormalized) {
             out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
-            if (out[2] == A(0)) out[0] = out[1] = A(0);
+            // Without a mass any number will do; this is what lies beside the volume, where sum_l1() wants a d of 0.
+            if (out[2] == A(0)) {
+                out[0] = -pivot.s;
+                out[1] = -pivot.d;
+            }
         }
     }
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kValues]) const {

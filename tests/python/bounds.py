@@ -14,6 +14,9 @@ what arithmetic with unit roundoff ``unit`` gets:
   least taps of narrow windows: one of 1e-14 may become 0;
 - a variance G*s^2 - mu^2 therefore has an error of about 3 n (w + 2) unit G*s^2, however small the variance is. Divided
   by D2 = var_s + var_d + 2 C2, that conditions a case: bright and flat images have large bounds, others do not;
+- all of this is done with s - c and d - e, where the pivot (c, e) is a level of the plane: any number that its elements
+  reach. It may be far from a window's own: what is filtered is then up to twice the largest |s| of the plane, and the
+  mean of a dark window loses digits when the pivot is added again. A d that is small beside C2 has no pivot;
 - variances are cut off at 0, so D2 is at least 2 C2, and b = var_d / D2 and t = mu_d^2 / D1 lie in [0, 1]. That limits
   every bound from above.
 
@@ -100,6 +103,9 @@ class Approx:
             error + axes * roundings * self.arithmetic.unit * magnitude,
         )
 
+    def worse(self, by: Tensor) -> Approx:
+        return Approx(self.value, self.error + by, self.arithmetic)
+
     def limited(self, low: float, high: float) -> Approx:
         """For what the algorithm keeps between these."""
         value = self.value.clamp(low, high)
@@ -116,6 +122,18 @@ class Approx:
         if least > 0:
             spread = torch.minimum(spread, (1 / least - 1 / value).clamp(min=0) + 1 / value)
         return self._with(1 / value, spread, RECIPROCAL)
+
+
+def _roundings(image: Approx, window_size: int) -> float:
+    """Of a filter along all axes."""
+    return (image.value.dim() - 2) * (window_size + 2.0)
+
+
+def _level(image: Approx, mask: Tensor | None) -> Tensor:
+    """The largest magnitude in a plane, of numbers that no mask excludes."""
+    magnitude = image.value.abs()
+    counts = torch.isfinite(magnitude) if mask is None else torch.isfinite(magnitude) & (mask > 0)
+    return torch.where(counts, magnitude, 0.0).amax(tuple(range(2, magnitude.dim())), keepdim=True)
 
 
 def _largest_in_window(values: Tensor, window_size: int) -> Tensor:
@@ -146,6 +164,8 @@ class Terms:
     b: Approx
     inv2: Approx
     inverse_mass: Approx | None
+    level_s: Tensor  # [N, C, 1, ...]: the largest |s - c| and |d - e| are less than twice these
+    level_d: Tensor
 
     @property
     def lum(self) -> Approx:
@@ -182,13 +202,20 @@ def make_terms(
         inverse = safe.reciprocal(0.0)
         moments = [moment * inverse for moment in moments]
     mu_s, mu_d, sq_s, sq_d = moments
+    level_s, level_d = _level(s, mask), _level(d, mask)
+    level_d = torch.where(level_d**2 < c2 / 4, 0.0, level_d)
+    unit = _roundings(s, window_size) * s.arithmetic.unit
+    mu_s, mu_d = mu_s.worse(2 * unit * level_s), mu_d.worse(2 * unit * level_d)
+    sq_s, sq_d = sq_s.worse(4 * unit * level_s**2), sq_d.worse(4 * unit * level_d**2)
     var_s, var_d = (sq_s - mu_s * mu_s).positive(), (sq_d - mu_d * mu_d).positive()
     sum2 = var_s + var_d
-    inv2 = Approx(sum2.value + 2 * c2, sum2.error, sum2.arithmetic).reciprocal(2 * c2)
+    # 2 C2 is in what is filtered.
+    inv2 = Approx(sum2.value + 2 * c2, sum2.error + unit * 2 * c2, sum2.arithmetic).reciprocal(2 * c2)
     squares = mu_s * mu_s + mu_d * mu_d
     inv1 = Approx(squares.value + 2 * c1, squares.error, squares.arithmetic).reciprocal(2 * c1)
     a = mu_d * inv1
-    return Terms(s, d, mu_s, mu_d, a, (mu_d * a).limited(0, 1), (var_d * inv2).limited(0, 1), inv2, inverse)
+    t, b = (mu_d * a).limited(0, 1), (var_d * inv2).limited(0, 1)
+    return Terms(s, d, mu_s, mu_d, a, t, b, inv2, inverse, level_s, level_d)
 
 
 def gradients(
@@ -212,6 +239,12 @@ def gradients(
     mu_s = terms.mu_s * (ca * terms.a - var_s)
     mu_d = (ca * terms.t - ca) - terms.mu_d * var_d
     p, q, r, t = ((weight * part).filtered(window_size, sigma) for part in (mu_s, mu_d, var_s, var_d))
+    unit = _roundings(p, window_size) * p.arithmetic.unit
+
+    def of_pivot(level: Tensor, part: Approx) -> Tensor:  # (mu - c) times the part, filtered; and (s - c) times that
+        return 4 * unit * level * oracle.gaussian_filter((weight * part).value.abs(), window_size, sigma)
+
+    p, q = p.worse(of_pivot(terms.level_s, var_s)), q.worse(of_pivot(terms.level_d, var_d))
     by_s, by_d = p + terms.s * r, q + terms.d * t
     both = []
     for grad in (by_s + by_d, by_s - by_d):

@@ -262,7 +262,7 @@ def test_ctrl_c_ends_with_what_is_done_and_the_run_goes_on(tmp_path: Path) -> No
     values = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
     save(tmp_path / "a" / "0.png", values)
     save(tmp_path / "b" / "0.png", values // 2)
-    for number in range(1, 60):
+    for number in range(1, 600):  # more than are scored before the signal comes
         for side in ("a", "b"):
             os.link(tmp_path / side / "0.png", tmp_path / side / f"{number}.png")
     command = [sys.executable, "-m", "fused_ssim", "compare", "a", "b", "--resume", "journal", "--device", "cpu"]

@@ -340,7 +340,7 @@ void reductions() {
 }
 
 void masks() {
-    for (const Extents& shape : {Extents{1, 2, 15, 30}, Extents{1, 2, 13, 12, 14}})
+    for (const Extents& shape : {Extents{1, 2, 15, 30}, Extents{1, 2, 13, 12, 15}})
         for (const fusedssim_dtype dtype : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16})
             for (const int mask : {FUSEDSSIM_BOOL, FUSEDSSIM_FLOAT32}) {
                 if (dtype != FUSEDSSIM_FLOAT32 && mask == FUSEDSSIM_BOOL) continue;  // as with float32

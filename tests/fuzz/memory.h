@@ -45,8 +45,11 @@ struct Reach {
                 break;
             }
             if (elements < Wide(1) << 64) elements *= t.shape[i];
-            const Wide step = Wide(t.shape[i] - 1) * t.stride[i];
-            (step < 0 ? low : high) += step;
+            const Wide step = Wide(t.shape[i] - 1) * t.stride[i], most = Wide(1) << 100;  // larger ones overflow
+            if (step < 0)
+                low += std::max(step, -most);
+            else
+                high += std::min(step, most);
         }
         if (is_wrong) low = high = 0, elements = 1;
     }

@@ -3,6 +3,7 @@
 // What the forward kernel of ssim3d.cu filters: the images, and the mask.
 #pragma once
 
+#include "pivot_sample.h"
 #include "slice_walk.h"
 
 namespace fusedssim {

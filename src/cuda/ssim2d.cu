@@ -30,6 +30,7 @@
 #include "block_sums.h"
 #include "core/ssim_math.h"
 #include "instances.h"
+#include "pivot_sample.h"
 #include "strip_rows.h"
 
 namespace fusedssim {

@@ -28,6 +28,7 @@
 #include "image_source.h"
 #include "instances.h"
 #include "partial_maps.h"
+#include "pivot_sample.h"
 #include "slice_walk.h"
 
 namespace fusedssim {

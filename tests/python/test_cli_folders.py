@@ -262,13 +262,20 @@ def test_ctrl_c_ends_with_what_is_done_and_the_run_goes_on(tmp_path: Path) -> No
     values = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
     save(tmp_path / "a" / "0.png", values)
     save(tmp_path / "b" / "0.png", values // 2)
-    for number in range(1, 600):  # more than are scored before the signal comes
+    for number in range(1, 60):
         for side in ("a", "b"):
             os.link(tmp_path / side / "0.png", tmp_path / side / f"{number}.png")
     command = [sys.executable, "-m", "fused_ssim", "compare", "a", "b", "--resume", "journal", "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Who runs the tests in the background of a shell has told them to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:

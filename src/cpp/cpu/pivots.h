@@ -24,10 +24,16 @@ namespace fusedssim::cpu::FUSEDSSIM_ISA {
 // Slices of an image, which are its rows, with the same pivots. In a volume, each kSlices slices have pivots of their
 // own, and so do some rows.
 constexpr int kPivotSlices = 64;
+// Runs of 16 columns that a pivot is the mean of.
+constexpr int kLines = 4;
 
 // A box of elements of a plane.
 struct Box {
     Range slices, rows, columns;
+    bool operator==(const Box& other) const {
+        const auto same = [](const Range& a, const Range& b) { return a.first == b.first && a.last == b.last; };
+        return same(slices, other.slices) && same(rows, other.rows) && same(columns, other.columns);
+    }
 };
 
 // A pivot near these levels, with few digits: so x and y have pivots, (s + d) / 2 and (s - d) / 2, that are exact. Not
@@ -177,7 +183,8 @@ class Pivots {
 
 public:
     Strips<A> strips;
-    Pivot<A> gradient = {0, 0};  // the same for all partials that a gradient sees
+    Pivot<A> gradient = {0, 0};                   // the same for all partials that a gradient sees,
+    Box gradient_box = {{0, 0}, {0, 0}, {0, 0}};  // and where its samples are
 
     Pivots(const Problem& problem, const Tiling& tiling, const TileGeometry& geometry, const PlaneViews& views,
            const Stability<A>& constants)
@@ -187,7 +194,8 @@ public:
           mass(mass_in_slices * mass_along<A>(p, Axis::x)), strips(geometry) {
         if (!p.grads()) return;
         const Range columns(g.inner.x, g.inner.x + t.tile_columns < t.columns ? g.inner.x + t.tile_columns : t.columns);
-        gradient = mean_of_samples<T>(p, v, {{0, t.length}, {0, t.rows}, columns}, 8, least_d());
+        gradient_box = {{0, t.length}, {0, t.rows}, columns};
+        gradient = mean_of_samples<T>(p, v, gradient_box, kLines, least_d());
     }
 
     // New pivots for slices of an image from l on, if it is time, and whether it was.
@@ -272,7 +280,8 @@ private:
         for (int i = 0; i < strips.count; ++i) {
             Strip<A>& strip = strips.at[i];
             box.columns = Range(g.middle.x + strip.first, g.middle.x + strip.first + strip.n);
-            strip.pivot = mean_of_samples<T>(p, v, box, 4, least_d());
+            // A small image has one pivot for all.
+            strip.pivot = box == gradient_box ? gradient : mean_of_samples<T>(p, v, box, kLines, least_d());
             Moments<A> m = {};
             if (!kNormalized) m = moments_begin(strip.pivot, A(1 - mass), stability.c2x2);
             const A begins[] = {m.m_s, m.m_d, m.sq - m.sq_d, m.sq_d, 0};

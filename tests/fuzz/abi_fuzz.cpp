@@ -752,7 +752,10 @@ private:
         if (arrays_[kOut].is_given) {
             for_each_element(arrays_[kOut].t, [&](std::int64_t offset, std::int64_t) {
                 const double value = load(element(arrays_[kOut], offset), arrays_[kOut].t.dtype);
-                if (values_ == Values::nan && params_.reduction <= FUSEDSSIM_REDUCTION_SUM && !has_mask)
+                // Levels of MS-SSIM without a weight count as 1, whatever they hold.
+                const bool has_weight =
+                    !is_ms() || std::any_of(ms_.weights, ms_.weights + ms_.levels, [](double w) { return w > 0; });
+                if (values_ == Values::nan && params_.reduction <= FUSEDSSIM_REDUCTION_SUM && !has_mask && has_weight)
                     REQUIRE(std::isnan(value));
                 if (!is_tame(values_)) return;
                 // A mean over a mask of zeros is NaN.

@@ -389,7 +389,7 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
 template <class Raw>
 __device__ __forceinline__ void hide_holes(Raw& value) {
     const auto v = to_arithmetic(value);
-    if (!(0 * v == 0)) value = {};
+    if (!is_finite(v)) value = {};
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.

@@ -59,9 +59,8 @@ struct PivotSample {
         largest_of_warp(most_s);
         largest_of_warp(most_d);
         const A u = count > A(0) ? reciprocal(count) : A(0);
-        // A small d is better off without a pivot: it stays exact, and 0 where the images are equal.
-        const A level_d = level(u * d, most_d), least = p.stability.c2x2 / A(8);
-        return {level(u * s, most_s), level_d * level_d < least ? A(0) : level_d};
+        const A level_d = level(u * d, most_d);
+        return {level(u * s, most_s), is_small_beside(level_d, p.stability.c2x2) ? A(0) : level_d};
     }
     __device__ __forceinline__ A level(A mean, A most) const {
         return absolute(mean) <= most && most <= A(4) * absolute(mean) ? p.pivot_share * mean : A(0);

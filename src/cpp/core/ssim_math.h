@@ -100,7 +100,11 @@ struct Stability {
     A c1x2, c2x2;
 };
 
-FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && 0 * v == 0; }  // and finite
+template <class A>
+FUSEDSSIM_MATH bool is_finite(A v) {
+    return A(0) * v == A(0);
+}
+FUSEDSSIM_MATH bool is_positive(double v) { return v > 0 && is_finite(v); }  // and finite
 
 // 2 (k L)^2, of data range L. With k = 0, flat images would have 0 / 0 in a factor, which is to count as 1. So a
 // constant of 0 becomes one that is so small that it changes the bits of no other denominator: in float32, of images
@@ -121,15 +125,16 @@ FUSEDSSIM_MATH Stability<A> stability_of(double k1, double k2, double data_range
 }
 
 // What is subtracted from s and d before they are filtered. Any numbers will do, but the nearer they are to the local
-// means, the more digits are left for variances. Both are finite. Where d is small beside s, its pivot is 0: so d stays
-// the exact difference of similar images.
+// means, the more digits are left for variances. Both are finite. Where d is small beside C2, its pivot is 0: so d
+// stays the exact difference of similar images, and 0 where they are equal.
 template <class A>
 struct Pivot {
     A s, d;
 };
+// Whether a d of this level has no pivot: the error that one would save is below that of 1 / D2.
 template <class A>
-FUSEDSSIM_MATH bool is_finite(A v) {
-    return A(0) * v == A(0);
+FUSEDSSIM_MATH bool is_small_beside(A d, A c2x2) {
+    return d * d < c2x2 / A(8);
 }
 
 // The filtered quantities at one position, of s' and d'. `sq` also holds 2 C2: then it costs nothing.

@@ -37,9 +37,9 @@ struct Box {
 };
 
 // A pivot near these levels, with few digits: so x and y have pivots, (s + d) / 2 and (s - d) / 2, that are exact. Not
-// finite: 0. A d whose square is below `least_d` becomes 0, which costs no accuracy, and makes d exact.
+// finite: 0.
 template <class A>
-Pivot<A> exact_pivot(double s, double d, double least_d) {
+Pivot<A> exact_pivot(double s, double d, double c2x2) {
     if (!is_finite(A(s)) || !is_finite(A(d))) return {0, 0};
     const double larger = s * s > d * d ? s : d;
     std::uint64_t bits;
@@ -50,14 +50,14 @@ Pivot<A> exact_pivot(double s, double d, double least_d) {
     if (power == 0) return {0, 0};
     const double step = power * 0x1p-19;
     const auto rounded = [step](double v) { return A(double(std::int64_t(v / step)) * step); };
-    return {rounded(s), d * d < least_d ? A(0) : rounded(d)};
+    return {rounded(s), is_small_beside(d, c2x2) ? A(0) : rounded(d)};
 }
 
 // The mean of s and of d over some elements of a box: `lines` runs of columns, spread over it. Elements that are not
 // finite, or that the mask excludes, are left out, and so are outliers. If none is left, the mean is 0.
 template <class T, class A = arithmetic_t<T>>
 __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const PlaneViews& v, const Box& box, int lines,
-                                                   double least_d) {
+                                                   double c2x2) {
     constexpr int kRun = 16, kOutlier = 64;
     const int width = box.columns.size(), n = width < kRun ? width : kRun;
     A x[kRun], y[kRun], mask[kRun], s[kRun] = {}, d[kRun] = {}, count[kRun] = {};
@@ -83,7 +83,7 @@ __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const Plane
         if (v.mask.data) v.mask.read_mask(p, slice, row, column, n, mask);
         for (int i = 0; i < kRun; ++i) {
             const A of_s = x[i] + y[i], of_d = x[i] - y[i];
-            const bool counts = (A(0) * of_s == A(0)) & (A(0) * of_d == A(0)) & (mask[i] != A(0));
+            const bool counts = is_finite(of_s) & is_finite(of_d) & (mask[i] != A(0));
             s[i] += counts ? of_s : A(0);
             d[i] += counts ? of_d : A(0);
             count[i] += counts ? A(1) : A(0);
@@ -110,7 +110,7 @@ __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const Plane
     const double elements = ordered_sum(count, kRun);
     if (!(elements > 0)) return {0, 0};
     const double factor = p.seen_share() / elements;
-    return exact_pivot<A>(ordered_sum(s, kRun) * factor, ordered_sum(d, kRun) * factor, least_d);
+    return exact_pivot<A>(ordered_sum(s, kRun) * factor, ordered_sum(d, kRun) * factor, c2x2);
 }
 
 template <class A>
@@ -145,6 +145,7 @@ struct Strips {
             at[i].in_first = i ? nearest(begin_of(i) + outer_of) : g.columns.first;
             at[i].in_last = i + 1 < count ? nearest(begin_of(i + 1) + outer_of) : g.columns.last;
             at[i].shift = std::int64_t(i) * gap;
+            at[i].pivot = {0, 0};
         }
     }
 };
@@ -179,6 +180,7 @@ class Pivots {
     const Stability<A> stability;
     const int rows_at_once;  // of a volume, that have the same pivots
     int begin = -1;          // the first slice of an image, or the first row of a volume, that has the strips' pivots
+    Pivot<A> before[kMaxStrips];                   // those of the strips before the last change
     double mass_along_walk, mass_in_slices, mass;  // of windows: along the walk; with the axis y; and with the axis x
 
 public:
@@ -189,13 +191,13 @@ public:
     Pivots(const Problem& problem, const Tiling& tiling, const TileGeometry& geometry, const PlaneViews& views,
            const Stability<A>& constants)
         : p(problem), t(tiling), g(geometry), v(views), stability(constants), rows_at_once(t.rows < 128 ? 32 : 64),
-          mass_along_walk(mass_along<A>(p, walk_axis(p.is_3d))),
-          mass_in_slices(mass_along_walk * mass_along<A>(p, row_axis(p.is_3d))),
-          mass(mass_in_slices * mass_along<A>(p, Axis::x)), strips(geometry) {
+          mass_along_walk(p.window_sum<A>(walk_axis(p.is_3d))),
+          mass_in_slices(mass_along_walk * p.window_sum<A>(row_axis(p.is_3d))),
+          mass(mass_in_slices * p.window_sum<A>(Axis::x)), strips(geometry) {
         if (!p.grads()) return;
         const Range columns(g.inner.x, g.inner.x + t.tile_columns < t.columns ? g.inner.x + t.tile_columns : t.columns);
         gradient_box = {{0, t.length}, {0, t.rows}, columns};
-        gradient = mean_of_samples<T>(p, v, gradient_box, kLines, least_d());
+        gradient = mean_of_samples<T>(p, v, gradient_box, kLines, double(stability.c2x2));
     }
 
     // New pivots for slices of an image from l on, if it is time, and whether it was.
@@ -206,8 +208,9 @@ public:
         return true;
     }
 
-    // New pivots for rows of a volume's slices from l on, if it is time, and whether it was. `row` is the row of the
-    // input that comes next, and that the first windows with new pivots see last.
+    // New pivots for rows of a volume's slices from l on, if it is time, and whether it was; then move_row() moves rows
+    // that have the old ones. `row` is the row of the input that comes next, and that the first windows with new pivots
+    // see last.
     bool change_rows(int l, int row, bool is_first) {
         const int at = g.outer.y + row - g.y.radius, last = t.rows - g.y.crop - 1;
         const int now = (at < g.y.crop ? g.y.crop : at > last ? last : at) / rows_at_once * rows_at_once;
@@ -220,13 +223,12 @@ public:
     // The rows of a volume that have the same pivots as row `row` of the plane, from there on.
     int rows_left(int row) const { return rows_at_once - (row % rows_at_once + rows_at_once) % rows_at_once; }
 
-    // A row of the rings before the filter along y that had other pivots.
-    void move_row(A* row, std::int64_t pitch, const Strips<A>& before) const {
+    // A row of the rings before the filter along y that has the pivots from before the last change.
+    void move_row(A* row, std::int64_t pitch) const {
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
-            move_pivot<kNormalized>(row + strip.in_first, row + strip.in_first, pitch,
-                                    less(before.at[i].pivot, strip.pivot), A(mass_along_walk),
-                                    strip.in_last - strip.in_first);
+            move_pivot<kNormalized>(row + strip.in_first, row + strip.in_first, pitch, less(before[i], strip.pivot),
+                                    A(mass_along_walk), strip.in_last - strip.in_first);
         }
     }
 
@@ -273,15 +275,15 @@ private:
     static Range group(int first, int n, int crop, int size) {
         return Range(first, first + n, crop, size - crop).shifted(first);
     }
-    // The square of a pivot of d that is not worth it: the error is below that of 1 / D2.
-    double least_d() const { return double(stability.c2x2) / 8; }
 
     void choose(Box box) {
         for (int i = 0; i < strips.count; ++i) {
             Strip<A>& strip = strips.at[i];
+            before[i] = strip.pivot;
             box.columns = Range(g.middle.x + strip.first, g.middle.x + strip.first + strip.n);
             // A small image has one pivot for all.
-            strip.pivot = box == gradient_box ? gradient : mean_of_samples<T>(p, v, box, kLines, least_d());
+            strip.pivot =
+                box == gradient_box ? gradient : mean_of_samples<T>(p, v, box, kLines, double(stability.c2x2));
             Moments<A> m = {};
             if (!kNormalized) m = moments_begin(strip.pivot, A(1 - mass), stability.c2x2);
             const A begins[] = {m.m_s, m.m_d, m.sq - m.sq_d, m.sq_d, 0};

@@ -54,7 +54,7 @@ void mask_row(const void* __restrict in, bool is_bool, std::int64_t step, int n,
 template <class A>
 bool has_bad_weight(const A* __restrict mask, int n) {
     int bad = 0;
-    for (int i = 0; i < n; ++i) bad |= int(!(mask[i] >= A(0))) | int(!(A(0) * mask[i] == A(0)));
+    for (int i = 0; i < n; ++i) bad |= int(!(mask[i] >= A(0))) | int(!is_finite(mask[i]));
     return bad != 0;
 }
 

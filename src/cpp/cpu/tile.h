@@ -192,14 +192,6 @@ struct AxisTaps {
     }
 };
 
-// The mass of the window along an axis, in the arithmetic A.
-template <class A>
-double mass_along(const Problem& p, Axis axis) {
-    double mass = double(A(p.taps(axis)[0]));
-    for (int k = 1; k <= p.radius(axis); ++k) mass += 2 * double(A(p.taps(axis)[k]));
-    return mass;
-}
-
 // What the derivatives of SSIM and of |x - y| in a plane are multiplied by.
 struct GradientScales {
     double by_ssim, by_l1;

@@ -245,12 +245,11 @@ private:
     // New pivots from row `row` of the input on, if it is time, also for those rows before it that windows will see.
     void change_pivots(int l, int row) {
         const int first = g.counted_rows.first, before = row - 2 * g.y.radius;
-        const Strips<A> old = strips;
         if (!pivots.change_rows(l, row, row == first)) return;
         pivots.fill_beside(across(0), true, false);
         for (int slice = 0; slice < kSlices; ++slice)
             for (int k = before > first ? before : first; k < row; ++k)
-                pivots.move_row(along_walk_row(slice, k), s.outer_columns, old);
+                pivots.move_row(along_walk_row(slice, k), s.outer_columns);
     }
 
     // Row `row` of the rings of rows that are filtered along the walk.

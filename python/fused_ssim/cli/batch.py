@@ -28,7 +28,7 @@ from fused_ssim.cli.files import ENDINGS
 from fused_ssim.cli.films import Films
 from fused_ssim.cli.journal import CsvWriter, Journal, json_line
 from fused_ssim.cli.results import PairResult
-from fused_ssim.cli.scoring import read_mask, score_files
+from fused_ssim.cli.scoring import mask_of, score_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -148,7 +148,7 @@ def run_files(
             f"no pairs: {len(found.only_first)} files are only in the first, "
             f"{len(found.only_second)} only in the second"
         )
-    mask = _mask(settings)
+    mask = mask_of(settings)
     journal = None if output.resume_path is None else Journal(output.resume_path, settings)
 
     def compute(pair: pairs.FilePair) -> PairResult:
@@ -181,7 +181,7 @@ def _scored(pair: pairs.FilePair, settings: Settings, mask: Array | None) -> Pai
         return score_files(pair.name, Path(pair.first), Path(pair.second), settings, mask)
     except Exception as error:  # a fault of this program; its kind says more than its text
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return PairResult(pair.name, pair.first, pair.second, None, None, None, None, reason, (), ())
+        return PairResult(pair.name, pair.first, pair.second, error=reason)
 
 
 def run_films(
@@ -192,7 +192,7 @@ def run_films(
         raise click.UsageError("two films are needed")
     if output.resume_path is not None:
         raise click.UsageError("--resume is for files, and these are films")
-    films = Films(a, b, settings, _mask(settings))
+    films = Films(a, b, settings, mask_of(settings))
     results, stopped = _run(films.tasks(), None, "frames", settings, output, workers, lambda _: None)
     if not results:
         raise Failure(films.problems[0] if films.problems else "stopped before the first frame")
@@ -202,10 +202,6 @@ def run_films(
         click.echo(f"Error: {problem}", err=True)
     failed = any(result.error is not None for result in results) or films.problems
     return results, STOPPED if stopped else int(bool(failed))
-
-
-def _mask(settings: Settings) -> Array | None:
-    return None if settings.mask is None else read_mask(Path(settings.mask), settings)
 
 
 def _run(

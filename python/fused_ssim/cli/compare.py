@@ -293,10 +293,9 @@ def _one(
 ) -> list[PairResult]:
     """One pair: its result is printed before a map is drawn."""
     from fused_ssim.cli import single
-    from fused_ssim.cli.scoring import read_mask, score_files
+    from fused_ssim.cli.scoring import mask_of, score_files
 
-    mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
-    result = score_files(a.name, a, b, settings, mask)
+    result = score_files(a.name, a, b, settings, mask_of(settings))
     if result.error is not None:
         raise Failure(result.error)
     single.show(result, settings, per_channel=per_channel, as_json=as_json, device=device, map_path=map_path)

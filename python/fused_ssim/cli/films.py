@@ -72,7 +72,7 @@ def _apart(a: Frame, b: Frame) -> bool:
 
 def _score(first: str, second: str, a: Frame, b: Frame, settings: Settings, mask: Array | None) -> PairResult:
     name = f"frame {a.index}" + (f" ({a.time:.3f} s)" if a.time is not None else "")
-    result = PairResult(name, first, second, None, None, None, None, None, (), (), frame=a.index, time=a.time)
+    result = PairResult(name, first, second, frame=a.index, time=a.time)
     try:
         return score_pictures(result, a.picture, b.picture, settings, mask)
     except Failure as failure:

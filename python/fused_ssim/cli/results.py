@@ -52,13 +52,13 @@ class PairResult:
     name: str  # the relative name that both files have; unique in a run
     first: str  # the paths, as given
     second: str
-    ssim: float | None  # None if `error` says why
-    psnr: float | None  # dB, infinite for identical files
-    l1: float | None  # mean absolute difference, as a part of the data range
-    ms_ssim: float | None  # None if it was not asked for, or if the picture is too small for it (a note says so)
-    error: str | None  # one line
-    notes: tuple[str, ...]  # what was decided on the way; each names the file it is about
-    shape: tuple[int, ...]  # (H, W), or (D, H, W) for a volume; () with an error
+    ssim: float | None = None  # None if `error` says why
+    psnr: float | None = None  # dB, infinite for identical files
+    l1: float | None = None  # mean absolute difference, as a part of the data range
+    ms_ssim: float | None = None  # None if it was not asked for, or the picture is too small for it (a note says so)
+    error: str | None = None  # one line
+    notes: tuple[str, ...] = ()  # what was decided on the way; each names the file it is about
+    shape: tuple[int, ...] = ()  # (H, W), or (D, H, W) for a volume; () with an error
     kind: Kind | None = None  # what the files were read as; None with an error
     channels: tuple[tuple[str, float], ...] = ()  # the SSIM of each channel
     data_range: float | None = None  # the one that was used

@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def read_options(settings: Settings) -> ReadOptions:
 
 def score_files(name: str, first: Path, second: Path, settings: Settings, mask: Array | None = None) -> PairResult:
     """The result of a pair of files; of one that cannot be compared, with the reason in `error`."""
-    result = PairResult(name, str(first), str(second), None, None, None, None, None, (), ())
+    result = PairResult(name, str(first), str(second))
     try:
         a, b = read(first, read_options(settings)), read(second, read_options(settings))
         return score_pictures(result, a, b, settings, mask)
@@ -121,6 +121,11 @@ def _fitting_mask(mask: Array, a: Picture) -> Array:
     return mask
 
 
+def mask_of(settings: Settings) -> Array | None:
+    """The weights of the mask of a run, if it has one."""
+    return None if settings.mask is None else read_mask(Path(settings.mask), settings)
+
+
 def read_mask(path: Path, settings: Settings) -> Array:
     """The weights of a mask file, (1, ...) or (C, ...), from 0 to 1."""
     picture = read(path, ReadOptions(kind=settings.kind))
@@ -163,23 +168,15 @@ def _too_large(pair: Pair, device: str) -> bool:
 
 def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
     """All scores of a pair; adds notes."""
-    ssim = fused_ssim.fused_ssim3d if pair.first.ndim == 4 else fused_ssim.fused_ssim2d
-    options: dict[str, Any] = {
-        "window_size": settings.window_size,
-        "sigma": settings.sigma,
-        "data_range": pair.data_range,
-    }
     if not math.isfinite(pair.data_range):
         raise Failure(f"the data range is {pair.data_range:g}; give --data-range")
     dtype, remarks = arithmetic(pair, settings)
     notes += remarks
     with _failures(), torch.no_grad():
         x, y, mask = _tensors(pair, dtype, settings.device)
-        if mask is not None:
-            options |= {"mask": mask, "mask_mode": "normalized"}
-        channels = ssim(x, y, settings.padding, train=False, reduction="channel", **options)[0]
+        channels = _ssim(x, y, mask, pair, settings, "channel")[0]
         # With a mask, channels may have weights of different sums.
-        mean = channels.mean() if mask is None else ssim(x, y, settings.padding, train=False, **options)
+        mean = channels.mean() if mask is None else _ssim(x, y, mask, pair, settings, "mean")
         value = float(mean)
         l1, mse = _differences(pair, x, y, mask)
         multiscale = None
@@ -190,6 +187,25 @@ def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
         raise Failure("the score is not a number: the values are too large for their data range, or nothing counts")
     psnr = math.inf if mse == 0 else 10 * math.log10(pair.data_range**2 / mse)
     return Scores(value, psnr, l1 / pair.data_range, multiscale, per_channel)
+
+
+def _ssim(
+    x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None, pair: Pair, settings: Settings, reduction: str
+) -> torch.Tensor:
+    """SSIM of the tensors of a pair, as the settings want it; under a mask, by normalised convolution."""
+    ssim = fused_ssim.fused_ssim3d if x.dim() == 5 else fused_ssim.fused_ssim2d
+    return ssim(
+        x,
+        y,
+        settings.padding,
+        train=False,
+        window_size=settings.window_size,
+        sigma=settings.sigma,
+        data_range=pair.data_range,
+        reduction=reduction,
+        mask=mask,
+        mask_mode="normalized",
+    )
 
 
 def _differences(pair: Pair, x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor | None) -> tuple[float, float]:
@@ -279,8 +295,7 @@ def load_pair(result: PairResult, settings: Settings) -> Pair:
         a, b = (frame_at(path, result.frame, settings.luma) for path in paths)
     else:
         a, b = (read(path, read_options(settings)) for path in paths)
-    mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
-    return pair_of(a, b, settings, mask, [])[0]
+    return pair_of(a, b, settings, mask_of(settings), [])[0]
 
 
 def ssim_map(pair: Pair, settings: Settings) -> Array:
@@ -288,14 +303,10 @@ def ssim_map(pair: Pair, settings: Settings) -> Array:
 
     With a mask it is the map of normalised convolution, and 1 where the mask is 0: there is nothing wrong there.
     """
-    ssim = fused_ssim.fused_ssim3d if pair.first.ndim == 4 else fused_ssim.fused_ssim2d
     dtype, _ = arithmetic(pair, settings)
-    options: dict[str, Any] = {"window_size": settings.window_size, "sigma": settings.sigma}
     with _failures(), torch.no_grad():
         x, y, mask = _tensors(pair, dtype, settings.device)
-        if mask is not None:
-            options |= {"mask": mask, "mask_mode": "normalized"}
-        found = ssim(x, y, settings.padding, train=False, data_range=pair.data_range, reduction="none", **options)[0]
+        found = _ssim(x, y, mask, pair, settings, "none")[0]
         if mask is not None:  # the library gives the mask times the map
             sizes = [(whole - part) // 2 for whole, part in zip(mask.shape[2:], found.shape[1:], strict=True)]
             cut = (slice(None), *(slice(size, -size or None) for size in sizes))

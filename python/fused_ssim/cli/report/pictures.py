@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ssim.cli.common import extra
-from fused_ssim.cli.scoring import load_pair, pair_of, read_mask, ssim_map
+from fused_ssim.cli.scoring import load_pair, mask_of, pair_of, ssim_map
 
 with extra("cli"):
     import matplotlib as mpl
@@ -87,7 +87,7 @@ def show_frames(results: Sequence[PairResult], settings: Settings, levels: Seque
     from fused_ssim.cli.files.films import frames
 
     wanted = {result.frame: level for result, level in zip(results, levels, strict=True)}
-    mask = None if settings.mask is None else read_mask(Path(settings.mask), settings)
+    mask = mask_of(settings)
     films = (frames(Path(path), settings.luma, []) for path in (results[0].first, results[0].second))
     for first, second in zip(*films, strict=False):
         if first.index in wanted:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -78,24 +79,9 @@ def ssim_terms(
         reduction=reduction,
         mask_mode=mask_mode,
     )
-    terms = [
-        eager.ssim(
-            img1,
-            img2,
-            eager.settings_of(
-                padding=padding,
-                window_size=window_size,
-                sigma=sigma,
-                data_range=data_range,
-                K=constants,
-                reduction=reduction,
-                mask_mode=mask_mode,
-            ),
-            spatial_dims_of("img1", img1),
-            train,
-            mask,
-            ranges,
-        )
-        for constants in ((given.k1, INFINITE_K), (INFINITE_K, given.k2))
-    ]
-    return SSIMTerms(*terms)
+    dims = spatial_dims_of("img1", img1)
+    luminance, contrast_structure = (
+        eager.ssim(img1, img2, settings, dims, train, mask, ranges)
+        for settings in (replace(given, k2=INFINITE_K), replace(given, k1=INFINITE_K))
+    )
+    return SSIMTerms(luminance, contrast_structure)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Windows and their filters from plain operations of torch, for devices that the native library does not know.
 
-A filter is separable. Three forms of it give the same numbers but for rounding, and each device has the one that is
-fast there: sums of shifted views in place (the CPU, and devices of which nothing is known), a depthwise convolution for
-each axis (GPUs), and sums of views with nothing in place, which a compiler merges into one kernel.
+A filter is separable. Two forms of it give the same numbers but for rounding, and each device has the one that is fast
+there: sums of shifted views in place (the CPU, and devices of which nothing is known), and a depthwise convolution for
+each axis (GPUs).
 """
 
 from __future__ import annotations
@@ -37,16 +37,13 @@ _SMALL = 2**18
 class Window:
     """The window of a call, for images of one shape, dtype and device."""
 
-    def __init__(
-        self, settings: Settings, shape: Sequence[int], dtype: torch.dtype, device: torch.device, traced: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
         dims = len(shape) - 2
         self.taps = shapes.taps(settings, dims)
         self.crops = shapes.crop(settings, dims)
         self._spatial = tuple(shape[2:])
-        self._axis_filter: AxisFilter = _sum_views if traced else _sum_shifted
-        self._traced = traced
-        if device.type in CONVOLVES and not traced:
+        self._axis_filter: AxisFilter = _sum_shifted
+        if device.type in CONVOLVES:
             # Kept here, since bringing them to the device anew would wait for it.
             self._axis_filter = _Convolution(self.taps, dtype, device)
         self._missing = self._missing_by_axis(dtype, device)
@@ -89,7 +86,7 @@ class Window:
         return plane
 
     def _each(self, images: list[Tensor], zeros: list[int]) -> list[Tensor]:
-        if self._traced or images[0].numel() > _SMALL:
+        if images[0].numel() > _SMALL:
             return [self._filtered(images.pop(0), zeros) for _ in range(len(images))]
         stacked = torch.stack(images)
         images.clear()

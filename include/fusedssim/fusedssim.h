@@ -69,8 +69,8 @@
  *   broadcast inputs. Outputs must not overlap themselves, each other, an input or the workspace. The library rejects
  *   identical data pointers, and output strides that might map two elements to one address. It does not detect other
  *   overlaps; avoiding them is up to you.
- * - Arithmetic is float32 for float32, float16 and bfloat16, float64 for float64. Sums run in a fixed order: the same
- *   call gives the same bits.
+ * - Arithmetic is float64 for float64 images or params->arithmetic = FUSEDSSIM_FLOAT64, else float32. Sums run in a
+ *   fixed order: the same call gives the same bits.
  * - Any thread may call at any time.
  */
 #ifndef FUSEDSSIM_FUSEDSSIM_H
@@ -145,7 +145,10 @@ enum {
     FUSEDSSIM_FLOAT64 = 1,
     FUSEDSSIM_FLOAT16 = 2, /* IEEE binary16 */
     FUSEDSSIM_BFLOAT16 = 3,
-    FUSEDSSIM_BOOL = 4 /* one byte, any value but 0 is true; for masks only */
+    FUSEDSSIM_BOOL = 4, /* one byte, any value but 0 is true; for masks only */
+    FUSEDSSIM_UINT8 = 5,
+    FUSEDSSIM_UINT16 = 6,
+    FUSEDSSIM_INT16 = 7 /* such as the Hounsfield units of a CT */
 };
 
 /* Dtypes that follow from that of the images; -1 if images cannot have it. Since 0.1. */
@@ -156,17 +159,20 @@ enum {
 #endif
 
 /* The dtype of the arithmetic, and with it of `out`, `grad_out` and masks of weights: float64 for float64, else
- * float32. */
+ * float32. (params->arithmetic can raise it to float64.) */
 FUSEDSSIM_INLINE fusedssim_dtype fusedssim_arithmetic_dtype(fusedssim_dtype images) {
     return images == FUSEDSSIM_FLOAT64    ? FUSEDSSIM_FLOAT64
            : images == FUSEDSSIM_FLOAT32  ? FUSEDSSIM_FLOAT32
            : images == FUSEDSSIM_FLOAT16  ? FUSEDSSIM_FLOAT32
            : images == FUSEDSSIM_BFLOAT16 ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_UINT8    ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_UINT16   ? FUSEDSSIM_FLOAT32
+           : images == FUSEDSSIM_INT16    ? FUSEDSSIM_FLOAT32
                                           : -1;
 }
-/* The dtype of `grad_x` and `grad_y`: that of the images. */
-FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype images) {
-    return fusedssim_arithmetic_dtype(images) < 0 ? -1 : images;
+/* The dtype of the gradient by an image: that of the image. -1 for integers, which have none. */
+FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype image) {
+    return image >= FUSEDSSIM_FLOAT32 && image <= FUSEDSSIM_BFLOAT16 ? image : -1;
 }
 
 #define FUSEDSSIM_MAX_NDIM 5
@@ -200,10 +206,25 @@ static inline fusedssim_tensor fusedssim_contiguous(void* data, fusedssim_dtype 
     return tensor;
 }
 
-/* SAME: zeros beyond the border; the map has the size of the images. VALID: only windows that lie wholly inside the
- * image; the map lacks window_size / 2 elements at each end of each spatial axis. */
+/* What windows see beyond the border of an image, shown for a row a b c d.
+ *
+ *     SAME         0 0 0 | a b c d | 0 0 0    zeros: fused-ssim and 3DGS
+ *     REFLECT      d c b | a b c d | c b a    the edge once: torch, torchmetrics, kornia, OpenCV, numpy's "reflect"
+ *     SYMMETRIC    c b a | a b c d | d c b    the edge twice: what scipy and scikit-image call reflect
+ *     REPLICATE    a a a | a b c d | d d d    scipy's "nearest"
+ *     VALID        the map has only positions whose windows lie wholly inside the image: it lacks half a window,
+ *                  rounded down, at each end of each spatial axis
+ *
+ * But for VALID the map has the size of the images. An image may be smaller than a window: mirrors go on as often as
+ * needed. A normalised mask is continued like the images; for SAME, what lies beyond has no weight. */
 typedef int32_t fusedssim_padding;
-enum { FUSEDSSIM_PADDING_SAME = 0, FUSEDSSIM_PADDING_VALID = 1 };
+enum {
+    FUSEDSSIM_PADDING_SAME = 0,
+    FUSEDSSIM_PADDING_VALID = 1,
+    FUSEDSSIM_PADDING_REFLECT = 2,
+    FUSEDSSIM_PADDING_SYMMETRIC = 3,
+    FUSEDSSIM_PADDING_REPLICATE = 4
+};
 
 /* How the map becomes `out`. The shape of `out` follows from it. */
 typedef int32_t fusedssim_reduction;
@@ -231,8 +252,8 @@ enum { FUSEDSSIM_OBJECTIVE_SSIM = 0, FUSEDSSIM_OBJECTIVE_LOSS = 1 };
  * REDUCTION_NONE gives m SSIM. The sums run over a group of the reduction, over the positions that the padding keeps.
  * Windows still see masked-out elements. NORMALIZED: the same, but the statistics ignore masked-out elements
  * (normalised convolution). With W = G*m, the mass of a window, mu_s = G*(m s) / W, var_s = G*(m s^2) / W - mu_s^2, and
- * so on. Positions beyond the border count as masked out. So a mask of ones changes nothing for padding VALID; for
- * SAME, windows at the border then see only elements of the image, and no zeros.
+ * so on. For padding SAME, positions beyond the border count as masked out: windows at the border then see only
+ * elements of the image, and no zeros. A mask of ones changes nothing for the other paddings.
  *
  * What has a weight of 0 is never looked at: a map element, an |x - y|, and what they give to a gradient. NaN, infinity
  * or garbage there changes no bit of the result. In mode NORMALIZED that holds for every element under a mask of 0. In
@@ -269,6 +290,21 @@ typedef struct fusedssim_params {
      * no axes or [N], of the dtype of the arithmetic, in memory like that of x, and read on the device. A range that is
      * not a positive number is an error on the CPU; on CUDA, its image has the value NaN. No gradient reaches it. */
     const struct fusedssim_tensor* data_ranges;
+    /* FLOAT32: the arithmetic that the dtypes of the images want. FLOAT64: float64 for all. */
+    fusedssim_dtype arithmetic;
+    /* 1: variances and covariance of a window of n elements are multiplied by n / (n - 1), as scikit-image does by
+     * default. This equals a C2 divided by that factor. Not with a mask that normalises. 0: they are not. */
+    int32_t sample_covariance;
+    /* Windows that differ between the axes [D, H, W]; an image has no first axis. axis_window_size: 0 for window_size.
+     * axis_sigma: 0 for sigma. axis_taps: NULL for `taps`, or for a Gaussian if the axis has a size or sigma of its
+     * own. What is said of window_size, sigma and taps holds for each. */
+    int32_t axis_window_size[3];
+    int32_t reserved; /* 0 */
+    double axis_sigma[3];
+    const double* axis_taps[3];
+    /* An element of an image of integers stands for its number times this: 1 / 255 for a uint8 target whose prediction
+     * is in [0, 1]. > 0; only 1 for images of another dtype. */
+    double x_scale, y_scale;
 } fusedssim_params;
 
 #define FUSEDSSIM_PARAMS_DEFAULT \
@@ -286,7 +322,15 @@ typedef struct fusedssim_params {
      0.2,                        \
      NULL,                       \
      NULL,                       \
-     NULL}
+     NULL,                       \
+     FUSEDSSIM_FLOAT32,          \
+     0,                          \
+     {0, 0, 0},                  \
+     0,                          \
+     {0, 0, 0},                  \
+     {NULL, NULL, NULL},         \
+     1.0,                        \
+     1.0}
 
 typedef int32_t fusedssim_device;
 enum { FUSEDSSIM_CPU = 0, FUSEDSSIM_CUDA = 1 };
@@ -308,8 +352,8 @@ typedef struct fusedssim_exec {
 
 /* ---- SSIM: the three operations ---------------------------------------------------------------------------------- */
 
-/* x and y must agree in dtype and shape. `out` and `grad_out` have the dtype of the arithmetic (float32, or float64 for
- * float64 images), `grad_x` and `grad_y` the dtype and shape of x. */
+/* x and y must agree in shape, and in dtype, unless one of them or both are of integers. `out` and `grad_out` have the
+ * dtype of the arithmetic, `grad_x` the dtype and shape of x, `grad_y` those of y. There is no gradient by integers. */
 
 /* Which gradients: a bit set. */
 typedef uint32_t fusedssim_grads;
@@ -392,8 +436,9 @@ enum {
     FUSEDSSIM_OP_BACKWARD_SAVED = 3 /* with saved maps */
 };
 
-/* Bytes of workspace that `op` needs on exec->device for images like x, whose data may be NULL. grads: the gradients
- * that op will write. 0 for the CPU. No driver call is made, and no device has to be there. Since 0.1. */
+/* Bytes of workspace that `op` needs on exec->device for images like x, whose data may be NULL. If the dtypes of the
+ * images differ, give the one that is not of integers. grads: the gradients that op will write. 0 for the CPU. No driver
+ * call is made, and no device has to be there. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         fusedssim_op op, fusedssim_grads grads,
                                                         const fusedssim_tensor* x, size_t* bytes);

@@ -17,6 +17,8 @@
 #ifndef FUSEDSSIM_FUSEDSSIM_HPP
 #define FUSEDSSIM_FUSEDSSIM_HPP
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -52,9 +54,18 @@ enum class Dtype : fusedssim_dtype {
     float16 = FUSEDSSIM_FLOAT16,
     bfloat16 = FUSEDSSIM_BFLOAT16,
     boolean = FUSEDSSIM_BOOL,
+    uint8 = FUSEDSSIM_UINT8,
+    uint16 = FUSEDSSIM_UINT16,
+    int16 = FUSEDSSIM_INT16,
 };
 
-enum class Padding : fusedssim_padding { same = FUSEDSSIM_PADDING_SAME, valid = FUSEDSSIM_PADDING_VALID };
+enum class Padding : fusedssim_padding {
+    same = FUSEDSSIM_PADDING_SAME,
+    valid = FUSEDSSIM_PADDING_VALID,
+    reflect = FUSEDSSIM_PADDING_REFLECT,
+    symmetric = FUSEDSSIM_PADDING_SYMMETRIC,
+    replicate = FUSEDSSIM_PADDING_REPLICATE,
+};
 
 enum class Reduction : fusedssim_reduction {
     mean = FUSEDSSIM_REDUCTION_MEAN,
@@ -82,13 +93,12 @@ enum class Op : fusedssim_op {
     backward_saved = FUSEDSSIM_OP_BACKWARD_SAVED,
 };
 
-// The dtypes that follow from that of the images: of `out`, `grad_out` and the arithmetic, and of the gradients. Since
-// 0.1.
+// The dtypes that follow from that of an image: of `out`, `grad_out` and the arithmetic, and of its gradient. Since 0.1.
 constexpr Dtype arithmetic_dtype(Dtype images) {
     return static_cast<Dtype>(fusedssim_arithmetic_dtype(static_cast<fusedssim_dtype>(images)));
 }
-constexpr Dtype grad_dtype(Dtype images) {
-    return static_cast<Dtype>(fusedssim_grad_dtype(static_cast<fusedssim_dtype>(images)));
+constexpr Dtype grad_dtype(Dtype image) {
+    return static_cast<Dtype>(fusedssim_grad_dtype(static_cast<fusedssim_dtype>(image)));
 }
 
 // ---- Errors ---------------------------------------------------------------------------------------------------------
@@ -142,6 +152,18 @@ struct DtypeOf<float> {
 template <>
 struct DtypeOf<double> {
     static constexpr Dtype value = Dtype::float64;
+};
+template <>
+struct DtypeOf<std::uint8_t> {
+    static constexpr Dtype value = Dtype::uint8;
+};
+template <>
+struct DtypeOf<std::uint16_t> {
+    static constexpr Dtype value = Dtype::uint16;
+};
+template <>
+struct DtypeOf<std::int16_t> {
+    static constexpr Dtype value = Dtype::int16;
 };
 template <>
 struct DtypeOf<bool> {
@@ -236,6 +258,12 @@ struct Params {
     std::optional<ConstTensor> mask;
     std::vector<double> taps;  // empty: a Gaussian
     std::optional<ConstTensor> data_ranges;
+    Dtype arithmetic;
+    bool sample_covariance;
+    std::array<int, 3> axis_window_size;
+    std::array<double, 3> axis_sigma;
+    std::array<std::vector<double>, 3> axis_taps;  // empty: as NULL
+    double x_scale, y_scale;
 
     Params() {
         const fusedssim_params c = FUSEDSSIM_PARAMS_DEFAULT;
@@ -250,14 +278,20 @@ struct Params {
         objective = static_cast<Objective>(c.objective);
         mask_mode = static_cast<MaskMode>(c.mask_mode);
         lambda_dssim = c.lambda_dssim;
+        arithmetic = static_cast<Dtype>(c.arithmetic);
+        sample_covariance = c.sample_covariance != 0;
+        std::copy_n(c.axis_window_size, 3, axis_window_size.begin());
+        std::copy_n(c.axis_sigma, 3, axis_sigma.begin());
+        x_scale = c.x_scale;
+        y_scale = c.y_scale;
     }
 
     // Points into this object. A number of taps that is not window_size is an error.
     fusedssim_params c() const {
-        if (!taps.empty() && taps.size() != static_cast<std::size_t>(window_size))
-            throw Error(Status::invalid_argument,
-                        "params.taps has " + std::to_string(taps.size()) +
-                            " elements, expected window_size = " + std::to_string(window_size));
+        check_taps(taps, window_size, "taps");
+        for (std::size_t axis = 0; axis < 3; ++axis)
+            check_taps(axis_taps[axis], axis_window_size[axis] ? axis_window_size[axis] : window_size,
+                       "axis_taps[" + std::to_string(axis) + "]");
         fusedssim_params c = FUSEDSSIM_PARAMS_DEFAULT;
         c.padding = static_cast<fusedssim_padding>(padding);
         c.reduction = static_cast<fusedssim_reduction>(reduction);
@@ -273,7 +307,23 @@ struct Params {
         c.mask = mask ? mask->c() : nullptr;
         c.taps = taps.empty() ? nullptr : taps.data();
         c.data_ranges = data_ranges ? data_ranges->c() : nullptr;
+        c.arithmetic = static_cast<fusedssim_dtype>(arithmetic);
+        c.sample_covariance = sample_covariance;
+        std::copy_n(axis_window_size.begin(), 3, c.axis_window_size);
+        std::copy_n(axis_sigma.begin(), 3, c.axis_sigma);
+        for (std::size_t axis = 0; axis < 3; ++axis)
+            c.axis_taps[axis] = axis_taps[axis].empty() ? nullptr : axis_taps[axis].data();
+        c.x_scale = x_scale;
+        c.y_scale = y_scale;
         return c;
+    }
+
+private:
+    static void check_taps(const std::vector<double>& taps, int window_size, const std::string& name) {
+        if (!taps.empty() && taps.size() != static_cast<std::size_t>(window_size))
+            throw Error(Status::invalid_argument, "params." + name + " has " + std::to_string(taps.size()) +
+                                                      " elements, expected window_size = " +
+                                                      std::to_string(window_size));
     }
 };
 

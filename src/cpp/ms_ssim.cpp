@@ -47,13 +47,15 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
         fail(kInvalid, "{params.objective} = LOSS, expected SSIM: MS-SSIM has no other");
     if (params.mask) fail(kInvalid, "{params.mask} is given, expected NULL: MS-SSIM takes no mask");
     check_params(params);
-    const std::int64_t least = std::int64_t(params.window_size - 1) << (ms.levels - 1);
-    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i)
+    for (int i = 2; i < std::min(x.ndim, FUSEDSSIM_MAX_NDIM) && edges_of(params.padding).is_cropped; ++i) {
+        const int radius = make_window(params, axis_of(x, i), x.ndim == 5, Dtype::float64).radius;
+        const std::int64_t least = std::int64_t(2 * radius) << (ms.levels - 1);
         if (x.shape[i] <= least)
             fail(kInvalid,
                  "{x}.shape[%d] = %lld, expected more than %lld: ({params.window_size} - 1) * 2^({ms.levels} - 1), "
                  "padding valid",
                  i, static_cast<long long>(x.shape[i]), static_cast<long long>(least));
+    }
     return m;
 }
 
@@ -75,7 +77,10 @@ Problem make_level(const MsProblem& m, int level) {
         p.height = pooled_size(p.height);
         p.width = pooled_size(p.width);
     }
-    if (level > 0) p.image_dtype = p.grad_dtype = arithmetic_dtype(p.image_dtype);
+    if (level > 0) {
+        p.x_dtype = p.y_dtype = p.arithmetic;
+        p.x_scale = p.y_scale = 1;
+    }
     // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
     if (level + 1 < m.levels) p.k1 = std::numeric_limits<double>::infinity();
     p.groups = p.planes();
@@ -105,7 +110,7 @@ Layout plan(const MsProblem& m, const Backend& backend) {
         l.total += round_up(bytes, std::size_t(256));
         return at;
     };
-    const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
+    const std::size_t size = dtype_size(m.first.arithmetic);
     const auto means_bytes = std::size_t(m.levels) * std::size_t(m.first.planes()) * size;
     const int grads = m.first.grads();
     l.means = take(means_bytes);
@@ -170,7 +175,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         memory = host.get();
     }
     const std::int64_t planes = m.first.planes();
-    const std::size_t size = dtype_size(arithmetic_dtype(m.first.image_dtype));
+    const std::size_t size = dtype_size(m.first.arithmetic);
     const int grads = m.first.grads();
     const auto of_level = [&](std::size_t at, int level) { return memory + at + std::size_t(level) * planes * size; };
 
@@ -183,19 +188,20 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
             if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
             const Problem& finer = levels[i - 1];
-            PoolProblem pool{p.is_3d,      finer.image_dtype, p.images, p.channels, finer.depth,
-                             finer.height, finer.width,       finer.x,  p.x};
-            backend.pool(pool, inner);
-            pool.in = finer.y;
-            pool.out = p.y;
-            backend.pool(pool, inner);
+            const auto pool_image = [&](Dtype dtype, double scale, const View& in, const View& out) {
+                backend.pool({p.is_3d, dtype, p.arithmetic, scale, p.images, p.channels, finer.depth, finer.height,
+                              finer.width, in, out},
+                             inner);
+            };
+            pool_image(finer.x_dtype, finer.x_scale, finer.x, p.x);
+            pool_image(finer.y_dtype, finer.y_scale, finer.y, p.y);
         }
         p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
         backend.run(without_grads(p), inner);
     }
 
     CombineProblem combine{};
-    combine.arithmetic = arithmetic_dtype(m.first.image_dtype);
+    combine.arithmetic = m.first.arithmetic;
     combine.images = m.first.images;
     combine.channels = m.first.channels;
     combine.groups = m.first.groups;

@@ -16,24 +16,42 @@ namespace fusedssim {
 
 namespace {
 
-// Everything that follows from params and the shape of x.
-Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
+// The dtype of the arithmetic for x and y. Whoever asks for sizes gives one image for both.
+Dtype arithmetic_of(const fusedssim_params& params, const fusedssim_tensor& x, const fusedssim_tensor& y) {
+    const auto wants_double = [](fusedssim_dtype images) { return fusedssim_arithmetic_dtype(images) == FUSEDSSIM_FLOAT64; };
+    return params.arithmetic == FUSEDSSIM_FLOAT64 || wants_double(x.dtype) || wants_double(y.dtype) ? Dtype::float64
+                                                                                                    : Dtype::float32;
+}
+
+void check_scale(double scale, const char* name, const fusedssim_tensor& image, const char* image_name) {
+    if (scale != 1 && !is_integer(dtype_of(image)))
+        fail(kInvalid, "{%s} = %g, expected 1: {%s}.dtype = %s is not an integer", name, scale, image_name,
+             dtype_name(dtype_of(image)));
+}
+
+// Everything that follows from params, the shape of x and both dtypes.
+Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x, const fusedssim_tensor& y) {
     check_params(params);
     if (x.ndim != 4 && x.ndim != 5)
         fail(kInvalid, "{x}.ndim = %d, expected 4 ([N, C, H, W]) or 5 ([N, C, D, H, W])", int(x.ndim));
     Problem p{};
     p.is_3d = x.ndim == 5;
-    p.image_dtype = dtype_of(x);
-    p.grad_dtype = grad_dtype(p.image_dtype);
+    p.arithmetic = arithmetic_of(params, x, y);
+    p.x_dtype = dtype_of(x);
+    p.y_dtype = dtype_of(y);
+    check_scale(params.x_scale, "params.x_scale", x, "x");
+    check_scale(params.y_scale, "params.y_scale", y, "y");
+    p.x_scale = params.x_scale;
+    p.y_scale = params.y_scale;
     p.border = edges_of(params.padding).border;
     for (const Axis axis : {Axis::z, Axis::y, Axis::x})
-        p.windows[int(axis)] = make_window(params, axis, p.is_3d, arithmetic_dtype(p.image_dtype));
+        p.windows[int(axis)] = make_window(params, axis, p.is_3d, p.arithmetic);
     std::int64_t elements = 1;
     for (int i = 0; i < x.ndim; ++i) {
         require_axis_fits(x, "x", i);
         if (i >= 2 && x.shape[i] <= 2 * std::int64_t(p.crop(axis_of(x, i))))
             fail(kInvalid, "{x}.shape[%d] = %lld < window %d (padding valid)", i, static_cast<long long>(x.shape[i]),
-                 int(params.window_size));
+                 2 * p.radius(axis_of(x, i)) + 1);
         if (x.shape[i] > (std::int64_t(1) << 56) / elements)
             fail(kInvalid, "{x}.shape[%d] = %lld: {x} has more than 2^56 elements", i,
                  static_cast<long long>(x.shape[i]));
@@ -45,12 +63,13 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
     p.height = int(x.shape[x.ndim - 2]);
     p.width = int(x.shape[x.ndim - 1]);
     if (!params.data_ranges)
-        check_data_range(params.data_range, "params.data_range", "", params, arithmetic_dtype(p.image_dtype));
+        check_data_range(params.data_range, "params.data_range", "", params, p.arithmetic);
     p.data_range = params.data_range;
     p.k1 = params.k1;
     // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel,
     // but for rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
-    p.k2 = p.max_radius() == 0 ? std::numeric_limits<double>::infinity() : params.k2;
+    p.k2 = p.max_radius() == 0 ? std::numeric_limits<double>::infinity()
+                               : params.k2 / covariance_divisor(params, p.is_3d);
 
     p.groups = 1;
     p.planes_per_group = p.planes();
@@ -71,10 +90,9 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x) {
 void set_mask(Problem& p, const fusedssim_params& params, const fusedssim_tensor& x, bool needs_data) {
     if (!params.mask) return;
     const fusedssim_tensor t = read_any_tensor(params.mask, "params.mask");
-    const Dtype arithmetic = arithmetic_dtype(dtype_of(x));
-    if (dtype_of(t) != Dtype::boolean && dtype_of(t) != arithmetic)
+    if (dtype_of(t) != Dtype::boolean && dtype_of(t) != p.arithmetic)
         fail(FUSEDSSIM_INVALID_DTYPE, "{params.mask}.dtype = %s, expected bool or %s (the type of the arithmetic)",
-             dtype_name(dtype_of(t)), dtype_name(arithmetic));
+             dtype_name(dtype_of(t)), dtype_name(p.arithmetic));
     if (t.ndim != x.ndim)
         fail(kInvalid, "{params.mask}.ndim = %d, expected %d (the axes of {x})", int(t.ndim), int(x.ndim));
     fusedssim_tensor broadcast = t;
@@ -97,7 +115,7 @@ void set_data_ranges(Problem& p, const fusedssim_params& params, const fusedssim
     if (!params.data_ranges) return;
     const char* const name = "params.data_ranges";
     const fusedssim_tensor t = read_tensor(params.data_ranges, name);
-    require_dtype(t, name, arithmetic_dtype(dtype_of(x)), "the type of the arithmetic");
+    require_dtype(t, name, p.arithmetic, "the type of the arithmetic");
     if (t.ndim > 1) fail(kInvalid, "{%s}.ndim = %d, expected 0 or 1 ([N])", name, int(t.ndim));
     require_same_shape(t, name, t.ndim, x.shape, "the number of images");
     if (!needs_data) return;
@@ -120,12 +138,11 @@ int out_shape(const Problem& p, const fusedssim_params& params, std::int64_t* sh
 
 // Of a device whose memory is that of the host.
 void check_data_ranges(const Problem& p, const fusedssim_params& params) {
-    const Dtype arithmetic = arithmetic_dtype(p.image_dtype);
-    dispatch_arithmetic(arithmetic, [&](auto zero) {
+    dispatch_arithmetic(p.arithmetic, [&](auto zero) {
         for (std::int64_t i = 0; i < (p.data_ranges.n ? p.images : 1); ++i) {
             const std::string index = params.data_ranges->ndim ? "[" + std::to_string(i) + "]" : "";
             check_data_range(p.data_range_of<decltype(zero)>(i), "params.data_ranges", index.c_str(), params,
-                             arithmetic);
+                             p.arithmetic);
         }
     });
 }
@@ -138,9 +155,10 @@ struct Checked {
 // What all three operations share.
 Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
     Checked c{read_tensor(a.x, "x"), read_tensor(a.y, "y"), {}};
-    require_dtype(c.y, "y", dtype_of(c.x), "the dtype of {x}");
+    if (!is_integer(dtype_of(c.x)) && !is_integer(dtype_of(c.y)))
+        require_dtype(c.y, "y", dtype_of(c.x), "the dtype of {x}, or one of integers");
     require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of {x}");
-    c.problem = make_base(params, c.x);
+    c.problem = make_base(params, c.x, c.y);
     set_mask(c.problem, params, c.x, true);
     set_data_ranges(c.problem, params, c.x, true);
     if (c.problem.data_ranges.data && backend_of(exec).is_host) check_data_ranges(c.problem, params);
@@ -170,7 +188,7 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
 View check_out(const Checked& c, const fusedssim_params& params, const fusedssim_tensor& t, const char* name) {
     std::int64_t shape[FUSEDSSIM_MAX_NDIM];
     const int ndim = out_shape(c.problem, params, shape);
-    require_dtype(t, name, arithmetic_dtype(c.problem.image_dtype), "the type of the arithmetic");
+    require_dtype(t, name, c.problem.arithmetic, "the type of the arithmetic");
     require_same_shape(t, name, ndim, shape, "as the reduction and the padding want");
     require_data(t, name);
     return params.reduction == FUSEDSSIM_REDUCTION_NONE ? spatial_view(t) : group_view(t);
@@ -187,9 +205,14 @@ void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor*
     (params.reduction == FUSEDSSIM_REDUCTION_NONE ? c.problem.map : c.problem.value) = view;
 }
 
-View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name) {
+// The gradient by `image`, which is x or y.
+View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name, const fusedssim_tensor& image,
+                const char* image_name) {
     const fusedssim_tensor t = read_tensor(grad, name);
-    require_dtype(t, name, c.problem.grad_dtype, "the dtype of {x}");
+    if (is_integer(dtype_of(image)))
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s} is given, expected NULL: {%s}.dtype = %s has no gradient", name, image_name,
+             dtype_name(dtype_of(image)));
+    require_dtype(t, name, dtype_of(image), ("the dtype of {" + std::string(image_name) + "}").c_str());
     require_same_shape(t, name, c.x.ndim, c.x.shape, "the shape of {x}");
     require_data(t, name);
     require_no_self_overlap(t, name);
@@ -201,8 +224,8 @@ View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name
 void set_grads(Checked& c, const Arguments& a) {
     if (!a.grad_x && !a.grad_y) fail(kInvalid, "{grad_x} and {grad_y} are both NULL, expected at least one");
     Problem& p = c.problem;
-    if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x");
-    if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y");
+    if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x", c.x, "x");
+    if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y", c.y, "y");
     void* const others[] = {p.grad_y.data, p.map.data,  p.value.data,      p.grad_out.data,
                             p.saved,       p.mask.data, p.data_ranges.data};
     const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved", "params.mask", "params.data_ranges"};
@@ -218,6 +241,8 @@ void set_grads(Checked& c, const Arguments& a) {
     if (!p.grad_x.data && !p.saved) {
         // SSIM is symmetric: the gradient by y of (x, y) is the gradient by x of (y, x).
         std::swap(p.x, p.y);
+        std::swap(p.x_dtype, p.y_dtype);
+        std::swap(p.x_scale, p.y_scale);
         std::swap(p.grad_x, p.grad_y);
     }
 }
@@ -247,7 +272,7 @@ Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec
 
 Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x) {
     const fusedssim_tensor t = read_tensor(x, "x");
-    Problem p = make_base(params, t);
+    Problem p = make_base(params, t, t);
     set_mask(p, params, t, false);
     set_data_ranges(p, params, t, false);
     if (op < FUSEDSSIM_OP_FORWARD || op > FUSEDSSIM_OP_BACKWARD_SAVED)
@@ -271,6 +296,9 @@ Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_gr
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad) {
     if (!std::isfinite(factor)) fail(kInvalid, "{factor} = %g is not finite", factor);
     const fusedssim_tensor s = read_tensor(scale, "scale"), g = read_tensor(grad, "grad");
+    if (is_integer(dtype_of(g)))
+        fail(FUSEDSSIM_INVALID_DTYPE, "{grad}.dtype = %s, expected float32, float64, float16 or bfloat16",
+             dtype_name(dtype_of(g)));
     if (g.ndim != 4 && g.ndim != 5) fail(kInvalid, "{grad}.ndim = %d, expected 4 or 5", int(g.ndim));
     require_dtype(s, "scale", arithmetic_dtype(dtype_of(g)), "the type of the arithmetic");
     if (s.ndim > 2) fail(kInvalid, "{scale}.ndim = %d, expected 0, 1 ([N]) or 2 ([N, C])", int(s.ndim));

@@ -18,8 +18,11 @@ namespace fusedssim {
 
 struct Problem {
     bool is_3d;
-    Dtype image_dtype;  // of x and y
-    Dtype grad_dtype;   // of grad_x and grad_y
+    Dtype arithmetic;  // float32 or float64
+    // Of the images, and of their gradients. They are the same, unless one or both are integers. An element of an image
+    // of integers stands for its number times the image's scale; that of others is 1.
+    Dtype x_dtype, y_dtype;
+    double x_scale, y_scale;
     // Images have depth 1. Each spatial axis fits an int.
     std::int64_t images, channels;
     int depth, height, width;
@@ -61,7 +64,7 @@ struct Problem {
     bool is_normalized;  // windows see nothing that the mask excludes
 
     // Along one axis: elements, the window's radius and taps (from the centre outwards), and what padding VALID takes
-    // off each end. All windows are equal for now, but that an image has none along z: radius 0.
+    // off each end. An image has no window along z: radius 0.
     FUSEDSSIM_MATH int size(Axis axis) const {
         switch (axis) {
             case Axis::z: return depth;
@@ -90,11 +93,11 @@ struct Problem {
     FUSEDSSIM_MATH double window_rest() const {
         return 1 - window_sum<A>(Axis::z) * window_sum<A>(Axis::y) * window_sum<A>(Axis::x);
     }
-    // About which part of a window lies inside an image that is smaller than it. The rest sees zeros, and the mean of
+    // About which part of a window lies inside an image that is smaller than it. If the rest sees zeros, the mean of
     // what it sees, which a pivot is to be near, is smaller by that factor.
     FUSEDSSIM_MATH double seen_share() const {
         double share = 1;
-        for (int axis = 0; axis < kAxes && !is_normalized; ++axis) {
+        for (int axis = 0; axis < kAxes && !is_normalized && border == Border::zeros; ++axis) {
             const int length = size(Axis(axis)), window = 2 * windows[axis].radius + 1;
             if (length < window) share *= double(length) / window;
         }
@@ -160,7 +163,8 @@ ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fuse
 // The averages of blocks (core/pooling.h).
 struct PoolProblem {
     bool is_3d;
-    Dtype image_dtype;  // of `in`; `out` has that of the arithmetic
+    Dtype in_dtype, arithmetic;  // of `in`, and of `out`
+    double in_scale;             // as Problem::x_scale
     std::int64_t images, channels;
     int depth, height, width;  // of `in`
     View in, out;

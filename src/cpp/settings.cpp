@@ -24,18 +24,55 @@ void check_not_negative(double value, const char* name) {
     if (!(value >= 0) || !std::isfinite(value)) fail(kInvalid, "{%s} = %g, expected a number >= 0", name, value);
 }
 
-void check_taps(const double* taps, int window_size) {
+// `index` is "[2]" for an axis with taps of its own, "" for those of all. So are they below.
+void check_taps(const double* taps, int window_size, const char* name, const char* index) {
     double sum = 0;
     for (int i = 0; i < window_size; ++i) {
         const double tap = taps[i], mirrored = taps[window_size - 1 - i];
         if (!(tap >= 0) || !std::isfinite(tap))
-            fail(kInvalid, "{params.taps}[%d] = %g, expected a number >= 0", i, tap);
+            fail(kInvalid, "{%s}%s[%d] = %g, expected a number >= 0", name, index, i, tap);
         if (tap != mirrored)
-            fail(kInvalid, "{params.taps}[%d] = %g but {params.taps}[%d] = %g, expected a symmetric window", i, tap,
-                 window_size - 1 - i, mirrored);
+            fail(kInvalid, "{%s}%s[%d] = %g but {%s}%s[%d] = %g, expected a symmetric window", name, index, i, tap, name,
+                 index, window_size - 1 - i, mirrored);
         sum += tap;
     }
-    if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {params.taps} is %g, expected 1", sum);
+    if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {%s}%s is %g, expected 1", name, index, sum);
+}
+
+void check_window_size(int size, const char* name, const char* index) {
+    if (size < 1 || size > FUSEDSSIM_MAX_WINDOW_SIZE || size % 2 == 0)
+        fail(kInvalid, "{%s}%s = %d, expected an odd number from 1 to %d", name, index, size,
+             FUSEDSSIM_MAX_WINDOW_SIZE);
+}
+
+// The window that params wants along an axis.
+struct AxisWindow {
+    int size;
+    double sigma;
+    const double* taps;  // NULL: a Gaussian
+};
+AxisWindow window_of(const fusedssim_params& params, int axis) {
+    const int size = params.axis_window_size[axis];
+    const double sigma = params.axis_sigma[axis];
+    const bool is_own = size != 0 || sigma != 0;
+    return {size ? size : int(params.window_size), sigma != 0 ? sigma : params.sigma,
+            params.axis_taps[axis] ? params.axis_taps[axis] : is_own ? nullptr : params.taps};
+}
+
+void check_windows(const fusedssim_params& params) {
+    check_window_size(params.window_size, "params.window_size", "");
+    if (params.taps)
+        check_taps(params.taps, params.window_size, "params.taps", "");
+    else
+        check_positive(params.sigma, "params.sigma");
+    for (int axis = 0; axis < kAxes; ++axis) {
+        const char index[] = {'[', char('0' + axis), ']', 0};
+        if (params.axis_window_size[axis])
+            check_window_size(params.axis_window_size[axis], "params.axis_window_size", index);
+        if (params.axis_sigma[axis] != 0) check_positive(params.axis_sigma[axis], "params.axis_sigma", index);
+        if (params.axis_taps[axis])
+            check_taps(params.axis_taps[axis], window_of(params, axis).size, "params.axis_taps", index);
+    }
 }
 
 bool is_loss(fusedssim_objective objective) {
@@ -85,19 +122,24 @@ void check_params(const fusedssim_params& params) {
     const Edges edges = edges_of(params.padding);
     if (params.reduction < FUSEDSSIM_REDUCTION_MEAN || params.reduction > FUSEDSSIM_REDUCTION_NONE)
         fail(kInvalid, "{params.reduction} = %d is not a fusedssim_reduction", int(params.reduction));
-    if (params.window_size < 1 || params.window_size > FUSEDSSIM_MAX_WINDOW_SIZE || params.window_size % 2 == 0)
-        fail(kInvalid, "{params.window_size} = %d, expected an odd number from 1 to %d", int(params.window_size),
-             FUSEDSSIM_MAX_WINDOW_SIZE);
-    if (params.taps)
-        check_taps(params.taps, params.window_size);
-    else
-        check_positive(params.sigma, "params.sigma");
+    check_windows(params);
     check_not_negative(params.k1, "params.k1");
     check_not_negative(params.k2, "params.k2");
     if (!std::isfinite(params.grad_scale)) fail(kInvalid, "{params.grad_scale} = %g is not finite", params.grad_scale);
     const bool has_l1 = is_loss(params.objective);
     if (params.mask_mode != FUSEDSSIM_MASK_WEIGHT && params.mask_mode != FUSEDSSIM_MASK_NORMALIZED)
         fail(kInvalid, "{params.mask_mode} = %d is not a fusedssim_mask_mode", int(params.mask_mode));
+    if (params.arithmetic != FUSEDSSIM_FLOAT32 && params.arithmetic != FUSEDSSIM_FLOAT64)
+        fail(kInvalid, "{params.arithmetic} = %d, expected FUSEDSSIM_FLOAT32 or FUSEDSSIM_FLOAT64",
+             int(params.arithmetic));
+    if (params.sample_covariance != 0 && params.sample_covariance != 1)
+        fail(kInvalid, "{params.sample_covariance} = %d, expected 0 or 1", int(params.sample_covariance));
+    if (params.sample_covariance && params.mask && params.mask_mode == FUSEDSSIM_MASK_NORMALIZED)
+        fail(kInvalid, "{params.sample_covariance} = 1 with a mask that normalises, expected 0: windows have no fixed "
+                       "number of elements there");
+    if (params.reserved) fail(kInvalid, "{params.reserved} = %d, expected 0", int(params.reserved));
+    check_positive(params.x_scale, "params.x_scale");
+    check_positive(params.y_scale, "params.y_scale");
     if (!has_l1) return;
     if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
         fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);
@@ -122,6 +164,9 @@ Edges edges_of(fusedssim_padding padding) {
     switch (padding) {
         case FUSEDSSIM_PADDING_SAME: return {false, Border::zeros};
         case FUSEDSSIM_PADDING_VALID: return {true, Border::zeros};
+        case FUSEDSSIM_PADDING_REFLECT: return {false, Border::reflect};
+        case FUSEDSSIM_PADDING_SYMMETRIC: return {false, Border::symmetric};
+        case FUSEDSSIM_PADDING_REPLICATE: return {false, Border::replicate};
         default: fail(kInvalid, "{params.padding} = %d is not a fusedssim_padding", int(padding));
     }
 }
@@ -130,15 +175,25 @@ Window make_window(const fusedssim_params& params, Axis axis, bool is_3d, Dtype 
     Window w{};
     w.taps[0] = 1;
     if (axis == Axis::z && !is_3d) return w;
-    w.radius = params.window_size / 2;
+    const AxisWindow wanted = window_of(params, int(axis));
+    w.radius = wanted.size / 2;
     w.crop = edges_of(params.padding).is_cropped ? w.radius : 0;
-    if (params.taps) {
-        std::copy_n(params.taps + w.radius, w.radius + 1, w.taps);
+    if (wanted.taps) {
+        std::copy_n(wanted.taps + w.radius, w.radius + 1, w.taps);
         return w;
     }
-    fill_gaussian(params.sigma, w.radius, w.taps);
+    fill_gaussian(wanted.sigma, w.radius, w.taps);
     if (arithmetic == Dtype::float32) round_to_float32(w.taps, w.radius);
     return w;
+}
+
+double covariance_divisor(const fusedssim_params& params, bool is_3d) {
+    if (!params.sample_covariance) return 1;
+    double n = 1;
+    for (int axis = is_3d ? 0 : 1; axis < kAxes; ++axis) n *= window_of(params, axis).size;
+    if (n == 1)
+        fail(kInvalid, "{params.sample_covariance} = 1 with a window of one element, expected 0: n / (n - 1) is infinite");
+    return std::sqrt(n / (n - 1));
 }
 
 void check_data_range(double data_range, const char* name, const char* index, const fusedssim_params& params,

@@ -30,8 +30,11 @@ struct Edges {
 };
 Edges edges_of(fusedssim_padding padding);
 
-// The window along an axis, and that of the axis that an image lacks. All axes have the same window for now.
+// The window along an axis; an image has none along z.
 Window make_window(const fusedssim_params& params, Axis axis, bool is_3d, Dtype arithmetic);
+
+// What k2 is divided by, so that C2 is divided by n / (n - 1), for windows of n elements. 1 without sample covariance.
+double covariance_divisor(const fusedssim_params& params, bool is_3d);
 
 // Fails unless a data range is a positive number whose C1 and C2 are normal numbers, or 0, in the type of the
 // arithmetic. It is the argument `name`, or, with "[2]" for an index, an element of it.

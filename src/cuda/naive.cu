@@ -41,8 +41,8 @@ __device__ void each_in_window(const NaiveParams& p, int z, int y, int x, Use us
     for (int k = z - p.radius[0]; k <= z + p.radius[0]; ++k)
         for (int j = y - p.radius[1]; j <= y + p.radius[1]; ++j)
             for (int i = x - p.radius[2]; i <= x + p.radius[2]; ++i)
-                if (sees_element<Border::zeros>(k, p.size[0]) && sees_element<Border::zeros>(j, p.size[1]) &&
-                    sees_element<Border::zeros>(i, p.size[2]))
+                if (sees_element(Border::zeros, k, p.size[0]) && sees_element(Border::zeros, j, p.size[1]) &&
+                    sees_element(Border::zeros, i, p.size[2]))
                     use(p.taps[0][k < z ? z - k : k - z] * p.taps[1][j < y ? y - j : j - y] *
                             p.taps[2][i < x ? x - i : i - x],
                         (k * p.size[1] + j) * p.size[2] + i);

@@ -90,7 +90,14 @@ static void layout(void) {
     CHECK(offsetof(fusedssim_tensor, shape) == 24);
     CHECK(offsetof(fusedssim_tensor, stride) == 64);
 
-    CHECK(sizeof(fusedssim_params) == 96);
+    CHECK(sizeof(fusedssim_params) == 184);
+    CHECK(offsetof(fusedssim_params, arithmetic) == 96);
+    CHECK(offsetof(fusedssim_params, sample_covariance) == 100);
+    CHECK(offsetof(fusedssim_params, axis_window_size) == 104);
+    CHECK(offsetof(fusedssim_params, axis_sigma) == 120);
+    CHECK(offsetof(fusedssim_params, axis_taps) == 144);
+    CHECK(offsetof(fusedssim_params, x_scale) == 168);
+    CHECK(offsetof(fusedssim_params, y_scale) == 176);
     CHECK(offsetof(fusedssim_params, data_ranges) == 88);
     CHECK(offsetof(fusedssim_params, objective) == 56);
     CHECK(offsetof(fusedssim_params, lambda_dssim) == 64);
@@ -252,7 +259,7 @@ static void bad_values(void) {
         CHECK(is_untouched(&f));                                     \
     } while (0)
 
-    CHECK_SPOILT(f.params.padding = 2, FUSEDSSIM_INVALID_ARGUMENT, "padding");
+    CHECK_SPOILT(f.params.padding = 5, FUSEDSSIM_INVALID_ARGUMENT, "padding");
     CHECK_SPOILT(f.params.reduction = -1, FUSEDSSIM_INVALID_ARGUMENT, "reduction");
     CHECK_SPOILT(f.params.window_size = 10, FUSEDSSIM_INVALID_ARGUMENT, "window_size");
     CHECK_SPOILT(f.params.window_size = FUSEDSSIM_MAX_WINDOW_SIZE + 2, FUSEDSSIM_INVALID_ARGUMENT, "window_size");

@@ -12,6 +12,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/dtype.h"
@@ -76,7 +77,10 @@ struct Array {
     template <class T>
     static void set_as(void* at, double value) {
         T v;
-        fusedssim::from_float(fusedssim::arithmetic_t<T>(value), v);
+        if constexpr (std::is_integral_v<T>)
+            v = T(std::lround(value));
+        else
+            fusedssim::from_float(fusedssim::arithmetic_t<T>(value), v);
         std::memcpy(at, &v, sizeof v);
     }
     double get(std::size_t element) const {

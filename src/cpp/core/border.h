@@ -4,24 +4,24 @@
 // standard header: NVRTC compiles it too.
 //
 // A kernel that reads an image, or a normalised mask, at a position that may lie outside asks sees_element() first, and
-// then reads the element that element_seen() names. What it does not see is zero. The border is a template argument, so
-// that with zeros both functions are the comparison of a position with the size, and nothing more.
+// then reads the element that element_seen() names. What it does not see is zero.
 //
-// To add a border mode (reflect: position -1 sees element 1; symmetric: -1 sees 0; replicate: -1 and -2 see 0):
-//   1. An enumerator, and a case in both functions: -Wswitch names them.
-//   2. The statistics. CPU: cpu/walker.h, filter_input_row() (slices along the walk), fill_along_walk() (rows of a
-//      volume), convert_slice() and fill_beside() (columns). CUDA: the loads of ssim2d.cu and
-//      ssim3d.cu. cpu/kernels.cpp and cuda/backend.cpp switch over Problem::border where they choose a kernel.
-//   3. The gradient. With zeros the filter is its own transpose: the gradient at p filters the partials around p. With
-//      a mirror, an element is also seen from positions outside, so its gradient gets the filtered partials of those
-//      positions, too: filter the partials over [-radius, size + radius), and add the result at q outside to that at
-//      element_seen(q). This comes before they are multiplied by s and d (unpack_gradient() in core/ssim_math.h),
-//      which are the same at q as at the element that is seen there. CPU: add_to_gradient() and partials_row(). A
-//      window may be wider than the image: element_seen() must then reflect more than once, or check_params() and
-//      make_base() must refuse it.
-//   4. Masks. MASK_WEIGHT weighs positions of the map: nothing changes. MASK_NORMALIZED reads the mask as it reads the
-//      images: what lies outside counts as much as the element that is seen there, instead of being excluded.
-//   5. The settings: a fusedssim_padding, and what it means in edges_of() (settings.cpp). The map has the size of SAME.
+// The gradient, for one axis (derivation.md, "Borders"). Let F be the filter with its border: the gradient is F^T of the
+// partials p.
+//
+//     zeros       F^T = F
+//     symmetric   F^T = F: element j is seen where windows reach w(i - j) and w(i + j + 1), which i and j may exchange
+//     reflect     F = S D with a symmetric S, and D = 1 but 1/2 at both edge elements, which are seen once where others
+//                 are seen twice. So F^T = D F D^-1: edge partials count twice, F continues them like the images, and
+//                 the gradient of edge elements is halved. See edge_partial_weight(), edge_gradient_weight().
+//     replicate   F^T = the filter of zeros, but for the edge elements: these are seen by all taps that reach beyond.
+//                 Their gradient takes the sums of taps from the distance on, edge_tap(), instead of taps.
+//
+// With a mirror, partials outside the image are those of the element that is seen there. So a kernel may either read
+// them there, or compute them from images that are continued twice as far.
+//
+// To add a border: an enumerator, and its cases here (-Wswitch names them); a fusedssim_padding, and edges_of() in
+// settings.cpp. A border whose transpose is none of the above needs a case where kernels ask is_mirror().
 // The pooling of MS-SSIM has a border of its own (core/pooling.h).
 #pragma once
 
@@ -29,26 +29,54 @@
 
 namespace fusedssim {
 
-enum class Border : int { zeros };
+enum class Border : int { zeros, reflect, symmetric, replicate };
 
-// Whether a window sees an element of the image at this position of an axis of `size` elements.
-template <Border kBorder>
-FUSEDSSIM_MATH bool sees_element(int position, int size) {
-    const Border border = kBorder;  // -Wswitch is silent about constants
-    switch (border) {
-        case Border::zeros: return position >= 0 && position < size;
-    }
-    return false;
+// Whether windows see an element of the image at this position of an axis of `size` elements.
+FUSEDSSIM_MATH bool sees_element(Border border, int position, int size) {
+    return border != Border::zeros || (position >= 0 && position < size);
 }
 
-// The position of that element.
-template <Border kBorder>
-FUSEDSSIM_MATH int element_seen(int position, [[maybe_unused]] int size) {
-    const Border border = kBorder;
+// The element that is seen at a position, as far outside as it may be.
+FUSEDSSIM_MATH int element_seen(Border border, int position, int size) {
+    if (position >= 0 && position < size) return position;
+    // The mirrors of a row are periodic: a b c d c b, or a b c d d c b a.
+    int period = 0;
     switch (border) {
         case Border::zeros: return position;
+        case Border::replicate: return position < 0 ? 0 : size - 1;
+        case Border::reflect: period = 2 * (size - 1); break;
+        case Border::symmetric: period = 2 * size; break;
     }
-    return position;
+    if (period == 0) return 0;
+    int at = position % period;
+    if (at < 0) at += period;
+    return at < size ? at : period - at - (border == Border::symmetric);
+}
+
+// Whether partials go on beyond the image, as its elements do.
+FUSEDSSIM_MATH bool is_mirror(Border border) { return border == Border::reflect || border == Border::symmetric; }
+
+// D^-1 and D, at a position where `element` is seen. A row of one element has no edge: it is its own mirror.
+FUSEDSSIM_MATH bool is_seen_once(Border border, int element, int size) {
+    return border == Border::reflect && size > 1 && (element == 0 || element == size - 1);
+}
+FUSEDSSIM_MATH int edge_partial_weight(Border border, int element, int size) {
+    return is_seen_once(border, element, size) ? 2 : 1;
+}
+FUSEDSSIM_MATH float edge_gradient_weight(Border border, int element, int size) {
+    return is_seen_once(border, element, size) ? 0.5f : 1.0f;
+}
+
+// What the partial at `position` weighs in the gradient of an edge element, for Border::replicate: the taps that reach
+// that edge or beyond. Of a row of one element, that is all.
+template <class A>
+FUSEDSSIM_MATH A edge_tap(const A* taps, int radius, int element, int position, int size) {
+    A sum = A(0);
+    for (int k = -radius; k <= radius; ++k) {
+        const int at = position + k;
+        if ((at <= 0 ? 0 : at >= size - 1 ? size - 1 : at) == element) sum += taps[k < 0 ? -k : k];
+    }
+    return sum;
 }
 
 }  // namespace fusedssim

@@ -18,7 +18,8 @@ namespace fusedssim {
 
 static_assert(int(Dtype::float32) == FUSEDSSIM_FLOAT32 && int(Dtype::float64) == FUSEDSSIM_FLOAT64 &&
               int(Dtype::float16) == FUSEDSSIM_FLOAT16 && int(Dtype::bfloat16) == FUSEDSSIM_BFLOAT16 &&
-              int(Dtype::boolean) == FUSEDSSIM_BOOL);
+              int(Dtype::boolean) == FUSEDSSIM_BOOL && int(Dtype::uint8) == FUSEDSSIM_UINT8 &&
+              int(Dtype::uint16) == FUSEDSSIM_UINT16 && int(Dtype::int16) == FUSEDSSIM_INT16);
 
 struct Float16 {
     std::uint16_t bits;
@@ -38,6 +39,9 @@ FUSEDSSIM_MATH const char* dtype_name(Dtype dtype) {
         case Dtype::float16: return "float16";
         case Dtype::bfloat16: return "bfloat16";
         case Dtype::boolean: return "bool";
+        case Dtype::uint8: return "uint8";
+        case Dtype::uint16: return "uint16";
+        case Dtype::int16: return "int16";
     }
     return nullptr;
 }
@@ -49,19 +53,31 @@ FUSEDSSIM_MATH std::size_t dtype_size(Dtype dtype) {
         case Dtype::float16: return 2;
         case Dtype::bfloat16: return 2;
         case Dtype::boolean: return 1;
+        case Dtype::uint8: return 1;
+        case Dtype::uint16: return 2;
+        case Dtype::int16: return 2;
     }
     unexpected_dtype(dtype);
 }
 
-// The type in which images of `dtype` are computed, which is also that of `out` and `grad_out`; and that of gradients.
-// The public header makes both decisions.
+FUSEDSSIM_MATH bool is_integer(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::float32:
+        case Dtype::float64:
+        case Dtype::float16:
+        case Dtype::bfloat16:
+        case Dtype::boolean: return false;
+        case Dtype::uint8:
+        case Dtype::uint16:
+        case Dtype::int16: return true;
+    }
+    unexpected_dtype(dtype);
+}
+
+// The type in which an image of `dtype` is computed, unless another image or params.arithmetic wants more. The public
+// header makes the decision.
 FUSEDSSIM_CONSTEXPR Dtype arithmetic_dtype(Dtype dtype) {
     const fusedssim_dtype of_images = fusedssim_arithmetic_dtype(int(dtype));
-    if (of_images < 0) unexpected_dtype(dtype);
-    return Dtype(of_images);
-}
-FUSEDSSIM_CONSTEXPR Dtype grad_dtype(Dtype dtype) {
-    const fusedssim_dtype of_images = fusedssim_grad_dtype(int(dtype));
     if (of_images < 0) unexpected_dtype(dtype);
     return Dtype(of_images);
 }
@@ -76,6 +92,9 @@ FUSEDSSIM_MATH To bit_cast(From from) {
 
 FUSEDSSIM_MATH float to_float(float v) { return v; }
 FUSEDSSIM_MATH double to_float(double v) { return v; }
+FUSEDSSIM_MATH float to_float(std::uint8_t v) { return float(v); }
+FUSEDSSIM_MATH float to_float(std::uint16_t v) { return float(v); }
+FUSEDSSIM_MATH float to_float(std::int16_t v) { return float(v); }
 FUSEDSSIM_MATH float to_float(Bfloat16 v) { return bit_cast<float>(std::uint32_t(v.bits) << 16); }
 // Subnormals are made without a subnormal float, since a process may have those flushed to zero. (Loading a library
 // that GCC linked with -ffast-math does that.)
@@ -118,7 +137,26 @@ void dispatch_dtype(Dtype dtype, F&& f) {
         case Dtype::float64: return f(double());
         case Dtype::float16: return f(Float16());
         case Dtype::bfloat16: return f(Bfloat16());
+        case Dtype::uint8: return f(std::uint8_t());
+        case Dtype::uint16: return f(std::uint16_t());
+        case Dtype::int16: return f(std::int16_t());
         case Dtype::boolean: break;  // for masks only
+    }
+    unexpected_dtype(dtype);
+}
+
+// The same for those that gradients can have.
+template <class F>
+void dispatch_grad_dtype(Dtype dtype, F&& f) {
+    switch (dtype) {
+        case Dtype::float32: return f(float());
+        case Dtype::float64: return f(double());
+        case Dtype::float16: return f(Float16());
+        case Dtype::bfloat16: return f(Bfloat16());
+        case Dtype::boolean:
+        case Dtype::uint8:
+        case Dtype::uint16:
+        case Dtype::int16: break;
     }
     unexpected_dtype(dtype);
 }
@@ -131,53 +169,24 @@ void dispatch_arithmetic(Dtype dtype, F&& f) {
         case Dtype::float64: return f(double());
         case Dtype::float16:
         case Dtype::bfloat16:
-        case Dtype::boolean: break;
+        case Dtype::boolean:
+        case Dtype::uint8:
+        case Dtype::uint16:
+        case Dtype::int16: break;
     }
     unexpected_dtype(dtype);
 }
 
-// The dtype of a C++ type, and the C++ type of a dtype.
+// The type of the arithmetic for an image with elements of type T, unless more is wanted.
 template <class T>
-struct DtypeOfElement;
-template <fusedssim_dtype kDtype>
-struct ElementOfDtype;
-template <>
-struct DtypeOfElement<float> {
-    static constexpr fusedssim_dtype value = FUSEDSSIM_FLOAT32;
-};
-template <>
-struct ElementOfDtype<FUSEDSSIM_FLOAT32> {
+struct ArithmeticOf {
     using type = float;
 };
 template <>
-struct DtypeOfElement<double> {
-    static constexpr fusedssim_dtype value = FUSEDSSIM_FLOAT64;
-};
-template <>
-struct ElementOfDtype<FUSEDSSIM_FLOAT64> {
+struct ArithmeticOf<double> {
     using type = double;
 };
-template <>
-struct DtypeOfElement<Float16> {
-    static constexpr fusedssim_dtype value = FUSEDSSIM_FLOAT16;
-};
-template <>
-struct ElementOfDtype<FUSEDSSIM_FLOAT16> {
-    using type = Float16;
-};
-template <>
-struct DtypeOfElement<Bfloat16> {
-    static constexpr fusedssim_dtype value = FUSEDSSIM_BFLOAT16;
-};
-template <>
-struct ElementOfDtype<FUSEDSSIM_BFLOAT16> {
-    using type = Bfloat16;
-};
-
-// The types of the arithmetic and of gradients for images with elements of type T.
 template <class T>
-using arithmetic_t = typename ElementOfDtype<fusedssim_arithmetic_dtype(DtypeOfElement<T>::value)>::type;
-template <class T>
-using grad_t = typename ElementOfDtype<fusedssim_grad_dtype(DtypeOfElement<T>::value)>::type;
+using arithmetic_t = typename ArithmeticOf<T>::type;
 
 }  // namespace fusedssim

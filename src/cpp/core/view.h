@@ -6,7 +6,16 @@
 namespace fusedssim {
 
 // The values of fusedssim_dtype. A switch over it has no `default`: so the compiler names each that lacks a new dtype.
-enum class Dtype : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3, boolean = 4 };
+enum class Dtype : int {
+    float32 = 0,
+    float64 = 1,
+    float16 = 2,
+    bfloat16 = 3,
+    boolean = 4,
+    uint8 = 5,
+    uint16 = 6,
+    int16 = 7
+};
 
 // Memory with a stride, in elements, for each axis of [N, C, D, H, W]; images have d = 0. data is NULL where nothing
 // shall be read or written.

@@ -67,7 +67,7 @@ void write_values(const Work& w) {
         // A group is everything, an image, or a plane: its first plane tells where its value goes.
         const std::int64_t plane = group * p.planes_per_group;
         const std::int64_t at = plane / p.channels * p.value.n + plane % p.channels * p.value.c;
-        dispatch_arithmetic(arithmetic_dtype(p.image_dtype), [&](auto zero) {
+        dispatch_arithmetic(p.arithmetic, [&](auto zero) {
             using A = decltype(zero);
             static_cast<A*>(p.value.data)[at] = A(value);
         });
@@ -75,6 +75,9 @@ void write_values(const Work& w) {
 }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
+    if (p.border != Border::zeros || p.x_dtype != p.y_dtype || is_integer(p.x_dtype) ||
+        arithmetic_dtype(p.x_dtype) != p.arithmetic)
+        fail(FUSEDSSIM_INTERNAL_ERROR, "not yet");
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
     const int available = thread_count(exec.cpu_threads, elements, elements);

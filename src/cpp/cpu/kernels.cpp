@@ -23,17 +23,14 @@ void run_task(const Work& w, const Task& task, void* scratch) {
     const Tiling& t = w.tiling;
     const std::int64_t at = (task.plane * t.tiles_x + task.tile_x) * t.sums_y + task.tile_y * t.tile_rows / kSumRows;
     SliceSums* const sums = w.sums ? w.sums + at * t.length : nullptr;
-    switch (w.problem.border) {
-        case Border::zeros:
-            if (w.problem.is_normalized)
-                Walker<T, G, true, Border::zeros>(w, task, scratch).walk(sums);
-            else
-                Walker<T, G, false, Border::zeros>(w, task, scratch).walk(sums);
-    }
+    if (w.problem.is_normalized)
+        Walker<T, G, true>(w, task, scratch).walk(sums);
+    else
+        Walker<T, G, false>(w, task, scratch).walk(sums);
 }
 
 inline void run(const Work& w, const Task& task, void* scratch) {
-    dispatch_dtype(w.problem.image_dtype, [&](auto element) {
+    dispatch_grad_dtype(w.problem.x_dtype, [&](auto element) {
         using T = decltype(element);
         switch (w.problem.grads()) {
             case 0: run_task<T, 0>(w, task, scratch); break;
@@ -45,7 +42,7 @@ inline void run(const Work& w, const Task& task, void* scratch) {
 
 inline std::size_t scratch_bytes(const Problem& p, const Tiling& t) {
     std::size_t bytes = 0;
-    dispatch_dtype(p.image_dtype, [&](auto element) {
+    dispatch_grad_dtype(p.x_dtype, [&](auto element) {
         using T = decltype(element);
         bytes = Scratch<arithmetic_t<T>>(p, t, direct<T>(p, t), nullptr).bytes;
     });
@@ -75,7 +72,7 @@ MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
 
 inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
     MaskSums sums{};
-    dispatch_arithmetic(arithmetic_dtype(p.image_dtype),
+    dispatch_arithmetic(p.arithmetic,
                         [&](auto zero) { sums = sum_mask_slice<decltype(zero)>(p, plane, slice); });
     return sums;
 }
@@ -83,7 +80,7 @@ inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
 inline void scale(const ScaleProblem& p, std::int64_t plane) {
     const std::int64_t n = plane / p.channels, c = plane % p.channels;
     const std::int64_t at = n * p.scale.n + c * p.scale.c;
-    dispatch_dtype(p.grad_dtype, [&](auto element) {
+    dispatch_grad_dtype(p.grad_dtype, [&](auto element) {
         using T = decltype(element);
         using A = arithmetic_t<T>;
         const A product = A(p.factor * double(static_cast<const A*>(p.scale.data)[at]));
@@ -104,7 +101,7 @@ inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
     const std::int64_t n = plane / p.channels, c = plane % p.channels;
     const int first_row = p.is_3d ? 0 : slice, last_row = p.is_3d ? pooled_size(p.height) : slice + 1;
     const int width = pooled_size(p.width), first_z = p.is_3d ? first_of_block(slice, p.depth) : 0;
-    dispatch_dtype(p.image_dtype, [&](auto element) {
+    dispatch_dtype(p.in_dtype, [&](auto element) {
         using T = decltype(element);
         using A = arithmetic_t<T>;
         const T* in = static_cast<const T*>(p.in.data) + n * p.in.n + c * p.in.c;

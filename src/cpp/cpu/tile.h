@@ -37,7 +37,7 @@ Direct direct(const Problem& p, const Tiling& t) {
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
     const bool may_be = last_columns >= Simd<A>::lanes;
     return {may_be && sizeof(T) == sizeof(A) && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
-            may_be && sizeof(grad_t<T>) == sizeof(A) && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
+            may_be && sizeof(T) == sizeof(A) && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
 }
 
 // The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics

@@ -38,7 +38,7 @@ Tiling make_tiling(const Problem& p, const Kernels& k, int threads) {
     t.sums_y = ceil_div(t.rows, kSumRows);
     // The highest tiles, which have the least halo, but with windows that stay in the second-level cache, and with
     // scratch memory that is small beside the images (for two threads).
-    const std::size_t element = dtype_size(arithmetic_dtype(p.image_dtype));
+    const std::size_t element = dtype_size(p.arithmetic);
     const auto image = std::size_t(p.planes() * p.volume()) * element;
     const std::size_t share =
         image <= kSmallImageBytes ? kCacheBytes : std::max(kLeastScratchBytes, image / (p.grads() ? 12 : 24));

@@ -31,7 +31,7 @@
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
 // kNormalized: windows see nothing that the mask excludes. Filtering the mask, too, makes five moments of four.
-template <class T, int G, bool kNormalized, Border kBorder>
+template <class T, int G, bool kNormalized>
 class Walker {
     using A = arithmetic_t<T>;
     static constexpr int kMoments = moment_count(kNormalized);
@@ -88,8 +88,8 @@ private:
 
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
-        if (!sees_element<kBorder>(l, t.length)) return;
-        const int from = element_seen<kBorder>(l, t.length);
+        if (!sees_element(p.border, l, t.length)) return;
+        const int from = element_seen(p.border, l, t.length);
         const Range rows(g.outer.y, g.outer.y + s.outer_rows, 0, t.rows);
         const int n = g.columns.size(), x_at = g.outer.x + g.columns.first;
         for (int row = rows.first; row < rows.last; ++row) {
@@ -256,7 +256,7 @@ private:
     void fill_along_walk(int l, int row) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
-        if (!sees_element<kBorder>(g.outer.y + row, t.rows)) {
+        if (!sees_element(p.border, g.outer.y + row, t.rows)) {
             for (A* at : out) {
                 if (kNormalized)
                     clear(at, s.walk_row);
@@ -367,7 +367,7 @@ private:
 
     // Where that of grad_x or grad_y is accumulated.
     void sum_rows(const WalkedView& grad, int which, int low, int row, const Range& slices, A** rows) const {
-        if constexpr (sizeof(grad_t<T>) == sizeof(A))
+        if constexpr (sizeof(T) == sizeof(A))
             if (is_direct.out) {
                 A* at = grad.template at<A>(low + slices.first, g.inner.y + row, g.inner.x);
                 for (int k = slices.first; k < slices.last; ++k, at += grad.slice) rows[k] = at;
@@ -381,8 +381,8 @@ private:
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
-        store_row(sum_x, n, v.grad_x.template at<grad_t<T>>(l, y_at, g.inner.x), v.grad_x.column);
-        if (G == 2) store_row(sum_y, n, v.grad_y.template at<grad_t<T>>(l, y_at, g.inner.x), v.grad_y.column);
+        store_row(sum_x, n, v.grad_x.template at<T>(l, y_at, g.inner.x), v.grad_x.column);
+        if (G == 2) store_row(sum_y, n, v.grad_y.template at<T>(l, y_at, g.inner.x), v.grad_y.column);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns

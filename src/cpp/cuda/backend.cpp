@@ -51,6 +51,9 @@ std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; 
 std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
+    if (p.border != Border::zeros || p.x_dtype != p.y_dtype || is_integer(p.x_dtype) ||
+        arithmetic_dtype(p.x_dtype) != p.arithmetic)
+        fail(FUSEDSSIM_INTERNAL_ERROR, "not yet");
     const Workspace workspace = plan_workspace(p);
     require_workspace(exec, workspace.total);
     const Driver& driver = require_driver();
@@ -61,24 +64,21 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     };
     double* const sums = doubles(p.value.data, workspace.sums);
     double* const mask_sums = doubles(p.needs_mask_sums(), workspace.mask_sums);
-    switch (p.border) {
-        case Border::zeros: break;  // that of all kernels: kBorder in src/cuda/device.h
-    }
     const int grads = kernel_grads(p);
     const bool narrow = is_narrow(p);
     const Blocks blocks = cut_blocks(p, narrow, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
     const int radius = radius_bucket(narrow);
-    const int forward_kernel = choose_kernel(forward_family(p.is_3d, p.is_normalized), p.image_dtype, radius, grads);
+    const int forward_kernel = choose_kernel(forward_family(p.is_3d, p.is_normalized), p.x_dtype, radius, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
                               with_constants(p, narrow, grads, [&](auto zero, auto bucket, auto) {
                                   return has_completion<decltype(zero)>(bucket, p.is_normalized);
                               });
-    const CUfunction reduce = sums && !is_completed ? find(choose_kernel(Family::reduce_sums, p.image_dtype)) : nullptr;
-    const CUfunction sum_mask = mask_sums ? find(choose_kernel(Family::sum_mask, p.image_dtype)) : nullptr;
-    const CUfunction reduce_mask = mask_sums ? find(choose_kernel(Family::reduce_mask, p.image_dtype)) : nullptr;
+    const CUfunction reduce = sums && !is_completed ? find(choose_kernel(Family::reduce_sums, p.arithmetic)) : nullptr;
+    const CUfunction sum_mask = mask_sums ? find(choose_kernel(Family::sum_mask, p.arithmetic)) : nullptr;
+    const CUfunction reduce_mask = mask_sums ? find(choose_kernel(Family::reduce_mask, p.arithmetic)) : nullptr;
     const auto launch_mask_sums = [&] {
         if (!mask_sums) return;
         const MaskParams k = make_mask_params(p, doubles(true, workspace.parts), mask_sums);
@@ -99,7 +99,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
             const CUfunction forward = has_forward ? find(forward_kernel) : nullptr;
             const CUfunction backward =
-                has_backward ? find(choose_kernel(Family::ssim3d_backward, p.image_dtype, radius, grads)) : nullptr;
+                has_backward ? find(choose_kernel(Family::ssim3d_backward, p.x_dtype, radius, grads)) : nullptr;
             k.maps.data = p.saved ? p.saved : memory + workspace.maps;
             launch_mask_sums();
             if (has_forward) launch(driver, exec, forward, blocks.total, kThreads, k);
@@ -137,7 +137,7 @@ void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const PoolParams k = make_pool_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::pool, p.image_dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::pool, p.in_dtype));
     launch(driver, exec, kernel, std::min<std::int64_t>(ceil_div(k.elements, kThreadsReduce), 1 << 20), kThreadsReduce,
            k);
 }

@@ -38,7 +38,10 @@ constexpr Element element_of(Dtype dtype) {
         case Dtype::float64: return Element::f64;
         case Dtype::float16: return Element::f16;
         case Dtype::bfloat16: return Element::bf16;
-        case Dtype::boolean: break;  // of masks only
+        case Dtype::uint8:
+        case Dtype::uint16:
+        case Dtype::int16:
+        case Dtype::boolean: break;
     }
     unexpected_dtype(dtype);
 }

@@ -15,7 +15,7 @@ ByteView in_bytes(const View& v, std::size_t size) {
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
 ByteView mask_in_bytes(const Problem& p) {
-    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(arithmetic_dtype(p.image_dtype)));
+    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(p.arithmetic));
 }
 
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
@@ -46,7 +46,7 @@ bool is_dense(const ScaleProblem& p) {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one) {
     SsimParams<A> k{};
-    const std::size_t image_size = dtype_size(p.image_dtype), grad_size = dtype_size(p.grad_dtype);
+    const std::size_t image_size = dtype_size(p.x_dtype), grad_size = image_size;
     k.x = in_bytes(p.x, image_size);
     k.y = in_bytes(p.y, image_size);
     k.map = in_bytes(p.map, sizeof(A));
@@ -71,7 +71,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     k.tiles_y = blocks.tiles_y;
     k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
-    k.dtype = int(p.image_dtype);
+    k.dtype = int(p.x_dtype);
     k.mask_is_bool = p.mask_is_bool;
     k.is_normalized = p.is_normalized;
     k.is_loss = p.reduction.is_loss;
@@ -122,7 +122,7 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
     k.map_elements = p.map_elements();
     k.image_elements = p.image_elements();
     k.reduction = p.reduction;
-    k.out = in_bytes(p.value, dtype_size(arithmetic_dtype(p.image_dtype)));
+    k.out = in_bytes(p.value, dtype_size(p.arithmetic));
     k.channels = group_channels(p);
     return k;
 }
@@ -164,8 +164,8 @@ ScaleParams make_scale_params(const ScaleProblem& p) {
 
 PoolParams make_pool_params(const PoolProblem& p) {
     PoolParams k{};
-    k.in = in_bytes(p.in, dtype_size(p.image_dtype));
-    k.out = in_bytes(p.out, dtype_size(arithmetic_dtype(p.image_dtype)));
+    k.in = in_bytes(p.in, dtype_size(p.in_dtype));
+    k.out = in_bytes(p.out, dtype_size(p.arithmetic));
     k.channels = int(p.channels);
     k.depth = p.depth;
     k.height = p.height;

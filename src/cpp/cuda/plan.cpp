@@ -62,7 +62,7 @@ Blocks cut_images(const Problem& p) {
 bool is_narrow(const Problem& p) {
     constexpr int kNarrow = radius_bucket(true);
     if (p.max_radius() > kNarrow) return false;
-    if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.image_dtype, kNarrow, kernel_grads(p)) < 0)
+    if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.x_dtype, kNarrow, kernel_grads(p)) < 0)
         return false;
     if (!p.is_3d) return true;
     // Narrow kernels for volumes have one offset for x and y: their rows and columns need the same strides. It has 32
@@ -97,7 +97,7 @@ View partial_maps_layout(const Problem& p) {
 
 std::size_t partial_maps_bytes(const Problem& p, int grads) {
     return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(partial_maps_layout(p).c) *
-           dtype_size(arithmetic_dtype(p.image_dtype));
+           dtype_size(p.arithmetic);
 }
 
 Workspace plan_workspace(const Problem& p) {

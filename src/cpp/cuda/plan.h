@@ -45,7 +45,7 @@ auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
         return narrow ? with_radius(zero, Constant<radius_bucket(true)>())
                       : with_radius(zero, Constant<radius_bucket(false)>());
     };
-    return arithmetic_dtype(p.image_dtype) == Dtype::float64 ? with_type(double()) : with_type(float());
+    return p.arithmetic == Dtype::float64 ? with_type(double()) : with_type(float());
 }
 
 // ---- Blocks ---------------------------------------------------------------------------------------------------------

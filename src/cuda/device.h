@@ -321,15 +321,6 @@ struct TransposedFir {
         for (int k = 2 * R - 2; k >= 0; --k) sums[k] = taps[iabs(k + 1 - R)] * value + sums[k + 1];
         return taps[R] * value + sums[0];
     }
-    // As step(), with taps that tap(0) to tap(2R) give, for the outputs at i - R to i + R.
-    template <class Tap>
-    __device__ __forceinline__ A step_with(A value, Tap tap) {
-        const A out = tap(0) * value + sums[0];
-#pragma unroll
-        for (int k = 0; k + 1 < 2 * R; ++k) sums[k] = tap(k + 1) * value + sums[k + 1];
-        sums[2 * R - 1] = tap(2 * R) * value;
-        return out;
-    }
     // Takes the value at position i, returns the filtered value at i - R. The last sum and the result have the product
     // taps[R] * value in common. kResultFirst keeps the compiler from sharing it, so that the result need not wait for
     // it.
@@ -343,19 +334,27 @@ struct TransposedFir {
     }
 };
 
-// The filter of partials along an axis for Border::replicate: the outputs at both ends of the axis take the edge's taps.
-template <class A>
-struct EdgeTaps {
-    const AxisTaps<A>& taps;
-    int size;  // of the axis
-    // What the value at `position` weighs in the output `distance` further on.
-    __device__ __forceinline__ A at(int position, int distance) const {
-        const int output = position + distance, k = iabs(distance);
-        return output == 0 || output == size - 1 ? taps.edge[k] : taps.window[k];
-    }
-    // Whether an output within `radius` of the position is at an end.
-    __device__ __forceinline__ bool is_near(int position, int radius) const {
-        return position <= radius || position >= size - 1 - radius;
+// What the filter along the walk adds for Border::replicate: the outputs at both ends of the axis take the edge's taps.
+// Rare, so it stands in memory and not in registers.
+template <class A, int R, int kQuantities>
+struct EdgeSums {
+    A sums[2][kQuantities];
+
+    __device__ __forceinline__ EdgeSums() : sums() {}
+    // Takes the values at `position` of an axis of `size` elements, and completes the filtered ones at position - R.
+    __device__ __forceinline__ void step(const AxisTaps<A>& taps, int position, int size, const A* values,
+                                         A* filtered) {
+#pragma unroll 1
+        for (int which = 0; which < (size > 1 ? 2 : 1); ++which) {
+            const int end = which ? size - 1 : 0, distance = iabs(position - end);
+            if (distance > R) continue;
+            const A more = taps.edge[distance] - taps.window[distance];
+#pragma unroll
+            for (int q = 0; q < kQuantities; ++q) {
+                sums[which][q] += more * values[q];
+                if (position - R == end) filtered[q] += sums[which][q];
+            }
+        }
     }
 };
 

@@ -77,10 +77,11 @@ struct SliceFilter {
 
     // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are
     // counted from the first halo element of the tile. expand(values, quantities) computes from them what is to be
-    // filtered. `edges` has a size if the ends of the axis take the edge's taps; first_row is the tile's first output.
+    // filtered. size_of_edges: of the axis, if its ends take the edge's taps, else 0; first_row is the tile's first output.
     template <int kValues, class In, class Expand>
-    __device__ __forceinline__ void filter_y(const A* taps, const EdgeTaps<A>& edges, int first_row, In in,
+    __device__ __forceinline__ void filter_y(const AxisTaps<A>& axis, int size_of_edges, int first_row, In in,
                                              Expand expand) {
+        const A* const taps = axis.window;
         // Adjacent results along y that a thread computes. There are registers for 8 only if there are few quantities.
         constexpr int kRows = !Block::staged ? 1 : kQuantities == 3 && Block::columns == 2 ? 8 : 4;
         constexpr int kTasks = Block::in_x * (Block::out_y / kRows);
@@ -90,7 +91,8 @@ struct SliceFilter {
             if (e >= kTasks) break;
             const int column = e % Block::in_x, row = e / Block::in_x * kRows;
             A out[kRows][kQuantities];
-#pragma unroll
+            // Without a stage there is one row, and reading takes so many instructions that they stand once.
+#pragma unroll(Block::staged ? kRows + 2 * R : 1)
             for (int k = 0; k < kRows + 2 * R; ++k) {
                 A read[1][kValues], all[kQuantities];
                 in(row + k, column, read);
@@ -106,17 +108,16 @@ struct SliceFilter {
             }
 #pragma unroll
             for (int y = 0; y < kRows; ++y) along_y.put((row + y) * Block::in_x + column, out[y]);
-            if (!edges.size) continue;
+            if (!size_of_edges) continue;
             for (int y = row; y < row + kRows; ++y) {
-                if (first_row + y != 0 && first_row + y != edges.size - 1) continue;
+                if (first_row + y != 0 && first_row + y != size_of_edges - 1) continue;
                 A at_edge[kQuantities] = {};
                 for (int k = 0; k <= 2 * R; ++k) {
                     A read[1][kValues], all[kQuantities];
                     in(y + k, column, read);
                     expand(read[0], all);
 #pragma unroll
-                    for (int q = 0; q < kQuantities; ++q)
-                        at_edge[q] = edges.taps.edge[iabs(k - R)] * all[q] + at_edge[q];
+                    for (int q = 0; q < kQuantities; ++q) at_edge[q] = axis.edge[iabs(k - R)] * all[q] + at_edge[q];
                 }
                 along_y.put(y * Block::in_x + column, at_edge);
             }
@@ -143,21 +144,21 @@ struct SliceFilter {
         }
     }
     // The results of filter_x() again, where a column is at an end of its row.
-    __device__ __forceinline__ void filter_x_at_edges(const EdgeTaps<A>& edges, int column,
+    __device__ __forceinline__ void filter_x_at_edges(const A* edge_taps, int size, int column,
                                                       A (&out)[Block::columns][kQuantities]) const {
         constexpr int kColumns = Block::columns;
         const int first =
             threadIdx.x / (Block::out_x / kColumns) * Block::in_x + threadIdx.x % (Block::out_x / kColumns) * kColumns;
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
-            if (column + c != 0 && column + c != edges.size - 1) continue;
+            if (column + c != 0 && column + c != size - 1) continue;
 #pragma unroll
             for (int q = 0; q < kQuantities; ++q) out[c][q] = A(0);
             for (int e = 0; e <= 2 * R; ++e) {
                 A in[1][kQuantities];
                 along_y.get(first + c + e, in);
 #pragma unroll
-                for (int q = 0; q < kQuantities; ++q) out[c][q] = edges.taps.edge[iabs(e - R)] * in[0][q] + out[c][q];
+                for (int q = 0; q < kQuantities; ++q) out[c][q] = edge_taps[iabs(e - R)] * in[0][q] + out[c][q];
             }
         }
     }

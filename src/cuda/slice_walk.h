@@ -164,6 +164,7 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     const auto at = [&](int z) -> Shared& { return shared[kOverlaps ? z & 1 : 0]; };
     const Place<A, R> place(p, tile, threadIdx.x);
     TransposedFir<A, R> fir[Block::columns][kQuantities];
+    EdgeSums<A, R, kQuantities> edge_sums[Block::columns];
 
     static_assert(__is_base_of(SliceSource<A, Source::kValues>, Source), "a source derives from SliceSource");
 
@@ -184,8 +185,7 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     const auto filter_y = [&](int slice) {
         source.sum_l1(slice, at(slice).stage);
         at(slice).slice.template filter_y<Source::kValues>(
-            p.taps_y(), EdgeTaps<A>{p.taps[int(Axis::y)], source.has_edge_taps() ? p.height : 0},
-            tile.tile_y * Block::out_y,
+            p.taps[int(Axis::y)], source.has_edge_taps() ? p.height : 0, tile.tile_y * Block::out_y,
             [&](int row, int column, A(&values)[1][Source::kValues]) {
                 source.read(slice, at(slice).stage, row, column, values);
             },
@@ -226,7 +226,7 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
             }
             at(z).slice.filter_x(p.taps_x(), filtered);
             if (source.has_edge_taps())
-                at(z).slice.filter_x_at_edges(EdgeTaps<A>{p.taps[int(Axis::x)], p.width}, place.column, filtered);
+                at(z).slice.filter_x_at_edges(p.taps[int(Axis::x)].edge, p.width, place.column, filtered);
         } else {
             if constexpr (Source::kHasBeyond) {
                 const volatile A* const beyond = source.slice_beyond();  // not read in advance
@@ -239,20 +239,18 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
             }
             if (z - R >= place.z_begin) prepare();
         }
-        const EdgeTaps<A> edges = {p.taps[int(Axis::z)], p.depth};
-        if (source.has_edge_taps() && edges.is_near(z, R)) {
+        A before[Block::columns][kQuantities];
 #pragma unroll
-            for (int q = 0; q < kQuantities; ++q)
+        for (int q = 0; q < kQuantities; ++q)
 #pragma unroll
-                for (int c = 0; c < Block::columns; ++c)
-                    filtered[c][q] = fir[c][q].step_with(filtered[c][q], [&](int i) { return edges.at(z, i - R); });
-        } else {
+            for (int c = 0; c < Block::columns; ++c) {
+                before[c][q] = filtered[c][q];
+                filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps_z());
+            }
+        if (source.has_edge_taps())
 #pragma unroll
-            for (int q = 0; q < kQuantities; ++q)
-#pragma unroll
-                for (int c = 0; c < Block::columns; ++c)
-                    filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps_z());
-        }
+            for (int c = 0; c < Block::columns; ++c)
+                edge_sums[c].step(p.taps[int(Axis::z)], z, p.depth, before[c], filtered[c]);
         use(z - R, z - R >= place.z_begin, filtered);
     }
 }

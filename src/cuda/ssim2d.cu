@@ -41,6 +41,8 @@ struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
+    // The filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
+    static constexpr bool kRolls = R > 5;
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
@@ -85,6 +87,7 @@ struct Strip {
     static constexpr unsigned kEdges = 1 << 21;     // edges have weights: edge_partial_weight() in core/border.h
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
+    EdgeSums<A, R, kMaps> edge_sums;
     Cursor<T> x_at, y_at;                                 // the row that will be read next
     typename Access::Raw x[Shape::rows], y[Shape::rows];  // the next batch, already loaded
     A m[kNormalized ? Shape::rows : 1];                   // and its mask
@@ -259,17 +262,26 @@ struct Strip {
     // Rows row, row + 1, ... of the images --> moments of the rows R above.
     __device__ __forceinline__ void moments_down(int row) {
         if (flags & kSumsL1) sum_l1(row);
-#pragma unroll
+#pragma unroll(kRolls ? 1 : Shape::rows)
         for (int k = 0; k < Shape::rows; ++k) {
-            const bool is_seen = !kNormalized || m[kNormalized ? k : 0] != A(0);
-            const A xk = is_seen ? x_value(x[k]) : A(0), yk = is_seen ? y_value(y[k]) : A(0);
+            const int first = kRolls ? 0 : k;  // a loop that is not unrolled shifts the rows below
+            const A mask = m[kNormalized ? first : 0];
+            const bool is_seen = !kNormalized || mask != A(0);
+            const A xk = is_seen ? x_value(x[first]) : A(0), yk = is_seen ? y_value(y[first]) : A(0);
             const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
             A quantities[kMoments];
-            expand<kNormalized>(s, d, m[kNormalized ? k : 0], quantities);
+            expand<kNormalized>(s, d, mask, quantities);
             Column<A, kMoments> out;
 #pragma unroll
             for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
             shared.moments.at(k, thread) = out;
+            if constexpr (kRolls)
+#pragma unroll
+                for (int next = 1; next < Shape::rows; ++next) {
+                    x[next - 1] = x[next];
+                    y[next - 1] = y[next];
+                    if (kNormalized) m[next - 1] = m[next];
+                }
         }
     }
     __device__ __forceinline__ void sum_l1(int row) {
@@ -299,25 +311,19 @@ struct Strip {
                 if (p.in_map_y(row_seen(row + k)))
                     weight_partials(p, tile, 0, row_seen(row + k), column_seen(x0 - Shape::margin + thread),
                                     shared.partials.at(k, thread).v);
-        const EdgeTaps<A> edges = {p.taps[int(Axis::y)], p.height};
-        // The filter stands here once or, in general kernels, twice: a loop keeps those small.
-#pragma unroll(kGeneral ? 1 : Shape::rows)
+#pragma unroll(kRolls ? 1 : Shape::rows)
         for (int k = 0; k < Shape::rows; ++k) {
             Column<A, kMaps> in = shared.partials.at(k, thread);
-            Column<A, kMaps> out;
             if (kGeneral && (flags & kEdges)) {
                 const A weight = edge_partial_weight(row + k, x0 - Shape::margin + thread);
 #pragma unroll
                 for (int q = 0; q < kMaps; ++q) in.v[q] *= weight;
             }
-            if (kGeneral && border() == Border::replicate && edges.is_near(row + k, R)) {
+            Column<A, kMaps> out;
 #pragma unroll
-                for (int q = 0; q < kMaps; ++q)
-                    out.v[q] = fir[kFirst + q].step_with(in.v[q], [&](int i) { return edges.at(row + k, i - R); });
-            } else {
-#pragma unroll
-                for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
-            }
+            for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
+            if (kGeneral && border() == Border::replicate)
+                edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
             out.fill();
             shared.filtered.at(k, thread) = out;
         }
@@ -454,11 +460,16 @@ struct Strip {
                 hide_holes<T>(xs[c], p.x_format);
                 hide_holes<T>(ys[c], p.y_format);
             }
+        A x[4], y[4];
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+            x[c] = x_value(xs[c]);
+            y[c] = y_value(ys[c]);
+        }
         A grad_x[4], grad_y[4];
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
-            const A xc = x_value(xs[c]), yc = y_value(ys[c]);
-            unpack_gradient<G>(filtered[c], xc, yc, pivot, grad_x[c], grad_y[c]);
+            unpack_gradient<G>(filtered[c], x[c], y[c], pivot, grad_x[c], grad_y[c]);
             A factor = scale;
             if (kGeneral && (flags & kEdges)) factor *= edge_gradient_weight(row, column + c);
             grad_x[c] *= factor;
@@ -467,7 +478,7 @@ struct Strip {
         if ((flags & (kL1Gradient | kRare)) == kL1Gradient) {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                const A l1 = l1_derivative(l1_scale, x_value(xs[c]) - y_value(ys[c]));
+                const A l1 = l1_derivative(l1_scale, x[c] - y[c]);
                 grad_x[c] += l1;
                 if (G == 2) grad_y[c] -= l1;
             }
@@ -476,8 +487,7 @@ struct Strip {
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (again + c < p.width)
-                    add_to_gradient<G>(p, tile, 0, row, again + c,
-                                       l1_derivative(l1_scale, x_value(xs[c]) - y_value(ys[c])),
+                    add_to_gradient<G>(p, tile, 0, row, again + c, l1_derivative(l1_scale, x[c] - y[c]),
                                        kNormalized ? scale : A(0), grad_x[c], grad_y[c]);
         }
         store_gradient(to_x, p.x_format, column, packed, grad_x);

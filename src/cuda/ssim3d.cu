@@ -242,11 +242,12 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
                 hide_holes<T>(xs[c], p.x_format);
                 hide_holes<T>(ys[c], p.y_format);
             }
+        const auto x_here = [&](int c) { return Access::value(xs[c], p.x_format); };
+        const auto y_here = [&](int c) { return Access::value(ys[c], p.y_format); };
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            unpack_gradient<G>(filtered[c], Access::value(xs[c], p.x_format), Access::value(ys[c], p.y_format), pivot,
-                               grad_x[c], grad_y[c]);
+            unpack_gradient<G>(filtered[c], x_here(c), y_here(c), pivot, grad_x[c], grad_y[c]);
             A factor = scale;
             if (border_of<T>(p) == Border::reflect) {
                 const Place<A, R> place(p, tile, thread_again());
@@ -260,8 +261,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         if (l1_scale != A(0) && !is_rare) {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                const A l1 =
-                    l1_derivative(l1_scale, Access::value(xs[c], p.x_format) - Access::value(ys[c], p.y_format));
+                const A l1 = l1_derivative(l1_scale, x_here(c) - y_here(c));
                 grad_x[c] += l1;
                 if (G == 2) grad_y[c] -= l1;
             }
@@ -270,10 +270,8 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c)
                 if (place.row < p.height && place.column + c < p.width)
-                    add_to_gradient<G>(
-                        p, tile, z, place.row, place.column + c,
-                        l1_derivative(l1_scale, Access::value(xs[c], p.x_format) - Access::value(ys[c], p.y_format)),
-                        scale, grad_x[c], grad_y[c]);
+                    add_to_gradient<G>(p, tile, z, place.row, place.column + c,
+                                       l1_derivative(l1_scale, x_here(c) - y_here(c)), scale, grad_x[c], grad_y[c]);
         }
         // Maps that were saved for both gradients also serve a backward that wants one of them.
         if (G == 1 || p.grad_x.data) store(to_x, p.x_format, grad_x);

@@ -157,23 +157,52 @@ template <>
 struct Elements<any> {
     using Raw = unsigned;
     __device__ __forceinline__ static Raw load(const void* at, const Format<float>& format) {
+        Raw raw[1] = {};
+        Elements::load(raw, format, [=](int) { return at; });
+        return raw[0];
+    }
+    __device__ __forceinline__ static float value(Raw raw, const Format<float>& format) {
+        float value[1];
+        const Raw all[1] = {raw};
+        values(all, format, value);
+        return value[0];
+    }
+    // Several at once, so that there is one branch for all. at(i) is the address of element i; NULL: it stays as it is.
+    template <class Bits, int kCount, class At>
+    __device__ __forceinline__ static void load_bits(Raw (&raw)[kCount], At at) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i)
+            if (const void* const from = at(i)) raw[i] = *static_cast<const Bits*>(from);
+    }
+    template <int kCount, class At>
+    __device__ __forceinline__ static void load(Raw (&raw)[kCount], const Format<float>& format, At at) {
         switch (format.dtype) {
-            case Dtype::uint8: return *static_cast<const unsigned char*>(at);
+            case Dtype::uint8: return load_bits<unsigned char>(raw, at);
             case Dtype::float16:
             case Dtype::bfloat16:
             case Dtype::uint16:
-            case Dtype::int16: return *static_cast<const unsigned short*>(at);
-            default: return *static_cast<const unsigned*>(at);
+            case Dtype::int16: return load_bits<unsigned short>(raw, at);
+            default: return load_bits<unsigned>(raw, at);
         }
     }
-    __device__ __forceinline__ static float value(Raw raw, const Format<float>& format) {
+    template <int kCount, class Convert>
+    __device__ __forceinline__ static void convert_all(const Raw (&raw)[kCount], float (&value)[kCount],
+                                                       Convert convert) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) value[i] = convert(raw[i]);
+    }
+    template <int kCount>
+    __device__ __forceinline__ static void values(const Raw (&raw)[kCount], const Format<float>& format,
+                                                  float (&value)[kCount]) {
         switch (format.dtype) {
             case Dtype::uint8:
-            case Dtype::uint16: return format.scale * float(raw);
-            case Dtype::int16: return format.scale * float(int(short(raw)));
-            case Dtype::float16: return half_to_float((unsigned short)(raw));
-            case Dtype::bfloat16: return __uint_as_float(raw << 16);
-            default: return __uint_as_float(raw);
+            case Dtype::uint16: return convert_all(raw, value, [&](Raw v) { return format.scale * float(v); });
+            case Dtype::int16:
+                return convert_all(raw, value, [&](Raw v) { return format.scale * float(int(short(v))); });
+            case Dtype::float16:
+                return convert_all(raw, value, [](Raw v) { return half_to_float((unsigned short)(v)); });
+            case Dtype::bfloat16: return convert_all(raw, value, [](Raw v) { return __uint_as_float(v << 16); });
+            default: return convert_all(raw, value, [](Raw v) { return __uint_as_float(v); });
         }
     }
     __device__ __forceinline__ static void store(void* at, const Format<float>& format, float v) {
@@ -189,12 +218,44 @@ struct Elements<any64> {
     using Raw = unsigned long long;
     using Narrow = Elements<any>;
     __device__ __forceinline__ static Raw load(const void* at, const Format<double>& format) {
-        if (format.dtype == Dtype::float64) return *static_cast<const unsigned long long*>(at);
-        return Narrow::load(at, {format.dtype, 1.0f});
+        Raw raw[1] = {};
+        Elements::load(raw, format, [=](int) { return at; });
+        return raw[0];
     }
     __device__ __forceinline__ static double value(Raw raw, const Format<double>& format) {
-        if (format.dtype == Dtype::float64) return __longlong_as_double((long long)(raw));
-        return format.scale * double(Narrow::value(unsigned(raw), {format.dtype, 1.0f}));
+        double value[1];
+        const Raw all[1] = {raw};
+        values(all, format, value);
+        return value[0];
+    }
+    template <int kCount, class At>
+    __device__ __forceinline__ static void load(Raw (&raw)[kCount], const Format<double>& format, At at) {
+        if (format.dtype == Dtype::float64) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i)
+                if (const void* const from = at(i)) raw[i] = *static_cast<const Raw*>(from);
+            return;
+        }
+        Narrow::Raw narrow[kCount] = {};
+        Narrow::load(narrow, {format.dtype, 1.0f}, at);
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) raw[i] = narrow[i];
+    }
+    template <int kCount>
+    __device__ __forceinline__ static void values(const Raw (&raw)[kCount], const Format<double>& format,
+                                                  double (&value)[kCount]) {
+        if (format.dtype == Dtype::float64) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) value[i] = __longlong_as_double((long long)(raw[i]));
+            return;
+        }
+        Narrow::Raw bits[kCount];
+        float narrow[kCount];
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) bits[i] = Narrow::Raw(raw[i]);
+        Narrow::values(bits, {format.dtype, 1.0f}, narrow);
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) value[i] = format.scale * double(narrow[i]);
     }
     __device__ __forceinline__ static void store(void* at, const Format<double>& format, double v) {
         if (format.dtype == Dtype::float64) return from_arithmetic(v, *static_cast<double*>(at));
@@ -424,17 +485,6 @@ __device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Til
     if (is_bool) return A(*static_cast<const unsigned char*>(at) != 0);
     const A weight = *static_cast<const A*>(at);
     return weight > A(0) ? weight : A(0);
-}
-
-// Multiplies the partials at an element of the map by the mask and the upstream map.
-template <int kMaps, class A>
-__device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Tile& tile, int z, int y, int x,
-                                                A (&partials)[kMaps]) {
-    A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x) : A(1);
-    if (p.upstream == kUpstreamMap && u != A(0))
-        u *= Cursor<A>(p.grad_out, tile, z - p.crop_z(), y - p.crop_y(), x - p.crop_x()).value();
-#pragma unroll
-    for (int q = 0; q < kMaps; ++q) partials[q] = weighted(u, partials[q]);
 }
 
 // The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's

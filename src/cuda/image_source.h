@@ -42,7 +42,9 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr unsigned kPlain = 4 * PartSlots::kFree;
     // The slice that will be requested next.
     const char *x_at, *y_at;
-    typename Access::Raw x[PartSlots::kCount][kWidth], y[PartSlots::kCount][kWidth];
+    // The parts that are being loaded.
+    using Part = typename PartOf<kGeneral, typename Access::Raw>::type;
+    Part x[PartSlots::kCount], y[PartSlots::kCount];
     A l1_sum;
 
     // Writes `shared`; the walk begins with a barrier.
@@ -85,12 +87,11 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             const long long z_seen = element_seen(border(), z, p.depth);
             x_at = address(p.x, tile, 0, 0, 0) + z_seen * p.x.d;
             y_at = address(p.y, tile, 0, 0, 0) + z_seen * p.y.d;
-#pragma unroll
-            for (int i = 0; i < PartSlots::kCount; ++i)
-                if (slots.is_valid(i)) {
-                    x[i][0] = Access::load(x_at + slots.offset(i, p.x), p.x_format);
-                    y[i][0] = Access::load(y_at + slots.offset(i, p.y), p.y_format);
-                }
+            const auto at = [&](const char* slice, const ByteView& v, int i) -> const void* {
+                return slots.is_valid(i) ? slice + slots.offset(i, v) : nullptr;
+            };
+            Access::load(x, p.x_format, [&](int i) { return at(x_at, p.x, i); });
+            Access::load(y, p.y_format, [&](int i) { return at(y_at, p.y, i); });
             return;
         } else
             request_pairs();
@@ -123,24 +124,33 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         y_at += p.y.d;
     }
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
+        if constexpr (kGeneral) {
+            A xs[PartSlots::kCount], ys[PartSlots::kCount];
+            Access::values(x, p.x_format, xs);
+            Access::values(y, p.y_format, ys);
 #pragma unroll
-        for (int i = 0; i < PartSlots::kCount; ++i) {
-            if (!slots.is_valid(i)) continue;
-            const int e = kNormalized ? thread_again() + i * Block::threads : 0;
-            A values[kWidth][kValues];
+            for (int i = 0; i < PartSlots::kCount; ++i) {
+                if (!slots.is_valid(i)) continue;
+                A values[kValues];
+                combine(xs[i], ys[i], z, slots.row_seen[i], slots.column_seen[i], values);
+                stage.put(PartSlots::index(i), values);
+            }
+        } else {
 #pragma unroll
-            for (int c = 0; c < kWidth; ++c)
-                combine(Access::value(x[i][c], p.x_format), Access::value(y[i][c], p.y_format), z,
-                        PartSlots::row(tile, e), PartSlots::column(tile, e) + c, values[c]);
-            if constexpr (kGeneral)
-                stage.put(PartSlots::index(i), values[0]);
-            else
+            for (int i = 0; i < PartSlots::kCount; ++i) {
+                if (!slots.is_valid(i)) continue;
+                A values[2][kValues];
+#pragma unroll
+                for (int c = 0; c < 2; ++c)
+                    combine(Access::value(x[i][c], p.x_format), Access::value(y[i][c], p.y_format), z, 0, 0, values[c]);
                 stage.put_two(2 * PartSlots::index(i), values);
+            }
         }
     }
     // |x - y| at this thread's columns, from the stage, where it is zero beside the volume.
     __device__ __forceinline__ void sum_l1(int z, const Stage& stage) {
         if (!(slots.flags & kSumsL1) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
+        if (kGeneral && z >= p.depth) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
 #pragma unroll
@@ -154,14 +164,12 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                     : difference;
         }
     }
+    // Row and column are needed for a mask, under which all kernels are general.
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
         out[0] = (xv + yv) - pivot.s;
         out[1] = (xv - yv) - pivot.d;
         if constexpr (kNormalized) {
-            out[2] = kGeneral || column < p.width
-                         ? load_mask<A>(p.mask, p.mask_is_bool, tile, element_seen(border(), z, p.depth),
-                                        element_seen(border(), row, p.height), element_seen(border(), column, p.width))
-                         : A(0);
+            out[2] = load_mask<A>(p.mask, p.mask_is_bool, tile, element_seen(border(), z, p.depth), row, column);
             // Without a mass any number will do; this is what lies beside the volume, where sum_l1() wants a d of 0.
             if (out[2] == A(0)) {
                 out[0] = -pivot.s;
@@ -180,7 +188,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                   x_seen = element_seen(border(), x_at, p.width);
         const A xv = Cursor<T>(p.x, tile, z_seen, y_seen, x_seen).value(p.x_format);
         const A yv = Cursor<T>(p.y, tile, z_seen, y_seen, x_seen).value(p.y_format);
-        combine(xv, yv, z, y_at, x_at, out[0]);
+        combine(xv, yv, z, y_seen, x_seen, out[0]);
     }
 };
 

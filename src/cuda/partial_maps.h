@@ -39,8 +39,8 @@ struct PartialMaps {
     }
 };
 
-// The partial maps as a source, multiplied by the upstream map and the mask. They are zero where the map has no
-// element.
+// The partial maps as a source, multiplied by the upstream map. They are zero where the map has no element, and have
+// the weights of a mask already.
 template <class A, int R, int kMaps, bool kGeneral>
 struct PartialSource : SliceSource<A, kMaps> {
     using Block = Block3d<A, R>;
@@ -107,19 +107,18 @@ struct PartialSource : SliceSource<A, kMaps> {
         if (is_weighted()) weight(z, stage);
     }
     __device__ __forceinline__ bool is_weighted() const {
-        return p.upstream == kUpstreamMap || p.mask.data || border() == Border::reflect;
+        return p.upstream == kUpstreamMap || border() == Border::reflect;
     }
-    // Multiplies the partials of a position by the upstream map, the mask and what its edges weigh.
+    // Multiplies the partials of a position by the upstream map and by what its edges weigh.
     __device__ __forceinline__ void weight(int z, int row, int column, A (&partials)[kMaps]) const {
-        const int z_seen = element_seen(border(), z, p.depth), row_seen = element_seen(border(), row, p.height),
-                  column_seen = element_seen(border(), column, p.width);
-        weight_partials(p, tile, z_seen, row_seen, column_seen, partials);
-        if (border() != Border::reflect) return;
-        const A weight =
-            A(edge_partial_weight(border(), z_seen, p.depth) * edge_partial_weight(border(), row_seen, p.height) *
-              edge_partial_weight(border(), column_seen, p.width));
+        const int z_at = element_seen(border(), z, p.depth), y_at = element_seen(border(), row, p.height),
+                  x_at = element_seen(border(), column, p.width);
+        A weight = A(edge_partial_weight(border(), z_at, p.depth) * edge_partial_weight(border(), y_at, p.height) *
+                     edge_partial_weight(border(), x_at, p.width));
+        if (p.upstream == kUpstreamMap)
+            weight *= Cursor<A>(p.grad_out, tile, z_at - p.crop_z(), y_at - p.crop_y(), x_at - p.crop_x()).value();
 #pragma unroll
-        for (int q = 0; q < kMaps; ++q) partials[q] *= weight;
+        for (int q = 0; q < kMaps; ++q) partials[q] = weighted(weight, partials[q]);
     }
     // Multiplies the partials that this thread has copied by their weights.
     __device__ __forceinline__ void weight(int z, Stage& stage) const {

@@ -42,7 +42,7 @@ struct Strip {
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
     // The filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
-    static constexpr bool kRolls = R > 5;
+    static constexpr bool kRolls = kGeneral && R > 5;
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
@@ -60,6 +60,9 @@ struct Strip {
     const SsimParams<A>& p;
     const Tile tile;
     Shared& shared;
+    // Not part of this: it is indexed at run time, and would take all of this into memory with it.
+    using Edges = EdgeSums<A, R, kMaps>;
+    Edges& edge_sums;
     const int role, thread;     // of Shape::roles: 0 statistics, 1 gradients; the number of the thread in its role
     const int x0;               // the first column that the block writes
     const int row_begin, rows;  // the rows that the block writes,
@@ -70,8 +73,9 @@ struct Strip {
     // for `across`: whether the map has an element, for each column of this thread.
     unsigned flags;
     static constexpr unsigned kFirst4 = 15, kLast4 = kFirst4 << (kColumns - 4), kAllColumns = kFirst4 | kLast4;
-    static constexpr unsigned kOwned = 1 << 8;        // this block sums (and writes) these elements of the map
-    static constexpr unsigned kPlain = 1 << 9;        // no mask; the map has the first 4, and all or none of the last 4
+    static constexpr unsigned kOwned = 1 << 8;  // this block sums (and writes) these elements of the map
+    static constexpr unsigned kPlain =
+        1 << 9;  // only their sum is wanted, of the first 4 and all or none of the last 4
     static constexpr unsigned kStoresMap = 1 << 10;   // the map is written
     static constexpr unsigned kStatistics = 1 << 11;  // this thread computes statistics
     static constexpr unsigned kGradient = 1 << 12;    // this thread computes gradients
@@ -82,12 +86,11 @@ struct Strip {
     static constexpr unsigned kReads = 1 << 16;     // this column is in the image
     static constexpr unsigned kSumsL1 = 1 << 17;    // this thread sums |x - y| of its column
     static constexpr unsigned kFilters = 1 << 18;   // this thread filters partials
-    static constexpr unsigned kWeighted = 1 << 19;  // the partials are to be multiplied by a mask or an upstream map
+    static constexpr unsigned kWeighted = 1 << 19;  // the partials have weights: weight_partials()
     static constexpr unsigned kMasked = 1 << 20;    // across: there is a mask
     static constexpr unsigned kEdges = 1 << 21;     // edges have weights: edge_partial_weight() in core/border.h
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
-    EdgeSums<A, R, kMaps> edge_sums;
     Cursor<T> x_at, y_at;                                 // the row that will be read next
     typename Access::Raw x[Shape::rows], y[Shape::rows];  // the next batch, already loaded
     A m[kNormalized ? Shape::rows : 1];                   // and its mask
@@ -97,8 +100,10 @@ struct Strip {
     const PivotSample<T> sample;  // of this piece
     Pivot<A> pivot;
 
-    __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory)
-        : p(params), tile(at), shared(memory), role(Shape::roles == 2 ? threadIdx.x / Shape::columns : 0),
+    __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory,
+                                     Edges& edges)
+        : p(params), tile(at), shared(memory), edge_sums(edges),
+          role(Shape::roles == 2 ? threadIdx.x / Shape::columns : 0),
           thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x),
           x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
           group(thread % kGroups), flags(0), x_at(cursor(p.x, kGeneral ? 0 : first_row(), read_column())),
@@ -129,7 +134,7 @@ struct Strip {
         if (p.coarse_x.data) flags |= kRare;
         if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
-        if (border() == Border::reflect) flags |= kEdges;
+        if (border() == Border::reflect) flags |= kEdges | kWeighted;
         if (kGeneral && x0 - Shape::halo + thread >= p.width) flags &= ~kSumsL1;
 
         const int column = statistics_column(group);
@@ -145,8 +150,8 @@ struct Strip {
             (group < kFirst + p.partition.columns / kColumns || tile.tile_x + 1 == p.partition.strips))
             flags |= kOwned;
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
-        if (is_simple && !p.mask.data) flags |= kPlain;
         if (!G && p.map.data) flags |= kStoresMap;
+        if (is_simple && !p.mask.data && !(G && (flags & kWeighted)) && !(flags & kStoresMap)) flags |= kPlain;
         if (has_statistics() && kColumns * group < imin(Shape::statistics, used - 2 * R) &&
             (column < p.width || has_partials_beyond()))
             flags |= kStatistics;
@@ -236,14 +241,18 @@ struct Strip {
 
     __device__ __forceinline__ void prefetch(int row) {
         if constexpr (kGeneral) {
+            const void *x_rows[Shape::rows], *y_rows[Shape::rows];
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) {
                 const int at = row_seen(row + k);
                 const bool valid = sees_element(border(), row + k, p.height);
-                x[k] = x_at.load(at, 0, p.x_format, valid);
-                y[k] = y_at.load(at, 0, p.y_format, valid);
+                x_rows[k] = valid ? x_at.at + at * p.x.h : nullptr;
+                y_rows[k] = valid ? y_at.at + at * p.y.h : nullptr;
+                x[k] = y[k] = {};
                 if (kNormalized) m[k] = valid ? mask_at(at, read_column()) : A(0);
             }
+            Access::load(x, p.x_format, [&](int k) { return x_rows[k]; });
+            Access::load(y, p.y_format, [&](int k) { return y_rows[k]; });
         } else if (row + Shape::rows <= p.height) {
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, true);
@@ -261,13 +270,30 @@ struct Strip {
 
     // Rows row, row + 1, ... of the images --> moments of the rows R above.
     __device__ __forceinline__ void moments_down(int row) {
-        if (flags & kSumsL1) sum_l1(row);
+        A xs[Shape::rows], ys[Shape::rows];
+        if constexpr (kGeneral) {
+            Access::values(x, p.x_format, xs);
+            Access::values(y, p.y_format, ys);
+        }
+        const auto x_of = [&](int k) -> A {
+            if constexpr (kGeneral)
+                return xs[k];
+            else
+                return x_value(x[k]);
+        };
+        const auto y_of = [&](int k) -> A {
+            if constexpr (kGeneral)
+                return ys[k];
+            else
+                return y_value(y[k]);
+        };
+        if (flags & kSumsL1) sum_l1(row, [&](int k) { return absolute(x_of(k) - y_of(k)); });
 #pragma unroll(kRolls ? 1 : Shape::rows)
         for (int k = 0; k < Shape::rows; ++k) {
             const int first = kRolls ? 0 : k;  // a loop that is not unrolled shifts the rows below
             const A mask = m[kNormalized ? first : 0];
             const bool is_seen = !kNormalized || mask != A(0);
-            const A xk = is_seen ? x_value(x[first]) : A(0), yk = is_seen ? y_value(y[first]) : A(0);
+            const A xk = is_seen ? x_of(first) : A(0), yk = is_seen ? y_of(first) : A(0);
             const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
             A quantities[kMoments];
             expand<kNormalized>(s, d, mask, quantities);
@@ -278,16 +304,17 @@ struct Strip {
             if constexpr (kRolls)
 #pragma unroll
                 for (int next = 1; next < Shape::rows; ++next) {
-                    x[next - 1] = x[next];
-                    y[next - 1] = y[next];
+                    xs[next - 1] = xs[next];
+                    ys[next - 1] = ys[next];
                     if (kNormalized) m[next - 1] = m[next];
                 }
         }
     }
-    __device__ __forceinline__ void sum_l1(int row) {
+    template <class Difference>
+    __device__ __forceinline__ void sum_l1(int row, Difference difference) {
         A differences[Shape::rows];
 #pragma unroll
-        for (int k = 0; k < Shape::rows; ++k) differences[k] = absolute(x_value(x[k]) - y_value(y[k]));
+        for (int k = 0; k < Shape::rows; ++k) differences[k] = difference(k);
         const bool all = row >= row_begin && row + Shape::rows <= row_begin + rows;
         if (all && !p.mask.data) {
 #pragma unroll
@@ -305,20 +332,9 @@ struct Strip {
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
         constexpr int kFirst = Shape::roles == 2 ? 0 : kMoments;
-        if (flags & kWeighted)
-#pragma unroll
-            for (int k = 0; k < Shape::rows; ++k)
-                if (p.in_map_y(row_seen(row + k)))
-                    weight_partials(p, tile, 0, row_seen(row + k), column_seen(x0 - Shape::margin + thread),
-                                    shared.partials.at(k, thread).v);
 #pragma unroll(kRolls ? 1 : Shape::rows)
         for (int k = 0; k < Shape::rows; ++k) {
-            Column<A, kMaps> in = shared.partials.at(k, thread);
-            if (kGeneral && (flags & kEdges)) {
-                const A weight = edge_partial_weight(row + k, x0 - Shape::margin + thread);
-#pragma unroll
-                for (int q = 0; q < kMaps; ++q) in.v[q] *= weight;
-            }
+            const Column<A, kMaps> in = shared.partials.at(k, thread);
             Column<A, kMaps> out;
 #pragma unroll
             for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
@@ -327,16 +343,6 @@ struct Strip {
             out.fill();
             shared.filtered.at(k, thread) = out;
         }
-    }
-
-    // What the partials at a position count, and what the gradient of SSIM at an element does.
-    __device__ __forceinline__ A edge_partial_weight(int row, int column) const {
-        return A(fusedssim::edge_partial_weight(border(), row_seen(row), p.height) *
-                 fusedssim::edge_partial_weight(border(), column_seen(column), p.width));
-    }
-    __device__ __forceinline__ A edge_gradient_weight(int row, int column) const {
-        return A(fusedssim::edge_gradient_weight(border(), row, p.height) *
-                 fusedssim::edge_gradient_weight(border(), column, p.width));
     }
 
     // Statistics of a row of the map, at kColumns columns.
@@ -374,26 +380,67 @@ struct Strip {
                 here[c] = dssim(at, pivot, stability);
             }
         }
+        if (!(flags & kPlain)) return count_rarely(row, here);
         if (G && !(is_own(row) && (flags & kOwned))) return;
-        const unsigned counted = flags & kAllColumns;
-        if (flags & kPlain) {
-            dssim_sum += (here[0] + here[1]) + (here[2] + here[3]);
-            if (kColumns > 4 && (flags & kLast4))
-                dssim_sum += (here[kColumns - 4] + here[kColumns - 3]) + (here[kColumns - 2] + here[kColumns - 1]);
-        } else {
-            const int again = statistics_column(thread_again() % Shape::columns % kGroups);
-#pragma unroll
-            for (int c = 0; c < kColumns; ++c) {
-                if (!(counted >> c & 1)) continue;
-                const A weight = p.mask.data ? mask_at(row, again + c) : A(1);
-                dssim_sum += weighted(weight, here[c]);
-            }
-        }
-        if (!G && (flags & kStoresMap))
-            store_map(row, statistics_column(thread_again() % Shape::columns % kGroups), counted, here);
+        dssim_sum += (here[0] + here[1]) + (here[2] + here[3]);
+        if (kColumns > 4 && (flags & kLast4))
+            dssim_sum += (here[kColumns - 4] + here[kColumns - 3]) + (here[kColumns - 2] + here[kColumns - 1]);
     }
 
-    __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[kColumns]) const {
+    // The rest of it where not all columns are alike, or more than their sum is wanted.
+    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns]) {
+        const int column = statistics_column(thread_again() % Shape::columns % kGroups);
+        const unsigned counted = flags & kAllColumns;
+        A weights[kColumns];
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) weights[c] = A(1);
+        if (p.mask.data) load_weights(row, column, counted, weights);
+        if constexpr (G != 0)
+            if (flags & kWeighted) weight_partials(row, column, counted, weights);
+        if (G && !(is_own(row) && (flags & kOwned))) return;
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c)
+            if (counted >> c & 1) dssim_sum += weighted(weights[c], here[c]);
+        if (!G && (flags & kStoresMap)) store_map(row, column, counted, here, weights);
+    }
+    // The mask at adjacent columns; a weight that is not positive counts as 0.
+    __device__ __forceinline__ void load_weights(int row, int column, unsigned counted, A (&weights)[kColumns]) const {
+        if (has_partials_beyond()) {
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c) weights[c] = mask_at(row_seen(row), column_seen(column + c));
+            return;
+        }
+        const char* const at = address(p.mask, tile, 0, row, column);
+        if (p.mask_is_bool) {
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c)
+                if (counted >> c & 1) weights[c] = A(*reinterpret_cast<const unsigned char*>(at + c * p.mask.w) != 0);
+        } else {
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c)
+                if (counted >> c & 1) weights[c] = at_least(*reinterpret_cast<const A*>(at + c * p.mask.w), A(0));
+        }
+    }
+    // Multiplies the partials that this thread has just stored by the mask, the upstream map and what edges weigh.
+    __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted,
+                                                    const A (&weights)[kColumns]) {
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+            if (!has_partials_beyond() && !(counted >> c & 1)) continue;
+            const int y = row_seen(row), x = column_seen(column + c);
+            A u = weights[c];
+            if (p.upstream == kUpstreamMap && u != A(0))
+                u *= cursor<A>(p.grad_out, y - p.crop_y(), x - p.crop_x()).value();
+            u *= A(edge_partial_weight(border(), y, p.height) * edge_partial_weight(border(), x, p.width));
+            Column<A, kMaps> maps = shared.partials.in_group(across_row, group, c);
+#pragma unroll
+            for (int q = 0; q < kMaps; ++q) maps.v[q] = weighted(u, maps.v[q]);
+            shared.partials.in_group(across_row, group, c) = maps;
+        }
+    }
+
+    __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[kColumns],
+                                              const A (&weights)[kColumns]) const {
         // The formulas of map_value(), written out: see use_rarely() in ssim3d.cu.
         const Cursor<A> at = cursor<A>(p.map, row - p.crop_y(), column - p.crop_x());
 #pragma unroll
@@ -412,10 +459,7 @@ struct Strip {
                         values[c] =
                             A(-2) * p.ssim_weight * not_negative(here[i]) + p.l1_weight * absolute(x_here - y_here);
                     }
-                    if (p.mask.data) {
-                        const A weight = mask_at(row, column + i);
-                        values[c] = weighted(weight, values[c]);
-                    }
+                    if (p.mask.data) values[c] = weighted(weights[i], values[c]);
                 }
             if (p.packed_map && (counted >> first & kFirst4) == kFirst4) {
                 Packed<A>::store(at.at + first * sizeof(A), values);
@@ -447,6 +491,14 @@ struct Strip {
         if (packed) {
             Packed<T>::load(x_here.at, xs);
             Packed<T>::load(y_here.at, ys);
+        } else if constexpr (kGeneral) {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) xs[c] = ys[c] = {};
+            const auto at = [&](const Cursor<T>& from, int c) -> const void* {
+                return column + c < p.width ? from.at + c * from.v.w : nullptr;
+            };
+            Access::load(xs, p.x_format, [&](int c) { return at(x_here, c); });
+            Access::load(ys, p.y_format, [&](int c) { return at(y_here, c); });
         } else {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
@@ -461,17 +513,24 @@ struct Strip {
                 hide_holes<T>(ys[c], p.y_format);
             }
         A x[4], y[4];
+        if constexpr (kGeneral) {
+            Access::values(xs, p.x_format, x);
+            Access::values(ys, p.y_format, y);
+        } else {
 #pragma unroll
-        for (int c = 0; c < 4; ++c) {
-            x[c] = x_value(xs[c]);
-            y[c] = y_value(ys[c]);
+            for (int c = 0; c < 4; ++c) {
+                x[c] = x_value(xs[c]);
+                y[c] = y_value(ys[c]);
+            }
         }
         A grad_x[4], grad_y[4];
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
             unpack_gradient<G>(filtered[c], x[c], y[c], pivot, grad_x[c], grad_y[c]);
             A factor = scale;
-            if (kGeneral && (flags & kEdges)) factor *= edge_gradient_weight(row, column + c);
+            if (kGeneral && (flags & kEdges))
+                factor *= A(edge_gradient_weight(border(), row, p.height) *
+                            edge_gradient_weight(border(), column + c, p.width));
             grad_x[c] *= factor;
             if (G == 2) grad_y[c] *= factor;
         }
@@ -529,7 +588,8 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
             const Tile tile(plane, p.channels, int(strip - plane * partition.strips));
             // Not in registers, which are short. The first barrier of the walk comes before it is read.
             if (threadIdx.x == 0) shared.stability = image_stability(p, tile);
-            Walk walker(p, tile, row, row_end, shared);
+            typename Walk::Edges edges;
+            Walk walker(p, tile, row, row_end, shared, edges);
             walker.walk();
             dssim = walker.dssim_sum;
             l1 = walker.l1_sum;

@@ -92,7 +92,8 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         fusedssim::expand<kNormalized>(in[0], in[1], in[kNormalized ? 2 : 0], out);
     };
     // The mask, the map, and |x - y| if nothing is staged. `now`: a bit for each column that has an element of the map.
-    const auto use_rarely = [&](int z, unsigned now, const A(&here)[Block::columns]) {
+    const auto use_rarely = [&](int z, unsigned now, const A(&here)[Block::columns],
+                                A(&partials)[kMaps][Block::columns]) {
         const Place<A, R> place(p, tile, thread_again());
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
@@ -106,6 +107,9 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if (!Block::staged) source.l1_sum += weighted(weight, difference);
             if (!(now >> c & 1)) continue;
             dssim_sum += weighted(weight, here[c]);
+            if (G && p.mask.data)
+#pragma unroll
+                for (int q = 0; q < kMaps; ++q) partials[q][c] = weighted(weight, partials[q][c]);
             if (!p.map.data) continue;
             // The formulas of map_value(), written out: a call of it changes the order of instructions all over the
             // kernel.
@@ -172,14 +176,15 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                 for (int c = 0; c < Block::columns; ++c)
 #pragma unroll
                     for (int q = 0; q < kMaps; ++q) partials[q][c] = now >> c & 1 ? partials[q][c] : A(0);
-            if (has_maps()) maps.store(z, partials);
         }
         if (is_rare) {
-            use_rarely(z, now, here);
+            use_rarely(z, now, here, partials);
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) dssim_sum += now >> c & 1 ? here[c] : A(0);
         }
+        if constexpr (G != 0)
+            if (has_maps()) maps.store(z, partials);
     };
     walk_slices<A, R, kMoments>(p, tile, source, expand, [] {}, use);
     store_block_sums<Block::threads>(p, tile.block, dssim_sum, source.l1_sum);
@@ -216,6 +221,14 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         if (packed) {
             Packed<T, Block::columns>::load(x.at, xs);
             Packed<T, Block::columns>::load(y.at, ys);
+        } else if constexpr (is_general<T>) {
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c) xs[c] = ys[c] = {};
+            const auto address_of = [&](const Cursor<T>& from, int c) -> const void* {
+                return inside >> c & 1 ? from.at + c * from.v.w : nullptr;
+            };
+            Access::load(xs, p.x_format, [&](int c) { return address_of(x, c); });
+            Access::load(ys, p.y_format, [&](int c) { return address_of(y, c); });
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {

@@ -417,9 +417,9 @@ constexpr fusedssim_padding kBorders[] = {FUSEDSSIM_PADDING_REFLECT, FUSEDSSIM_P
 // Images smaller than a window, of one element along an axis, of several strips or tiles; windows of both buckets, and
 // other ones for each axis.
 void borders() {
-    const std::vector<Extents> shapes = {{1, 1, 1, 1},     {1, 1, 1, 30},     {1, 2, 5, 4},      {1, 1, 21, 37},
-                                         {1, 1, 13, 277},  {1, 1, 1, 1, 1},   {1, 1, 2, 3, 7},   {1, 1, 9, 19, 35},
-                                         {2, 1, 1, 33, 5}, {1, 1, 14, 1, 40}, {1, 1, 12, 18, 36}};
+    const std::vector<Extents> shapes = {{1, 1, 1, 1},     {1, 1, 1, 30},     {1, 2, 5, 4},       {1, 1, 21, 37},
+                                         {1, 1, 13, 277},  {1, 1, 1, 1, 1},   {1, 1, 2, 3, 7},    {1, 1, 9, 19, 35},
+                                         {2, 1, 1, 33, 5}, {1, 1, 14, 1, 40}, {1, 1, 12, 18, 36}, {1, 1, 19, 6, 7}};
     for (const Extents& shape : shapes)
         for (const fusedssim_padding padding : kBorders)
             for (const fusedssim_dtype dtype : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_BFLOAT16})

@@ -164,28 +164,27 @@ private:
                 for (int slice = 0; slice < kSlices; ++slice)
                     filter_masked_input<A>(in.x + slice, in.y + slice, in.mask + slice, walk_taps.at, r, strip.pivot,
                                            out[slice], pitch, first, last);
-            } else if (r == 5) {
-                filter_input<5, A>(in, walk_taps.at, 5, strip.pivot, out, pitch, first, last);
             } else {
-                filter_input<0, A>(in, walk_taps.at, r, strip.pivot, out, pitch, first, last);
+                for_radius(r, [&](auto known) __attribute__((always_inline)) {
+                    filter_input<decltype(known)::value, A>(in, walk_taps.at, r, strip.pivot, out, pitch, first, last);
+                });
             }
         }
     }
 
     template <int kQuantities>
     void filter_rows(const A* const* rows, std::int64_t pitch, int first, A* out, std::int64_t out_pitch, int n) const {
-        if (!kNormalized && g.y.radius == 5)
-            filter_across_rows<5, kQuantities>(rows, pitch, y_taps.at, 5, first, out, out_pitch, n);
-        else
-            filter_across_rows<0, kQuantities>(rows, pitch, y_taps.at, g.y.radius, first, out, out_pitch, n);
+        for_radius(kNormalized ? 0 : g.y.radius, [&](auto known) __attribute__((always_inline)) {
+            filter_across_rows<decltype(known)::value, kQuantities>(rows, pitch, y_taps.at, g.y.radius, first, out,
+                                                                    out_pitch, n);
+        });
     }
 
     template <int kQuantities>
     void filter_row(const A* in, const A* begin, A* out, std::int64_t pitch, int n) const {
-        if (!kNormalized && g.x.radius == 5)
-            filter_along_row<5, kQuantities>(in, x_taps.at, 5, begin, out, pitch, n);
-        else
-            filter_along_row<0, kQuantities>(in, x_taps.at, g.x.radius, begin, out, pitch, n);
+        for_radius(kNormalized ? 0 : g.x.radius, [&](auto known) __attribute__((always_inline)) {
+            filter_along_row<decltype(known)::value, kQuantities>(in, x_taps.at, g.x.radius, begin, out, pitch, n);
+        });
     }
 
     // Rows of the rings of a slice.
@@ -401,10 +400,10 @@ private:
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
                 if (near_edge)
                     add_partials_of<kAtEdge>(partials, rows, r, n);
-                else if (!kNormalized && r == 5)
-                    add_partials_of<5>(partials, rows, 5, n);
                 else
-                    add_partials_of<0>(partials, rows, r, n);
+                    for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
+                        add_partials_of<decltype(known)::value>(partials, rows, r, n);
+                    });
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -427,6 +426,11 @@ private:
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
     void image_rows(const WalkedView& image, int which, int low, int row, const Range& slices, const A** rows) const {
+        if (is_direct.in) {
+            const A* at = image.template at<const A>(low + slices.first, g.inner.y + row, g.inner.x);
+            for (int k = slices.first; k < slices.last; ++k, at += image.slice) rows[k] = at;
+            return;
+        }
         for (int k = slices.first; k < slices.last; ++k)
             rows[k] = image_at(image, which, low + k, g.inner.y + row, g.inner.x);
     }

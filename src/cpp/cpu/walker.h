@@ -54,7 +54,9 @@ public:
         if (G && p.border != Border::zeros) {
             walk_edges.set(p.border, gradient_taps, g.walk.radius, g.walk.size, g.begin, g.end);
             y_edges.set(p.border, y_taps.at, g.y.radius, g.y.size, g.inner.y, g.inner.y + s.inner_rows);
-            x_edges.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
+            EdgeTaps<A> taps;
+            taps.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
+            x_edges.set(taps, g.middle.x, g.inner.x);
         }
         // With a normalised mask, columns beside the image are zero. No stage writes them, if the border is of zeros.
         for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
@@ -207,9 +209,11 @@ private:
                 filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, strip.in_first,
                                       in + strip.in_first + strip.shift, kRowPitch, strip.in_last - strip.in_first);
             }
-            if (p.border == Border::zeros) pivots.fill_beside(in, false, true);
+            if (p.border == Border::zeros)
+                pivots.fill_beside(in, false, true);
+            else
+                fill_columns_beside(in);
         }
-        if (p.border != Border::zeros) beside.template fill<kMoments>(in, strips.at[strips.count - 1].shift);
         pivots.fill_gaps(in);
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
@@ -311,7 +315,11 @@ private:
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + g.columns.first;
         filter_input_row(l, 0, out, kRowPitch, true);
+        if (p.border != Border::zeros)
+            for (int slice = 0; slice < kSlices; ++slice) fill_columns_beside(across(slice));
     }
+
+    void fill_columns_beside(A* row) const { beside.template fill<kMoments>(row, strips.at[strips.count - 1].shift); }
 
     // Computes a row of the statistics. What lies in the tile and in the chunk is added to the sums, and goes into the
     // map.
@@ -352,12 +360,8 @@ private:
     void partials_along_row(A* out) const {
         const A zeros[kMaps] = {};
         filter_row<kMaps>(s.partials, zeros, out, s.inner_columns, s.inner_columns);
-        for (int i = 0; i < x_edges.count; ++i) {
-            const EdgeTap<A>& tap = x_edges.at[i];
-            for (int q = 0; q < kMaps; ++q)
-                out[q * s.inner_columns + tap.to - g.inner.x] +=
-                    tap.weight * s.partials[planar(q, tap.from - g.middle.x)];
-        }
+        if (x_edges.count)
+            for (int q = 0; q < kMaps; ++q) x_edges.add(s.partials + planar(q, 0), out + q * s.inner_columns);
     }
 
     // The taps of add_partials() for kSlices slices from l on, where some are near the border.
@@ -576,8 +580,9 @@ private:
     Pivots<A, kNormalized> pivots;
     const Strips<A>& strips;  // those of the pivots
     const ColumnsBeside beside;
-    EdgeTaps<A> walk_edges, y_edges, x_edges;  // of gradients: the slices of the chunk, rows and columns of the tile
-    bool near_edge = false;                    // the slices that are computed now are, along the walk
+    EdgeTaps<A> walk_edges, y_edges;  // of gradients: the slices of the chunk, and the rows of the tile
+    EdgeColumns<A> x_edges;           // and its columns
+    bool near_edge = false;           // the slices that are computed now are, along the walk
     A edge_weights[kSlices][kMaxWindow];
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.

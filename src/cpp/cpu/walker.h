@@ -56,7 +56,7 @@ public:
             y_edges.set(p.border, y_taps.at, g.y.radius, g.y.size, g.inner.y, g.inner.y + s.inner_rows);
             EdgeTaps<A> taps;
             taps.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
-            x_edges.set(taps, g.middle.x, g.inner.x);
+            x_edges.set(taps, g.middle.x, g.inner.x, s.inner_columns);
         }
         // With a normalised mask, columns beside the image are zero. No stage writes them, if the border is of zeros.
         for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
@@ -237,7 +237,7 @@ private:
         }
         if (!p.is_3d && pivots.change_slices(l) && p.border == Border::zeros)
             for (int slice = 0; slice < kSlices; ++slice) pivots.fill_beside(across(slice), true, true);
-        if (walk_edges.count) set_edge_weights(l);
+        if (walk_edges.count) edge_slices.set(walk_edges, l, l - g.walk.radius, s.window);
         int next = g.counted_rows.first;  // row of the input that is not filtered yet
         for (int low = 0; low < s.middle_rows; low = end_of_rows(low)) {
             const int high = end_of_rows(low);
@@ -364,22 +364,6 @@ private:
             for (int q = 0; q < kMaps; ++q) x_edges.add(s.partials + planar(q, 0), out + q * s.inner_columns);
     }
 
-    // The taps of add_partials() for kSlices slices from l on, where some are near the border.
-    void set_edge_weights(int l) {
-        const int r = g.walk.radius, low = l - r;
-        near_edge = l < r || l + kSlices > t.length - r;
-        if (!near_edge) return;
-        for (int slice = 0; slice < kSlices; ++slice)
-            for (int k = 0; k < s.window; ++k) {
-                const int at = k - slice - r;  // from the centre
-                edge_weights[slice][k] = at < -r || at > r ? A(0) : gradient_taps[at < 0 ? -at : at];
-            }
-        for (int i = 0; i < walk_edges.count; ++i) {
-            const EdgeTap<A>& tap = walk_edges.at[i];
-            if (tap.from >= l && tap.from < l + kSlices) edge_weights[tap.from - l][tap.to - low] += tap.weight;
-        }
-    }
-
     // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if
     // they are in the chunk. The last kSlices of these had nothing before, the first ones are complete then.
     void add_to_gradient(int l, int row, const bool* computed, bool any) {
@@ -402,12 +386,9 @@ private:
                 const A* partials[kSlices];
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
-                if (near_edge)
-                    add_partials_of<kAtEdge>(partials, rows, r, n);
-                else
-                    for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
-                        add_partials_of<decltype(known)::value>(partials, rows, r, n);
-                    });
+                for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
+                    add_partials_of<decltype(known)::value>(partials, rows, r, n);
+                });
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -420,12 +401,16 @@ private:
     template <int R>
     void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
         const int columns = Simd<A>::at_least_one(n);
-        if (!kNormalized && v.mask.data)
-            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, edge_weights, radius,
-                                     pivots.gradient, columns);
-        else
-            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, edge_weights, radius,
-                                      pivots.gradient, columns);
+        const Pivot<A>& pivot = pivots.gradient;
+        if (!kNormalized && v.mask.data) {
+            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
+            if (edge_slices.has_any)
+                add_edge_partials<G, true>(partials, s.inner_columns, rows, edge_slices, s.window, pivot, columns);
+        } else {
+            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
+            if (edge_slices.has_any)
+                add_edge_partials<G, false>(partials, s.inner_columns, rows, edge_slices, s.window, pivot, columns);
+        }
     }
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
@@ -582,8 +567,7 @@ private:
     const ColumnsBeside beside;
     EdgeTaps<A> walk_edges, y_edges;  // of gradients: the slices of the chunk, and the rows of the tile
     EdgeColumns<A> x_edges;           // and its columns
-    bool near_edge = false;           // the slices that are computed now are, along the walk
-    A edge_weights[kSlices][kMaxWindow];
+    EdgeSlices<A> edge_slices;        // and the slices that are computed now
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];

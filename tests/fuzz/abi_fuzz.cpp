@@ -253,7 +253,7 @@ private:
                              : params_.reduction == FUSEDSSIM_REDUCTION_PER_PLANE ? 2
                              : params_.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE ? 1
                                                                                   : 0;
-        const bool is_double = dtype_ == FUSEDSSIM_FLOAT64 || y_dtype_ == FUSEDSSIM_FLOAT64 ||
+        const bool is_double = dtype_ == FUSEDSSIM_FLOAT64 || (y_dtype_ == FUSEDSSIM_FLOAT64 && !is_query()) ||
                                (params_.arithmetic == FUSEDSSIM_FLOAT64 && function_ != Function::scale);
         const fusedssim_dtype arithmetic = is_double ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
         if (function_ == Function::scale) {

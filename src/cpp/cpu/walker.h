@@ -349,7 +349,8 @@ private:
             A* const out = filtered(slice, done);
             filter_rows<kMaps>(partials_x_rows[slice] + done % s.y_taps, s.inner_columns, 0, out, s.inner_columns,
                                s.inner_columns);
-            for (int i = 0; i < y_edges.count; ++i) {
+            const bool is_near_edge = y_at <= g.y.radius || y_at + g.y.radius >= t.rows - 1;
+            for (int i = 0; i < y_edges.count && is_near_edge; ++i) {
                 const EdgeTap<A>& tap = y_edges.at[i];
                 if (tap.to == y_at)
                     add(partials_x_row(slice, tap.from - g.middle.y), tap.weight, int(s.partials_row), out);

@@ -94,6 +94,10 @@ struct bf16 {
 };
 using f32 = float;
 using f64 = double;
+// Values alone: integers have no gradient.
+struct u8 {
+    unsigned char bits;
+};
 // Each image of any dtype, decided at run time, in float and in double arithmetic. Kernels of these types are general:
 // see params.h.
 struct any;
@@ -150,6 +154,16 @@ struct Elements {
     __device__ __forceinline__ static A value(Raw raw, const Format<A>&) { return to_arithmetic(raw); }
     __device__ __forceinline__ static void store(void* at, const Format<A>&, A v) {
         from_arithmetic(v, *static_cast<T*>(at));
+    }
+};
+template <>
+struct Elements<u8> {
+    using Raw = u8;
+    __device__ __forceinline__ static Raw load(const void* at, const Format<float>&) {
+        return *static_cast<const u8*>(at);
+    }
+    __device__ __forceinline__ static float value(Raw raw, const Format<float>& format) {
+        return format.scale * float(raw.bits);
     }
 };
 // Raw is the bits of an element, whose dtype says what they mean. Zero bits are a zero of every dtype.

@@ -14,7 +14,7 @@ namespace fusedssim {
 
 // The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
 // axis, if axes should differ), with taps of 0 at its ends.
-constexpr int kRadiusBuckets[] = {5, kMaxRadius};
+constexpr int kRadiusBuckets[] = {5, 8, kMaxRadius};
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr bool kHasLongBatches = false;
@@ -25,10 +25,10 @@ constexpr bool kHasLongBatches = true;
 // The shapes of blocks. The kernels are compiled for them, and the launchers cut planes into them. Template parameters
 // here and in all kernels:
 //
-//     T            what the kernel takes: f32, f16 or bf16, the type of the elements of both images and their
+//     T            what the kernel takes: f32, f16, bf16, f64 or u8, the type of the elements of both images and their
 //                  gradients, with zeros beyond the border; or any or any64, which are *general*: each image may have
 //                  any dtype, and what is beyond the border is decided at run time
-//     A            the type of the arithmetic: double for any64, float for the others
+//     A            the type of the arithmetic: double for f64 and any64, float for the others
 //     R            the radius bucket
 //     G            the number of gradients: 0 (value or map only), 1 (by x), 2 (by x and y)
 //     kNormalized  the windows are normalised by the mass of a mask
@@ -38,7 +38,7 @@ constexpr bool kHasLongBatches = true;
 // ssim2d: a strip of columns.
 template <class A, int R, int G, bool kNormalized, bool kGeneral>
 struct Strip2d {
-    static constexpr bool wide = R > 5;
+    static constexpr bool narrow = R <= 5, wide = R > 8;
     // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide
     // windows, a second gradient and general images need more registers.
     static constexpr int columns = sizeof(A) == 8 || kNormalized ? 128 : wide || G == 2 || (G && kGeneral) ? 192 : 256;
@@ -48,13 +48,14 @@ struct Strip2d {
     static constexpr int threads = columns * roles;
     // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
     // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
-    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !kNormalized && !kGeneral && !G ? 8 : 4;
+    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && narrow && !kNormalized && !G ? 8 : 4;
     static constexpr int group = rows;          // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
     static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
     static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
-    static constexpr int min_blocks = sizeof(A) == 4 && !wide && !kNormalized ? 2 : 1;  // on a multiprocessor
+    static constexpr int min_blocks =
+        sizeof(A) == 4 && (narrow || (!wide && !G)) && !kNormalized ? 2 : 1;  // on a multiprocessor
     static_assert(out > 0, "the strip is all margin");
 };
 

@@ -41,8 +41,6 @@ struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
-    // The filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
-    static constexpr bool kRolls = kGeneral && R > 5;
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
@@ -241,24 +239,33 @@ struct Strip {
 
     __device__ __forceinline__ void prefetch(int row) {
         if constexpr (kGeneral) {
-            const void *x_rows[Shape::rows], *y_rows[Shape::rows];
-#pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) {
-                const int at = row_seen(row + k);
-                const bool valid = sees_element(border(), row + k, p.height);
-                x_rows[k] = valid ? x_at.at + at * p.x.h : nullptr;
-                y_rows[k] = valid ? y_at.at + at * p.y.h : nullptr;
-                x[k] = y[k] = {};
-                if (kNormalized) m[k] = valid ? mask_at(at, read_column()) : A(0);
-            }
-            Access::load(x, p.x_format, [&](int k) { return x_rows[k]; });
-            Access::load(y, p.y_format, [&](int k) { return y_rows[k]; });
+            prefetch_any(row);
         } else if (row + Shape::rows <= p.height) {
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, true);
         } else {
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, row + k < p.height);
+        }
+    }
+    __device__ __forceinline__ void prefetch_any(int row) {
+        if (row >= 0 && row + Shape::rows <= p.height) {
+            const char *const x_row = x_at.at + row * p.x.h, *const y_row = y_at.at + row * p.y.h;
+            Access::load(x, p.x_format, [&](int k) -> const void* { return x_row + k * p.x.h; });
+            Access::load(y, p.y_format, [&](int k) -> const void* { return y_row + k * p.y.h; });
+        } else {
+#pragma unroll
+            for (int k = 0; k < Shape::rows; ++k) x[k] = y[k] = {};
+            const auto at = [&](const Cursor<T>& from, int k) -> const void* {
+                return sees_element(border(), row + k, p.height) ? from.at + row_seen(row + k) * from.v.h : nullptr;
+            };
+            Access::load(x, p.x_format, [&](int k) { return at(x_at, k); });
+            Access::load(y, p.y_format, [&](int k) { return at(y_at, k); });
+        }
+        if constexpr (kNormalized) {
+#pragma unroll
+            for (int k = 0; k < Shape::rows; ++k)
+                m[k] = sees_element(border(), row + k, p.height) ? mask_at(row_seen(row + k), read_column()) : A(0);
         }
     }
     __device__ __forceinline__ void prefetch_row(int k, bool valid) {
@@ -288,12 +295,11 @@ struct Strip {
                 return y_value(y[k]);
         };
         if (flags & kSumsL1) sum_l1(row, [&](int k) { return absolute(x_of(k) - y_of(k)); });
-#pragma unroll(kRolls ? 1 : Shape::rows)
+#pragma unroll
         for (int k = 0; k < Shape::rows; ++k) {
-            const int first = kRolls ? 0 : k;  // a loop that is not unrolled shifts the rows below
-            const A mask = m[kNormalized ? first : 0];
+            const A mask = m[kNormalized ? k : 0];
             const bool is_seen = !kNormalized || mask != A(0);
-            const A xk = is_seen ? x_of(first) : A(0), yk = is_seen ? y_of(first) : A(0);
+            const A xk = is_seen ? x_of(k) : A(0), yk = is_seen ? y_of(k) : A(0);
             const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
             A quantities[kMoments];
             expand<kNormalized>(s, d, mask, quantities);
@@ -301,13 +307,6 @@ struct Strip {
 #pragma unroll
             for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
             shared.moments.at(k, thread) = out;
-            if constexpr (kRolls)
-#pragma unroll
-                for (int next = 1; next < Shape::rows; ++next) {
-                    xs[next - 1] = xs[next];
-                    ys[next - 1] = ys[next];
-                    if (kNormalized) m[next - 1] = m[next];
-                }
         }
     }
     template <class Difference>
@@ -332,7 +331,7 @@ struct Strip {
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
         constexpr int kFirst = Shape::roles == 2 ? 0 : kMoments;
-#pragma unroll(kRolls ? 1 : Shape::rows)
+#pragma unroll
         for (int k = 0; k < Shape::rows; ++k) {
             const Column<A, kMaps> in = shared.partials.at(k, thread);
             Column<A, kMaps> out;

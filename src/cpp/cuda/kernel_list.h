@@ -15,7 +15,7 @@ enum class Family { FUSEDSSIM_FAMILIES(FUSEDSSIM_FAMILY) };
 #undef FUSEDSSIM_FAMILY
 
 // The types of the list: see params.h.
-enum class Element { f32, f64, f16, bf16, any, any64 };
+enum class Element { f32, f64, f16, bf16, u8, any, any64 };
 
 struct Kernel {
     Family family;
@@ -39,7 +39,7 @@ constexpr Element element_of(Dtype dtype) {
         case Dtype::float64: return Element::f64;
         case Dtype::float16: return Element::f16;
         case Dtype::bfloat16: return Element::bf16;
-        case Dtype::uint8:
+        case Dtype::uint8: return Element::u8;
         case Dtype::uint16:
         case Dtype::int16:
         case Dtype::boolean: break;
@@ -95,17 +95,35 @@ struct KernelType {
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
     return kernel_index(family, type.element, type.radius, grads);
 }
-// The general kernels for a radius. Windows that a mask normalises may run in wider kernels than they need.
+// Whether there are kernels for two images of this dtype alone, for the usual calls.
+constexpr KernelType usual_type(Dtype dtype) { return {element_of(dtype), kRadiusBuckets[0]}; }
+constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
+    switch (dtype) {
+        case Dtype::float32:
+        case Dtype::float64:
+        case Dtype::float16:
+        case Dtype::bfloat16:
+        case Dtype::uint8: return filter_kernel(forward_family(is_3d, false), usual_type(dtype), grads) >= 0;
+        case Dtype::uint16:
+        case Dtype::int16:
+        case Dtype::boolean: break;
+    }
+    return false;
+}
+// The general kernels for a radius: of the smallest bucket that holds it, among those that there are kernels of.
 constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
-    const Element element = general_element(arithmetic);
-    const KernelType narrow = {element, kRadiusBuckets[0]};
-    const bool serves = radius <= narrow.radius && filter_kernel(forward_family(false, is_normalized), narrow, 0) >= 0;
-    return {element, kRadiusBuckets[serves ? 0 : 1]};
+    KernelType type = {general_element(arithmetic), kMaxRadius};
+    for (const int bucket : kRadiusBuckets)
+        if (bucket >= radius && bucket < type.radius &&
+            filter_kernel(forward_family(false, is_normalized), {type.element, bucket}, 0) >= 0)
+            type.radius = bucket;
+    return type;
 }
 
 // ---- What the list must have ----------------------------------------------------------------------------------------
 
-constexpr Dtype kUsualDtypes[] = {Dtype::float32, Dtype::float16, Dtype::bfloat16};
+constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16,
+                                  Dtype::uint8,   Dtype::uint16,  Dtype::int16};
 constexpr Dtype kArithmetics[] = {Dtype::float32, Dtype::float64};
 constexpr Dtype kGradDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,
@@ -120,12 +138,9 @@ struct Coverage {
         else
             is_complete = false;
     }
-    constexpr void add_filters(bool is_normalized, KernelType type) {
-        for (int grads = 0; grads <= 2; ++grads) {
-            for (int is_3d = 0; is_3d <= 1; ++is_3d)
-                add(filter_kernel(forward_family(is_3d, is_normalized), type, grads));
-            if (grads) add(filter_kernel(Family::ssim3d_backward, type, grads));
-        }
+    constexpr void add_filters(bool is_3d, bool is_normalized, KernelType type, int grads) {
+        add(filter_kernel(forward_family(is_3d, is_normalized), type, grads));
+        if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, type, grads));
     }
     constexpr bool is_each_called() const {
         for (const bool called : is_called)
@@ -136,14 +151,20 @@ struct Coverage {
 // Goes through all calls that there can be.
 constexpr Coverage coverage_of_calls() {
     Coverage coverage;
-    for (const Dtype dtype : kUsualDtypes) coverage.add_filters(false, {element_of(dtype), kRadiusBuckets[0]});
-    for (const Dtype arithmetic : kArithmetics) {
-        for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
-            for (const int radius : kRadiusBuckets)
-                coverage.add_filters(is_normalized, general_type(arithmetic, is_normalized, radius));
+    for (int is_3d = 0; is_3d <= 1; ++is_3d)
+        for (int grads = 0; grads <= 2; ++grads) {
+            for (const Dtype dtype : kImageDtypes)
+                if (has_usual_kernels(dtype, is_3d, grads))
+                    coverage.add_filters(is_3d, false, usual_type(dtype), grads);
+            for (const Dtype arithmetic : kArithmetics)
+                for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
+                    for (const int radius : kRadiusBuckets)
+                        coverage.add_filters(is_3d, is_normalized, general_type(arithmetic, is_normalized, radius),
+                                             grads);
+        }
+    for (const Dtype arithmetic : kArithmetics)
         for (const Family family : kSmallFamilies)
             for (const Dtype dtype : kGradDtypes) coverage.add(small_kernel(family, arithmetic, dtype));
-    }
     return coverage;
 }
 static_assert(coverage_of_calls().is_complete, "instances.h lacks a kernel that a call needs");

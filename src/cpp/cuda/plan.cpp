@@ -2,7 +2,6 @@
 #include "cuda/plan.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace fusedssim::cuda {
 
@@ -62,10 +61,8 @@ namespace {
 
 // Whether the kernels for the usual calls serve, as far as one image of those to come tells.
 bool may_be_usual(const Problem& p) {
-    const bool has_own_kernels =
-        std::find(std::begin(kUsualDtypes), std::end(kUsualDtypes), p.x_dtype) != std::end(kUsualDtypes);
-    return has_own_kernels && p.arithmetic == Dtype::float32 && p.border == Border::zeros && !p.is_normalized &&
-           p.max_radius() <= kRadiusBuckets[0];
+    return has_usual_kernels(p.x_dtype, p.is_3d, kernel_grads(p)) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
+           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kRadiusBuckets[0];
 }
 
 // For volumes these have one offset for x and y: their rows and columns need the same strides. It has 32 bits.
@@ -78,8 +75,7 @@ bool has_one_offset(const Problem& p) {
 }  // namespace
 
 KernelType kernel_type(const Problem& p) {
-    if (may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_one_offset(p)))
-        return {element_of(p.x_dtype), kRadiusBuckets[0]};
+    if (may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_one_offset(p))) return usual_type(p.x_dtype);
     return general_type(p.arithmetic, p.is_normalized, p.max_radius());
 }
 
@@ -116,7 +112,7 @@ Workspace plan_workspace(const Problem& p) {
     // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
     // of kernel.
     const Blocks general = cut_blocks(p, general_type(p.arithmetic, p.is_normalized, p.max_radius()), grads);
-    const Blocks usual = may_be_usual(p) ? cut_blocks(p, {element_of(p.x_dtype), kRadiusBuckets[0]}, grads) : general;
+    const Blocks usual = may_be_usual(p) ? cut_blocks(p, usual_type(p.x_dtype), grads) : general;
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;

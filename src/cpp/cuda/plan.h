@@ -41,10 +41,15 @@ auto with_constants(KernelType type, int grads, F&& f) {
                             : f(zero, radius, Constant<2>(), is_general);
     };
     const auto with_radius = [&](auto zero) {
-        return type.radius == kRadiusBuckets[0] ? with_grads(zero, Constant<kRadiusBuckets[0]>(), std::true_type())
-                                                : with_grads(zero, Constant<kRadiusBuckets[1]>(), std::true_type());
+        return type.radius == kRadiusBuckets[0]   ? with_grads(zero, Constant<kRadiusBuckets[0]>(), std::true_type())
+               : type.radius == kRadiusBuckets[1] ? with_grads(zero, Constant<kRadiusBuckets[1]>(), std::true_type())
+                                                  : with_grads(zero, Constant<kRadiusBuckets[2]>(), std::true_type());
     };
-    if (!type.is_general()) return with_grads(float(), Constant<kRadiusBuckets[0]>(), std::false_type());
+    if (!type.is_general()) {
+        constexpr Constant<kRadiusBuckets[0]> kRadius;
+        return type.element == Element::f64 ? with_grads(double(), kRadius, std::false_type())
+                                            : with_grads(float(), kRadius, std::false_type());
+    }
     return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
 }
 

@@ -54,8 +54,10 @@ struct Strip2d {
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
     static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
     static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
-    static constexpr int min_blocks =
-        sizeof(A) == 4 && (narrow || (!wide && !G)) && !kNormalized ? 2 : 1;  // on a multiprocessor
+    // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
+    static constexpr int min_blocks = threads == 128 ? (narrow && sizeof(A) == 4 && !G ? 3 : 2)
+                                      : sizeof(A) == 4 && (narrow || (!wide && !G)) ? 2
+                                                                                    : 1;
     static_assert(out > 0, "the strip is all margin");
 };
 

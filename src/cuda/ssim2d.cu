@@ -41,6 +41,8 @@ struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
+    // Filters of wide windows are long. What is rarest has them once, in a loop over rows, and not once for each row.
+    static constexpr bool kRolls = kGeneral && R > 8 && (sizeof(A) == 8 || kNormalized);
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
@@ -249,23 +251,21 @@ struct Strip {
         }
     }
     __device__ __forceinline__ void prefetch_any(int row) {
-        if (row >= 0 && row + Shape::rows <= p.height) {
-            const char *const x_row = x_at.at + row * p.x.h, *const y_row = y_at.at + row * p.y.h;
-            Access::load(x, p.x_format, [&](int k) -> const void* { return x_row + k * p.x.h; });
-            Access::load(y, p.y_format, [&](int k) -> const void* { return y_row + k * p.y.h; });
-        } else {
+        int seen[Shape::rows];  // -1: nothing
+        const bool all = row >= 0 && row + Shape::rows <= p.height;
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) x[k] = y[k] = {};
-            const auto at = [&](const Cursor<T>& from, int k) -> const void* {
-                return sees_element(border(), row + k, p.height) ? from.at + row_seen(row + k) * from.v.h : nullptr;
-            };
-            Access::load(x, p.x_format, [&](int k) { return at(x_at, k); });
-            Access::load(y, p.y_format, [&](int k) { return at(y_at, k); });
+        for (int k = 0; k < Shape::rows; ++k) {
+            seen[k] = row + k;
+            if (!all) seen[k] = sees_element(border(), row + k, p.height) ? row_seen(row + k) : -1;
+            x[k] = y[k] = {};
         }
+        Access::load(x, p.x_format,
+                     [&](int k) -> const void* { return seen[k] < 0 ? nullptr : x_at.at + seen[k] * p.x.h; });
+        Access::load(y, p.y_format,
+                     [&](int k) -> const void* { return seen[k] < 0 ? nullptr : y_at.at + seen[k] * p.y.h; });
         if constexpr (kNormalized) {
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k)
-                m[k] = sees_element(border(), row + k, p.height) ? mask_at(row_seen(row + k), read_column()) : A(0);
+            for (int k = 0; k < Shape::rows; ++k) m[k] = seen[k] < 0 ? A(0) : mask_at(seen[k], read_column());
         }
     }
     __device__ __forceinline__ void prefetch_row(int k, bool valid) {
@@ -295,19 +295,32 @@ struct Strip {
                 return y_value(y[k]);
         };
         if (flags & kSumsL1) sum_l1(row, [&](int k) { return absolute(x_of(k) - y_of(k)); });
+        if constexpr (kRolls) {
+#pragma unroll 1
+            for (int k = 0; k < Shape::rows; ++k) {
+                filter_down(k, xs[0], ys[0], m[0]);
 #pragma unroll
-        for (int k = 0; k < Shape::rows; ++k) {
-            const A mask = m[kNormalized ? k : 0];
-            const bool is_seen = !kNormalized || mask != A(0);
-            const A xk = is_seen ? x_of(k) : A(0), yk = is_seen ? y_of(k) : A(0);
-            const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
-            A quantities[kMoments];
-            expand<kNormalized>(s, d, mask, quantities);
-            Column<A, kMoments> out;
+                for (int next = 1; next < Shape::rows; ++next) {
+                    xs[next - 1] = xs[next];
+                    ys[next - 1] = ys[next];
+                    if (kNormalized) m[next - 1] = m[next];
+                }
+            }
+        } else {
 #pragma unroll
-            for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
-            shared.moments.at(k, thread) = out;
+            for (int k = 0; k < Shape::rows; ++k) filter_down(k, x_of(k), y_of(k), m[kNormalized ? k : 0]);
         }
+    }
+    // Row k of the batch.
+    __device__ __forceinline__ void filter_down(int k, A xk, A yk, A mask) {
+        if (kNormalized && mask == A(0)) xk = yk = A(0);
+        const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
+        A quantities[kMoments];
+        expand<kNormalized>(s, d, mask, quantities);
+        Column<A, kMoments> out;
+#pragma unroll
+        for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
+        shared.moments.at(k, thread) = out;
     }
     template <class Difference>
     __device__ __forceinline__ void sum_l1(int row, Difference difference) {
@@ -330,18 +343,24 @@ struct Strip {
 
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
-        constexpr int kFirst = Shape::roles == 2 ? 0 : kMoments;
+        if constexpr (kRolls) {
+#pragma unroll 1
+            for (int k = 0; k < Shape::rows; ++k) filter_partials_down(row, k);
+        } else {
 #pragma unroll
-        for (int k = 0; k < Shape::rows; ++k) {
-            const Column<A, kMaps> in = shared.partials.at(k, thread);
-            Column<A, kMaps> out;
-#pragma unroll
-            for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
-            if (kGeneral && border() == Border::replicate)
-                edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
-            out.fill();
-            shared.filtered.at(k, thread) = out;
+            for (int k = 0; k < Shape::rows; ++k) filter_partials_down(row, k);
         }
+    }
+    __device__ __forceinline__ void filter_partials_down(int row, int k) {
+        constexpr int kFirst = Shape::roles == 2 ? 0 : kMoments;
+        const Column<A, kMaps> in = shared.partials.at(k, thread);
+        Column<A, kMaps> out;
+#pragma unroll
+        for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
+        if (kGeneral && border() == Border::replicate)
+            edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
+        out.fill();
+        shared.filtered.at(k, thread) = out;
     }
 
     // Statistics of a row of the map, at kColumns columns.

@@ -41,7 +41,9 @@ struct Strip2d {
     static constexpr bool narrow = R <= 5, wide = R > 8;
     // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide
     // windows, a second gradient and general images need more registers.
-    static constexpr int columns = sizeof(A) == 8 || kNormalized ? 128 : wide || G == 2 || (G && kGeneral) ? 192 : 256;
+    static constexpr int columns = sizeof(A) == 8 || kNormalized || (wide && G) ? 128
+                                   : wide || G == 2 || (G && kGeneral)          ? 192
+                                                                                : 256;
     // A thread has no registers for both vertical filters if windows are wide. Statistics and gradients are then the
     // roles of different threads.
     static constexpr int roles = wide && G ? 2 : 1;

@@ -41,8 +41,8 @@ struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
-    // Filters of wide windows are long. What is rarest has them once, in a loop over rows, and not once for each row.
-    static constexpr bool kRolls = kGeneral && R > 8 && (sizeof(A) == 8 || kNormalized);
+    // Filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
+    static constexpr bool kRolls = kGeneral && R > 8 && (sizeof(A) == 8 || kNormalized || G);
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;

@@ -53,8 +53,8 @@ private:
     }
 };
 
-// Those of a tile's columns, ordered for vectors: what columns of partials give to blocks of columns of the gradient. Both
-// are counted from where their rows begin.
+// Those of a tile's columns, ordered for vectors: what columns of partials give to blocks of columns of the gradient.
+// Both are counted from where their rows begin.
 template <class A>
 class EdgeColumns {
     using Vectors = Simd<A>;

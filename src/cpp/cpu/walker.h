@@ -18,8 +18,8 @@
 // factors there, s and d, are known. So no window of partials has to be kept.
 //
 // Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. Images that
-// both have the type of the arithmetic and unit stride along x are read in place; a row is read once for each tap of the
-// walk, but stays in a cache. Gradients of that kind are accumulated in place. Everything else is converted through
+// both have the type of the arithmetic and unit stride along x are read in place; a row is read once for each tap of
+// the walk, but stays in a cache. Gradients of that kind are accumulated in place. Everything else is converted through
 // rings of slices: so the stages know one type, that of the arithmetic.
 //
 // The file is long because it is one class: all stages of a task share its tile, and are inlined into one loop.
@@ -31,8 +31,8 @@
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
-// A: the type of the arithmetic. kNormalized: windows see nothing that the mask excludes. Filtering the mask, too, makes
-// five moments of four.
+// A: the type of the arithmetic. kNormalized: windows see nothing that the mask excludes. Filtering the mask, too,
+// makes five moments of four.
 template <class A, int G, bool kNormalized>
 class Walker {
     static constexpr int kMoments = moment_count(kNormalized);
@@ -122,7 +122,6 @@ private:
         InputRows<A> in;
         const int n = Simd<A>::at_least_one(g.columns.size()), low = l - g.walk.radius;
         const Range inside(low, low + s.window, 0, t.length);
-        for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
         const auto read_from_ring = [&](int k, int slice) {
             in.x[k] = image_slot(slice) + row * s.image_line + g.columns.first;
             in.y[k] = in.x[k] + s.image_row;
@@ -146,16 +145,18 @@ private:
                 }
         }
         // Slices beside the image. Those that are seen there are in the ring, if a slice that counts sees them.
-        for (int k = 0; p.border != Border::zeros && k < s.window; ++k) {
-            if (inside.has(k)) continue;
-            const int slice = element_seen(p.border, low + k, t.length);
-            if (is_direct.in) {
-                in.x[k] = v.x.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
-                in.y[k] = v.y.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
-            } else {
-                read_from_ring(k, slice);
+        const auto read_beside = [&](int k) {
+            if (p.border == Border::zeros) {
+                in.x[k] = in.y[k] = in.mask[k] = s.zero;
+                return;
             }
-        }
+            const int slice = element_seen(p.border, low + k, t.length);
+            if (!is_direct.in) return read_from_ring(k, slice);
+            in.x[k] = v.x.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
+            in.y[k] = v.y.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
+        };
+        for (int k = 0; k < inside.first; ++k) read_beside(k);
+        for (int k = inside.last; k < s.window; ++k) read_beside(k);
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
             const int r = g.walk.radius, first = strip.in_first - g.columns.first,
@@ -201,7 +202,7 @@ private:
     }
 
     // Row `row` of the statistics: moments, DSSIM and partials of the columns that the map has, rounded up to vectors.
-    void statistics_row(int slice, int row) {
+    FUSEDSSIM_MATH void statistics_row(int slice, int row) {
         A* const in = across(slice);
         if (p.is_3d) {
             for (int i = 0; i < strips.count; ++i) {

@@ -48,7 +48,7 @@ def _check_array(name: str, array: Any) -> None:
 
 
 # Compiled, so that a call outside of jit runs one program. Everything in it that is Python runs when it is traced.
-@partial(jax.jit, static_argnames=("kind",), inline=True)
+@partial(jax.jit, static_argnames=("kind",))
 def _ssim(img1: Any, img2: Any, mask: Any, ranges: Any, *, kind: Kind) -> Any:
     settings = kind.settings
     first, second = memory_of(img1), memory_of(img2)

@@ -61,16 +61,28 @@ class _Kept:
         first, second = (grad.ndim != 1 for grad in self.gradients)
         return first, second
 
-    def scaled(self, upstream: Any) -> Arrays:
-        """The gradients times ``upstream``, which has no axes or their first; computed in its dtype."""
+    def scaled(self, kind: Kind, upstream: Any) -> Arrays:
+        """The gradients times ``upstream``, which has no axes or is [N] or [N, C]; computed in its dtype."""
 
         def scaled(grad: Any) -> Any:
-            factor = (upstream * self.factor).reshape(*upstream.shape, *(1 for _ in range(grad.ndim - upstream.ndim)))
+            shape = [1] * grad.ndim
+            for axis, length in zip((0, kind.channel_axis or 1), upstream.shape, strict=False):
+                shape[axis] = length
+            factor = (upstream * self.factor).reshape(shape)
             return (grad.astype(factor.dtype) * factor).astype(grad.dtype)
 
         both = zip(self.gradients, self.wanted(), strict=True)
         first, second = (scaled(grad) if is_wanted else None for grad, is_wanted in both)
-        return Arrays(first, second, None, None)
+        return _cotangents(first, second)
+
+
+def _cotangents(first: Any, second: Any) -> Arrays:
+    """What backward gives. Zeros for a gradient that is not wanted, since JAX wants one structure here, too."""
+    if first is None and second is not None:
+        first = jnp.zeros_like(second)
+    if second is None and first is not None:
+        second = jnp.zeros_like(first)
+    return Arrays(first, second, None, None)
 
 
 # ---- The value -------------------------------------------------------------------------------------------------------
@@ -87,9 +99,9 @@ def _ssim_forward(kind: Kind, primals: Arrays) -> tuple[Any, _Kept]:
     eager, scale, factor = _native.units(kind, arrays)
     if not eager:
         marks = (jnp.zeros(()) if wanted & bit else None for bit in (GRAD_1, GRAD_2))
-        return _batching.forward(kind, arrays), _Kept.of(marks, 1.0, arrays)
+        return ssim(kind, arrays), _Kept.of(marks, 1.0, arrays)
     if not wanted:
-        return _batching.forward(kind, arrays), _Kept.of((None, None), factor)
+        return ssim(kind, arrays), _Kept.of((None, None), factor)
     value, *both = _value_and_grad(kind, wanted, scale, arrays)
     return value, _Kept.of(both, factor)
 
@@ -99,9 +111,8 @@ def _ssim_backward(kind: Kind, kept: _Kept, upstream: Any) -> tuple[Any]:
     if isinstance(upstream, SymbolicZero) or not wanted:
         return (None,)
     if kept.arrays is None:
-        return (kept.scaled(upstream),)
-    grad1, grad2 = _backward(kind, wanted, upstream, kept.arrays)
-    return (Arrays(grad1, grad2, None, None),)
+        return (kept.scaled(kind, upstream),)
+    return (_cotangents(*_backward(kind, wanted, upstream, kept.arrays)),)
 
 
 ssim.defvjp(_ssim_forward, _ssim_backward, symbolic_zeros=True)
@@ -139,11 +150,11 @@ def _value_and_grad_forward(kind: Kind, wanted: int, scale: float, primals: Arra
 
 
 def _value_and_grad_backward(
-    _kind: Kind, _wanted: int, _scale: float, kept: _Kept, upstream: tuple[Any, Any, Any]
+    kind: Kind, _wanted: int, _scale: float, kept: _Kept, upstream: tuple[Any, Any, Any]
 ) -> tuple[Any]:
     of_value, *of_gradients = upstream
     _check_first(of_gradients)
-    return (None if isinstance(of_value, SymbolicZero) else kept.scaled(of_value),)
+    return (None if isinstance(of_value, SymbolicZero) else kept.scaled(kind, of_value),)
 
 
 _value_and_grad.defvjp(_value_and_grad_forward, _value_and_grad_backward, symbolic_zeros=True)

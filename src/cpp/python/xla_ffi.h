@@ -6,7 +6,7 @@
 // interface with a version: xla/ffi/api/c_api.h of OpenXLA, version 0.3, which jaxlib ships in jaxlib/include. What
 // stands here has the same layout in versions 0.1 (jaxlib 0.5 to 0.9) and 0.2. Each structure starts with its own size
 // and a list of extensions; later versions add members at the ends, so a size tells whether a member is there.
-// tests/python/test_jax.py compares every offset and every number with the header of the jaxlib that is installed.
+// tests/python/test_jax_ffi.py compares every offset and every number with the header of the jaxlib that is installed.
 #pragma once
 
 #include <cstddef>
@@ -47,7 +47,7 @@ struct Error;    // known to XLA only
 struct Context;  // the same
 
 // Of elements, by number.
-constexpr int32_t kBool = 1, kFloat16 = 10, kFloat32 = 11, kFloat64 = 12, kBfloat16 = 16, kInt32 = 4, kInt64 = 5;
+constexpr int32_t kBool = 1, kFloat16 = 10, kFloat32 = 11, kFloat64 = 12, kBfloat16 = 16, kInt32 = 4;
 
 struct Buffer {
     size_t size;

@@ -10,10 +10,8 @@
 
 // A member of ours has the place and the size of one of theirs, and is a pointer if theirs is.
 #define SAME(ours, member, theirs, their_member)                                                                 \
-    static_assert(offsetof(xla_ffi::ours, member) == offsetof(theirs, their_member),                             \
-                  #ours "::" #member " is elsewhere");                                                           \
-    static_assert(sizeof(xla_ffi::ours::member) == sizeof(theirs::their_member),                                 \
-                  #ours "::" #member " is of another size");                                                     \
+    static_assert(offsetof(xla_ffi::ours, member) == offsetof(theirs, their_member), #ours "::" #member);        \
+    static_assert(sizeof(xla_ffi::ours::member) == sizeof(theirs::their_member), #ours "::" #member);            \
     static_assert(                                                                                               \
         std::is_pointer_v<decltype(xla_ffi::ours::member)> == std::is_pointer_v<decltype(theirs::their_member)>, \
         #ours "::" #member)

@@ -150,7 +150,9 @@ def test_module_never_imports_torch(module: str) -> None:
     assert not needs_torch(module)
 
 
-@pytest.mark.parametrize("start", ["cli", "cli.info", "__main__", "array", "compat", "compat.skimage", "jax", "__init__"])
+@pytest.mark.parametrize(
+    "start", ["cli", "cli.info", "__main__", "array", "compat", "compat.skimage", "__init__", "jax"]
+)
 def test_import_loads_no_torch(start: str) -> None:
     reached, open_ends = {"__init__"}, [start, "__init__"]
     while open_ends:

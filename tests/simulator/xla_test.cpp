@@ -29,7 +29,7 @@ void expect(bool condition, const std::string& what) {
     std::fprintf(stderr, "failed: %s\n", what.c_str());
 }
 
-// ---- XLA's side ------------------------------------------------------------------------------------------------------
+// ---- XLA's side -----------------------------------------------------------------------------------------------------
 
 struct Told {
     std::string text;
@@ -169,7 +169,7 @@ private:
     std::vector<void*> arguments_, results_;
 };
 
-// ---- Calls, in float32 -----------------------------------------------------------------------------------------------
+// ---- Calls, in float32 ----------------------------------------------------------------------------------------------
 
 using Shape = std::vector<int64_t>;
 using Data = std::vector<float>;
@@ -328,7 +328,7 @@ void check_case(const Case& each, bool cuda) {
     }
 }
 
-// ---- What else XLA asks, and what may go wrong -----------------------------------------------------------------------
+// ---- What else XLA asks, and what may go wrong ----------------------------------------------------------------------
 
 struct Simple {
     Data x = random_data(kN * kC * kH * kW, 1), y = random_data(kN * kC * kH * kW, 2), out = {-7.0f};

@@ -266,8 +266,8 @@ xla_ffi::Error* execute(const xla_ffi::Frame& frame, fusedssim_device device, Op
 // ---- The handlers ---------------------------------------------------------------------------------------------------
 
 // XLA refuses a handler for a version that is older or newer than what it serves. What is used here is the same in all
-// versions so far, so the answer is the older of XLA's version and the newest one that this was written for. An XLA that
-// does not show its version here has 0.1.
+// versions so far, so the answer is the older of XLA's version and the newest one that this was written for. An XLA
+// that does not show its version here has 0.1.
 void describe(const xla_ffi::Frame& frame, fusedssim_device device, xla_ffi::Metadata* metadata) {
     metadata->version.major = xla_ffi::kMajor;
     metadata->version.minor = frame.api ? std::min(frame.api->version.minor, xla_ffi::kMinor) : 1;

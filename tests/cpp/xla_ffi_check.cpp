@@ -19,12 +19,19 @@
     SAME(ours, size, theirs, struct_size); \
     SAME(ours, extensions, theirs, extension_start)
 
+// What version 0.4 calls by another name.
+#if XLA_FFI_API_MINOR >= 4
+using TheirExtension = XLA_FFI_InternalExtension;
+#else
+using TheirExtension = XLA_FFI_Extension_Base;
+#endif
+
 static_assert(XLA_FFI_API_MAJOR == xla_ffi::kMajor, "another major version: every structure may differ");
 
-SAME(Extension, size, XLA_FFI_Extension_Base, struct_size);
-SAME(Extension, kind, XLA_FFI_Extension_Base, type);
-SAME(Extension, next, XLA_FFI_Extension_Base, next);
-static_assert(sizeof(xla_ffi::Extension) == sizeof(XLA_FFI_Extension_Base));
+SAME(Extension, size, TheirExtension, struct_size);
+SAME(Extension, kind, TheirExtension, type);
+SAME(Extension, next, TheirExtension, next);
+static_assert(sizeof(xla_ffi::Extension) == sizeof(TheirExtension));
 static_assert(xla_ffi::kMetadataExtension == XLA_FFI_Extension_Metadata);
 
 SAME_HEAD(Version, XLA_FFI_Api_Version);

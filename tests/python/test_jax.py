@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`fused_ssim.jax` on the CPU: values, gradients and vmap, against the oracle and against plain jax.numpy.
+"""`fused_ssim.jax` on JAX's default device: values, gradients and vmap, against the oracle and plain jax.numpy.
 
 All in float64 unless a test is about another dtype. test_jax_ffi.py is about the programs that these calls become.
 """
@@ -225,8 +225,8 @@ def test_layouts_are_those_of_arrays(axis: int | None, shape: tuple[int, ...], r
     x, y = arrays(shape)
     value, grad = fused_ssim.array.value_and_grad(np.asarray(x), np.asarray(y), reduction=reduction, channel_axis=axis)
     found, pull = jax.vjp(lambda a: fused_ssim.jax.ssim(a, y, reduction=reduction, channel_axis=axis), x)
-    np.testing.assert_array_equal(found, value)
-    np.testing.assert_allclose(pull(jnp.ones_like(found))[0], grad, rtol=0, atol=1e-15 * float(abs(grad).max()))
+    np.testing.assert_allclose(found, value, rtol=1e-13)
+    np.testing.assert_allclose(pull(jnp.ones_like(found))[0], grad, rtol=0, atol=1e-13 * float(abs(grad).max()))
 
 
 # ---- Numbers that are hard to keep -----------------------------------------------------------------------------------
@@ -276,8 +276,8 @@ def test_data_range_may_be_an_array_that_changes() -> None:
             fused_ssim.array.value_and_grad(*map(np.asarray, (x[i : i + 1], y[i : i + 1])), data_range=float(ranges[i]))
             for i in range(3)
         ]
-        np.testing.assert_allclose(value, np.mean([each[0] for each in one]), rtol=1e-14)
-        np.testing.assert_allclose(grad, np.concatenate([each[1] for each in one]) / 3, atol=1e-17)
+        np.testing.assert_allclose(value, np.mean([each[0] for each in one]), rtol=1e-13)
+        np.testing.assert_allclose(grad, np.concatenate([each[1] for each in one]) / 3, rtol=0, atol=1e-15)
     assert len(traces) == 1
     of_image = jax.jit(lambda a, b: fused_ssim.jax.ssim(a, b, data_range=jnp.maximum(a.max(), b.max()) - 0.0))(x, y)
     largest = float(max(x.max(), y.max()))

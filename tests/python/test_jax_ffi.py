@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""`fused_ssim.jax` as programs of XLA: what is compiled, when, and how the handlers fit XLA's interface."""
+"""`fused_ssim.jax` as programs of XLA: what is compiled, when, and how the handlers fit XLA's interface.
+
+On the CPU.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,6 +24,9 @@ import fused_ssim._core as core
 from fused_ssim._base.codes import DEVICES
 from fused_ssim._base.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 jax = pytest.importorskip("jax", minversion="0.6")
 jnp = jax.numpy
 
@@ -28,20 +35,24 @@ from fused_ssim.jax import _call, _native  # noqa: E402 - where JAX is
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu() -> Iterator[None]:
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 def images(shape: tuple[int, ...] = (2, 3, 24, 26), seed: int = 0) -> tuple[Any, Any]:
     generator = np.random.default_rng(seed)
     return tuple(jnp.asarray(generator.random(shape, np.float32)) for _ in range(2))  # type: ignore[return-value]
 
 
 def run(program: str, **environment: str) -> str:
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **environment},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
         timeout=300,
     )
     assert done.returncode == 0, done.stderr

@@ -3,9 +3,10 @@
 // The part of XLA's foreign function interface that xla.cpp needs: no header of XLA is there when this is built.
 //
 // XLA calls a handler with one pointer to a frame. The layout of the frame and of what hangs on it is a binary
-// interface with a version: xla/ffi/api/c_api.h of OpenXLA, version 0.3, which jaxlib ships in jaxlib/include. What
-// stands here has the same layout in versions 0.1 (jaxlib 0.5 to 0.9) and 0.2. Each structure starts with its own size
-// and a list of extensions; later versions add members at the ends, so a size tells whether a member is there.
+// interface with a version: xla/ffi/api/c_api.h of OpenXLA, version 0.4, which jaxlib ships in jaxlib/include. What
+// stands here has the same layout since version 0.1 (checked: jaxlib 0.6.2, 0.8.0, 0.10.2 and 0.11.2). Each structure
+// starts with its own size and a list of extensions; later versions add members at the ends, so a size tells whether a
+// member is there.
 // tests/python/test_jax_ffi.py compares every offset and every number with the header of the jaxlib that is installed.
 #pragma once
 
@@ -14,7 +15,7 @@
 
 namespace xla_ffi {
 
-constexpr int kMajor = 0, kMinor = 3;
+constexpr int kMajor = 0, kMinor = 4;
 
 // Other data than the frame's own, as a linked list.
 struct Extension {

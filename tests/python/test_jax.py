@@ -193,8 +193,11 @@ def test_same_array_may_be_both_images() -> None:
     assert float(abs(grad).max()) < 1e-15
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 70, 90), (1, 1, 20, 24, 22)], ids=readable)
-@pytest.mark.parametrize("reduction", ["mean", "sum", "image", "channel"])
+@pytest.mark.parametrize(
+    ("shape", "reduction"),
+    [((2, 3, 40, 50), "mean"), ((2, 3, 40, 50), "channel"), ((1, 2, 20, 24, 22), "sum"), ((2, 1, 20, 24, 22), "image")],
+    ids=readable,
+)
 def test_ms_ssim_agrees_with_the_definition(shape: tuple[int, ...], reduction: str) -> None:
     weights = (0.3, 0.45, 0.25)
     x, y = arrays(shape)
@@ -288,8 +291,8 @@ def test_data_range_may_be_an_array_that_changes() -> None:
 
 VMAPPED: list[dict[str, Any]] = [
     *({"reduction": reduction} for reduction in REDUCTIONS),
-    *({"reduction": reduction, "mask": (2, 1, 20, 17)} for reduction in REDUCTIONS),
-    *({"reduction": reduction, "ranges": (2,)} for reduction in REDUCTIONS),
+    *({"reduction": reduction, "mask": (2, 1, 20, 17)} for reduction in ("mean", "sum", "channel")),
+    *({"reduction": reduction, "ranges": (2,)} for reduction in ("mean", "sum", "none")),
     {"mask": (1, 3, 1, 17)},
     {"mask": (2, 3, 20, 17), "ranges": ()},
     {"mask": (2, 3, 20, 17), "ranges": (2,)},

@@ -161,9 +161,11 @@ def test_handlers_are_told_every_setting() -> None:
 
 
 def test_program_can_be_exported() -> None:
+    from jax import export
+
     x, y = images()
-    allowed = [jax.export.DisabledSafetyCheck.custom_call("fused_ssim_value_and_grad")]
-    exported = jax.export.export(jax.jit(jax.value_and_grad(fused_ssim.jax.ssim)), disabled_checks=allowed)(x, y)
+    allowed = [export.DisabledSafetyCheck.custom_call("fused_ssim_value_and_grad")]
+    exported = export.export(jax.jit(jax.value_and_grad(fused_ssim.jax.ssim)), disabled_checks=allowed)(x, y)
     value, grad = exported.call(x, y)
     expected, expected_grad = jax.jit(jax.value_and_grad(fused_ssim.jax.ssim))(x, y)
     np.testing.assert_array_equal(value, expected)

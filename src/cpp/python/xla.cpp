@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -18,13 +19,17 @@ namespace {
 enum class Operation { forward, value_and_grad, backward };
 
 // Why a call failed, as XLA is told.
-struct Failure {
-    int32_t code;
-    std::string text;
+class Failure : public std::runtime_error {
+public:
+    Failure(int32_t code, const std::string& text) : std::runtime_error(text), code_(code) {}
+    int32_t code() const { return code_; }
+
+private:
+    int32_t code_;
 };
 
 [[noreturn]] void fail(const std::string& text) {
-    throw Failure{xla_ffi::kInternal, "fused_ssim: " + text};  // fused_ssim.jax and the handlers do not agree
+    throw Failure(xla_ffi::kInternal, "fused_ssim: " + text);  // fused_ssim.jax and the handlers do not agree
 }
 
 int32_t code_of(fusedssim_status status) {
@@ -258,7 +263,7 @@ xla_ffi::Error* execute(const xla_ffi::Frame& frame, fusedssim_device device, Op
     }
     if (status != FUSEDSSIM_OK) {
         const ImageNames names{attributes.text("name1"), attributes.text("name2")};
-        throw Failure{code_of(status), error_text(status, names)};
+        throw Failure(code_of(status), error_text(status, names));
     }
     return nullptr;
 }
@@ -291,7 +296,7 @@ xla_ffi::Error* handle(xla_ffi::Frame* frame) {
     try {
         return execute(*frame, device, operation);
     } catch (const Failure& failure) {
-        return make_error(*frame, failure.code, failure.text.c_str());
+        return make_error(*frame, failure.code(), failure.what());
     } catch (const std::bad_alloc&) {
         return make_error(*frame, xla_ffi::kResourceExhausted, "fused_ssim: out of memory");
     } catch (const std::exception& error) {
@@ -300,7 +305,7 @@ xla_ffi::Error* handle(xla_ffi::Frame* frame) {
 }
 
 template <Operation operation>
-constexpr XlaOperation with_handlers(const char* name) {
+constexpr XlaOperation with_handlers(const char* name) noexcept {
     return {name, handle<FUSEDSSIM_CPU, operation>, handle<FUSEDSSIM_CUDA, operation>};
 }
 

@@ -22,6 +22,7 @@ PAGE = Path(__file__).parent / "api.md"
 MODULES = {
     "fused_ssim": "SSIM, losses, and the interfaces of fused-ssim and pytorch-msssim.",
     "fused_ssim.array": "",
+    "fused_ssim.jax": "",
     "fused_ssim.metrics": "",
     "fused_ssim.distributed": "",
     "fused_ssim.compat.fused_ssim": "",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Structural similarity (SSIM) and its gradient, fused: 2D and 3D, CPU and CUDA, for torch.
 
-``fused_ssim.array`` does the same for arrays of NumPy, CuPy, JAX and Numba, without torch. Further modules are
-``fused_ssim.metrics``, ``fused_ssim.distributed``, and ``fused_ssim.compat``, the interfaces of other packages.
+``fused_ssim.array`` does the same for arrays of NumPy, CuPy, JAX and Numba, without torch. ``fused_ssim.jax`` does it
+inside programs of JAX. Further modules are ``fused_ssim.metrics``, ``fused_ssim.distributed``, and
+``fused_ssim.compat``, the interfaces of other packages.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING or sys.modules.get("torch"):
 _NEED_TORCH = ("functional", "losses", "terms", "compat.fused_ssim", "compat.pytorch_msssim")
 
 # The modules that are there after `import fused_ssim`, imported by their first use.
-_MODULES = ("array", "compat", "distributed", "functional", "losses", "metrics")
+_MODULES = ("array", "compat", "distributed", "functional", "jax", "losses", "metrics")
 
 __version__ = _version()
 

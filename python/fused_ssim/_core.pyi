@@ -22,6 +22,8 @@ GRAD_X: Final[int]
 GRAD_Y: Final[int]
 MAX_WINDOW_SIZE: Final[int]
 MAX_LEVELS: Final[int]
+# Capsules of functions, by operation and device: XLA_HANDLERS["forward"]["cpu"].
+XLA_HANDLERS: Final[dict[str, dict[str, object]]]
 
 def version() -> str: ...
 def info() -> dict[str, Any]: ...

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+# Where there is a GPU, JAX would take most of its memory from the other tests.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
 NO_CUDA = "torch.cuda.is_available() is False"
 
 DEVICES = [

@@ -55,6 +55,23 @@ def test_code_of_the_page_runs(name: str) -> None:
         assert loss is None or 0 < loss.item() < 2  # type: ignore[attr-defined]
 
 
+def test_code_of_the_page_for_jax_runs() -> None:
+    jax = pytest.importorskip("jax", minversion="0.6")
+    image, batch = jax.numpy.full((1, 16, 18, 3), 0.5), jax.random.uniform(jax.random.key(0), (3, 16, 18, 3))
+    names = {
+        "render": lambda params: jax.nn.sigmoid(params),
+        "params": image,
+        "photograph": 0.9 * image,
+        "images": batch,
+        "references": 0.5 * batch,
+    }
+    for block in blocks(DOCS / "guides" / "jax.md"):
+        exec(compile(block, "jax.md", "exec"), names)
+    assert 0 < names["value"] < 1
+    assert names["scores"].shape == (3,)
+    assert names["gradients"].shape == batch.shape
+
+
 CONVENTIONS = blocks(DOCS / "conventions.md")
 
 

@@ -37,6 +37,12 @@ def test_masked_fit_leaves_the_hole_alone():
     assert change["no mask"] > 0.3
 
 
+def test_jax_fit_finds_the_picture():
+    pytest.importorskip("jax", minversion="0.6")
+    before, after = load("jax_fit").main(60)
+    assert after > before + 0.3
+
+
 def test_folder_metric_gives_the_mean_of_the_images(tmp_path, capsys):
     pytest.importorskip("torchmetrics")
     metrics = pytest.importorskip("skimage.metrics")

@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("_core",),
     ("_base",),
     ("_torch", "array"),
-    ("compat", "distributed", "functional", "metrics", "terms"),
+    ("compat", "distributed", "functional", "jax", "metrics", "terms"),
     ("losses",),
     ("__init__",),
     ("cli",),
@@ -34,7 +34,7 @@ LAYERS: list[tuple[str, ...]] = [
 ]
 # The same inside folders; others are only free of circles.
 INSIDE: dict[str, list[tuple[str, ...]]] = {
-    "_base": [("codes",), ("settings",), ("shapes", "backends"), ("checked", "info")],
+    "_base": [("codes",), ("settings",), ("shapes", "backends"), ("checked", "gradients", "info")],
     "_torch": [
         ("devices",),
         ("checks",),
@@ -48,7 +48,8 @@ INSIDE: dict[str, list[tuple[str, ...]]] = {
         ("transforms",),
         ("eager",),
     ],
-    "array": [("_layouts", "_libraries"), ("_call",), ("_losses", "_ssim"), ("__init__",)],
+    "array": [("_layouts", "_libraries"), ("_plans",), ("_call",), ("_losses", "_ssim"), ("__init__",)],
+    "jax": [("_native",), ("_batching",), ("_derivatives",), ("_call",), ("_functions",), ("__init__",)],
     "distributed": [("_dtensor", "_exchange", "_agreement"), ("__init__",)],
 }
 
@@ -61,6 +62,7 @@ def module_of(path: Path) -> str:
 
 SOURCES: dict[str, Path] = {module_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 MODULES = {*SOURCES, "_core"}
+OTHER = "other:"
 
 
 def statements(tree: ast.AST, at_import: bool) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -77,7 +79,10 @@ def statements(tree: ast.AST, at_import: bool) -> Iterator[ast.Import | ast.Impo
 
 
 def targets(module: str, at_import: bool = False) -> set[str]:
-    """The absolute names that a module imports; ``fused_ssim.`` is left out of those of this package."""
+    """The absolute names that a module imports; ``fused_ssim.`` is left out of those of this package.
+
+    Those of other packages begin with OTHER: fused_ssim.jax and jax are two.
+    """
     path = SOURCES[module]
     package = [PACKAGE, *path.relative_to(ROOT).parent.parts]
     found: set[str] = set()
@@ -90,7 +95,7 @@ def targets(module: str, at_import: bool = False) -> set[str]:
             names = [f"{origin}.{alias.name}" for alias in node.names]
         for name in names:
             if name.partition(".")[0] != PACKAGE:
-                found.add(name)
+                found.add(OTHER + name)
                 continue
             inner = name.partition(".")[2]
             while inner and inner not in MODULES:  # a name in a module
@@ -137,15 +142,17 @@ def test_imports_run_in_no_circle() -> None:
 
 
 def needs_torch(module: str) -> bool:
-    return any(target.partition(".")[0] == "torch" for target in targets(module))
+    return any(target.partition(".")[0] == f"{OTHER}torch" for target in targets(module))
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name.partition(".")[0] in ("_base", "array")])
+@pytest.mark.parametrize("module", [name for name in SOURCES if name.partition(".")[0] in ("_base", "array", "jax")])
 def test_module_never_imports_torch(module: str) -> None:
     assert not needs_torch(module)
 
 
-@pytest.mark.parametrize("start", ["cli", "cli.info", "__main__", "array", "compat", "compat.skimage", "__init__"])
+@pytest.mark.parametrize(
+    "start", ["cli", "cli.info", "__main__", "array", "compat", "compat.skimage", "__init__", "jax"]
+)
 def test_import_loads_no_torch(start: str) -> None:
     reached, open_ends = {"__init__"}, [start, "__init__"]
     while open_ends:
@@ -153,7 +160,7 @@ def test_import_loads_no_torch(start: str) -> None:
         if module == "_core":
             continue
         imported = targets(module, at_import=True)
-        assert not any(name.partition(".")[0] == "torch" for name in imported), module
+        assert not any(name.partition(".")[0] == f"{OTHER}torch" for name in imported), module
         open_ends += [name for name in imported - reached if name in MODULES]
         reached |= imported
 
@@ -182,10 +189,10 @@ for arguments in (["info"], ["info", "--json"], ["--version"], ["--help"], ["com
     assert "not installed" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["array", "compat", "distributed", "functional", "losses", "metrics"])
+@pytest.mark.parametrize("name", ["array", "compat", "distributed", "functional", "jax", "losses", "metrics"])
 def test_module_is_there_after_import_of_the_package(name: str) -> None:
-    if name == "metrics":
-        pytest.importorskip("torchmetrics")
+    if name in ("jax", "metrics"):
+        pytest.importorskip({"jax": "jax", "metrics": "torchmetrics"}[name])
     program = f"""
 import sys
 import fused_ssim

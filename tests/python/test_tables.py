@@ -45,6 +45,10 @@ CALLS = {
         f"array.{name}": lambda name=name, **setting: getattr(fused_ssim.array, name)(X.numpy(), X.numpy(), **setting)
         for name in ("photometric_loss", "photometric_loss_and_grad", "ms_ssim", "ms_ssim_and_grad")
     },
+    **{
+        f"jax.{name}": lambda name=name, **setting: getattr(fused_ssim.jax, name)(X.numpy(), X.numpy(), **setting)
+        for name in ("ssim", "photometric_loss", "ms_ssim")
+    },
     "distributed.sharded_ssim": lambda **setting: fused_ssim.distributed.sharded_ssim(X, X, **setting),
     "distributed.sharded_photometric_loss": lambda **setting: fused_ssim.distributed.sharded_photometric_loss(
         X, X, **setting
@@ -55,8 +59,8 @@ CALLS = {
 
 
 def parameters(name):
-    if name.startswith("metrics"):
-        pytest.importorskip("torchmetrics")
+    if name.startswith(("jax", "metrics")):
+        pytest.importorskip("jax" if name.startswith("jax") else "torchmetrics")
     public = fused_ssim
     for part in name.split("."):
         public = getattr(public, part)

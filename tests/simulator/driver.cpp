@@ -15,6 +15,7 @@ constexpr int kSuccess = 0, kNotFound = 500;
 constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76, kMultiprocessors = 16;  // CUdevice_attribute
 int context, library;                                                               // somewhere to point to
 std::mutex device;
+void* last_stream = nullptr;
 
 }  // namespace
 
@@ -86,8 +87,12 @@ DRIVER_API cuLibraryGetKernel(const void** kernel, void*, const char* name) {
     return kNotFound;
 }
 DRIVER_API cuLaunchKernel(const void* kernel, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned,
-                          unsigned, void*, void** params, void**) {
+                          unsigned, void* stream, void** params, void**) {
     const std::lock_guard<std::mutex> lock(device);
+    last_stream = stream;
     simulator::run_grid(*static_cast<const simulator::Kernel*>(kernel), params[0], {x, y, z}, threads);
     return kSuccess;
 }
+
+// For tests: the stream of the last launch.
+extern "C" __attribute__((visibility("default"))) void* simulated_stream() { return last_stream; }

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from .._base.codes import DEVICES, GRAD_1, GRAD_2
+from .._base.gradients import grad_scale, is_eager
 from .._base.settings import native_settings
 from .._base.shapes import out_shape
 from .._core import Plan as NativePlan
 from . import checks
-from .layouts import Like, checked_upstream, grad_scale, is_eager, native_images
+from .layouts import Like, checked_upstream, native_images
 from .plain_call import Call, Grads, Parts, level_shapes, of_planes
 from .plain_filters import Window
 
@@ -65,7 +66,7 @@ class PlainPlan:
         self._shape = shape
         self._out_shape = out_shape(settings, shape)
         self._empty_gradient = checks.empty_gradient(dtype)
-        gradient = checks.GRADIENT[dtype]
+        gradient = checks.NAMES[checks.GRADIENT[dtype]]
         self.eager = is_eager(settings, gradient, 0, mask is not None, ranges is not None)
         self.grad_scale, self._undo_grad_scale = grad_scale(settings, gradient, shape)
         # What is kept must serve calls outside of inference mode, too.

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from .._base import codes
 from .._base.codes import GRAD_1, GRAD_2
+from .._base.gradients import grad_scale, is_eager
 from .._base.settings import native_settings
 from .._base.shapes import out_shape
 from .._core import Plan as NativePlan
 from . import checks
 from .devices import DEVICES, backend_of, has_kernels
-from .layouts import Like, checked_upstream, grad_scale, is_eager, native_images
+from .layouts import Like, checked_upstream, native_images
 from .plain_plan import PlainPlan
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Plan:
 
         # The native library knows where saving maps pays; there forward saves.
         self.saved_bytes = core.saved_bytes
-        gradient = checks.GRADIENT[dtype]
+        gradient = checks.NAMES[checks.GRADIENT[dtype]]
         self.eager = is_eager(settings, gradient, self.saved_bytes, mask is not None, ranges is not None)
         self.grad_scale, self._undo_grad_scale = grad_scale(settings, gradient, shape)
 

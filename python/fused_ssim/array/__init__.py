@@ -13,7 +13,7 @@ images and volumes without channels. A masked array of NumPy is an image with a 
 images masks, as with ``mask_mode="normalized"``.
 
 These functions are not differentiable; those whose names end in ``_and_grad`` give the gradient, to use in a rule of
-one's own (such as ``jax.custom_vjp`` around ``jax.pure_callback``).
+one's own. ``fused_ssim.jax`` has differentiable ones for JAX, which also run inside of ``jit``.
 """
 
 from __future__ import annotations

@@ -3,25 +3,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .._base.codes import (
-    DEVICES,
-    DTYPES,
-    GRAD_1,
-    GRAD_2,
-    MASK_DTYPES,
-    complex_message,
-    enumeration,
-    gradients_of_argnums,
-)
-from .._base.settings import Settings, integer, native_settings, settings_factory
-from .._base.shapes import contiguous_strides, out_shape
-from .._core import Images, Layout
-from .._core import Plan as NativePlan
-from ._layouts import Axes, axes_of, check_fits, mask_axes
-from ._libraries import Backend, Device, Memory, backend_of, is_masked, is_numbers, unmasked
+from .._base.codes import DTYPES, GRAD_1, GRAD_2, gradients_of_argnums
+from .._base.settings import Settings, settings_factory
+from ._libraries import Backend, backend_of, is_masked, is_numbers, unmasked
+from ._plans import check_alike, check_dtype, layout_of, mask_layout, plan_of, range_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,19 +56,19 @@ class Call:
         first = self._backend.memory(names[0], self._img1)
         second = self._backend.memory(names[1], self._img2)
         for name, memory in zip(names, (first, second), strict=True):
-            _check_dtype(name, memory)
-        if type(channel_axis) is not int and channel_axis is not None:
-            channel_axis = integer("channel_axis", channel_axis)
-        self._layout = layout = _layout(settings, first.shape, channel_axis)
-        _check_alike(names, first, second)
+            check_dtype(name, memory)
+        self._layout = layout = layout_of(settings, first.shape, channel_axis)
+        check_alike(names, first, second)
         self._settings, self._grads = settings, grads
         self._ranges = None if ranges is None else self._backend.numbers("data_range", ranges, first, self._img1)
-        range_layout = None if self._ranges is None else self._range_layout(first)
+        of_ranges = None
+        if self._ranges is not None:
+            of_ranges = range_layout(self._backend.memory("data_range", self._ranges), first, layout.axes)
         if mask is not None:
             backend_of(img1, mask, (names[0], "mask"))  # an error if they are of two libraries
         self._mask = None if mask is None else self._backend.view("mask", mask)
         mask_memory = None if self._mask is None else self._backend.memory("mask", self._mask)
-        mask_layout = None if mask_memory is None else self._mask_layout(mask_memory, first)
+        of_mask = None if mask_memory is None else mask_layout(mask_memory, first, layout.axes)
         self._pointers = (
             first.pointer,
             second.pointer,
@@ -91,7 +78,7 @@ class Call:
         self._device = first.device
         self._shape = first.shape
         self._arithmetic, self._grad_dtype = DTYPES[first.dtype].arithmetic, DTYPES[first.dtype].gradient
-        self._plan = _plan(
+        self._plan = plan_of(
             settings,
             grads,
             first.dtype,
@@ -99,8 +86,8 @@ class Call:
             layout,
             first.strides,
             second.strides,
-            mask_layout,
-            range_layout,
+            of_mask,
+            of_ranges,
         )
         # As many threads as the library finds good, or the stream of the arrays.
         self._where = self._backend.stream(self._img1, self._img2)
@@ -152,30 +139,6 @@ class Call:
         )
         return self._finish(grad1), self._finish(grad2)
 
-    def _mask_layout(self, mask: Memory, images: Memory) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-        expected = DTYPES[images.dtype].arithmetic
-        if mask.dtype not in MASK_DTYPES or mask.dtype not in ("bool", expected):
-            raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {images.dtype}")
-        if mask.device != images.device:
-            raise ValueError(f"mask is on {mask.device} but the images on {images.device}; expected the same device")
-        shape, order = mask_axes(mask.shape, images.shape, self._layout.axes)
-        return mask.dtype, shape, tuple(0 if axis is None else mask.strides[axis] for axis in order)
-
-    def _range_layout(self, images: Memory) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        ranges = self._backend.memory("data_range", self._ranges)
-        batch = self._layout.axes.batch
-        each = () if batch is None else (images.shape[batch],)
-        if ranges.shape not in ((), each):
-            raise ValueError(
-                f"data_range.shape = {ranges.shape} for images of {images.shape}; expected one number"
-                + (f", or one for each image, {list(each)}" if each else "")
-            )
-        if ranges.device != images.device:
-            raise ValueError(
-                f"data_range is on {ranges.device} but the images on {images.device}; expected the same device"
-            )
-        return ranges.shape, ranges.strides
-
     def _empty_gradients(self) -> tuple[Any, Any]:
         """Memory for the gradients, C-contiguous in the layout of the images."""
         grad1 = self._empty(self._shape, self._grad_dtype) if self._grads & GRAD_1 else None
@@ -224,93 +187,3 @@ def _without_masked_arrays(
     if "mask_mode" not in arguments:  # MS-SSIM, which has no masks
         raise TypeError("the images are masked arrays; expected plain ones: there is no MS-SSIM under a mask")
     return data1, data2, keep, {**arguments, "mask_mode": "normalized"}
-
-
-def _check_dtype(name: str, image: Memory) -> None:
-    """An error if this is no dtype of images."""
-    if image.dtype in DTYPES:
-        return
-    if image.dtype.startswith("complex"):
-        raise TypeError(complex_message(name, image.dtype, f"numpy.abs({name})", f"{name}.real and {name}.imag"))
-    raise TypeError(
-        f"{name}.dtype = {image.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "
-        f'{name}.astype("float32"), and pass data_range (255 for 8-bit images)'
-    )
-
-
-def _check_alike(names: tuple[str, str], first: Memory, second: Memory) -> None:
-    """An error if two arrays do not fit together."""
-    name1, name2 = names
-    if first.dtype != second.dtype:
-        raise TypeError(f"{name1}.dtype = {first.dtype} but {name2}.dtype = {second.dtype}; expected the same dtype")
-    if first.shape != second.shape:
-        raise ValueError(f"{name1}.shape = {first.shape} but {name2}.shape = {second.shape}; expected the same shape")
-    if first.device != second.device:
-        raise ValueError(f"{name1} is on {first.device} but {name2} on {second.device}; expected the same device")
-
-
-class _Layout(NamedTuple):
-    """What follows from the shape of the images, and what the value is like.
-
-    Attributes:
-        axes: where the native library's axes are in the images.
-        shape: of the images, for the native library.
-        strides: of a new, C-contiguous array like the images, for the native library.
-        out_shape: of the value, as the caller gets it.
-        native_out_shape: the same, for the native library.
-        out_strides: of a C-contiguous value, for the native library.
-
-    """
-
-    axes: Axes
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    native_out_shape: tuple[int, ...]
-    out_strides: tuple[int, ...]
-
-
-@lru_cache(maxsize=256, typed=True)
-def _layout(settings: Settings, shape: tuple[int, ...], channel_axis: int | None) -> _Layout:
-    name = settings.names[0]
-    axes = axes_of(name, shape, channel_axis)
-    check_fits(name, shape, axes, settings)
-    native = axes.to_native(shape, 1)
-    out = out_shape(settings, native)
-    strides = axes.strides_of_new(native)
-    if settings.reduction == "none":
-        return _Layout(axes, native, strides, axes.from_native(out), out, axes.strides_of_new(out))
-    return _Layout(axes, native, strides, axes.kept(out), out, contiguous_strides(out))
-
-
-@lru_cache(maxsize=256)
-def _plan(
-    settings: Settings,
-    grads: int,
-    dtype: str,
-    device: Device,
-    layout: _Layout,
-    strides1: tuple[int, ...],
-    strides2: tuple[int, ...],
-    mask: tuple[str, tuple[int, ...], tuple[int, ...]] | None,
-    ranges: tuple[tuple[int, ...], tuple[int, ...]] | None,
-) -> NativePlan:
-    row = DTYPES[dtype]
-    gradient = Layout(dtype=DTYPES[row.gradient].code, shape=layout.shape, stride=layout.strides)
-    stride1, stride2 = (layout.axes.to_native(strides, 0) for strides in (strides1, strides2))
-    arithmetic = DTYPES[row.arithmetic].code
-    return NativePlan(
-        device=DEVICES[device.kind],
-        device_index=device.index,
-        settings=native_settings(settings),
-        images=Images(
-            x=Layout(dtype=row.code, shape=layout.shape, stride=stride1),
-            y=Layout(dtype=row.code, shape=layout.shape, stride=stride2),
-            grad_x=gradient,
-            grad_y=gradient,
-            out=Layout(dtype=arithmetic, shape=layout.native_out_shape, stride=layout.out_strides),
-            mask=None if mask is None else Layout(dtype=MASK_DTYPES[mask[0]], shape=mask[1], stride=mask[2]),
-            data_ranges=None if ranges is None else Layout(dtype=arithmetic, shape=ranges[0], stride=ranges[1]),
-        ),
-        grads=grads,
-    )

@@ -197,7 +197,7 @@ class Jax:
             raise TypeError(f"{name} is of type {type(array).__name__}; expected an array of JAX")
         if isinstance(array, self._jax.core.Tracer):
             raise TypeError(
-                f"{name} is traced by JAX (jit, grad, vmap); expected an array with values: call it outside"
+                f"{name} is traced by JAX (jit, grad, vmap); expected an array with values: use fused_ssim.jax"
             )
         if len(array.devices()) != 1:
             raise ValueError(f"{name} is spread over {len(array.devices())} devices; expected one")

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A failed call becomes an exception. Its text names the arguments as a Python caller knows them.
+// A failed call becomes an exception. Its text names the arguments as a Python caller knows them (names.h).
 #pragma once
-
-#include <string>
 
 #include <nanobind/nanobind.h>
 
@@ -11,11 +9,7 @@
 #include <unistd.h>
 
 #include "fusedssim/fusedssim.h"
-
-// The names of x and y in Python.
-struct ImageNames {
-    std::string x = "img1", y = "img2";
-};
+#include "names.h"
 
 inline PyObject* exception_of(fusedssim_status status) {
     switch (status) {
@@ -28,25 +22,9 @@ inline PyObject* exception_of(fusedssim_status status) {
     }
 }
 
-// The names of the library's arguments that Python has other names for; the fields of a structure are plain arguments.
 inline void check(fusedssim_status status, const ImageNames& images = {}) {
     if (status == FUSEDSSIM_OK) return;
-    const std::string grad_x = images.x + ".grad", grad_y = images.y + ".grad";
-    const char* const names[][2] = {
-        {"x", images.x.c_str()},
-        {"y", images.y.c_str()},
-        {"grad_x", grad_x.c_str()},
-        {"grad_y", grad_y.c_str()},
-        {"grad_out", "the upstream gradient"},
-        {"params.data_ranges", "data_range"},
-        {"params.k1", "K[0]"},
-        {"params.k2", "K[1]"},
-        {"params.", ""},
-        {"ms.", ""},
-        {nullptr, nullptr},
-    };
-    const char* text = fusedssim_last_error_as(names[0]);
-    PyErr_SetString(exception_of(status), *text ? text : fusedssim_status_string(status));
+    PyErr_SetString(exception_of(status), error_text(status, images).c_str());
     throw nanobind::python_error();
 }
 

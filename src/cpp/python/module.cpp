@@ -7,6 +7,7 @@
 //     layouts.h   layouts of images, masks and results
 //     plan.h      one kind of call, ready to run
 //     info.h      what the library is
+//     xla.h       handlers that XLA calls, without Python
 
 #include <string>
 
@@ -17,6 +18,7 @@
 #include "layouts.h"
 #include "plan.h"
 #include "settings.h"
+#include "xla.h"
 
 namespace {
 
@@ -44,6 +46,21 @@ bool reuse_first(nanobind::module_& m) {
     return true;
 }
 
+// The handlers by operation and device, as jax.ffi.register_ffi_target takes them.
+void bind_xla(nanobind::module_& m) {
+    const auto capsule = [](xla_ffi::Handler* handler) {
+        return nanobind::capsule(reinterpret_cast<const void*>(handler));
+    };
+    nanobind::dict handlers;
+    for (const XlaOperation& operation : kXlaOperations) {
+        nanobind::dict devices;
+        devices["cpu"] = capsule(operation.cpu);
+        devices["cuda"] = capsule(operation.cuda);
+        handlers[operation.name] = devices;
+    }
+    m.attr("XLA_HANDLERS") = handlers;
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -55,6 +72,7 @@ NB_MODULE(_core, m) {
     bind_layouts(m);
     bind_plan(m);
     bind_info(m);
+    bind_xla(m);
 
     m.attr("CPU") = static_cast<int>(FUSEDSSIM_CPU);
     m.attr("CUDA") = static_cast<int>(FUSEDSSIM_CUDA);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // `_core.Settings`: what a call computes. Its properties are the fields of fused_ssim._base.settings.Settings, by the
-// same names (a test compares them). To add a setting that is a member of fusedssim_params takes one line in
-// bind_settings().
+// same names (a test compares them). Those that are members of fusedssim_params stand in names.h.
 #pragma once
 
 #include <optional>
@@ -16,8 +15,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "errors.h"
 #include "fusedssim/fusedssim.h"
+#include "names.h"
 
 struct Settings {
     fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;  // without pointers, so that it can be copied
@@ -64,13 +63,7 @@ inline void bind_settings(nanobind::module_& m) {
     namespace nb = nanobind;
     nb::class_<Settings> type(m, "Settings", "What a call computes, by the names of fused_ssim's own Settings.");
     type.def(nb::init<>());
-    bind_param(type, "padding", &fusedssim_params::padding);
-    bind_param(type, "reduction", &fusedssim_params::reduction);
-    bind_param(type, "window_size", &fusedssim_params::window_size);
-    bind_param(type, "sigma", &fusedssim_params::sigma);
-    bind_param(type, "k1", &fusedssim_params::k1);
-    bind_param(type, "k2", &fusedssim_params::k2);
-    bind_param(type, "data_range", &fusedssim_params::data_range);
+    for_each_param([&type](const char* name, auto member) { bind_param(type, name, member); });
     bind_numbers(type, "taps", &Settings::taps);
     bind_numbers(type, "weights", &Settings::weights);
     type.def_prop_rw(

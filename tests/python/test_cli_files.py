@@ -7,6 +7,7 @@ that were written.
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import threading
@@ -398,7 +399,94 @@ def test_read_gives_what_was_stored(tmp_path: Path) -> None:
 
 def test_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     a = save(tmp_path / "a.npy", RANDOM.random((20, 20)))
-    for option, name in (("--map", "map.png"), ("--csv", "a.csv"), ("--resume", "journal")):
-        result = run("compare", a, a, option, tmp_path / "no" / name)
+    folders = tmp_path, tmp_path
+    for files, option, name in (((a, a), "--map", "map.png"), (folders, "--csv", "a.csv"), (folders, "--resume", "j")):
+        result = run("compare", *files, option, tmp_path / "no" / name)
         assert (result.exit_code, result.output.count("\n")) == (1, 1)
         assert "cannot be written" in result.output
+
+
+def test_nifti_colours_with_opacity_say_so(tmp_path: Path) -> None:
+    """Their opacity is not dropped in silence; flat colours are an image with channels."""
+    kinds = [(name, "u1") for name in "RGBA"]
+    values = np.zeros((12, 13, 14), kinds)
+    for name in "RGBA":
+        values[name] = RANDOM.integers(0, 256, values.shape)
+    a = save(tmp_path / "a.nii", values)
+    report = compare(a, a)
+    assert report["kind"] == "volume"
+    assert any("transparency" in note for note in report["notes"])
+    rgb = RANDOM.integers(0, 256, (12, 13, 3), dtype=np.uint8)
+    flat = save(tmp_path / "b.nii", rgb.view(kinds[:3])[..., 0])
+    report = compare(flat, save(tmp_path / "c.png", rgb))
+    assert (report["kind"], report["score"], report["channels"]) == ("image", 1.0, ["red", "green", "blue"])
+
+
+@pytest.mark.parametrize("kind", ["AnalyzeImage", "Spm99AnalyzeImage", "Spm2AnalyzeImage", "Nifti1Pair"])
+@pytest.mark.parametrize("ending", ["hdr", "img"])
+def test_pairs_of_header_and_pixels_are_read_by_either_name(tmp_path: Path, kind: str, ending: str) -> None:
+    values = RANDOM.integers(0, 900, (12, 13, 14)).astype(np.int16)
+    nib.save(getattr(nib, kind)(values, np.eye(4)), tmp_path / "a.img")
+    report = compare(tmp_path / f"a.{ending}", save(tmp_path / "b.nii", values))
+    assert (report["kind"], report["score"]) == ("volume", 1.0)
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_nifti_with_more_than_its_header_says_gives_a_note(tmp_path: Path, ending: str) -> None:
+    values = RANDOM.integers(0, 900, (12, 13, 14)).astype(np.int16)
+    data = nib.Nifti1Image(values, np.eye(4)).to_bytes() + bytes(2 * 12 * 13)
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    assert compare(path, path)["notes"] == [f"{path}: 312 bytes follow after its values, which are not read"]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_integers_that_float64_does_not_hold_are_refused(tmp_path: Path, dtype: Any) -> None:
+    """2^60 to 2^60 + 255: all one number in float64."""
+    values = RANDOM.integers(0, 256, (20, 20)).astype(dtype) + dtype(2**60)
+    a, b = save(tmp_path / "a.npy", values), save(tmp_path / "b.npy", values[::-1])
+    result = run("compare", a, b, "--device", "cpu")
+    assert result.exit_code == 1
+    assert "beyond 2^53" in result.output
+    small = values - dtype(2**60)
+    report = compare(save(tmp_path / "c.npy", small), save(tmp_path / "d.npy", small[::-1]))
+    assert report["score"] == pytest.approx(ssim(small, small[::-1], report["data_range"]), abs=1e-9)
+
+
+def test_bands_of_a_grey_tiff_are_all_compared(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 256, (20, 22, 6), dtype=np.uint8)
+    other = values.copy()
+    other[..., 5] = 255 - other[..., 5]
+    a, b = (
+        save(tmp_path / f"{name}.tif", each, photometric="minisblack", planarconfig="contig")
+        for name, each in (("a", values), ("b", other))
+    )
+    report = compare(a, b)
+    assert (report["kind"], len(report["per_channel"]), report["notes"]) == ("image", 6, [])
+    assert report["per_channel"][:5] == [1.0] * 5
+    assert report["per_channel"][5] == pytest.approx(ssim(values[..., 5], other[..., 5], 255), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_no_data_of_a_map_is_no_value(tmp_path: Path, dtype: Any) -> None:
+    """The tag of GDAL: -9999 is a hole, as NaN is in other formats."""
+    values = RANDOM.integers(0, 2, (30, 31)).astype(dtype)
+    holes = values.copy()
+    holes[3:9, 4:12] = -9999
+    tags = {"photometric": "minisblack", "extratags": [(42113, "s", 0, "-9999", True)]}
+    a, b = save(tmp_path / "a.tif", holes, **tags), save(tmp_path / "b.tif", values, **tags)
+    result = run("compare", a, b, "--device", "cpu")
+    assert result.exit_code == 1
+    assert "48 of 930 values are not finite" in result.output
+    report = compare(a, b, "--ignore-nan")
+    assert (report["score"], report["data_range"]) == (1.0, 1)
+    assert any("-9999 means that there is no data" in note for note in report["notes"])
+
+
+def test_values_beyond_all_bounds_are_one_line(tmp_path: Path) -> None:
+    values = RANDOM.random((20, 20))
+    for scale in (1e160, 1e200, 1e308):
+        a = save(tmp_path / "a.npy", values * scale)
+        b = save(tmp_path / "b.npy", -values * scale)
+        result = run("compare", a, b, "--data-range", "1", "--device", "cpu")
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output

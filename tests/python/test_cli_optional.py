@@ -13,6 +13,10 @@ from commandline import compare, run, save
 from test_cli_errors import fails
 from test_cli_files import ssim, write
 
+from fused_ssim.cli.plots import _Space, _views
+from fused_ssim.cli.results import Settings
+from fused_ssim.cli.scoring import load_pair, score_files
+
 RANDOM = np.random.default_rng(31)
 
 
@@ -52,7 +56,7 @@ def test_dicom_is_rescaled_as_it_says(tmp_path: Path) -> None:
     span = scaled.max() - scaled.min()
     assert (report["data_range"], report["data_range_source"]) == (span, "values")
     assert report["score"] == pytest.approx(ssim(*scaled, span), abs=1e-9)
-    assert any("2 * stored + -1024" in note for note in report["notes"])
+    assert any("2 * stored - 1024" in note for note in report["notes"])
 
 
 @pytest.mark.parametrize("slopes", [[3], [3] * 5, [3, 4, 3, 3, 3]])
@@ -191,3 +195,40 @@ def test_missing_optional_package_is_named(
     path = write(tmp_path / "a", head + bytes(100))
     monkeypatch.setitem(sys.modules, package, None)
     assert f"pip install 'fused-ssim[{extra}]'" in fails(path, path)
+
+
+def test_dicom_series_against_a_file_and_its_axes(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 900, (12, 14, 15)).astype(np.uint16)
+    a = series(tmp_path / "a", values, np.arange(12)[::-1])
+    b = dicom(tmp_path / "b.dcm", values)
+    result = run("compare", a, b, "--as", "volume", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "12 x 14 x 15 (Z x Y x X)" in result.output
+    assert "SSIM        1.000000" in result.output
+
+
+def test_dicom_slices_with_slopes_of_their_own_are_told(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 900, (12, 14, 15)).astype(np.uint16)
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for index, each in enumerate(values):
+        place = {"ImagePositionPatient": [0, 0, index], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        slope = {"RescaleSlope": 1 + index / 2, "RescaleIntercept": -index}
+        dicom(folder / f"{index:03}", each, SeriesInstanceUID="1.2.3", **place, **slope)
+    scaled = np.stack([each * (1 + index / 2) - index for index, each in enumerate(values)])
+    b = save(tmp_path / "b.npy", scaled)
+    report = compare(folder, b, "--as", "volume", "--data-range", "900")
+    assert report["score"] == 1.0
+    assert any("slopes 1 to 6.5, intercepts -11 to 0" in note for note in report["notes"])
+
+
+def test_planes_of_a_dicom_volume_are_those_of_its_axes(tmp_path: Path) -> None:
+    """The map of a scan in the order z, y, x is drawn with x across in its first plane."""
+    values = RANDOM.integers(0, 900, (12, 14, 15)).astype(np.uint16)
+    pair = load_pair(score_files("a", *[dicom(tmp_path / "a.dcm", values)] * 2, Settings()), Settings())
+    views = _views(pair.first, _Space(pair.axes, pair.spacing or ()))
+    assert [view.axes for view in views] == [("x", "y"), ("z", "y"), ("x", "z")]
+    assert [view.values.shape for view in views] == [(14, 15), (14, 12), (12, 15)]
+    assert [view.upwards for view in views] == [False, False, True]
+    assert views[0].pixel == (0.7, 0.5)
+    np.testing.assert_array_equal(views[0].values, values[6])

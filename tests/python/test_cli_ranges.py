@@ -21,7 +21,7 @@ from test_cli_files import ssim, write
 
 import fused_ssim
 from fused_ssim.cli.results import Settings
-from fused_ssim.cli.scoring import load_pair, read_mask, score_files, ssim_map
+from fused_ssim.cli.scoring import load_pair, mask_of, score_files, ssim_map
 
 RANDOM = np.random.default_rng(19)
 
@@ -207,9 +207,9 @@ def test_pair_is_loaded_again_as_it_was_scored(
         weights[8:30, 10:40] = np.random.default_rng(4).integers(60, 256, (22, 30), dtype=np.uint8)
         mask = str(save(tmp_path / "mask.png", weights))
     settings = Settings(padding=padding, mask=mask)
-    result = score_files("a", a, b, settings, None if mask is None else read_mask(Path(mask), settings))
+    result = score_files("a", a, b, settings, mask_of(settings))
     assert result.error is None
-    pair = load_pair(result, settings)
+    pair = load_pair(result, settings, mask_of(settings))
     assert (pair.data_range, pair.first.shape[1:]) == (result.data_range, result.shape)
     assert pair.black == (min(v.min() for v in volumes) if kind == "volume" else 0)
     values = ssim_map(pair, settings)
@@ -292,3 +292,12 @@ def test_map_that_cannot_be_drawn_loses_no_score(
     assert "SSIM        1.000000" in result.output
     assert "Error: " in result.output
     assert "cannot be drawn" in result.output
+
+
+def test_what_was_decided_about_a_mask_is_a_note(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = (save(tmp_path / f"{name}.png", values) for name, values in zip("ab", colour, strict=True))
+    white = np.full((*colour[0].shape[:2], 3), 255, np.uint8)
+    opacity = RANDOM.integers(0, 256, colour[0].shape[:2]).astype(np.uint8)
+    mask = save(tmp_path / "mask.png", np.dstack([white, opacity]))
+    report = compare(a, b, "--mask", mask)
+    assert any(note.startswith(f"{mask}: has transparency") for note in report["notes"])

@@ -18,6 +18,7 @@ from fused_ssim.cli.scoring import load_pair, ssim_map
 
 if TYPE_CHECKING:
     from fused_ssim.cli.results import PairResult, Settings
+    from fused_ssim.cli.scoring import Mask
 
 
 def report(result: PairResult, settings: Settings, map_path: Path | None) -> dict[str, Any]:
@@ -74,11 +75,11 @@ def show(
         click.echo(f"note: {note}", err=True)
 
 
-def draw_map(path: Path, result: PairResult, settings: Settings) -> None:
+def draw_map(path: Path, result: PairResult, settings: Settings, mask: Mask | None) -> None:
     """Writes the SSIM map as a picture; whatever goes wrong is one line."""
     from fused_ssim.cli.plots import save_map
 
-    pair = load_pair(result, settings)
+    pair = load_pair(result, settings, mask)
     values = ssim_map(pair, settings)
     taken_off = crop(checked_settings(padding=settings.padding, window_size=settings.window_size), len(result.shape))
     shown = click.format_filename(path)
@@ -89,6 +90,7 @@ def draw_map(path: Path, result: PairResult, settings: Settings) -> None:
             score=result.ssim or 0.0,
             names=(click.format_filename(Path(result.first).name), click.format_filename(Path(result.second).name)),
             origin=taken_off[0],
+            axes=pair.axes,
             spacing=pair.spacing,
         )
     except OSError as error:

@@ -132,7 +132,6 @@ def test_statistics_equal_numpy() -> None:
     values = list(np.random.default_rng(6).random(37))
     found = summary.statistics([*values, float("inf")])
     assert found is not None
-    assert (found.count, found.infinite) == (37, 1)
     assert found.mean == pytest.approx(np.mean(values), abs=1e-12)
     assert found.percentiles == pytest.approx(np.percentile(values, summary.PERCENTILES), abs=1e-12)
     assert (found.least, found.most) == (min(values), max(values))

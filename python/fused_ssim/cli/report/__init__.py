@@ -19,6 +19,7 @@ import fused_ssim
 from fused_ssim.cli import summary
 from fused_ssim.cli.batch import default_workers, in_order, one_thread_each
 from fused_ssim.cli.common import Failure, extra
+from fused_ssim.cli.files.picture import describe
 from fused_ssim.cli.report.pictures import Level, Shown, colours, detail_levels, show, show_frames
 from fused_ssim.cli.scoring import mask_of
 
@@ -87,6 +88,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters.update(number=_number, infinite=_infinite)
+    environment.globals.update(describe=describe)
     scored = [result for _, result in ordered if result.ssim is not None]
     pieces = environment.get_template("page.html").generate(
         title=title,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from test_cli_errors import fails
 from test_cli_files import ssim, write
 
 import fused_ssim
+from fused_ssim.cli import scoring
 from fused_ssim.cli.results import Settings
 from fused_ssim.cli.scoring import load_pair, mask_of, score_files, ssim_map
 
@@ -301,3 +303,34 @@ def test_what_was_decided_about_a_mask_is_a_note(tmp_path: Path, colour: tuple[n
     mask = save(tmp_path / "mask.png", np.dstack([white, opacity]))
     report = compare(a, b, "--mask", mask)
     assert any(note.startswith(f"{mask}: has transparency") for note in report["notes"])
+
+
+def test_large_files_are_computed_in_float32_and_one_after_the_other(
+    tmp_path: Path, colour: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side, values in zip(("first", "second"), colour, strict=True):
+        (tmp_path / side).mkdir()
+        for number in range(8):
+            save(tmp_path / side / f"{number}.png", values)
+    at_once, most = 0, 0
+    ssim = scoring._ssim
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        found = ssim(*arguments)
+        at_once -= 1
+        return found
+
+    monkeypatch.setattr(scoring, "_ssim", watched)
+    folders = tmp_path / "first", tmp_path / "second"
+    for room, words, threads in ((2**40, 0, 4), (4 * 8 * colour[0].size, 0, 1), (4 * 8 * colour[0].size - 1, 8, 1)):
+        monkeypatch.setattr(scoring, "_room", lambda _, room=room: room)
+        most = 0
+        result = run("compare", *folders, "--json", "--workers", 4, "--device", "cpu")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("computed in float32") == words
+        assert most <= threads
+        assert (most > 1) == (threads > 1)

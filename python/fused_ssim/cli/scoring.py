@@ -162,27 +162,50 @@ def arithmetic(pair: Pair, settings: Settings) -> tuple[torch.dtype, list[str]]:
     """float64, unless the files are too large for it, which is a note, or the user says otherwise."""
     if settings.precision != "auto":
         return {"float64": torch.float64, "float32": torch.float32}[settings.precision], []
-    if not _too_large(pair, settings.device):
+    if _need(pair, torch.float64) <= _room(settings.device):
         return torch.float64, []
     return torch.float32, [
         "computed in float32, as the files are large for the memory of this machine; see --precision"
     ]
 
 
-def _too_large(pair: Pair, device: str) -> bool:
-    """Whether both images in float64, and as much again for the computation, take more than half of the memory."""
+def _room(device: str) -> int:
+    """How many bytes computing may take: half of the memory."""
     if device.startswith("cuda"):
-        memory = torch.cuda.get_device_properties(torch.device(device)).total_memory
-    else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 4 * 8 * int(pair.first.size) > memory // 2
+        return int(torch.cuda.get_device_properties(torch.device(device)).total_memory) // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _need(pair: Pair, dtype: torch.dtype) -> int:
+    """How many bytes both images take, and as much again for the computation."""
+    return 4 * dtype.itemsize * int(pair.first.size)
+
+
+_turn = threading.Condition()
+_taken = 0  # bytes of the pairs that are being computed
+
+
+@contextmanager
+def _in_turn(pair: Pair, dtype: torch.dtype, device: str) -> Iterator[None]:
+    """Waits until there is room: as many threads as there are processors may have large files at the same time."""
+    global _taken
+    need, room = _need(pair, dtype), _room(device)
+    with _turn:
+        _turn.wait_for(lambda: _taken == 0 or _taken + need <= room)
+        _taken += need
+    try:
+        yield
+    finally:
+        with _turn:
+            _taken -= need
+            _turn.notify_all()
 
 
 def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
     """All scores of a pair; adds notes."""
     dtype, remarks = arithmetic(pair, settings)
     notes += remarks
-    with _failures(), torch.no_grad():
+    with _failures(), _in_turn(pair, dtype, settings.device), torch.no_grad():
         x, y, mask = _tensors(pair, dtype, settings.device)
         channels = _ssim(x, y, mask, pair, settings, "channel")[0]
         # With a mask, channels may have weights of different sums.
@@ -314,7 +337,7 @@ def ssim_map(pair: Pair, settings: Settings) -> Array:
     With a mask it is the map of normalised convolution, and 1 where the mask is 0: there is nothing wrong there.
     """
     dtype, _ = arithmetic(pair, settings)
-    with _failures(), torch.no_grad():
+    with _failures(), _in_turn(pair, dtype, settings.device), torch.no_grad():
         x, y, mask = _tensors(pair, dtype, settings.device)
         found = _ssim(x, y, mask, pair, settings, "none")[0]
         if mask is not None:  # the library gives the mask times the map

@@ -62,7 +62,7 @@ def test_folders_are_paired_by_relative_name_and_scored_like_pairs(folders: tupl
     ]
     for row in found:
         alone = compare(folders[0] / row["name"], folders[1] / row["name"])
-        assert (row["ssim"], row["psnr"], row["l1"]) == (alone["score"], alone["psnr"], alone["l1"])
+        assert (row["ssim"], row["psnr"], row["l1"]) == (alone["ssim"], alone["psnr"], alone["l1"])
 
 
 def test_files_of_other_endings_are_partners(folders: tuple[Path, Path]) -> None:
@@ -104,7 +104,7 @@ def test_csv_of_pairs(folders: tuple[Path, Path], header: str) -> None:
     table.write_text(text)
     found = lines(table)
     assert found[0]["ssim"] < found[1]["ssim"]
-    assert found[1]["ssim"] == compare(folders[0] / "frame2.png", folders[1] / "frame2.png")["score"]
+    assert found[1]["ssim"] == compare(folders[0] / "frame2.png", folders[1] / "frame2.png")["ssim"]
     assert found[0]["name"] == ("n0" if header.startswith("name") else "truth/frame0.png")
 
 

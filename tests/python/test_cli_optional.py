@@ -55,7 +55,7 @@ def test_dicom_is_rescaled_as_it_says(tmp_path: Path) -> None:
     scaled = pair * 2.0 - 1024
     span = scaled.max() - scaled.min()
     assert (report["data_range"], report["data_range_source"]) == (span, "values")
-    assert report["score"] == pytest.approx(ssim(*scaled, span), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*scaled, span), abs=1e-9)
     assert any("2 * stored - 1024" in note for note in report["notes"])
 
 
@@ -76,7 +76,7 @@ def test_dicom_frames_are_rescaled_by_their_groups(tmp_path: Path, slopes: list[
         assert "rescaled differently" in fails(a, a)
     else:
         b = save(tmp_path / "b.npy", values * 3.0 + 7)
-        assert compare(a, b, "--data-range", 2700)["score"] == 1.0
+        assert compare(a, b, "--data-range", 2700)["ssim"] == 1.0
 
 
 def test_dicom_whose_small_numbers_are_bright_is_inverted(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_dicom_whose_small_numbers_are_bright_is_inverted(tmp_path: Path) -> Non
     a = dicom(tmp_path / "a.dcm", values, BitsStored=12, HighBit=11)
     b = dicom(tmp_path / "b.dcm", 4095 - values, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1")
     report = compare(a, b)
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert any("inverted" in note for note in report["notes"])
 
 
@@ -92,7 +92,7 @@ def test_dicom_frames_are_a_volume_and_one_is_an_image(tmp_path: Path) -> None:
     values = RANDOM.integers(0, 255, (12, 14, 15), dtype=np.uint8)
     a = dicom(tmp_path / "a.dcm", values)
     report = compare(a, save(tmp_path / "b.tif", values))
-    assert (report["kind"], report["score"], report["data_range"]) == ("volume", 1.0, 255)
+    assert (report["kind"], report["ssim"], report["data_range"]) == ("volume", 1.0, 255)
     b = dicom(tmp_path / "c.dcm", values[:1])
     assert compare(b, save(tmp_path / "d.png", values[0]))["kind"] == "image"
 
@@ -117,7 +117,7 @@ def test_dicom_series_is_a_volume_in_the_order_of_space(tmp_path: Path) -> None:
     a = series(tmp_path / "a", values, RANDOM.permutation(12))
     b = series(tmp_path / "b", values, RANDOM.permutation(12))
     report = compare(a, b, "--as", "volume")
-    assert (report["kind"], report["shape"], report["score"]) == ("volume", [12, 14, 15], 1.0)
+    assert (report["kind"], report["shape"], report["ssim"]) == ("volume", [12, 14, 15], 1.0)
     (a / "000").unlink()
     assert "11 x 14" in fails(a, b, "--as", "volume")
 
@@ -151,7 +151,7 @@ def test_exr_is_read_in_full(tmp_path: Path, dtype: Any) -> None:
     a, b = (exr(tmp_path / f"{i}.exr", {"RGB": values}) for i, values in enumerate(pair))
     report = compare(a, b)
     assert (report["data_range"], report["dtype"]) == (1, np.dtype(dtype).name)
-    assert report["score"] == pytest.approx(ssim(*pair, 1), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*pair, 1), abs=1e-9)
 
 
 def test_exr_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_exr_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert any("Z" in note for note in notes)
     assert any("transparency" in note for note in notes)
     b = exr(tmp_path / "b.exr", {"Z": depth})
-    assert compare(b, b)["score"] == 1.0
+    assert compare(b, b)["ssim"] == 1.0
     c = exr(tmp_path / "c.exr", {"Z": depth, "N": depth})
     assert "none is the picture" in fails(c, c)
 
@@ -170,7 +170,7 @@ def test_exr_says_what_it_leaves_out(tmp_path: Path) -> None:
 def test_exr_with_bright_lights_needs_a_data_range(tmp_path: Path) -> None:
     a = exr(tmp_path / "a.exr", {"RGB": (30 * RANDOM.random((24, 26, 3))).astype(np.float32)})
     assert "--data-range" in fails(a, a)
-    assert compare(a, a, "--data-range", 30)["score"] == 1.0
+    assert compare(a, a, "--data-range", 30)["ssim"] == 1.0
 
 
 def test_exr_that_is_damaged_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +218,7 @@ def test_dicom_slices_with_slopes_of_their_own_are_told(tmp_path: Path) -> None:
     scaled = np.stack([each * (1 + index / 2) - index for index, each in enumerate(values)])
     b = save(tmp_path / "b.npy", scaled)
     report = compare(folder, b, "--as", "volume", "--data-range", "900")
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert any("slopes 1 to 6.5, intercepts -11 to 0" in note for note in report["notes"])
 
 

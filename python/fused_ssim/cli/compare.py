@@ -210,7 +210,8 @@ def compare_command(
     a volume otherwise; axes of length 1 are dropped. --as decides otherwise: as an image, the shorter of the last and
     the first axis holds the channels.
 
-    Exit status: 0; 1 if a file could not be compared or has no partner; 2 below --fail-under, or for wrong usage.
+    Exit status: 0; 1 if a file could not be compared or has no partner; 2 below --fail-under, or for wrong usage; 130
+    after Ctrl-C.
 
     \b
     Examples:
@@ -230,7 +231,6 @@ def compare_command(
     _check_options(context, what, as_json)
     outputs = {"--map": map_path, "--csv": csv_path, "--plot": plot_path, "--resume": resume_path}
     _check_outputs({name: path for name, path in outputs.items() if path is not None}, [a, b, mask])
-    _check_report(report_path)
     where = pick_device(device)
     settings = Settings(
         padding=padding,
@@ -248,6 +248,7 @@ def compare_command(
         versions=versions(),
     )
     _check_numbers(settings)
+    _check_report(report_path)
     with hearing():
         if what == "pair" and b is not None:
             results, status = _one(a, b, settings, per_channel, as_json, describe_device(where), map_path), 0

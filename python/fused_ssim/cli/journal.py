@@ -35,7 +35,7 @@ CSV_COLUMNS = (
 def as_dict(result: PairResult) -> dict[str, Any]:
     """A result for JSON, which has no infinity: the PSNR of identical files is the text "inf"."""
     found = {field.name: getattr(result, field.name) for field in fields(result)}
-    found["channels"] = [list(channel) for channel in result.channels]
+    found["channels"] = dict(result.channels)
     if result.psnr == math.inf:
         found["psnr"] = "inf"
     return found
@@ -45,7 +45,7 @@ def from_dict(values: dict[str, Any]) -> PairResult:
     """The result that `as_dict` wrote."""
     values = {field.name: values[field.name] for field in fields(PairResult)}
     values["psnr"] = math.inf if values["psnr"] == "inf" else values["psnr"]
-    values["channels"] = tuple((str(name), float(score)) for name, score in values["channels"])
+    values["channels"] = tuple(values["channels"].items())
     return PairResult(**{**values, "notes": tuple(values["notes"]), "shape": tuple(values["shape"])})
 
 

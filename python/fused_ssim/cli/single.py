@@ -14,6 +14,7 @@ from fused_ssim._base.settings import checked_settings
 from fused_ssim._base.shapes import crop
 from fused_ssim.cli.common import Failure
 from fused_ssim.cli.files.picture import describe
+from fused_ssim.cli.journal import as_dict
 from fused_ssim.cli.scoring import load_pair, ssim_map
 
 if TYPE_CHECKING:
@@ -22,28 +23,14 @@ if TYPE_CHECKING:
 
 
 def report(result: PairResult, settings: Settings, map_path: Path | None) -> dict[str, Any]:
-    """A result as `--json` prints it."""
-    dtypes = result.dtype.split(" and ")
+    """A result as `--json` prints it: as in a line of many pairs, and the settings."""
     return {
-        "score": result.ssim,
-        "psnr": "inf" if result.psnr == float("inf") else result.psnr,
-        "l1": result.l1,
-        "ms_ssim": result.ms_ssim,
-        "per_channel": [value for _, value in result.channels],
-        "a": result.first,
-        "b": result.second,
-        "kind": result.kind,
-        "shape": list(result.shape),
-        "channels": [name for name, _ in result.channels],
-        "dtype": dtypes if len(dtypes) > 1 else result.dtype,
-        "data_range": result.data_range,
-        "data_range_source": result.data_range_source,
+        **as_dict(result),
         "padding": settings.padding,
         "window_size": settings.window_size,
         "sigma": settings.sigma,
         "device": settings.device,
         "map": None if map_path is None else str(map_path),
-        "notes": list(result.notes),
         "version": fused_ssim.__version__,
     }
 

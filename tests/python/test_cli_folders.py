@@ -532,3 +532,15 @@ def test_mask_is_read_once(tmp_path: Path, folders: tuple[Path, Path], monkeypat
     assert result.exit_code == 0, result.output
     assert times.count(mask) == 2  # once for the scores, once for the report
     assert len(times) == 2 + 4 * COUNT
+
+
+def test_plot_that_cannot_be_drawn_is_one_line(
+    tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_latex(*_: object, **__: object) -> None:
+        raise RuntimeError("'xelatex' not found")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", without_latex)
+    result = run("compare", *folders, "--plot", tmp_path / "plot.pgf", "--device", "cpu")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == f"Error: {tmp_path / 'plot.pgf'}: cannot be drawn: 'xelatex' not found"

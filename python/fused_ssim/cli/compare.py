@@ -88,7 +88,7 @@ def _colour(
 
 def _file(*names: str, text: str, **options: Any) -> Callable[[Any], Any]:
     """An option that names a file to be written."""
-    kind = click.Path(dir_okay=False, writable=True, path_type=Path)
+    kind = click.Path(dir_okay=False, path_type=Path)
     return click.option(*names, metavar="FILE", type=kind, help=text, **options)
 
 

@@ -8,7 +8,9 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fused_ssim.cli.common import extra
+import click
+
+from fused_ssim.cli.common import Failure, extra
 
 with extra("cli"):
     import numpy as np
@@ -98,7 +100,7 @@ def save_curves(path: Path, recoveries: Sequence[Recovery]) -> None:
     axis.set_xlim(0, len(recoveries[0].scores) - 1)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
-    figure.savefig(path, dpi=DPI)
+    _save(figure, path)
 
 
 def save_scores(path: Path, results: Sequence[PairResult]) -> None:
@@ -118,9 +120,7 @@ def save_scores(path: Path, results: Sequence[PairResult]) -> None:
     axis.set_ylabel("SSIM")
     axis.set_title(f"mean SSIM {sum(values) / len(values):.4f}")
     axis.grid(alpha=0.3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)
-        figure.savefig(path, dpi=DPI)
+    _save(figure, path)
 
 
 @dataclass(frozen=True)
@@ -263,9 +263,20 @@ def _draw(
             # (1 - 0.999 is a little less than 0.001, hence the factor.)
             digits = max(1, 1 - math.floor(math.log10((1.0 - low) * 1.001)))
             figure.colorbar(image, cax=bar, format=f"%.{digits}f", label="SSIM" if ticks else "")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)  # in a file's name
-        figure.savefig(path, dpi=dpi)
+    _save(figure, path, dpi)
+
+
+def _save(figure: Figure, path: Path, dpi: int = DPI) -> None:
+    """Writes a figure; whatever goes wrong is one line."""
+    shown = click.format_filename(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)  # in a file's name
+            figure.savefig(path, dpi=dpi)
+    except OSError as error:
+        raise Failure(f"{shown}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:  # the writers of matplotlib need programs and raise whatever: LaTeX for .pgf
+        raise Failure(f"{shown}: cannot be drawn: {str(error).strip().splitlines()[0]}") from error
 
 
 def _round_below(value: float) -> float:

@@ -12,7 +12,6 @@ import click
 import fused_ssim
 from fused_ssim._base.settings import checked_settings
 from fused_ssim._base.shapes import crop
-from fused_ssim.cli.common import Failure
 from fused_ssim.cli.files.picture import describe
 from fused_ssim.cli.journal import as_dict
 from fused_ssim.cli.scoring import load_pair, ssim_map
@@ -63,24 +62,18 @@ def show(
 
 
 def draw_map(path: Path, result: PairResult, settings: Settings, mask: Mask | None) -> None:
-    """Writes the SSIM map as a picture; whatever goes wrong is one line."""
+    """Writes the SSIM map as a picture."""
     from fused_ssim.cli.plots import save_map
 
     pair = load_pair(result, settings, mask)
     values = ssim_map(pair, settings)
     taken_off = crop(checked_settings(padding=settings.padding, window_size=settings.window_size), len(result.shape))
-    shown = click.format_filename(path)
-    try:
-        save_map(
-            path,
-            values,
-            score=result.ssim or 0.0,
-            names=(click.format_filename(Path(result.first).name), click.format_filename(Path(result.second).name)),
-            origin=taken_off[0],
-            axes=pair.axes,
-            spacing=pair.spacing,
-        )
-    except OSError as error:
-        raise Failure(f"{shown}: cannot be written: {error.strerror or error}") from error
-    except Exception as error:  # the writers of matplotlib need programs and raise whatever: LaTeX for .pgf
-        raise Failure(f"{shown}: cannot be drawn: {str(error).strip().splitlines()[0]}") from error
+    save_map(
+        path,
+        values,
+        score=result.ssim or 0.0,
+        names=(click.format_filename(Path(result.first).name), click.format_filename(Path(result.second).name)),
+        origin=taken_off[0],
+        axes=pair.axes,
+        spacing=pair.spacing,
+    )

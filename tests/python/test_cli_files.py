@@ -490,3 +490,11 @@ def test_values_beyond_all_bounds_are_one_line(tmp_path: Path) -> None:
         b = save(tmp_path / "b.npy", -values * scale)
         result = run("compare", a, b, "--data-range", "1", "--device", "cpu")
         assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+
+
+def test_device_without_an_end_is_refused(tmp_path: Path) -> None:
+    a = save(tmp_path / "a.png", RANDOM.integers(0, 256, (20, 20), dtype=np.uint8))
+    for first, second in (("/dev/zero", a), (a, "/dev/zero")):
+        result = run("compare", first, second, "--device", "cpu")
+        assert (result.exit_code, result.output) == (
+            1, "Error: /dev/zero: cannot be read: it is a device, which may have no end\n")  # fmt: skip

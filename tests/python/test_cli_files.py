@@ -498,3 +498,11 @@ def test_device_without_an_end_is_refused(tmp_path: Path) -> None:
         result = run("compare", first, second, "--device", "cpu")
         assert (result.exit_code, result.output) == (
             1, "Error: /dev/zero: cannot be read: it is a device, which may have no end\n")  # fmt: skip
+
+
+def test_no_data_that_cannot_be_applied_is_a_note(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 256, (20, 20), dtype=np.uint8)
+    for photometric, text in (("miniswhite", "7"), ("minisblack", "none")):
+        tags = {"photometric": photometric, "extratags": [(42113, "s", 0, text, True)]}
+        a = save(tmp_path / f"{photometric}.tif", values, **tags)
+        assert f"{a}: its value for missing data, {text}, is ignored" in compare(a, a)["notes"]

@@ -67,16 +67,17 @@ def pairs_of_csv(path: Path) -> Pairs:
         rows = rows[1:]
     found = Pairs()
     names: set[str] = set()
+    times: dict[str, int] = {}  # so that many lines of one name take no more time each
     for number, row in enumerate(rows, 1):
         if len(row) <= max(first, second) or not row[first].strip() or not row[second].strip():
             raise Failure(f"{shown}: pair {number} is {','.join(row)!r}; two paths are expected, with a comma between")
         a, b = (str(path.parent / row[column].strip()) for column in (first, second))
         label = row[name].strip() if len(row) > name and row[name].strip() else row[first].strip()
-        free = label
-        again = 1
+        free, again = label, times.get(label, 1)
         while free in names:
             again += 1
             free = f"{label} ({again})"
+        times[label] = again
         names.add(free)
         found.pairs.append(FilePair(free, a, b))
     if not found.pairs:

@@ -54,7 +54,7 @@ def read_tiff(source: Source) -> Raw:
         kept, raw.axes = _axes(series.axes, values.shape)
         raw.values = values[kept]
         _apply_tags(raw, page, photometric, np)
-        _leave_out(raw, page, np)
+        _leave_out(raw, page, photometric, np)
         tag = page.tags.get(ORIENTATION)
         raw.orientation = int(tag.value) if tag is not None else 1
         profile = page.tags.get(COLOUR_PROFILE)
@@ -122,13 +122,17 @@ def _apply_tags(raw: Raw, page: Any, photometric: str, np: Any) -> None:
             raw.notes.append("0 is white in it; its values are inverted")
 
 
-def _leave_out(raw: Raw, page: Any, np: Any) -> None:
+def _leave_out(raw: Raw, page: Any, photometric: str, np: Any) -> None:
     """NaN for the value that means "no data" in maps of the earth (a tag of GDAL)."""
     tag = page.tags.get(NO_DATA)
+    if tag is None:
+        return
     try:
-        nothing = float(str(tag.value).strip("\0 ")) if tag is not None else np.nan
+        nothing: float | None = float(str(tag.value).strip("\0 "))
     except ValueError:
-        raw.notes.append(f"the value for missing data in it is {tag.value!r}, which is no number and is ignored")
+        nothing = None
+    if nothing is None or photometric not in ("MINISBLACK", "RGB"):  # others are no longer as they are stored
+        raw.notes.append(f"its value for missing data, {tag.value}, is ignored")
         return
     empty = raw.values == nothing
     if not empty.any():

@@ -15,6 +15,7 @@ import torch
 from commandline import heat_map, run
 
 import fused_ssim
+from fused_ssim.cli import recovery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,23 @@ def test_demo_into_a_file_is_an_error(tmp_path: Path) -> None:
     result = run("demo", "--out", tmp_path / "file" / "below", "--steps", "1")
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
+
+
+def test_demo_into_a_folder_that_cannot_be_written_is_an_error_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "ascend", lambda *_: pytest.fail("the work has begun"))
+    for taken in ("curve.png", "report/photograph.png"):
+        folder = tmp_path / taken.replace("/", "-")
+        (folder / taken).mkdir(parents=True)
+        result = run("demo", "--out", folder, "--steps", "1", "--device", "cpu")
+        assert (result.exit_code, result.output.count("\n")) == (1, 1)
+        assert result.output.endswith("cannot be written: it is a folder\n")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "targets").touch()
+    result = run("demo", "--out", tmp_path / "plain", "--steps", "1", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "targets: cannot be made" in result.output
 
 
 def test_info_prints_what_the_library_says() -> None:

@@ -41,16 +41,17 @@ def test_compare_colour_images_equals_the_library(
     a, b = (save(tmp_path / f"{name}.{ending}", values) for name, values in zip("ab", colour, strict=True))
     report = compare(a, b)
     expected = ssim(*map(channels_first, colour), 255.0, reduction="channel")[0]
-    assert report["per_channel"] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert report["score"] == pytest.approx(expected.mean().item(), abs=1e-5)
-    assert 0.1 < report["score"] < 0.99
+    assert [*report["channels"].values()] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert report["ssim"] == pytest.approx(expected.mean().item(), abs=1e-5)
+    assert 0.1 < report["ssim"] < 0.99
     assert set(report) == {
-        "score", "psnr", "l1", "ms_ssim", "per_channel", "a", "b", "kind", "shape", "channels", "dtype", "data_range",
-        "data_range_source", "padding", "window_size", "sigma", "device", "map", "notes", "version",
+        "name", "first", "second", "ssim", "psnr", "l1", "ms_ssim", "error", "notes", "shape", "kind", "channels",
+        "data_range", "data_range_origin", "data_range_source", "axes", "dtype", "frame", "time",
+        "padding", "window_size", "sigma", "device", "map", "version",
     }  # fmt: skip
     assert report["kind"] == "image"
     assert report["shape"] == [40, 56]
-    assert report["channels"] == ["red", "green", "blue"]
+    assert [*report["channels"]] == ["red", "green", "blue"]
     assert (report["dtype"], report["data_range"], report["data_range_source"]) == ("uint8", 255.0, "dtype")
     assert (report["padding"], report["window_size"], report["sigma"]) == ("same", 11, 1.5)
     assert (report["device"], report["map"], report["notes"]) == ("cpu", None, [])
@@ -62,7 +63,7 @@ def test_compare_valid_equals_scikit_image(tmp_path: Path, colour: tuple[np.ndar
     expected = structural_similarity(
         *colour, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
-    assert compare(a, b, "--padding", "valid")["score"] == pytest.approx(expected, abs=1e-5)
+    assert compare(a, b, "--padding", "valid")["ssim"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_compare_options_reach_the_library(
     a, b = (save(tmp_path / f"{name}.png", values[..., 0]) for name, values in zip("ab", colour, strict=True))
     report = compare(a, b, *options)
     expected = ssim(*(values[None, ..., 0] for values in colour), **{"data_range": 255.0, **arguments})
-    assert report["score"] == pytest.approx(expected.item(), abs=1e-5)
+    assert report["ssim"] == pytest.approx(expected.item(), abs=1e-5)
     assert report["data_range_source"] == ("option" if "--data-range" in options else "dtype")
 
 
@@ -109,7 +110,7 @@ def test_compare_data_range_follows_the_dtype(
     report = compare(a, b)
     assert (report["data_range"], report["data_range_source"]) == (data_range, "dtype")
     assert report["dtype"] == np.dtype(dtype).name
-    assert report["score"] == pytest.approx(ssim(*(values[None] for values in pair), data_range).item(), abs=1e-5)
+    assert report["ssim"] == pytest.approx(ssim(*(values[None] for values in pair), data_range).item(), abs=1e-5)
 
 
 def test_compare_1_bit_images_have_data_range_1(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
@@ -123,7 +124,7 @@ def test_compare_jpeg_is_read(tmp_path: Path, colour: tuple[np.ndarray, np.ndarr
     b = save(tmp_path / "b.jpg", colour[0], quality=95)
     decoded = np.asarray(Image.open(b))
     expected = ssim(channels_first(colour[0]), channels_first(decoded), 255.0).item()
-    assert compare(a, b)["score"] == pytest.approx(expected, abs=1e-5)
+    assert compare(a, b)["ssim"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_compare_turned_photograph_is_set_upright(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
@@ -132,7 +133,7 @@ def test_compare_turned_photograph_is_set_upright(tmp_path: Path, colour: tuple[
     a = save(tmp_path / "a.png", colour[0])
     b = save(tmp_path / "b.png", np.rot90(colour[0]).copy(), exif=exif)
     report = compare(a, b)
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert "EXIF" in report["notes"][0]
 
 
@@ -154,9 +155,9 @@ def test_compare_transparency_is_ignored_with_a_note(
         half.save(tmp_path / "b.png")
     plain.save(tmp_path / "plain.png")
     report = compare(tmp_path / "a.png", tmp_path / "plain.png")
-    assert (report["score"], report["notes"]) == (1.0, [])
+    assert (report["ssim"], report["notes"]) == (1.0, [])
     report = compare(tmp_path / "b.png", tmp_path / "plain.png")
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     (note,) = report["notes"]
     assert note.startswith(f"{tmp_path / 'b.png'}: has transparency")
     assert "ignored" in note
@@ -167,7 +168,7 @@ def test_compare_tiff_alpha_is_ignored_with_a_note(tmp_path: Path, colour: tuple
     a = save(tmp_path / "a.tif", np.concatenate([colour[0], alpha], axis=-1), extrasamples=["unassalpha"])
     b = save(tmp_path / "b.png", colour[0])
     report = compare(a, b)
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert "transparency" in report["notes"][0]
 
 
@@ -177,7 +178,7 @@ def test_compare_compressed_tiff_is_read(
 ) -> None:
     a = save(tmp_path / "a.png", colour[0])
     Image.fromarray(colour[0]).save(tmp_path / "b.tif", compression=compression)
-    assert compare(a, tmp_path / "b.tif")["score"] == pytest.approx(1.0, abs=0.1 if compression == "jpeg" else 0)
+    assert compare(a, tmp_path / "b.tif")["ssim"] == pytest.approx(1.0, abs=0.1 if compression == "jpeg" else 0)
 
 
 @pytest.mark.parametrize("ending", ["nii", "nii.gz", "npy"])
@@ -190,7 +191,7 @@ def test_compare_int16_volumes_equals_the_library(
     assert (report["kind"], report["shape"], report["dtype"]) == ("volume", [18, 20, 22], "int16")
     assert (report["data_range"], report["data_range_source"]) == (joint, "values")
     expected = ssim(*(values[None] for values in volumes), joint).item()
-    assert report["score"] == pytest.approx(expected, abs=1e-5)
+    assert report["ssim"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_compare_tiff_stacks_equals_the_library(tmp_path: Path, volumes: tuple[np.ndarray, np.ndarray]) -> None:
@@ -198,14 +199,18 @@ def test_compare_tiff_stacks_equals_the_library(tmp_path: Path, volumes: tuple[n
     a, b = (save(tmp_path / f"{name}.tif", values) for name, values in zip("ab", pair, strict=True))
     report = compare(a, b)
     assert (report["kind"], report["shape"], report["data_range"]) == ("volume", [18, 20, 22], 65535.0)
-    assert report["score"] == pytest.approx(ssim(*(values[None] for values in pair), 65535.0).item(), abs=1e-5)
+    assert report["ssim"] == pytest.approx(ssim(*(values[None] for values in pair), 65535.0).item(), abs=1e-5)
 
 
 def test_compare_colour_tiff_stacks_have_channels(tmp_path: Path) -> None:
     values = np.random.default_rng(3).integers(0, 256, (12, 13, 14, 3), dtype=np.uint8)
     a = save(tmp_path / "a.tif", values, photometric="rgb")
     report = compare(a, a, "--per-channel")
-    assert (report["kind"], report["shape"], report["channels"]) == ("volume", [12, 13, 14], ["red", "green", "blue"])
+    assert (report["kind"], report["shape"], [*report["channels"]]) == (
+        "volume",
+        [12, 13, 14],
+        ["red", "green", "blue"],
+    )
 
 
 def test_compare_scaled_nifti_uses_the_scaled_values(tmp_path: Path, volumes: tuple[np.ndarray, np.ndarray]) -> None:
@@ -218,7 +223,7 @@ def test_compare_scaled_nifti_uses_the_scaled_values(tmp_path: Path, volumes: tu
     joint = 0.5 * (float(max(v.max() for v in volumes)) - float(min(v.min() for v in volumes)))
     assert (report["dtype"], report["data_range"]) == ("int16", joint)
     scaled = [values[None] * 0.5 + 10 for values in volumes]
-    assert report["score"] == pytest.approx(ssim(*scaled, joint).item(), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*scaled, joint).item(), abs=1e-9)
 
 
 def test_compare_4d_nifti_scores_each_volume(tmp_path: Path, volumes: tuple[np.ndarray, np.ndarray]) -> None:
@@ -226,9 +231,9 @@ def test_compare_4d_nifti_scores_each_volume(tmp_path: Path, volumes: tuple[np.n
     a = save(tmp_path / "a.nii", np.stack([clean, clean], axis=-1))
     b = save(tmp_path / "b.nii", np.stack([clean, noisy], axis=-1))
     report = compare(a, b)
-    assert (report["shape"], report["channels"]) == ([18, 20, 22], ["volume 0", "volume 1"])
-    assert report["per_channel"][0] == 1.0
-    assert report["per_channel"][1] < 0.99
+    assert (report["shape"], [*report["channels"]]) == ([18, 20, 22], ["volume 0", "volume 1"])
+    assert report["channels"]["volume 0"] == 1.0
+    assert report["channels"]["volume 1"] < 0.99
 
 
 def test_compare_different_affines_give_a_note(tmp_path: Path, volumes: tuple[np.ndarray, np.ndarray]) -> None:
@@ -294,7 +299,7 @@ def test_compare_as_image_overrides_a_tiff(tmp_path: Path) -> None:
     a = save(tmp_path / "a.tif", np.random.default_rng(5).random((5, 20, 30)).astype(np.float32))
     assert compare(a, a)["kind"] == "volume"
     report = compare(a, a, "--as", "image")
-    assert (report["kind"], report["shape"], len(report["per_channel"])) == ("image", [20, 30], 5)
+    assert (report["kind"], report["shape"], len(report["channels"])) == ("image", [20, 30], 5)
 
 
 # ---- Output ----------------------------------------------------------------------------------------------------------
@@ -308,8 +313,8 @@ def test_compare_prints_score_channels_and_what_was_assumed(
     result = run("compare", a, b, "--per-channel", "--device", "cpu")
     assert result.exit_code == 0
     rows = {line[:12].strip(): line[12:] for line in result.output.splitlines()}
-    assert float(rows["SSIM"]) == pytest.approx(report["score"], abs=1e-6)
-    assert float(rows["green"]) == pytest.approx(report["per_channel"][1], abs=1e-6)
+    assert float(rows["SSIM"]) == pytest.approx(report["ssim"], abs=1e-6)
+    assert float(rows["green"]) == pytest.approx([*report["channels"].values()][1], abs=1e-6)
     assert rows["read as"] == "an image, 40 x 56 (H x W), 3 channels, uint8"
     assert rows["data range"] == "255 (from dtype uint8)"
     assert rows["settings"] == "padding same, window 11, sigma 1.5"
@@ -345,5 +350,5 @@ def test_compare_map_of_volumes_shows_three_slices(tmp_path: Path, volumes: tupl
 
 def test_compare_map_with_odd_file_names_is_drawn(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
     a = save(tmp_path / f"$x_1$ {'long ' * 20}.png", colour[0])
-    assert compare(a, a, "--map", tmp_path / "map.svg")["score"] == 1.0
+    assert compare(a, a, "--map", tmp_path / "map.svg")["ssim"] == 1.0
     assert "x_1" in (tmp_path / "map.svg").read_text() or (tmp_path / "map.svg").stat().st_size > 5000

@@ -53,7 +53,7 @@ def test_compare_different_dtypes_need_a_data_range(tmp_path: Path, colour: tupl
     assert "uint8" in message
     assert "float32" in message
     report = compare(a, b, "--data-range", "255")
-    assert (report["score"], report["dtype"]) == (1.0, ["uint8", "float32"])
+    assert (report["ssim"], report["dtype"]) == (1.0, "uint8 and float32")
 
 
 def test_compare_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_compare_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_compare_constant_integers_need_a_data_range(tmp_path: Path) -> None:
     a = save(tmp_path / "a.npy", np.full((20, 20), 5, np.int32))
     assert "--data-range" in fails(a, a)
-    assert compare(a, a, "--data-range", "10")["score"] == 1.0
+    assert compare(a, a, "--data-range", "10")["ssim"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npy", "a.nii", "a.nii.gz", "a.tif", "a.txt"])
@@ -132,7 +132,7 @@ def test_compare_on_cuda_agrees_with_the_cpu(tmp_path: Path, colour: tuple[np.nd
     result = run("compare", a, b, "--json", "--device", "cuda")
     report = json.loads(result.stdout)
     assert report["device"] == "cuda:0"
-    assert report["score"] == pytest.approx(compare(a, b)["score"], abs=1e-6)
+    assert report["ssim"] == pytest.approx(compare(a, b)["ssim"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

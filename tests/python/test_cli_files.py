@@ -7,6 +7,7 @@ that were written.
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import threading
@@ -86,21 +87,21 @@ def test_deep_colours_are_compared_in_full(tmp_path: Path, ending: str) -> None:
         encode(tmp_path / f"{name}.{ending}", values)
     report = compare(tmp_path / f"a.{ending}", tmp_path / f"b.{ending}")
     assert report["data_range"] == top
-    assert report["score"] == pytest.approx(ssim(*pair, top), abs=1e-9)
-    assert report["score"] < 1  # cut to 8 bits, most pixels would be equal
+    assert report["ssim"] == pytest.approx(ssim(*pair, top), abs=1e-9)
+    assert report["ssim"] < 1  # cut to 8 bits, most pixels would be equal
 
 
 def test_deep_tiff_with_an_orientation_is_compared_in_full(tmp_path: Path) -> None:
     a, b = np.zeros((2, 2, 3), np.uint16), np.full((2, 2, 3), 255, np.uint16)
     report = compare(deep_tiff(tmp_path / "a.tif", a, 3), deep_tiff(tmp_path / "b.tif", b, 3))
-    assert report["score"] == pytest.approx(0.989150, abs=5e-7)
+    assert report["ssim"] == pytest.approx(0.989150, abs=5e-7)
     assert "orientation 3" in report["notes"][0]
 
 
 def test_deep_ppm_of_one_pixel(tmp_path: Path) -> None:
     a = write(tmp_path / "a.ppm", b"P6 1 1 65535\n" + bytes(6))
     b = write(tmp_path / "b.ppm", b"P6 1 1 65535\n" + b"\0\x7f" * 3)
-    assert compare(a, b)["score"] == pytest.approx(0.999538, abs=5e-7)
+    assert compare(a, b)["ssim"] == pytest.approx(0.999538, abs=5e-7)
 
 
 def test_deep_cmyk_tiff_is_compared_in_full_with_a_note(tmp_path: Path) -> None:
@@ -108,8 +109,8 @@ def test_deep_cmyk_tiff_is_compared_in_full_with_a_note(tmp_path: Path) -> None:
     for name, values in zip("ab", pair, strict=True):
         tifffile.imwrite(tmp_path / f"{name}.tif", values, photometric="separated")
     report = compare(tmp_path / "a.tif", tmp_path / "b.tif")
-    assert report["channels"] == ["cyan", "magenta", "yellow", "black"]
-    assert report["score"] == pytest.approx(ssim(*pair, 65535), abs=1e-9)
+    assert [*report["channels"]] == ["cyan", "magenta", "yellow", "black"]
+    assert report["ssim"] == pytest.approx(ssim(*pair, 65535), abs=1e-9)
     assert any("inks" in note for note in report["notes"])
 
 
@@ -125,7 +126,7 @@ def test_16_bit_grey_with_opacity_keeps_its_bits(tmp_path: Path) -> None:
         opaque = np.stack([values, np.full_like(values, 65535)], axis=-1)
         write(tmp_path / f"{name}.png", imagecodecs.png_encode(opaque))
     report = compare(tmp_path / "a.png", tmp_path / "b.png")
-    assert report["score"] == pytest.approx(ssim(*pair, 65535), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*pair, 65535), abs=1e-9)
     assert report["notes"] == []
 
 
@@ -135,7 +136,7 @@ def test_12_bit_grey_tiff_has_its_own_range(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / f"{name}.tif", values, bitspersample=12, compression="none")
     report = compare(tmp_path / "a.tif", tmp_path / "b.tif")
     assert (report["dtype"], report["data_range"], report["data_range_source"]) == ("uint12", 4095, "format")
-    assert report["score"] == pytest.approx(ssim(*pair, 4095), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*pair, 4095), abs=1e-9)
 
 
 # ---- What is white ---------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def test_white_is_zero_is_inverted(tmp_path: Path, dtype: Any, pages: int) -> No
     tifffile.imwrite(a, values.astype(dtype), photometric="minisblack")
     tifffile.imwrite(b, inverted.astype(dtype), photometric="miniswhite")
     report = compare(a, b, "--data-range", "200")
-    assert report["score"] == pytest.approx(1.0, abs=1e-6)
+    assert report["ssim"] == pytest.approx(1.0, abs=1e-6)
     assert report["kind"] == ("image" if pages == 1 else "volume")
     assert dtype is np.bool_ or any("0 is white" in note for note in report["notes"])
 
@@ -160,20 +161,20 @@ def test_white_is_zero_is_inverted(tmp_path: Path, dtype: Any, pages: int) -> No
 def test_white_is_zero_of_two_pixels(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.array([[65535, 0]], np.uint16), photometric="miniswhite")
     tifffile.imwrite(tmp_path / "b.tif", np.array([[0, 65535]], np.uint16), photometric="minisblack")
-    assert compare(tmp_path / "a.tif", tmp_path / "b.tif")["score"] == 1.0
+    assert compare(tmp_path / "a.tif", tmp_path / "b.tif")["ssim"] == 1.0
 
 
 def test_1_is_black_in_pbm(tmp_path: Path) -> None:
     bits = RANDOM.random((16, 16)) > 0.5
     a = write(tmp_path / "a.pbm", b"P1 16 16\n" + b" ".join(b"01"[bit : bit + 1] for bit in bits.ravel().astype(int)))
     Image.fromarray(~bits).save(tmp_path / "b.png")
-    assert compare(a, tmp_path / "b.png")["score"] == 1.0
+    assert compare(a, tmp_path / "b.png")["ssim"] == 1.0
 
 
 def test_pfm_is_stored_from_the_bottom(tmp_path: Path) -> None:
     values = RANDOM.random((15, 16)).astype(np.float32)
     a = write(tmp_path / "a.pfm", b"Pf\n16 15\n-1.0\n" + values[::-1].astype("<f4").tobytes())
-    assert compare(a, save(tmp_path / "b.tif", values))["score"] == 1.0
+    assert compare(a, save(tmp_path / "b.tif", values))["ssim"] == 1.0
 
 
 @pytest.mark.parametrize("scale", [257, 256])
@@ -182,7 +183,7 @@ def test_palette_tiff_becomes_colours(tmp_path: Path, scale: int) -> None:
     palette = RANDOM.integers(0, 256, (3, 256), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", index, photometric="palette", colormap=palette * scale)
     Image.fromarray(palette.T.astype(np.uint8)[index]).save(tmp_path / "b.png")
-    assert compare(tmp_path / "a.tif", tmp_path / "b.png")["score"] == 1.0
+    assert compare(tmp_path / "a.tif", tmp_path / "b.png")["ssim"] == 1.0
 
 
 # ---- Slices are images -----------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def test_nifti_of_one_slice_is_an_image(tmp_path: Path, shape: tuple[int, ...]) 
     a, b = (save(tmp_path / f"{name}.nii", values.reshape(shape)) for name, values in zip("ab", pair, strict=True))
     report = compare(a, b, "--data-range", "900")
     assert (report["kind"], report["shape"]) == ("image", [12, 12])
-    assert report["score"] == pytest.approx(ssim(*pair, 900), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*pair, 900), abs=1e-9)
 
 
 def test_nifti_film_of_slices_is_an_image_with_channels(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_nifti_film_of_slices_is_an_image_with_channels(tmp_path: Path) -> None:
     report = compare(a, b, "--data-range", "900")
     assert (report["kind"], report["shape"], len(report["channels"])) == ("image", [12, 14], 5)
     expected = [ssim(pair[0][:, :, 0, i], pair[1][:, :, 0, i], 900) for i in range(5)]
-    assert report["per_channel"] == pytest.approx(expected, abs=1e-9)
+    assert [*report["channels"].values()] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_other_stacks_of_one_slice_are_images(tmp_path: Path, ending: str, shape
     stack = values.reshape(shape)
     a = save(tmp_path / f"a.{ending}", stack)
     report = compare(a, save(tmp_path / "b.npy", values))
-    assert (report["kind"], report["shape"], report["score"]) == ("image", [12, 14], 1.0)
+    assert (report["kind"], report["shape"], report["ssim"]) == ("image", [12, 14], 1.0)
 
 
 def test_as_image_takes_the_slices_of_a_scan_for_channels(tmp_path: Path) -> None:
@@ -272,9 +273,9 @@ def test_gzip_checksum_is_looked_at(tmp_path: Path) -> None:
 def test_pgm_of_16_bits_has_their_range(tmp_path: Path) -> None:
     a, b = (np.array([[0, top]], np.uint16) for top in (1000, 2000))
     report = compare(*(netpbm(tmp_path / f"{i}.pgm", values) for i, values in enumerate((a, b))))
-    assert (report["data_range"], report["score"]) == (65535, pytest.approx(0.9767, abs=5e-5))
-    assert report["score"] == compare(save(tmp_path / "a.png", a), save(tmp_path / "b.png", b))["score"]
-    assert report["score"] == compare(tmp_path / "0.pgm", tmp_path / "b.png")["score"]
+    assert (report["data_range"], report["ssim"]) == (65535, pytest.approx(0.9767, abs=5e-5))
+    assert report["ssim"] == compare(save(tmp_path / "a.png", a), save(tmp_path / "b.png", b))["ssim"]
+    assert report["ssim"] == compare(tmp_path / "0.pgm", tmp_path / "b.png")["ssim"]
 
 
 def netpbm(path: Path, values: np.ndarray) -> Path:
@@ -287,7 +288,7 @@ def test_pgm_with_a_maximum_of_its_own(tmp_path: Path) -> None:
     b = write(tmp_path / "b.pgm", b"P2 2 1 1000\n0 900\n")
     report = compare(a, b)
     assert (report["data_range"], report["data_range_source"]) == (1000, "format")
-    assert report["score"] == pytest.approx(ssim([[0, 1000]], [[0, 900]], 1000), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim([[0, 1000]], [[0, 900]], 1000), abs=1e-9)
     assert "above its own maximum" in fails(write(tmp_path / "c.pgm", b"P2 2 1 1000\n0 1001\n"), a)
 
 
@@ -317,7 +318,7 @@ def test_every_orientation_is_followed_with_a_note(tmp_path: Path, orientation: 
             pages = np.stack([values * scale] * 5) if kind == "stack.tif" else values * scale
             deep_tiff(path, pages, number)
     report = compare(a, b)
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert any(f"orientation {orientation}" in note for note in report["notes"])
     assert report["shape"][-2:] == [16, 24]
 
@@ -348,7 +349,7 @@ def test_nifti_of_colours_has_channels(tmp_path: Path) -> None:
     for index, name in enumerate("RGB"):
         colours[name] = values[..., index]
     report = compare(save(tmp_path / "a.nii", colours), save(tmp_path / "b.nii", colours))
-    assert (report["shape"], report["channels"]) == ([12, 13, 14], ["red", "green", "blue"])
+    assert (report["shape"], [*report["channels"]]) == ([12, 13, 14], ["red", "green", "blue"])
     assert np.array_equal(np.moveaxis(read(tmp_path / "a.nii").values, 0, -1), values)
 
 
@@ -356,7 +357,7 @@ def test_names_decide_nothing(tmp_path: Path, colour: tuple[np.ndarray, np.ndarr
     a = save(tmp_path / "a.png", colour[0])
     b = write(tmp_path / "b.npy", a.read_bytes())
     report = compare(a, b)
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert "is named .npy, but it is PNG" in report["notes"][0]
 
 
@@ -369,7 +370,7 @@ def test_pipe_is_read(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> 
         writer.start()
         report = compare(a, pipe)
         writer.join()
-        assert report["score"] == 1.0
+        assert report["ssim"] == 1.0
 
 
 def test_different_profiles_give_a_note(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
@@ -398,7 +399,110 @@ def test_read_gives_what_was_stored(tmp_path: Path) -> None:
 
 def test_output_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     a = save(tmp_path / "a.npy", RANDOM.random((20, 20)))
-    for option, name in (("--map", "map.png"), ("--csv", "a.csv"), ("--resume", "journal")):
-        result = run("compare", a, a, option, tmp_path / "no" / name)
+    folders = tmp_path, tmp_path
+    for files, option, name in (((a, a), "--map", "map.png"), (folders, "--csv", "a.csv"), (folders, "--resume", "j")):
+        result = run("compare", *files, option, tmp_path / "no" / name)
         assert (result.exit_code, result.output.count("\n")) == (1, 1)
         assert "cannot be written" in result.output
+
+
+def test_nifti_colours_with_opacity_say_so(tmp_path: Path) -> None:
+    """Their opacity is not dropped in silence; flat colours are an image with channels."""
+    kinds = [(name, "u1") for name in "RGBA"]
+    values = np.zeros((12, 13, 14), kinds)
+    for name in "RGBA":
+        values[name] = RANDOM.integers(0, 256, values.shape)
+    a = save(tmp_path / "a.nii", values)
+    report = compare(a, a)
+    assert report["kind"] == "volume"
+    assert any("transparency" in note for note in report["notes"])
+    rgb = RANDOM.integers(0, 256, (12, 13, 3), dtype=np.uint8)
+    flat = save(tmp_path / "b.nii", rgb.view(kinds[:3])[..., 0])
+    report = compare(flat, save(tmp_path / "c.png", rgb))
+    assert (report["kind"], report["ssim"], [*report["channels"]]) == ("image", 1.0, ["red", "green", "blue"])
+
+
+@pytest.mark.parametrize("kind", ["AnalyzeImage", "Spm99AnalyzeImage", "Spm2AnalyzeImage", "Nifti1Pair"])
+@pytest.mark.parametrize("ending", ["hdr", "img"])
+def test_pairs_of_header_and_pixels_are_read_by_either_name(tmp_path: Path, kind: str, ending: str) -> None:
+    values = RANDOM.integers(0, 900, (12, 13, 14)).astype(np.int16)
+    nib.save(getattr(nib, kind)(values, np.eye(4)), tmp_path / "a.img")
+    report = compare(tmp_path / f"a.{ending}", save(tmp_path / "b.nii", values))
+    assert (report["kind"], report["ssim"]) == ("volume", 1.0)
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_nifti_with_more_than_its_header_says_gives_a_note(tmp_path: Path, ending: str) -> None:
+    values = RANDOM.integers(0, 900, (12, 13, 14)).astype(np.int16)
+    data = nib.Nifti1Image(values, np.eye(4)).to_bytes() + bytes(2 * 12 * 13)
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    assert compare(path, path)["notes"] == [f"{path}: 312 bytes follow after its values, which are not read"]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_integers_that_float64_does_not_hold_are_refused(tmp_path: Path, dtype: Any) -> None:
+    """2^60 to 2^60 + 255: all one number in float64."""
+    values = RANDOM.integers(0, 256, (20, 20)).astype(dtype) + dtype(2**60)
+    a, b = save(tmp_path / "a.npy", values), save(tmp_path / "b.npy", values[::-1])
+    result = run("compare", a, b, "--device", "cpu")
+    assert result.exit_code == 1
+    assert "beyond 2^53" in result.output
+    small = values - dtype(2**60)
+    report = compare(save(tmp_path / "c.npy", small), save(tmp_path / "d.npy", small[::-1]))
+    assert report["ssim"] == pytest.approx(ssim(small, small[::-1], report["data_range"]), abs=1e-9)
+
+
+def test_bands_of_a_grey_tiff_are_all_compared(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 256, (20, 22, 6), dtype=np.uint8)
+    other = values.copy()
+    other[..., 5] = 255 - other[..., 5]
+    a, b = (
+        save(tmp_path / f"{name}.tif", each, photometric="minisblack", planarconfig="contig")
+        for name, each in (("a", values), ("b", other))
+    )
+    report = compare(a, b)
+    assert (report["kind"], len(report["channels"]), report["notes"]) == ("image", 6, [])
+    assert [*report["channels"].values()][:5] == [1.0] * 5
+    assert [*report["channels"].values()][5] == pytest.approx(ssim(values[..., 5], other[..., 5], 255), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_no_data_of_a_map_is_no_value(tmp_path: Path, dtype: Any) -> None:
+    """The tag of GDAL: -9999 is a hole, as NaN is in other formats."""
+    values = RANDOM.integers(0, 2, (30, 31)).astype(dtype)
+    holes = values.copy()
+    holes[3:9, 4:12] = -9999
+    tags = {"photometric": "minisblack", "extratags": [(42113, "s", 0, "-9999", True)]}
+    a, b = save(tmp_path / "a.tif", holes, **tags), save(tmp_path / "b.tif", values, **tags)
+    result = run("compare", a, b, "--device", "cpu")
+    assert result.exit_code == 1
+    assert "48 of 930 values are not finite" in result.output
+    report = compare(a, b, "--ignore-nan")
+    assert (report["ssim"], report["data_range"]) == (1.0, 1)
+    assert any("-9999 means that there is no data" in note for note in report["notes"])
+
+
+def test_values_beyond_all_bounds_are_one_line(tmp_path: Path) -> None:
+    values = RANDOM.random((20, 20))
+    for scale in (1e160, 1e200, 1e308):
+        a = save(tmp_path / "a.npy", values * scale)
+        b = save(tmp_path / "b.npy", -values * scale)
+        result = run("compare", a, b, "--data-range", "1", "--device", "cpu")
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+
+
+def test_device_without_an_end_is_refused(tmp_path: Path) -> None:
+    a = save(tmp_path / "a.png", RANDOM.integers(0, 256, (20, 20), dtype=np.uint8))
+    for first, second in (("/dev/zero", a), (a, "/dev/zero")):
+        result = run("compare", first, second, "--device", "cpu")
+        assert (result.exit_code, result.output) == (
+            1, "Error: /dev/zero: cannot be read: it is a device, which may have no end\n")  # fmt: skip
+
+
+def test_no_data_that_cannot_be_applied_is_a_note(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 256, (20, 20), dtype=np.uint8)
+    for photometric, text in (("miniswhite", "7"), ("minisblack", "none")):
+        tags = {"photometric": photometric, "extratags": [(42113, "s", 0, text, True)]}
+        a = save(tmp_path / f"{photometric}.tif", values, **tags)
+        assert f"{a}: its value for missing data, {text}, is ignored" in compare(a, a)["notes"]

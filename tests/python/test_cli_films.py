@@ -176,3 +176,51 @@ def test_frame_is_loaded_again_as_it_was_scored(tmp_path: Path) -> None:
         assert len(pair.channel_names) == (1 if luma else 3)
         assert ssim_map(pair, settings).mean() == pytest.approx(results[7].ssim, abs=1e-12)
         assert results[7].ssim != results[6].ssim
+
+
+def test_films_that_do_not_match_are_one_line(tmp_path: Path) -> None:
+    pictures = frames(1, 0)[:5]
+    a = film(tmp_path / "a.mkv", pictures, "ffv1", "bgr0")
+    b = film(tmp_path / "b.mkv", [picture[:-8] for picture in pictures], "ffv1", "bgr0")
+    mask = save(tmp_path / "mask.png", np.ones((HEIGHT, WIDTH - 1), bool))
+    for arguments, words in (
+        ((a, b), "the files do not match"),
+        ((a, a, "--mask", mask), "--mask is 48 x 63 with 1 channel"),
+    ):
+        result = run("compare", *arguments, "--device", "cpu")
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: ")
+        assert result.output.count("\n") == 1
+        assert words in result.output
+
+
+def test_luma_of_another_range_is_refused(tmp_path: Path) -> None:
+    pictures = frames(1, 0)[:3]
+    a = film(tmp_path / "a.mkv", pictures, "ffv1", "yuv420p")
+    b = film(tmp_path / "b.mkv", pictures, "mjpeg", "yuvj420p")
+    c = film(tmp_path / "c.mkv", pictures, "ffv1", "gray")
+    for other in (b, c):
+        result = run("compare", a, other, "--luma", "--device", "cpu")
+        assert result.exit_code == 1
+        assert "is uint8 of full range" in result.output
+        assert result.output.count("\n") == 1
+
+
+def test_deep_grey_film_has_the_range_of_its_bits(tmp_path: Path) -> None:
+    a = film(tmp_path / "a.mkv", frames(1, 0)[:2], "ffv1", "gray10le")
+    b = film(tmp_path / "b.mkv", frames(1, 3)[:2], "ffv1", "gray10le")
+    assert {row["data_range"] for row in lines(a, b, "--luma")} == {1023}
+    assert {row["data_range"] for row in lines(a, b)} == {65535}
+
+
+def test_opacity_of_a_film_is_a_note(tmp_path: Path) -> None:
+    a = film(tmp_path / "a.mkv", frames(1, 0)[:2], "ffv1", "yuva420p")
+    assert all(any("transparency" in note for note in row["notes"]) for row in lines(a, a))
+
+
+@pytest.mark.parametrize("options", [["--as", "volume"], ["--background", "white"]])
+def test_option_that_films_would_ignore_is_wrong_usage(tmp_path: Path, options: list[str]) -> None:
+    a = film(tmp_path / "a.mkv", frames(1, 0)[:2], "ffv1", "bgr0")
+    result = run("compare", a, a, *options)
+    assert result.exit_code == 2
+    assert f"{options[0]} is for one pair of files or many pairs, and here is films" in result.output

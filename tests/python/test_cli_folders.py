@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ import tifffile
 from commandline import compare, run, save
 from PIL import Image
 
-from fused_ssim.cli import batch, journal, summary
+from fused_ssim.cli import batch, journal, report, scoring, summary
 from fused_ssim.cli.results import PairResult
 
 COUNT = 12
@@ -60,7 +62,7 @@ def test_folders_are_paired_by_relative_name_and_scored_like_pairs(folders: tupl
     ]
     for row in found:
         alone = compare(folders[0] / row["name"], folders[1] / row["name"])
-        assert (row["ssim"], row["psnr"], row["l1"]) == (alone["score"], alone["psnr"], alone["l1"])
+        assert (row["ssim"], row["psnr"], row["l1"]) == (alone["ssim"], alone["psnr"], alone["l1"])
 
 
 def test_files_of_other_endings_are_partners(folders: tuple[Path, Path]) -> None:
@@ -102,7 +104,7 @@ def test_csv_of_pairs(folders: tuple[Path, Path], header: str) -> None:
     table.write_text(text)
     found = lines(table)
     assert found[0]["ssim"] < found[1]["ssim"]
-    assert found[1]["ssim"] == compare(folders[0] / "frame2.png", folders[1] / "frame2.png")["score"]
+    assert found[1]["ssim"] == compare(folders[0] / "frame2.png", folders[1] / "frame2.png")["ssim"]
     assert found[0]["name"] == ("n0" if header.startswith("name") else "truth/frame0.png")
 
 
@@ -130,7 +132,6 @@ def test_statistics_equal_numpy() -> None:
     values = list(np.random.default_rng(6).random(37))
     found = summary.statistics([*values, float("inf")])
     assert found is not None
-    assert (found.count, found.infinite) == (37, 1)
     assert found.mean == pytest.approx(np.mean(values), abs=1e-12)
     assert found.percentiles == pytest.approx(np.percentile(values, summary.PERCENTILES), abs=1e-12)
     assert (found.least, found.most) == (min(values), max(values))
@@ -332,3 +333,214 @@ def test_results_come_in_order_and_few_tasks_are_ahead() -> None:
 
 def test_scores_do_not_depend_on_the_number_of_workers(folders: tuple[Path, Path]) -> None:
     assert lines(*folders, "--workers", 1) == lines(*folders, "--workers", 4)
+
+
+# ---- Found by trying to break it -------------------------------------------------------------------------------------
+
+
+def test_digits_of_other_kinds_sort_as_letters(folders: tuple[Path, Path]) -> None:
+    for side, name in itertools.product(folders, ("x1²2.png", "x1².png", "٣.png")):
+        shutil.copy(side / "frame0.png", side / name)
+    assert len(lines(*folders)) == COUNT + 3
+
+
+def test_letters_with_accents_are_the_same_however_composed(folders: tuple[Path, Path]) -> None:
+    shutil.copy(folders[0] / "frame0.png", folders[0] / "nf\u00c7.png")
+    shutil.copy(folders[1] / "frame0.png", folders[1] / "nfC\u0327.png")
+    assert len(lines(*folders)) == COUNT + 1
+
+
+def test_links_are_followed_once_and_one_into_nothing_is_told(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(folders[0] / "frame0.png", tmp_path / "elsewhere" / "z.png")
+    for side in folders:
+        (side / "link").symlink_to(tmp_path / "elsewhere")
+        (side / "loop").symlink_to(tmp_path)
+        (side / "deep" / "up").symlink_to(side)
+        shutil.copy(side / "frame0.png", side / "broken.png")
+    (folders[0] / "broken.png").unlink()
+    (folders[0] / "broken.png").symlink_to("nowhere")
+    rows = lines(*folders, status=1)
+    assert len(rows) == COUNT + 2
+    assert [row["name"] for row in rows if row["error"]] == ["broken.png"]
+    assert "link/z.png" in [row["name"] for row in rows]
+    assert len(lines(folders[0] / "b*.png", folders[1] / "b*.png", status=1)) == 1
+
+
+def test_folder_that_cannot_be_read_is_an_error(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    result = run("compare", *folders)
+    assert (result.exit_code, result.output) == (
+        1, f"Error: {folders[0] / 'deep'}: cannot be read: Permission denied\n")  # fmt: skip
+
+
+def test_hidden_pictures_are_left_out_with_a_note(folders: tuple[Path, Path]) -> None:
+    shutil.copy(folders[0] / "frame0.png", folders[0] / ".hidden.png")
+    result = run("compare", *folders, "--device", "cpu")
+    assert result.exit_code == 0
+    assert (
+        f"note: {folders[0]}: 1 hidden files and folders, whose names begin with a dot, are left out" in result.stderr
+    )
+
+
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(folders: tuple[Path, Path]) -> None:
+    sides = [side.rename(side.with_name(f"{side.name} [1]")) for side in folders]
+    assert len(lines(*sides)) == COUNT
+    assert len(lines(*(side / "*.png" for side in sides))) == COUNT // 2
+    result = run("compare", *(side / "frame99.png" for side in sides))
+    assert result.exit_code == 2
+    assert "does not exist" in result.output
+
+
+@pytest.mark.usefixtures("folders")
+def test_names_of_a_table_are_unique(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    pair = "truth/frame0.png,renders/frame0.png"
+    table.write_text(f"{pair},x\n{pair},x\n{pair},x (2)\n{pair},x\n", encoding="utf-8")
+    rows = lines(table)
+    assert [row["name"] for row in rows] == ["x", "x (2)", "x (2) (2)", "x (3)"]
+
+
+def test_table_with_columns_only_is_an_error(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("first,second\n", encoding="utf-8")
+    result = run("compare", table)
+    assert (result.exit_code, result.output) == (1, f"Error: {table}: has a line of columns and no pairs\n")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n", b"{}\n", b'{"settings": 3}\n', b'{"settings": null}\n', b"[]\n", b"a,b\n"]
+)
+def test_resume_from_what_is_no_journal_is_one_line(tmp_path: Path, folders: tuple[Path, Path], content: bytes) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(content)
+    result = run("compare", *folders, "--resume", path, "--device", "cpu")
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert f"--resume {path}: " in result.output
+    assert path.read_bytes() == content
+
+
+def test_journal_with_foreign_lines_is_computed_again_and_does_not_grow(
+    tmp_path: Path, folders: tuple[Path, Path]
+) -> None:
+    path = tmp_path / "journal"
+    first = lines(*folders, "--resume", path)
+    whole = path.read_text(encoding="utf-8")
+    assert lines(*folders, "--resume", path) == first
+    assert path.read_text(encoding="utf-8") == whole  # nothing new is written for what is known
+    head = whole.splitlines()[0]
+    path.write_text(f'{head}\n[]\n3\n{{"stamps": 1, "result": {{"name": ["x"]}}}}\n{{"resu', encoding="utf-8")
+    assert lines(*folders, "--resume", path) == first
+
+
+def test_files_that_are_read_are_not_written(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text("truth/frame0.png,renders/frame0.png\n", encoding="utf-8")
+    picture, other = folders[0] / "frame0.png", folders[1] / "frame0.png"
+    mask = save(tmp_path / "mask.png", np.full((24, 26), 255, np.uint8))
+    for arguments, path in (
+        ((picture, other, "--map", picture), picture),
+        ((picture, other, "--mask", mask, "--map", mask), mask),
+        ((*folders, "--plot", other), other),
+        ((*folders, "--csv", tmp_path / "renders" / "deep" / ".." / "frame0.png"), other),
+        ((table, "--csv", table), table),
+    ):
+        before = path.read_bytes()
+        result = run("compare", *arguments, "--device", "cpu")
+        assert (result.exit_code, path.read_bytes()) == (1, before)
+        assert "is read, and would be overwritten" in result.output
+    result = run("compare", *folders, "--csv", tmp_path / "x", "--resume", tmp_path / "x")
+    assert result.exit_code == 2
+    assert "--csv and --resume are the same file" in result.output
+
+
+@pytest.mark.parametrize(
+    ("many", "options"),
+    [
+        (True, ["--per-channel"]),
+        (True, ["--map", "m.png"]),
+        (True, ["--luma"]),
+        (True, ["--worst", "3", "--json"]),
+        (False, ["--csv", "c.csv"]),
+        (False, ["--plot", "p.png"]),
+        (False, ["--resume", "j"]),
+        (False, ["--worst", "3"]),
+        (False, ["--workers", "1"]),
+        (False, ["--luma"]),
+    ],
+)
+def test_option_that_would_be_ignored_is_wrong_usage(
+    tmp_path: Path, folders: tuple[Path, Path], many: bool, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("compare", *(side if many else side / "frame0.png" for side in folders), *options)
+    assert result.exit_code == 2
+    assert f"{options[0]} is for " in result.output
+
+
+@pytest.mark.parametrize("option", ["--fail-under", "--sigma", "--data-range"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_that_are_none_are_refused_before_the_work(
+    folders: tuple[Path, Path], option: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "score_files", lambda *_: pytest.fail("the work has begun"))
+    result = run("compare", *folders, option, value, "--device", "cpu")
+    assert result.exit_code in (1, 2)
+    assert value in result.output
+
+
+def test_full_disk_names_the_file(folders: tuple[Path, Path]) -> None:
+    result = run("compare", *folders, "--csv", "/dev/full", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "Error: /dev/full: cannot be written: No space left on device" in result.output
+    result = run("compare", *folders, "--resume", "/dev/full", "--device", "cpu")  # which would be read for ever
+    assert (result.exit_code, result.output) == (1, "Error: --resume /dev/full: is no plain file; name a new one\n")
+
+
+def test_ctrl_c_in_the_report_leaves_nothing_half_written(
+    tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "show", interrupt)
+    result = run("compare", *folders, "--report", tmp_path / "report", "--device", "cpu")
+    assert result.exit_code == 130
+    assert "stopped: the report is not written" in result.stderr
+    assert not list((tmp_path / "report").iterdir())
+
+
+def test_mask_is_read_once(tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = save(tmp_path / "mask.png", np.full((24, 26), 255, np.uint8))
+    times = []
+    read = scoring.read
+
+    def counting(path: Path, *options: Any) -> Any:
+        times.append(path)
+        return read(path, *options)
+
+    monkeypatch.setattr(scoring, "read", counting)
+    result = run("compare", *folders, "--mask", mask, "--report", tmp_path / "report", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert times.count(mask) == 2  # once for the scores, once for the report
+    assert len(times) == 2 + 4 * COUNT
+
+
+def test_plot_that_cannot_be_drawn_is_one_line(
+    tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_latex(*_: object, **__: object) -> None:
+        raise RuntimeError("'xelatex' not found")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", without_latex)
+    result = run("compare", *folders, "--plot", tmp_path / "plot.pgf", "--device", "cpu")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == f"Error: {tmp_path / 'plot.pgf'}: cannot be drawn: 'xelatex' not found"

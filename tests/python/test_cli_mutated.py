@@ -113,7 +113,7 @@ def judge(a: Path, b: Path, name: str, data: bytes) -> str:
     expected = ssim(original, pixels, top)
     if report["data_range_source"] == "values":
         expected = ssim(original, pixels, report["data_range"])
-    assert report["score"] == pytest.approx(expected, abs=1e-9)
+    assert report["ssim"] == pytest.approx(expected, abs=1e-9)
     return "scored"
 
 
@@ -158,7 +158,7 @@ def test_file_with_another_ending_is_read_as_what_it_is(tmp_path: Path, name: st
         b.write_bytes(whole)
         result = run("compare", a, b, "--json", "--device", "cpu")
         assert result.exit_code == 0, result.output
-        assert json.loads(result.stdout)["score"] == 1.0
+        assert json.loads(result.stdout)["ssim"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from test_cli_errors import fails
 from test_cli_files import ssim, write
 
 import fused_ssim
+from fused_ssim.cli import scoring
 from fused_ssim.cli.results import Settings
-from fused_ssim.cli.scoring import load_pair, read_mask, score_files, ssim_map
+from fused_ssim.cli.scoring import load_pair, mask_of, score_files, ssim_map
 
 RANDOM = np.random.default_rng(19)
 
@@ -40,7 +42,7 @@ def test_floats_far_from_0_to_1_need_a_data_range(tmp_path: Path, low: float, hi
     message = fails(a, a)
     assert f"from {low} to {high}" in message
     assert "--data-range" in message
-    assert compare(a, a, "--data-range", high - low)["score"] == 1.0
+    assert compare(a, a, "--data-range", high - low)["ssim"] == 1.0
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.float32])
@@ -50,14 +52,14 @@ def test_scans_have_the_span_of_their_values(tmp_path: Path, dtype: Any) -> None
     report = compare(a, b)
     span = float(max(v.max() for v in pair)) - float(min(v.min() for v in pair))
     assert (report["data_range"], report["data_range_source"]) == (span, "values")
-    assert report["score"] == pytest.approx(ssim(*pair, span), abs=1e-9)
+    assert report["ssim"] == pytest.approx(ssim(*pair, span), abs=1e-9)
 
 
 def test_scan_and_its_floating_point_version_are_compared_with_a_note(tmp_path: Path) -> None:
     values = RANDOM.integers(10, 1000, (12, 13, 14)).astype(np.int16)
     a, b = save(tmp_path / "a.nii", values), save(tmp_path / "b.nii", values.astype(np.float32))
     report = compare(a, b)
-    assert report["score"] == 1.0
+    assert report["ssim"] == 1.0
     assert "different dtypes" in report["notes"][0]
 
 
@@ -76,7 +78,7 @@ def test_float32_and_float64_are_compared_with_a_note(tmp_path: Path) -> None:
     values = RANDOM.random((20, 20)).astype(np.float32)
     a, b = save(tmp_path / "a.npy", values), save(tmp_path / "b.npy", values.astype(np.float64))
     report = compare(a, b)
-    assert (report["score"], report["dtype"]) == (1.0, ["float32", "float64"])
+    assert (report["ssim"], report["dtype"]) == (1.0, "float32 and float64")
     assert "different dtypes" in report["notes"][0]
 
 
@@ -87,8 +89,8 @@ def test_values_with_an_offset_are_computed_in_float64(tmp_path: Path) -> None:
     x, y = (torch.from_numpy(values.astype(np.float64))[None, None] for values in pair)
     expected = exact_map(x, y, padding="same", data_range=6.0).mean().item()
     report = compare(a, b, "--data-range", "6")
-    assert report["score"] == pytest.approx(expected, abs=1e-6)
-    assert abs(compare(a, b, "--data-range", "6", "--precision", "float32")["score"] - expected) > 1e-4
+    assert report["ssim"] == pytest.approx(expected, abs=1e-6)
+    assert abs(compare(a, b, "--data-range", "6", "--precision", "float32")["ssim"] - expected) > 1e-4
 
 
 # ---- What does not count ---------------------------------------------------------------------------------------------
@@ -104,7 +106,7 @@ def test_ignore_nan_leaves_values_out(tmp_path: Path) -> None:
     x, y = (torch.from_numpy(np.where(holes, 0, v).astype(np.float64))[None, None] for v in (first, second))
     mask = torch.from_numpy(~holes).to(torch.float64)[None, None]
     expected = fused_ssim.fused_ssim(x, y, mask=mask, mask_mode="normalized").item()
-    assert report["score"] == pytest.approx(expected, abs=1e-9)
+    assert report["ssim"] == pytest.approx(expected, abs=1e-9)
     difference = np.abs(first.astype(float) - second)[~holes]
     assert report["l1"] == pytest.approx(difference.mean(), abs=1e-12)
     assert report["psnr"] == pytest.approx(-10 * np.log10((difference**2).mean()), abs=1e-9)
@@ -119,11 +121,11 @@ def test_mask_excludes_what_is_black(tmp_path: Path, colour: tuple[np.ndarray, n
     a, b, c = (save(tmp_path / f"{n}.png", v) for n, v in zip("abc", (*colour, disturbed), strict=True))
     mask = save(tmp_path / "mask.png", inside.astype(np.uint8) * 255)
     report = compare(a, b, "--mask", mask)
-    assert report["score"] != compare(a, b)["score"]
-    assert report["score"] == compare(a, c, "--mask", mask)["score"]
+    assert report["ssim"] != compare(a, b)["ssim"]
+    assert report["ssim"] == compare(a, c, "--mask", mask)["ssim"]
     nan = np.where(inside[..., None], colour[0] / 255, np.nan).astype(np.float32)
     d, e = save(tmp_path / "d.npy", nan), save(tmp_path / "e.npy", (colour[1] / 255).astype(np.float32))
-    assert compare(d, e, "--mask", mask)["score"] == pytest.approx(report["score"], abs=1e-6)
+    assert compare(d, e, "--mask", mask)["ssim"] == pytest.approx(report["ssim"], abs=1e-6)
     wider = save(tmp_path / "wide.png", np.full(shape, 255, np.uint8))
     assert "where the mask is not 0" in fails(d, e, "--mask", wider)
     assert "mask is 0 everywhere" in fails(a, b, "--mask", save(tmp_path / "no.png", np.zeros(shape, np.uint8)))
@@ -148,11 +150,11 @@ def test_background_shows_through_transparency(tmp_path: Path, colour_name: str,
     back = {"white": (255, 255, 255), "#102030": (16, 32, 48)}[colour_name]
     over = colours * (1.0 if premultiplied else alpha / 255) + (1 - alpha / 255) * np.array(back)
     c = save(tmp_path / "c.npy", over)
-    assert compare(a, b, "--background", colour_name)["score"] == 1.0
+    assert compare(a, b, "--background", colour_name)["ssim"] == 1.0
     report = compare(a, c, "--background", colour_name, "--data-range", "255")
-    assert report["score"] == pytest.approx(1.0, abs=1e-9)
+    assert report["ssim"] == pytest.approx(1.0, abs=1e-9)
     if not premultiplied:
-        assert compare(a, b)["score"] < 1
+        assert compare(a, b)["ssim"] < 1
         assert any("--background" in note for note in compare(a, b)["notes"])
 
 
@@ -207,9 +209,9 @@ def test_pair_is_loaded_again_as_it_was_scored(
         weights[8:30, 10:40] = np.random.default_rng(4).integers(60, 256, (22, 30), dtype=np.uint8)
         mask = str(save(tmp_path / "mask.png", weights))
     settings = Settings(padding=padding, mask=mask)
-    result = score_files("a", a, b, settings, None if mask is None else read_mask(Path(mask), settings))
+    result = score_files("a", a, b, settings, mask_of(settings))
     assert result.error is None
-    pair = load_pair(result, settings)
+    pair = load_pair(result, settings, mask_of(settings))
     assert (pair.data_range, pair.first.shape[1:]) == (result.data_range, result.shape)
     assert pair.black == (min(v.min() for v in volumes) if kind == "volume" else 0)
     values = ssim_map(pair, settings)
@@ -292,3 +294,43 @@ def test_map_that_cannot_be_drawn_loses_no_score(
     assert "SSIM        1.000000" in result.output
     assert "Error: " in result.output
     assert "cannot be drawn" in result.output
+
+
+def test_what_was_decided_about_a_mask_is_a_note(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = (save(tmp_path / f"{name}.png", values) for name, values in zip("ab", colour, strict=True))
+    white = np.full((*colour[0].shape[:2], 3), 255, np.uint8)
+    opacity = RANDOM.integers(0, 256, colour[0].shape[:2]).astype(np.uint8)
+    mask = save(tmp_path / "mask.png", np.dstack([white, opacity]))
+    report = compare(a, b, "--mask", mask)
+    assert any(note.startswith(f"{mask}: has transparency") for note in report["notes"])
+
+
+def test_large_files_are_computed_in_float32_and_one_after_the_other(
+    tmp_path: Path, colour: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side, values in zip(("first", "second"), colour, strict=True):
+        (tmp_path / side).mkdir()
+        for number in range(8):
+            save(tmp_path / side / f"{number}.png", values)
+    at_once, most = 0, 0
+    ssim = scoring._ssim
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        found = ssim(*arguments)
+        at_once -= 1
+        return found
+
+    monkeypatch.setattr(scoring, "_ssim", watched)
+    folders = tmp_path / "first", tmp_path / "second"
+    for room, words, threads in ((2**40, 0, 4), (4 * 8 * colour[0].size, 0, 1), (4 * 8 * colour[0].size - 1, 8, 1)):
+        monkeypatch.setattr(scoring, "_room", lambda _, room=room: room)
+        most = 0
+        result = run("compare", *folders, "--json", "--workers", 4, "--device", "cpu")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("computed in float32") == words
+        assert most <= threads
+        assert (most > 1) == (threads > 1)

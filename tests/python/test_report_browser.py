@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import reports
 from browser import Visit, browser, visit
+from test_cli_optional import dicom
 
 from fused_ssim.cli.report import write_report
 from fused_ssim.cli.results import Settings
+from fused_ssim.cli.scoring import score_files
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,26 @@ def test_volume_has_three_planes_with_slices(chromium: object, small: Path) -> N
     page.keyboard.press("ArrowRight")
     assert page.evaluate(pixels) != before
     assert page.locator("#slices .value").first.inner_text() == f"d = {depth + 1}"
+    visited.check_quiet()
+
+
+def test_dicom_volume_has_x_across_and_z_up(chromium: object, tmp_path: Path) -> None:
+    """Its axes are z, y, x: the first plane is a slice as it is stored, the third has the last slice at its top."""
+    values = np.zeros((12, 14, 20), np.uint16)
+    values[-2:] = 900
+    other = values.copy()
+    other[3, 5, 7] = 450
+    files = [dicom(tmp_path / f"{name}.dcm", each) for name, each in (("a", values), ("b", other))]
+    result = score_files("scan.dcm", *files, Settings())
+    visited = visit(chromium, write_report(tmp_path / "out", [result], Settings()))
+    open_pair(visited, "scan.dcm")
+    page = visited.page
+    labels = page.locator("#slices .value").all_inner_texts()
+    assert [label[:4] for label in labels] == ["z = ", "x = ", "y = "]
+    assert "a volume, 12 x 14 x 20 (Z x Y x X), 1 channel" in page.inner_text("#about")
+    canvas = page.locator("#compare .stage").nth(2).locator("canvas").first
+    column = "e => [...e.getContext('2d').getImageData(0, 0, 1, e.height).data].filter((_, i) => i % 4 === 0)"
+    assert canvas.evaluate(column) == [255, 255, *[0] * 10]
     visited.check_quiet()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,21 +24,20 @@ import click
 import torch
 
 from fused_ssim.cli import pairs, summary
-from fused_ssim.cli.common import Failure, extra
+from fused_ssim.cli.common import STOPPED, Failure, extra, keep_inputs
 from fused_ssim.cli.files import ENDINGS
 from fused_ssim.cli.films import Films
 from fused_ssim.cli.journal import CsvWriter, Journal, json_line
 from fused_ssim.cli.results import PairResult
-from fused_ssim.cli.scoring import mask_of, score_files
+from fused_ssim.cli.scoring import Mask, mask_of, score_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fused_ssim.cli.results import Array, Settings
+    from fused_ssim.cli.results import Settings
 
 Result = TypeVar("Result")
 
-STOPPED = 130  # the exit status after Ctrl-C
 AHEAD = 2  # pairs on their way for each thread
 
 
@@ -141,6 +141,8 @@ def run_files(
 ) -> tuple[list[PairResult], int]:
     """Compares all pairs of two folders, two patterns or a CSV file; gives the results and an exit status."""
     found = pairs.pairs_of_csv(a) if b is None else pairs.pairs_of_folders(str(a), str(b), ENDINGS)
+    outputs = [path for path in (output.csv_path, output.plot_path, output.resume_path) if path is not None]
+    keep_inputs(outputs, (Path(path) for pair in found.pairs for path in (pair.first, pair.second)))
     if not found.pairs:
         for note in found.notes:
             click.echo(f"note: {note}", err=True)
@@ -175,7 +177,7 @@ def run_files(
     return results, STOPPED if stopped else int(bool(failed))
 
 
-def _scored(pair: pairs.FilePair, settings: Settings, mask: Array | None) -> PairResult:
+def _scored(pair: pairs.FilePair, settings: Settings, mask: Mask | None) -> PairResult:
     """The result of a pair. Whatever goes wrong is that of this pair, and the run goes on."""
     try:
         return score_files(pair.name, Path(pair.first), Path(pair.second), settings, mask)
@@ -218,7 +220,7 @@ def _run(
     table = None if output.csv_path is None else CsvWriter(output.csv_path)
     stopped = False
     try:
-        with one_thread_each(workers, settings.device), progress(total, unit, not output.as_json) as told:
+        with one_thread_each(workers, settings.device), progress(total, unit, _has_bar(output)) as told:
             for result in in_order(tasks, workers):
                 results.append(result)
                 keep(result)
@@ -233,6 +235,11 @@ def _run(
         if table is not None:
             table.close()
     return results, stopped
+
+
+def _has_bar(output: Output) -> bool:
+    """Whether a progress bar disturbs nothing: lines of JSON may go to the same terminal."""
+    return not (output.as_json and sys.stdout.isatty())
 
 
 def _show(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,9 @@ import click
 from fused_ssim._base.codes import DEVICES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+BELOW, STOPPED = 2, 130  # exit statuses: below --fail-under, after Ctrl-C; 1 is an error
 
 
 class Failure(click.ClickException):
@@ -55,3 +58,21 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else path.parent
     if not os.access(target, os.W_OK):
         raise Failure(f"{shown}: cannot be written: no permission")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder for results, with those above it; one that is there is left as it is."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"{click.format_filename(path)}: cannot be made: {error.strerror or error}") from error
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuses to write a file that is read."""
+    existing = {path.resolve(): path for path in outputs if path.exists()}
+    if not existing:
+        return
+    for path in inputs:
+        if path.resolve() in existing:
+            raise Failure(f"{click.format_filename(path)}: is read, and would be overwritten with results")

@@ -7,23 +7,56 @@ results of one kind (`results.PairResult`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from fused_ssim._base.codes import PADDINGS
 from fused_ssim._core import MAX_WINDOW_SIZE
-from fused_ssim.cli.common import Failure, check_writable, device_option, extra
+from fused_ssim.cli.common import (
+    BELOW,
+    STOPPED,
+    Failure,
+    check_writable,
+    device_option,
+    extra,
+    keep_inputs,
+    make_folder,
+)
 from fused_ssim.cli.results import Kind, PairResult, Precision, Settings, versions
 
-BELOW, STOPPED = 2, 130  # exit statuses; 1 is an error
+What = Literal["pair", "files", "films"]
+
+# Options that mean something for some arguments only. Given with others they would be ignored, so that is wrong usage.
+ONLY_FOR: dict[str, tuple[What, ...]] = {
+    "per_channel": ("pair",),
+    "map_path": ("pair",),
+    "csv_path": ("files", "films"),
+    "plot_path": ("files", "films"),
+    "worst": ("files", "films"),
+    "workers": ("files", "films"),
+    "resume_path": ("files",),
+    "kind": ("pair", "files"),
+    "background": ("pair", "files"),
+    "luma": ("films",),
+}
+WORDS: dict[What, str] = {"pair": "one pair of files", "files": "many pairs", "films": "films"}
 
 
 def _odd(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
     if value % 2 == 0:
         raise click.BadParameter(f"{value} is not odd.")
+    return value
+
+
+def _number(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuses NaN, which is neither above nor below any limit."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number.")
     return value
 
 
@@ -55,7 +88,7 @@ def _colour(
 
 def _file(*names: str, text: str, **options: Any) -> Callable[[Any], Any]:
     """An option that names a file to be written."""
-    kind = click.Path(dir_okay=False, writable=True, path_type=Path)
+    kind = click.Path(dir_okay=False, path_type=Path)
     return click.option(*names, metavar="FILE", type=kind, help=text, **options)
 
 
@@ -82,6 +115,7 @@ def _file(*names: str, text: str, **options: Any) -> Callable[[Any], Any]:
 @click.option(
     "--fail-under",
     type=click.FloatRange(-1, 1),
+    callback=_number,
     metavar="X",
     help=f"Exit status {BELOW} if the SSIM of any pair is below X.",
 )
@@ -176,7 +210,8 @@ def compare_command(
     a volume otherwise; axes of length 1 are dropped. --as decides otherwise: as an image, the shorter of the last and
     the first axis holds the channels.
 
-    Exit status: 0; 1 if a file could not be compared or has no partner; 2 below --fail-under, or for wrong usage.
+    Exit status: 0; 1 if a file could not be compared or has no partner; 2 below --fail-under, or for wrong usage; 130
+    after Ctrl-C.
 
     \b
     Examples:
@@ -192,16 +227,10 @@ def compare_command(
     from fused_ssim.cli.devices import describe_device, pick_device
     from fused_ssim.cli.files.complaints import hearing
 
-    for path in (map_path, csv_path, plot_path, resume_path):
-        if path is not None:
-            check_writable(path)
-    if report_path is not None:
-        try:
-            report_path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            shown = click.format_filename(report_path)
-            raise Failure(f"{shown}: cannot be made: {error.strerror or error}") from error
-        check_writable(report_path / "index.html")
+    what = _what(a, b, kind)
+    _check_options(context, what, as_json)
+    outputs = {"--map": map_path, "--csv": csv_path, "--plot": plot_path, "--resume": resume_path}
+    _check_outputs({name: path for name, path in outputs.items() if path is not None}, [a, b, mask])
     where = pick_device(device)
     settings = Settings(
         padding=padding,
@@ -218,45 +247,95 @@ def compare_command(
         device=str(where),
         versions=versions(),
     )
+    _check_numbers(settings)
+    _check_report(report_path)
     with hearing():
-        what = _what(a, b, kind)
         if what == "pair" and b is not None:
-            for name, path in (("--csv", csv_path), ("--plot", plot_path), ("--resume", resume_path)):
-                if path is not None:
-                    raise click.UsageError(f"{name} is for many pairs, and these are two files")
             results, status = _one(a, b, settings, per_channel, as_json, describe_device(where), map_path), 0
         else:
-            if map_path is not None:
-                raise click.UsageError("--map is for one pair of files")
             from fused_ssim.cli import batch
 
             output = batch.Output(as_json, csv_path, plot_path, resume_path, worst)
-            threads = workers or batch.default_workers()
             run = batch.run_films if what == "films" else batch.run_files
-            results, status = run(a, b, settings, output, threads)
+            results, status = run(a, b, settings, output, workers or batch.default_workers())
         if report_path is not None and status != STOPPED:
-            _write_report(report_path, results, settings, f"{a} and {b}" if b is not None else str(a), as_json)
-    below = [result for result in results if fail_under is not None and (result.ssim or 0.0) < fail_under]
-    if status != STOPPED and any(result.error is None for result in below):
-        low = min(result.ssim for result in below if result.ssim is not None)
-        count = sum(result.error is None for result in below)
-        click.echo(f"{count} of {len(results)} below {fail_under:g}; the lowest SSIM is {low:.6f}", err=True)
+            title = f"{a} and {b}" if b is not None else str(a)
+            status = _write_report(report_path, results, settings, title, as_json) or status
+    if fail_under is not None and status != STOPPED and _is_below(results, fail_under):
         status = BELOW
     context.exit(status)
 
 
-def _write_report(out: Path, results: list[PairResult], settings: Settings, title: str, quiet: bool) -> None:
-    """The page of the results, with a progress bar of its own: all pairs are read again."""
+def _check_options(context: click.Context, what: What, as_json: bool) -> None:
+    """Refuses options that mean nothing for these arguments."""
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        fitting = ONLY_FOR.get(name, (what,))
+        if what not in fitting:
+            words = " or ".join(WORDS[each] for each in fitting)
+            raise click.UsageError(f"{parameter.opts[0]} is for {words}, and here is {WORDS[what]}")
+        if name == "worst" and as_json:
+            raise click.UsageError("--worst is for the table of the worst, which --json leaves out")
+
+
+def _check_outputs(outputs: dict[str, Path], inputs: list[Path | None]) -> None:
+    """Refuses files that cannot be written, that are written twice, or that would destroy what is read."""
+    for path in outputs.values():
+        check_writable(path)
+    places: dict[Path, str] = {}
+    for name, path in outputs.items():
+        other = places.setdefault(path.resolve(), name)
+        if other != name:
+            raise click.UsageError(f"{other} and {name} are the same file, {click.format_filename(path)}")
+    keep_inputs(outputs.values(), (path for path in inputs if path is not None))
+
+
+def _check_report(folder: Path | None) -> None:
+    """Makes the folder of the report, and refuses one that cannot be written."""
+    if folder is not None:
+        make_folder(folder)
+        check_writable(folder / "index.html")
+
+
+def _check_numbers(settings: Settings) -> None:
+    """Refuses numbers that the library does not take, before any file is read."""
+    from fused_ssim._base.checked import check_numbers
+    from fused_ssim._base.settings import checked_settings
+
+    given = {} if settings.data_range is None else {"data_range": settings.data_range}
+    try:
+        numbers = checked_settings(window_size=settings.window_size, sigma=settings.sigma, **given)
+        check_numbers(numbers, "float64" if settings.precision == "auto" else settings.precision)
+    except ValueError as error:
+        raise Failure(str(error)) from error
+
+
+def _is_below(results: list[PairResult], limit: float) -> bool:
+    """Whether the SSIM of any pair is below the limit, which is said."""
+    below = [result.ssim for result in results if result.ssim is not None and result.ssim < limit]
+    if below:
+        click.echo(f"{len(below)} of {len(results)} below {limit:g}; the lowest SSIM is {min(below):.6f}", err=True)
+    return bool(below)
+
+
+def _write_report(out: Path, results: list[PairResult], settings: Settings, title: str, quiet: bool) -> int:
+    """The page of the results, with a progress bar of its own: all pairs are read again. Gives an exit status."""
     from fused_ssim.cli import batch, report
 
-    with batch.progress(sum(result.ssim is not None for result in results), "report", not quiet) as told:
-        page = report.write_report(out, results, settings, title, told)
-    if not quiet:
-        click.echo(f"report: {click.format_filename(page)}")
+    try:
+        with batch.progress(sum(result.ssim is not None for result in results), "report", not quiet) as told:
+            page = report.write_report(out, results, settings, title, told)
+    except KeyboardInterrupt:
+        click.echo("stopped: the report is not written", err=True)
+        return STOPPED
+    click.echo(f"report: {click.format_filename(page)}", err=quiet)
+    return 0
 
 
-def _what(a: Path, b: Path | None, kind: Kind | None) -> str:
-    """Whether the arguments are one "pair" of files, "films", or "files": many pairs."""
+def _what(a: Path, b: Path | None, kind: Kind | None) -> What:
+    """Whether the arguments are one pair of files, films, or many pairs of files."""
     from fused_ssim.cli.files.dicom import is_series
     from fused_ssim.cli.files.films import is_film
     from fused_ssim.cli.pairs import is_pattern
@@ -272,19 +351,21 @@ def _what(a: Path, b: Path | None, kind: Kind | None) -> str:
         if a.suffix.lower() != ".csv":
             raise click.UsageError("one argument should be a CSV file of pairs; otherwise give A and B")
         return "files"
-    if a.is_dir() != b.is_dir():
-        folder, file = (a, b) if a.is_dir() else (b, a)
-        raise click.UsageError(
-            f"'{click.format_filename(folder)}' is a folder, and '{click.format_filename(file)}' is not"
-        )
-    if a.is_dir():
-        return "pair" if kind == "volume" and is_series(a) and is_series(b) else "files"
-    films = [is_film(path) for path in (a, b)]
+    shown = [click.format_filename(path) for path in (a, b)]
+    try:
+        if a.is_dir() or b.is_dir():
+            if kind == "volume" and all(path.is_file() or is_series(path) for path in (a, b)):
+                return "pair"
+            if a.is_dir() != b.is_dir():
+                folder, file = shown if a.is_dir() else shown[::-1]
+                raise click.UsageError(f"'{folder}' is a folder, and '{file}' is not")
+            return "files"
+        films = [is_film(path) for path in (a, b)]
+    except OSError as error:
+        raise Failure(f"{click.format_filename(error.filename)}: cannot be read: {error.strerror or error}") from error
     if films[0] != films[1]:
-        raise Failure(
-            f"{click.format_filename(a)} is {'a film' if films[0] else 'no film'}, "
-            f"{click.format_filename(b)} is {'a film' if films[1] else 'no film'}"
-        )
+        words = [f"{name} is {'a film' if film else 'no film'}" for name, film in zip(shown, films, strict=True)]
+        raise Failure(", ".join(words))
     return "films" if films[0] else "pair"
 
 
@@ -295,12 +376,13 @@ def _one(
     from fused_ssim.cli import single
     from fused_ssim.cli.scoring import mask_of, score_files
 
-    result = score_files(a.name, a, b, settings, mask_of(settings))
+    mask = mask_of(settings)
+    result = score_files(a.name, a, b, settings, mask)
     if result.error is not None:
         raise Failure(result.error)
     single.show(result, settings, per_channel=per_channel, as_json=as_json, device=device, map_path=map_path)
     if map_path is not None:
-        single.draw_map(map_path, result, settings)
+        single.draw_map(map_path, result, settings, mask)
         if not as_json:
             click.echo(f"{'map':<12}written to {click.format_filename(map_path)}")
     return [result]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fused_ssim.cli.common import Failure, device_option, extra
+from fused_ssim.cli.common import check_writable, device_option, extra, make_folder
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fused_ssim.cli.recovery import MaskedFit, Recovery
 
 STEPS = 100
+PICTURES = ("photograph.png", "volume.png", "curve.png", "masked.png")
+FOLDERS = ("targets", "results", "report")
 
 
 @click.command("demo", short_help="Recover pictures by the gradient of SSIM.")
@@ -57,12 +59,13 @@ def demo_command(out: Path, device: str, steps: int) -> None:
 
     console = Console()
     where = pick_device(device)
+    files = [out / name for name in PICTURES]
+    for folder in (out, *(out / name for name in FOLDERS)):
+        make_folder(folder)
+    for file in (*files, *(out / name / "photograph.png" for name in FOLDERS)):
+        check_writable(file)
     volume, spacing = load_volume()
     targets = {"photograph": load_photograph(), "MR volume": volume}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Failure(f"{out}: cannot be made: {error.strerror or error}") from error
 
     console.print(
         f"Recovering {len(targets)} pictures from noise by gradient ascent on SSIM, on {describe_device(where)}",
@@ -74,7 +77,6 @@ def demo_command(out: Path, device: str, steps: int) -> None:
     errors = ", ".join(f"{name} {error:.4f}" for name, error in fit.rims.items())
     console.print(f"Mean error at the sticker of the portrait: {errors}", highlight=False)
 
-    files = [out / "photograph.png", out / "volume.png", out / "curve.png", out / "masked.png"]
     save_recovery(files[0], recoveries[0])
     save_recovery(files[1], recoveries[1], spacing)
     save_curves(files[2], recoveries)
@@ -144,8 +146,6 @@ def report_on(
     pictures = {"photograph.png": (photograph.target, photograph.result)}
     for name, result in fit.results.items():
         pictures[f"portrait, {name}.png"] = (fit.scene, result)
-    for side in ("targets", "results"):
-        (out / side).mkdir(exist_ok=True)
     for name, pair in pictures.items():
         for side, picture in zip(("targets", "results"), pair, strict=True):
             pixels = (255 * picture).round().byte().permute(1, 2, 0).numpy()

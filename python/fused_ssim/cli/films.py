@@ -12,14 +12,15 @@ import click
 from fused_ssim.cli.common import Failure
 from fused_ssim.cli.files.films import frames
 from fused_ssim.cli.results import PairResult
-from fused_ssim.cli.scoring import score_pictures
+from fused_ssim.cli.scoring import pair_of, score_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fused_ssim.cli.files.films import Frame
-    from fused_ssim.cli.results import Array, Settings
+    from fused_ssim.cli.results import Settings
+    from fused_ssim.cli.scoring import Mask
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Films:
     first: Path
     second: Path
     settings: Settings
-    mask: Array | None = None
+    mask: Mask | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -42,6 +43,8 @@ class Films:
             a, b = pair
             if a is None or b is None:
                 break
+            if not count:  # what forbids to compare the first frames forbids all others
+                pair_of(a.picture, b.picture, self.settings, self.mask, [])
             if not apart and _apart(a, b):
                 apart = True
                 self.notes.append(
@@ -70,7 +73,7 @@ def _apart(a: Frame, b: Frame) -> bool:
     return a.time is not None and b.time is not None and abs(a.time - b.time) > 1e-3
 
 
-def _score(first: str, second: str, a: Frame, b: Frame, settings: Settings, mask: Array | None) -> PairResult:
+def _score(first: str, second: str, a: Frame, b: Frame, settings: Settings, mask: Mask | None) -> PairResult:
     name = f"frame {a.index}" + (f" ({a.time:.3f} s)" if a.time is not None else "")
     result = PairResult(name, first, second, frame=a.index, time=a.time)
     try:

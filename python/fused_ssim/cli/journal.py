@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from fused_ssim.cli.common import Failure
 from fused_ssim.cli.results import PairResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fused_ssim.cli.pairs import FilePair
     from fused_ssim.cli.results import Settings
 
@@ -33,7 +35,7 @@ CSV_COLUMNS = (
 def as_dict(result: PairResult) -> dict[str, Any]:
     """A result for JSON, which has no infinity: the PSNR of identical files is the text "inf"."""
     found = {field.name: getattr(result, field.name) for field in fields(result)}
-    found["channels"] = [list(channel) for channel in result.channels]
+    found["channels"] = dict(result.channels)
     if result.psnr == math.inf:
         found["psnr"] = "inf"
     return found
@@ -43,7 +45,7 @@ def from_dict(values: dict[str, Any]) -> PairResult:
     """The result that `as_dict` wrote."""
     values = {field.name: values[field.name] for field in fields(PairResult)}
     values["psnr"] = math.inf if values["psnr"] == "inf" else values["psnr"]
-    values["channels"] = tuple((str(name), float(score)) for name, score in values["channels"])
+    values["channels"] = tuple(values["channels"].items())
     return PairResult(**{**values, "notes": tuple(values["notes"]), "shape": tuple(values["shape"])})
 
 
@@ -66,33 +68,37 @@ class CsvWriter:
         cells = as_dict(result)
         cells["shape"] = "x".join(map(str, result.shape))
         cells["notes"] = "; ".join(result.notes)
-        self.writer.writerow(["" if cells[column] is None else cells[column] for column in CSV_COLUMNS])
+        with _writing(self.path):
+            self.writer.writerow(["" if cells[column] is None else cells[column] for column in CSV_COLUMNS])
 
     def close(self) -> None:
         """Writes what is left."""
-        self.file.close()
+        with _writing(self.path):
+            self.file.close()
 
 
 class Journal:
     """The results so far, in a file that a later run reads."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
         self.known: dict[str, tuple[list[int], PairResult]] = {}
+        if path.exists() and not path.is_file():
+            raise Failure(f"--resume {click.format_filename(path)}: is no plain file; name a new one")
         header = _header(settings)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        if lines:
-            self._read(path, header, lines)
+        text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+        if text:
+            self._read(header, text.splitlines())
         self.file = _open(path, "a")
-        if not lines:
+        if not text:
             self._write(header)
-        elif not path.read_bytes().endswith(b"\n"):
+        elif not text.endswith("\n"):
             self.file.write("\n")  # the run before was stopped in the middle of a line
 
-    def _read(self, path: Path, header: dict[str, Any], lines: list[str]) -> None:
-        shown = click.format_filename(path)
+    def _read(self, header: dict[str, Any], lines: list[str]) -> None:
+        shown = click.format_filename(self.path)
         try:
-            before = json.loads(lines[0])
-            found = before["settings"]
+            found = dict(json.loads(lines[0])["settings"])
         except (ValueError, KeyError, TypeError) as error:
             raise Failure(f"--resume {shown}: is no journal of fused-ssim compare; name a new file") from error
         different = [name for name, value in header["settings"].items() if found.get(name) != value]
@@ -100,7 +106,8 @@ class Journal:
             was = ", ".join(f"{name} {found.get(name)!r} (now {header['settings'][name]!r})" for name in different)
             raise Failure(f"--resume {shown}: was written with other settings: {was}; name a new file")
         for line in lines[1:]:
-            with suppress(ValueError, KeyError, TypeError):  # a line that was cut off: its pair is computed again
+            # Of a line that was cut off the pair is computed again.
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
                 values = json.loads(line)
                 self.known[values["result"]["name"]] = (values["stamps"], from_dict(values["result"]))
 
@@ -112,16 +119,20 @@ class Journal:
         return result if stamps == _stamps(pair) else None
 
     def add(self, pair: FilePair, result: PairResult) -> None:
-        """Adds a line, which is on its way to the disk at once."""
-        self._write({"stamps": _stamps(pair), "result": as_dict(result)})
+        """Adds a line, which is on its way to the disk at once; nothing for a result that is from here."""
+        _, known = self.known.get(pair.name, ([], None))
+        if result is not known:
+            self._write({"stamps": _stamps(pair), "result": as_dict(result)})
 
     def _write(self, values: dict[str, Any]) -> None:
-        self.file.write(json.dumps(values) + "\n")
-        self.file.flush()
+        with _writing(self.path):
+            self.file.write(json.dumps(values) + "\n")
+            self.file.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        self.file.close()
+        with _writing(self.path):
+            self.file.close()
 
 
 def _header(settings: Settings) -> dict[str, Any]:
@@ -143,7 +154,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _open(path: Path, mode: str) -> Any:
-    try:
+    with _writing(path):
         return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What goes wrong while a file is written, as one line that names it."""
+    try:
+        yield
     except OSError as error:
         raise Failure(f"{click.format_filename(path)}: cannot be written: {error.strerror or error}") from error

@@ -8,7 +8,9 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fused_ssim.cli.common import extra
+import click
+
+from fused_ssim.cli.common import Failure, extra
 
 with extra("cli"):
     import numpy as np
@@ -38,32 +40,41 @@ def picture_formats() -> list[str]:
 
 
 def save_map(
-    path: Path, ssim_map: Array, *, score: float, names: tuple[str, str], origin: int, spacing: Sequence[float] | None
+    path: Path,
+    ssim_map: Array,
+    *,
+    score: float,
+    names: tuple[str, str],
+    origin: int,
+    axes: str,
+    spacing: Sequence[float] | None,
 ) -> None:
     """Draws an SSIM map, (C, H, W) or (C, D, H, W), as a heat map with a colour bar; of a volume the central slices.
 
     `origin` is the index of the map's first element in the picture it belongs to (padding valid crops the map).
-    `spacing` is the size of a voxel along each axis; a volume that has it is taken to have the axes x, y, z of NIfTI.
+    `axes` are those of `results.Pair`, `spacing` is the size of a voxel along each.
     """
     title = f"SSIM {score:.4f}:  " + "  and  ".join(_shorten(name) for name in names)
     panel = _Panel(title, ssim_map.mean(0, keepdims=True), is_map=True)
-    views = _views(panel.values, spacing, origin)
+    space = _Space(axes, spacing or (1.0, 1.0, 1.0), origin)
+    views = _views(panel.values, space)
     # The maps fill 8 x 6 inches, and every element gets a pixel of its own, within reason.
     scale = min(8.0 / sum(_widths(views)), 6.0 / sum(_heights(views)))
     dpi = min(max(DPI, math.ceil(max(view.resolution for view in views) / scale)), MAX_DPI)
-    _draw(path, [panel], scale, spacing, origin=origin, ticks=True, dpi=dpi)
+    _draw(path, [panel], scale, space, ticks=True, dpi=dpi)
 
 
 def save_recovery(path: Path, recovery: Recovery, spacing: Sequence[float] | None = None) -> None:
-    """Draws target, start, result and the SSIM map side by side; of a volume, the central slices."""
+    """Draws target, start, result and the SSIM map side by side; of a volume, with axes x, y, z, the central slices."""
     panels = [
         _Panel(f"target: {recovery.name}", recovery.target.numpy()),
         _Panel(f"start: noise, SSIM {recovery.scores[0]:.4f}", recovery.start.numpy()),
         _Panel(f"after {len(recovery.scores) - 1} steps: SSIM {recovery.scores[-1]:.5f}", recovery.result.numpy()),
         _Panel("SSIM map", recovery.ssim_map.mean(0, keepdim=True).numpy(), is_map=True),
     ]
-    scale = 3.2 / sum(_widths(_views(panels[0].values, spacing, 0)))
-    _draw(path, panels, scale, spacing)
+    space = _Space("XYZ", spacing or (1.0, 1.0, 1.0))
+    scale = 3.2 / sum(_widths(_views(panels[0].values, space)))
+    _draw(path, panels, scale, space)
 
 
 def save_masked_fit(path: Path, fit: MaskedFit) -> None:
@@ -73,7 +84,7 @@ def save_masked_fit(path: Path, fit: MaskedFit) -> None:
         _Panel("start", fit.start.numpy()),
         *(_Panel(f"{name}: error {fit.rims[name]:.3f}", picture.numpy()) for name, picture in fit.results.items()),
     ]
-    _draw(path, panels, 3.2 / fit.scene.shape[2], None)
+    _draw(path, panels, 3.2 / fit.scene.shape[2], _Space())
 
 
 def save_curves(path: Path, recoveries: Sequence[Recovery]) -> None:
@@ -89,7 +100,7 @@ def save_curves(path: Path, recoveries: Sequence[Recovery]) -> None:
     axis.set_xlim(0, len(recoveries[0].scores) - 1)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
-    figure.savefig(path, dpi=DPI)
+    _save(figure, path)
 
 
 def save_scores(path: Path, results: Sequence[PairResult]) -> None:
@@ -109,9 +120,16 @@ def save_scores(path: Path, results: Sequence[PairResult]) -> None:
     axis.set_ylabel("SSIM")
     axis.set_title(f"mean SSIM {sum(values) / len(values):.4f}")
     axis.grid(alpha=0.3)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)
-        figure.savefig(path, dpi=DPI)
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class _Space:
+    """The axes of a volume, the size of a voxel along each, and the index of its first element along all."""
+
+    axes: str = "DHW"
+    spacing: Sequence[float] = (1.0, 1.0, 1.0)
+    origin: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,21 +167,24 @@ class _View:
         return 1.0 / min(self.pixel)
 
 
-def _views(values: Array, spacing: Sequence[float] | None, origin: int) -> list[_View]:
+def _views(values: Array, space: _Space) -> list[_View]:
     """The image itself, or the slices through the centre of a volume, placed so that neighbours share an axis."""
     if values.ndim == 3:
         image = np.moveaxis(values, 0, -1) if len(values) == 3 else values[0]
         return [_View(image, 0, 0, (1.0, 1.0), ("x", "y"), "", upwards=False)]
-    names, sizes = ("xyz", spacing) if spacing else ("dhw", (1.0, 1.0, 1.0))
-    x, y, z = (0, 1, 2) if spacing else (2, 1, 0)
+    names, sizes = space.axes.lower(), space.spacing
+    x, y, z = (0, 1, 2) if space.axes == "XYZ" else (2, 1, 0)
+    # y is up in NIfTI and down in DICOM; z is up in both, and down in a stack of slices.
+    up = {"XYZ": (y, z), "ZYX": (z,)}.get(space.axes, ())
     views = []
     for row, column, across, down, cut in ((0, 0, x, y, z), (0, 1, z, y, x), (1, 0, x, z, y)):
         middle = values.shape[1 + cut] // 2
         piece = values[0].take(middle, axis=cut)
-        if across < down:
+        if across < down:  # so that the rows run along `down`
             piece = piece.T
         pixel, axes = (sizes[across], sizes[down]), (names[across], names[down])
-        views.append(_View(piece, row, column, pixel, axes, f"{names[cut]} = {middle + origin}", bool(spacing)))
+        title = f"{names[cut]} = {middle + space.origin}"
+        views.append(_View(piece, row, column, pixel, axes, title, upwards=down in up))
     return views
 
 
@@ -179,9 +200,8 @@ def _draw(
     path: Path,
     panels: Sequence[_Panel],
     scale: float,
-    spacing: Sequence[float] | None,
+    space: _Space,
     *,
-    origin: int = 0,
     ticks: bool = False,
     dpi: int = DPI,
 ) -> None:
@@ -189,7 +209,7 @@ def _draw(
 
     All is placed by hand, in inches: the panels keep their proportions and the colour bar is as high as they are.
     """
-    views = _views(panels[0].values, spacing, origin)
+    views, origin = _views(panels[0].values, space), space.origin
     gap = (0.75, 0.95) if ticks else (0.06, 0.06)  # between the slices of a volume: room for ticks, labels and titles
     widths = [width * scale for width in _widths(views)]
     heights = [height * scale for height in _heights(views)]
@@ -214,7 +234,7 @@ def _draw(
         shades: dict[str, Any] = {"cmap": COLOURS, "vmin": low} if panel.is_map else {"cmap": "gray", "vmin": 0.0}
         middle = (start + panel_width / 2) / width if len(panels) > 1 else 0.5
         figure.text(middle, 1 - 0.2 / height, panel.title, ha="center", va="center", size=12, parse_math=False)
-        for view in _views(panel.values, spacing, origin):
+        for view in _views(panel.values, space):
             x = start + sum(widths[: view.column]) + gap[0] * view.column
             y = top - sum(heights[: view.row + 1]) - gap[1] * view.row
             axis = figure.add_axes(place(x, y, widths[view.column], heights[view.row]))
@@ -243,9 +263,20 @@ def _draw(
             # (1 - 0.999 is a little less than 0.001, hence the factor.)
             digits = max(1, 1 - math.floor(math.log10((1.0 - low) * 1.001)))
             figure.colorbar(image, cax=bar, format=f"%.{digits}f", label="SSIM" if ticks else "")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)  # in a file's name
-        figure.savefig(path, dpi=dpi)
+    _save(figure, path, dpi)
+
+
+def _save(figure: Figure, path: Path, dpi: int = DPI) -> None:
+    """Writes a figure; whatever goes wrong is one line."""
+    shown = click.format_filename(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*missing from font", category=UserWarning)  # in a file's name
+            figure.savefig(path, dpi=dpi)
+    except OSError as error:
+        raise Failure(f"{shown}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:  # the writers of matplotlib need programs and raise whatever: LaTeX for .pgf
+        raise Failure(f"{shown}: cannot be drawn: {str(error).strip().splitlines()[0]}") from error
 
 
 def _round_below(value: float) -> float:

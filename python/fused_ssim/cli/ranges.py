@@ -60,6 +60,8 @@ def _hint(a: Picture, b: Picture) -> str:
         return "; convert one of them, for instance both to grey" if counts[0] == 1 else "; convert one of them"
     if a.kind == b.kind == "image" and a.shape == b.shape[::-1]:
         return "; one of them seems to be turned by 90 degrees"
+    if a.kind != b.kind:
+        return "; --as image or --as volume says what both are, where the files leave it open"
     return ""
 
 
@@ -90,6 +92,8 @@ def choose_data_range(a: Picture, b: Picture, given: float | None, notes: list[s
                 f"the values run from {low:g} to {high:g}, which hardly fits a data range of 1; see --data-range"
             )
         return DataRange(1.0, "dtype", f"for {a.dtype}, whose values are expected from 0 to 1", 0.0)
+    if not math.isfinite(high - low):
+        raise Failure(f"{a.path} and {b.path} hold values from {low:g} to {high:g}, whose span is beyond float64")
     if high > low:
         words = f"from the smallest to the largest value of both files, {low:g} to {high:g}"
         return DataRange(high - low, "values", words, low)

@@ -2,8 +2,8 @@
 """What `fused-ssim compare` finds out about pairs of files: the interface between the run and whatever shows it.
 
 A run gives one `PairResult` for each pair, in the order of the pairs, and the `Settings` that all of them had. A result
-holds no pixels: `scoring.load_pair(result, settings)` reads them again, by the same rules, when somebody wants to see
-them, and gives a `Pair`, of which `scoring.ssim_map(pair, settings)` makes the map. This module needs no torch.
+holds no pixels: `scoring.load_pair(result, settings, mask)` reads them again, by the same rules, when somebody wants to
+see them, and gives a `Pair`, of which `scoring.ssim_map(pair, settings)` makes the map. This module needs no torch.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PairResult:
     first: str  # the paths, as given
     second: str
     ssim: float | None = None  # None if `error` says why
-    psnr: float | None = None  # dB, infinite for identical files
+    psnr: float | None = None  # dB; infinite for identical files
     l1: float | None = None  # mean absolute difference, as a part of the data range
     ms_ssim: float | None = None  # None if it was not asked for, or the picture is too small for it (a note says so)
     error: str | None = None  # one line
@@ -64,7 +64,7 @@ class PairResult:
     data_range: float | None = None  # the one that was used
     data_range_origin: str = ""  # where it is from, for people
     data_range_source: str = ""  # "option", "dtype", "format" or "values"
-    axes: str = ""  # the names of the axes of `shape`, for people: "H x W", "D x H x W", for scans "X x Y x Z"
+    axes: str = ""  # the names of the axes of `shape`: "HW", or of a volume "DHW", "XYZ" (NIfTI) or "ZYX" (DICOM)
     dtype: str = ""  # as stored in the files; "uint8 and float32" if they differ
     frame: int | None = None  # films: the index of this frame
     time: float | None = None  # films: when it is shown, in seconds
@@ -80,6 +80,7 @@ class Pair:
     black: float  # what is drawn black: the lower end of the range of values; white is `black + data_range`
     data_range: float
     spacing: tuple[float, ...] | None  # of a volume: the size of a voxel along each axis, where the files tell
+    axes: str  # the names of the spatial axes, as `PairResult.axes`
     mask: Array | None = None  # which pixels count, broadcasts to the images; None: all
 
 

@@ -32,6 +32,14 @@ KEPT_BYTES = 2**27  # 128 MiB for each image of a thread
 
 
 @dataclass(frozen=True)
+class Mask:
+    """What --mask says."""
+
+    weights: Array  # (1, ...) or (C, ...), from 0 to 1
+    notes: tuple[str, ...] = ()  # what was decided while it was read
+
+
+@dataclass(frozen=True)
 class Scores:
     """The numbers of a pair."""
 
@@ -47,7 +55,7 @@ def read_options(settings: Settings) -> ReadOptions:
     return ReadOptions(settings.kind, settings.background, settings.ignore_nan or settings.mask is not None)
 
 
-def score_files(name: str, first: Path, second: Path, settings: Settings, mask: Array | None = None) -> PairResult:
+def score_files(name: str, first: Path, second: Path, settings: Settings, mask: Mask | None = None) -> PairResult:
     """The result of a pair of files; of one that cannot be compared, with the reason in `error`."""
     result = PairResult(name, str(first), str(second))
     try:
@@ -58,7 +66,7 @@ def score_files(name: str, first: Path, second: Path, settings: Settings, mask: 
 
 
 def score_pictures(
-    result: PairResult, a: Picture, b: Picture, settings: Settings, mask: Array | None = None
+    result: PairResult, a: Picture, b: Picture, settings: Settings, mask: Mask | None = None
 ) -> PairResult:
     """The result of two pictures; raises Failure if they cannot be compared."""
     notes = [*a.notes, *b.notes]
@@ -83,7 +91,7 @@ def score_pictures(
     )
 
 
-def pair_of(a: Picture, b: Picture, settings: Settings, mask: Array | None, notes: list[str]) -> tuple[Pair, DataRange]:
+def pair_of(a: Picture, b: Picture, settings: Settings, mask: Mask | None, notes: list[str]) -> tuple[Pair, DataRange]:
     """Two pictures as one `Pair`, after all checks; adds notes."""
     notes += check_pair(a, b, settings.data_range)
     data_range = choose_data_range(a, b, settings.data_range, notes)
@@ -94,7 +102,8 @@ def pair_of(a: Picture, b: Picture, settings: Settings, mask: Array | None, note
         )
     counts = None
     if mask is not None:
-        counts = _fitting_mask(mask, a)
+        counts = _fitting(mask.weights, a)
+        notes += mask.notes
     if a.finite is not None or b.finite is not None:
         finite = np.ones(a.values.shape, bool)
         for picture in (a, b):
@@ -107,28 +116,31 @@ def pair_of(a: Picture, b: Picture, settings: Settings, mask: Array | None, note
         counts = finite if counts is None else counts * finite
         notes.append("windows leave out what is not finite (normalised convolution)")
     pair = Pair(
-        a.values, b.values, a.channel_names, data_range.low, data_range.value, a.spacing if b.spacing else None, counts
+        first=a.values,
+        second=b.values,
+        channel_names=a.channel_names,
+        black=data_range.low,
+        data_range=data_range.value,
+        spacing=a.spacing if b.spacing else None,
+        axes=a.axes if a.axes == b.axes or a.kind == "image" else "DHW",
+        mask=counts,
     )
     return pair, data_range
 
 
-def _fitting_mask(mask: Array, a: Picture) -> Array:
-    if mask.shape[1:] != a.shape or mask.shape[0] not in (1, a.values.shape[0]):
-        raise Failure(
-            f"--mask is {' x '.join(map(str, mask.shape[1:]))} with {mask.shape[0]} channels, and {a.path} is "
-            f"{a.description}"
-        )
-    return mask
+def _fitting(weights: Array, a: Picture) -> Array:
+    count = weights.shape[0]
+    if weights.shape[1:] != a.shape or count not in (1, a.values.shape[0]):
+        size = " x ".join(map(str, weights.shape[1:]))
+        raise Failure(f"--mask is {size} with {count} channel{'s' * (count != 1)}, and {a.path} is {a.description}")
+    return weights
 
 
-def mask_of(settings: Settings) -> Array | None:
-    """The weights of the mask of a run, if it has one."""
-    return None if settings.mask is None else read_mask(Path(settings.mask), settings)
-
-
-def read_mask(path: Path, settings: Settings) -> Array:
-    """The weights of a mask file, (1, ...) or (C, ...), from 0 to 1."""
-    picture = read(path, ReadOptions(kind=settings.kind))
+def mask_of(settings: Settings) -> Mask | None:
+    """The mask of a run, if it has one. It is read once, for all pairs."""
+    if settings.mask is None:
+        return None
+    picture = read(Path(settings.mask), ReadOptions(kind=settings.kind))
     values = picture.values
     if values.dtype.kind == "u" or values.dtype.kind == "b":
         top = picture.white or {"b": 1.0}.get(values.dtype.kind) or float(np.iinfo(values.dtype).max)
@@ -143,36 +155,57 @@ def read_mask(path: Path, settings: Settings) -> Array:
         raise Failure(f"{picture.path}: the mask is 0 everywhere, so nothing counts")
     if values.shape[0] == 3 and bool((values[0] == values[1]).all() and (values[0] == values[2]).all()):
         weights = weights[:1]  # grey, saved as colours
-    return weights
+    return Mask(weights, picture.notes)
 
 
 def arithmetic(pair: Pair, settings: Settings) -> tuple[torch.dtype, list[str]]:
     """float64, unless the files are too large for it, which is a note, or the user says otherwise."""
     if settings.precision != "auto":
         return {"float64": torch.float64, "float32": torch.float32}[settings.precision], []
-    if not _too_large(pair, settings.device):
+    if _need(pair, torch.float64) <= _room(settings.device):
         return torch.float64, []
     return torch.float32, [
         "computed in float32, as the files are large for the memory of this machine; see --precision"
     ]
 
 
-def _too_large(pair: Pair, device: str) -> bool:
-    """Whether both images in float64, and as much again for the computation, take more than half of the memory."""
+def _room(device: str) -> int:
+    """How many bytes computing may take: half of the memory."""
     if device.startswith("cuda"):
-        memory = torch.cuda.get_device_properties(torch.device(device)).total_memory
-    else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 4 * 8 * int(pair.first.size) > memory // 2
+        return int(torch.cuda.get_device_properties(torch.device(device)).total_memory) // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _need(pair: Pair, dtype: torch.dtype) -> int:
+    """How many bytes both images take, and as much again for the computation."""
+    return 4 * dtype.itemsize * int(pair.first.size)
+
+
+_turn = threading.Condition()
+_taken = 0  # bytes of the pairs that are being computed
+
+
+@contextmanager
+def _in_turn(pair: Pair, dtype: torch.dtype, device: str) -> Iterator[None]:
+    """Waits until there is room: as many threads as there are processors may have large files at the same time."""
+    global _taken
+    need, room = _need(pair, dtype), _room(device)
+    with _turn:
+        _turn.wait_for(lambda: _taken == 0 or _taken + need <= room)
+        _taken += need
+    try:
+        yield
+    finally:
+        with _turn:
+            _taken -= need
+            _turn.notify_all()
 
 
 def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
     """All scores of a pair; adds notes."""
-    if not math.isfinite(pair.data_range):
-        raise Failure(f"the data range is {pair.data_range:g}; give --data-range")
     dtype, remarks = arithmetic(pair, settings)
     notes += remarks
-    with _failures(), torch.no_grad():
+    with _failures(), _in_turn(pair, dtype, settings.device), torch.no_grad():
         x, y, mask = _tensors(pair, dtype, settings.device)
         channels = _ssim(x, y, mask, pair, settings, "channel")[0]
         # With a mask, channels may have weights of different sums.
@@ -183,9 +216,9 @@ def score(pair: Pair, settings: Settings, notes: list[str]) -> Scores:
         if settings.ms_ssim:
             multiscale = _ms_ssim(pair, x, y, settings, notes)
         per_channel = tuple(channels.tolist())
-    if not math.isfinite(value):
+    if not all(math.isfinite(number) for number in (value, l1, mse)):
         raise Failure("the score is not a number: the values are too large for their data range, or nothing counts")
-    psnr = math.inf if mse == 0 else 10 * math.log10(pair.data_range**2 / mse)
+    psnr = math.inf if mse == 0 else 20 * math.log10(pair.data_range) - 10 * math.log10(mse)
     return Scores(value, psnr, l1 / pair.data_range, multiscale, per_channel)
 
 
@@ -286,8 +319,8 @@ def _failures() -> Iterator[None]:
         raise Failure(str(error).splitlines()[0]) from error
 
 
-def load_pair(result: PairResult, settings: Settings) -> Pair:
-    """The pixels of a pair, read again; raises `common.Failure` if the files cannot be read any more."""
+def load_pair(result: PairResult, settings: Settings, mask: Mask | None = None) -> Pair:
+    """The pixels of a pair, read again, under the mask of the run; raises `common.Failure` if that fails by now."""
     paths = Path(result.first), Path(result.second)
     if result.frame is not None:
         from fused_ssim.cli.files.films import frame_at
@@ -295,7 +328,7 @@ def load_pair(result: PairResult, settings: Settings) -> Pair:
         a, b = (frame_at(path, result.frame, settings.luma) for path in paths)
     else:
         a, b = (read(path, read_options(settings)) for path in paths)
-    return pair_of(a, b, settings, mask_of(settings), [])[0]
+    return pair_of(a, b, settings, mask, [])[0]
 
 
 def ssim_map(pair: Pair, settings: Settings) -> Array:
@@ -304,7 +337,7 @@ def ssim_map(pair: Pair, settings: Settings) -> Array:
     With a mask it is the map of normalised convolution, and 1 where the mask is 0: there is nothing wrong there.
     """
     dtype, _ = arithmetic(pair, settings)
-    with _failures(), torch.no_grad():
+    with _failures(), _in_turn(pair, dtype, settings.device), torch.no_grad():
         x, y, mask = _tensors(pair, dtype, settings.device)
         found = _ssim(x, y, mask, pair, settings, "none")[0]
         if mask is not None:  # the library gives the mask times the map

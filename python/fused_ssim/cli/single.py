@@ -12,37 +12,24 @@ import click
 import fused_ssim
 from fused_ssim._base.settings import checked_settings
 from fused_ssim._base.shapes import crop
-from fused_ssim.cli.common import Failure
 from fused_ssim.cli.files.picture import describe
+from fused_ssim.cli.journal import as_dict
 from fused_ssim.cli.scoring import load_pair, ssim_map
 
 if TYPE_CHECKING:
     from fused_ssim.cli.results import PairResult, Settings
+    from fused_ssim.cli.scoring import Mask
 
 
 def report(result: PairResult, settings: Settings, map_path: Path | None) -> dict[str, Any]:
-    """A result as `--json` prints it."""
-    dtypes = result.dtype.split(" and ")
+    """A result as `--json` prints it: as in a line of many pairs, and the settings."""
     return {
-        "score": result.ssim,
-        "psnr": "inf" if result.psnr == float("inf") else result.psnr,
-        "l1": result.l1,
-        "ms_ssim": result.ms_ssim,
-        "per_channel": [value for _, value in result.channels],
-        "a": result.first,
-        "b": result.second,
-        "kind": result.kind,
-        "shape": list(result.shape),
-        "channels": [name for name, _ in result.channels],
-        "dtype": dtypes if len(dtypes) > 1 else result.dtype,
-        "data_range": result.data_range,
-        "data_range_source": result.data_range_source,
+        **as_dict(result),
         "padding": settings.padding,
         "window_size": settings.window_size,
         "sigma": settings.sigma,
         "device": settings.device,
         "map": None if map_path is None else str(map_path),
-        "notes": list(result.notes),
         "version": fused_ssim.__version__,
     }
 
@@ -74,24 +61,19 @@ def show(
         click.echo(f"note: {note}", err=True)
 
 
-def draw_map(path: Path, result: PairResult, settings: Settings) -> None:
-    """Writes the SSIM map as a picture; whatever goes wrong is one line."""
+def draw_map(path: Path, result: PairResult, settings: Settings, mask: Mask | None) -> None:
+    """Writes the SSIM map as a picture."""
     from fused_ssim.cli.plots import save_map
 
-    pair = load_pair(result, settings)
+    pair = load_pair(result, settings, mask)
     values = ssim_map(pair, settings)
     taken_off = crop(checked_settings(padding=settings.padding, window_size=settings.window_size), len(result.shape))
-    shown = click.format_filename(path)
-    try:
-        save_map(
-            path,
-            values,
-            score=result.ssim or 0.0,
-            names=(click.format_filename(Path(result.first).name), click.format_filename(Path(result.second).name)),
-            origin=taken_off[0],
-            spacing=pair.spacing,
-        )
-    except OSError as error:
-        raise Failure(f"{shown}: cannot be written: {error.strerror or error}") from error
-    except Exception as error:  # the writers of matplotlib need programs and raise whatever: LaTeX for .pgf
-        raise Failure(f"{shown}: cannot be drawn: {str(error).strip().splitlines()[0]}") from error
+    save_map(
+        path,
+        values,
+        score=result.ssim or 0.0,
+        names=(click.format_filename(Path(result.first).name), click.format_filename(Path(result.second).name)),
+        origin=taken_off[0],
+        axes=pair.axes,
+        spacing=pair.spacing,
+    )

@@ -27,10 +27,8 @@ LISTED = 20  # how many failures or missing files are named before "and 80 more"
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one score over all pairs that have it."""
+    """Of one score over all pairs that have it, but for infinities: the PSNR of identical pairs."""
 
-    count: int
-    infinite: int  # identical pairs have an infinite PSNR; it is left out of the numbers
     mean: float
     least: float
     percentiles: tuple[float, ...]  # at PERCENTILES, linear between the ranks
@@ -43,8 +41,6 @@ def statistics(values: Sequence[float]) -> Statistics | None:
     if not finite:
         return None
     return Statistics(
-        count=len(finite),
-        infinite=len(values) - len(finite),
         mean=math.fsum(finite) / len(finite),
         least=finite[0],
         percentiles=tuple(_percentile(finite, percent) for percent in PERCENTILES),

@@ -98,7 +98,8 @@ def read(path: Path, options: ReadOptions | None = None) -> Picture:
         if path.is_dir():
             raw, row = read_series(path), None
         else:
-            source = Source(path)
+            header = path.with_suffix(".hdr")  # what .img beside it is
+            source = Source(header if path.suffix.lower() == ".img" and header.is_file() else path)
             if not source.head:
                 raise ValueError("the file is empty")
             row = format_of(source)
@@ -131,6 +132,10 @@ def _picture(path: str, raw: Raw, options: ReadOptions, may_be_overridden: bool)
     notes = list(raw.notes)
     if values.dtype.kind == "f" and values.dtype.itemsize > 8:
         notes.append(f"{values.dtype} is taken as float64")
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        largest = max(abs(int(values.min())), abs(int(values.max())))
+        if largest > 2**53:
+            raise Failure(f"{path}: holds the value {largest}, and beyond 2^53 float64 has no place for every integer")
     values, axes, alpha, spacing = _meaning(path, raw, kind, may_be_overridden)
 
     order = [axes.index(axis) for axis in "CDHW" if axis in axes]
@@ -175,6 +180,7 @@ def _picture(path: str, raw: Raw, options: ReadOptions, may_be_overridden: bool)
         scaled=raw.scaled,
         physical=raw.physical,
         spacing=spacing,
+        axes=raw.volume_axes if values.ndim == 4 else "HW",
         affine=raw.affine,
         profile=raw.profile,
         finite=finite,

@@ -49,6 +49,7 @@ def read_dicom(source: Source) -> Raw:
         scaled=scaled,
         physical=True,
         spacing=(*[_thickness(dataset)] * frames, *_pixel_spacing(dataset)),
+        volume_axes="ZYX",
         notes=_notes(dataset),
     )
 
@@ -89,7 +90,7 @@ def read_series(folder: Path) -> Raw:
         raise ValueError("its slices have different sizes")
     order = np.argsort(positions, kind="stable")
     steps = np.diff(np.asarray(positions)[order])
-    notes = _notes(first)
+    notes = _notes(*(dataset for _, dataset in slices))
     if len(steps) and float(steps.min()) <= 0:
         raise ValueError("two of its slices lie at the same place")
     if len(steps) and float(steps.max()) > 1.01 * float(steps.min()):
@@ -97,10 +98,11 @@ def read_series(folder: Path) -> Raw:
     return Raw(
         np.stack([arrays[index] for index in order]),
         axes="DHW",
-        dtype=_stored_dtype(first),
-        scaled=_scale(first) != (1.0, 0.0),
+        dtype=" and ".join(sorted({_stored_dtype(dataset) for _, dataset in slices})),
+        scaled=any(_scale(dataset) != (1.0, 0.0) for _, dataset in slices),
         physical=True,
         spacing=(float(np.median(steps)) if len(steps) else 1.0, *_pixel_spacing(first)),
+        volume_axes="ZYX",
         notes=notes,
     )
 
@@ -163,11 +165,22 @@ def _thickness(dataset: Any) -> float:
     return found if found > 0 else 1.0
 
 
-def _notes(dataset: Any) -> list[str]:
+def _notes(*datasets: Any) -> list[str]:
+    """What is said of a file, or of the slices of a series."""
     notes = []
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+    if any(dataset.get("PhotometricInterpretation") == "MONOCHROME1" for dataset in datasets):
         notes.append("small numbers are bright in it; its values are inverted")
-    if _scale(dataset) != (1.0, 0.0):
-        slope, intercept = _scale(dataset)
-        notes.append(f"values are rescaled as it says: {slope:g} * stored + {intercept:g}")
+    if any("ModalityLUTSequence" in dataset for dataset in datasets):
+        notes.append("values are those of its table (Modality LUT)")
+    scales = {_scale(dataset) for dataset in datasets if "ModalityLUTSequence" not in dataset}
+    if len(scales) > 1:
+        slopes, intercepts = zip(*scales, strict=True)
+        notes.append(
+            f"values are rescaled as each slice says: slopes {min(slopes):g} to {max(slopes):g}, intercepts "
+            f"{min(intercepts):g} to {max(intercepts):g}"
+        )
+    elif scales and scales != {(1.0, 0.0)}:
+        slope, intercept = scales.pop()
+        sign = "-" if intercept < 0 else "+"
+        notes.append(f"values are rescaled as it says: {slope:g} * stored {sign} {abs(intercept):g}")
     return notes

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".y4m", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv")
 UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+WITH_OPACITY = ("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "ayuv", "vuya")
 STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")
 
 
@@ -110,13 +112,15 @@ def _picture(frame: Any, path: str, luma: bool) -> Picture:
     bits = max(int(component.bits) for component in kind.components)
     grey = len(kind.components) == 1 and not kind.has_palette
     notes = []
-    white: float | None = None
+    dtype, white = "", None
     names: tuple[str, ...]
-    if luma and not grey:
+    if luma and not (grey and bits < 8):
         if kind.is_rgb or kind.has_palette:
             raise Failure(f"{path}: --luma needs a film in YCbCr, this one is {kind.name}")
-        values = _first_plane(frame, bits)[None]
-        white, names = float(2**bits - 1), ("luma",)
+        values, names = _first_plane(frame, bits)[None], ("luma",)
+        # Black is 0 in one range and 16 of 255 in the other, so the numbers of both cannot be compared.
+        full = grey or int(frame.color_range) == FULL_RANGE or kind.name.startswith("yuvj")
+        dtype, white = f"uint{bits}" + (" of full range" if full else ""), float(2**bits - 1)
     elif grey:
         values, names = frame.to_ndarray(format="gray" if bits <= 8 else "gray16le")[None], ("grey",)
     else:
@@ -124,6 +128,8 @@ def _picture(frame: Any, path: str, luma: bool) -> Picture:
         values, names = np.moveaxis(rgb, -1, 0), ("red", "green", "blue")
         if not kind.is_rgb and int(frame.colorspace) == UNSPECIFIED:
             notes.append("does not name its colour matrix; that of BT.601 is taken")
+    if kind.name.startswith(WITH_OPACITY):
+        notes.append("has transparency, which is ignored: hidden colours are compared as they are stored")
     turn = int(getattr(frame, "rotation", 0) or 0) // 90 % 4
     if turn:
         values = np.rot90(values, turn, axes=(-2, -1))
@@ -133,11 +139,12 @@ def _picture(frame: Any, path: str, luma: bool) -> Picture:
         kind="image",
         values=values,
         channel_names=names,
-        dtype=f"uint{bits}" if bits < 8 or luma else values.dtype.name,
+        dtype=dtype or values.dtype.name,
         white=white,
         scaled=False,
         physical=False,
         spacing=None,
+        axes="HW",
         affine=None,
         profile=None,
         finite=None,

@@ -1,21 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""NIfTI-1 and -2, Analyze pairs, by nibabel, which scales values as the header says."""
+"""NIfTI-1 and -2, and Analyze and its kin of SPM, by nibabel, which scales values as the header says."""
 
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 from fused_ssim.cli.common import extra
 from fused_ssim.cli.files.picture import Raw
 
 if TYPE_CHECKING:
     from fused_ssim.cli.files.source import Source
+    from fused_ssim.cli.results import Array
+
+
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 
 def is_nifti(head: bytes) -> bool:
-    """Whether the first bytes are a header of NIfTI-1 or -2, in one file with the data or in a file of its own."""
-    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
+    """Whether the first bytes are a header of NIfTI-1 or -2, in one file with the data or in a file of its own.
+
+    That of Analyze has only its own length, 348, and the number of axes.
+    """
+    analyze = any(
+        int.from_bytes(head[:4], order) == 348 and 1 <= int.from_bytes(head[40:42], order) <= 7 for order in ORDERS
+    )
+    return analyze or head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
 def read_nifti(source: Source) -> Raw:
@@ -45,13 +56,18 @@ def read_nifti(source: Source) -> Raw:
     values = np.asanyarray(image.dataobj)  # scaled by the slope and intercept of the header, if it has them
     stored = np.dtype(image.get_data_dtype())
     channels: tuple[str, ...] = ()
+    notes = _surplus(image, source, data) if single or zipped else []
+    alpha: Array | None = None
     if stored.names and set(stored.names) >= {"R", "G", "B"}:  # colours as records
+        if "A" in stored.names and bool((values["A"] < 255).any()):
+            if values.ndim > 3:
+                raise ValueError("colours with opacity and more than 3 axes are not read here")
+            alpha = values["A"]
         values = np.stack([values[name] for name in ("R", "G", "B")], axis=-1)
         stored, channels = values.dtype, ("red", "green", "blue")
 
-    space = min(values.ndim, 3)
+    space = min(values.ndim - bool(channels), 3)
     zooms = [float(zoom) for zoom in image.header.get_zooms()[:space]]
-    notes = []
     if not all(0 < zoom < float("inf") for zoom in zooms):
         notes.append(f"sizes of voxels {', '.join(f'{zoom:g}' for zoom in zooms)} in its header; 1 is taken")
         zooms = [1.0] * space
@@ -74,10 +90,20 @@ def read_nifti(source: Source) -> Raw:
         channels=channels,
         scaled=scaled,
         physical=True,
+        alpha=alpha,
         spacing=tuple(zooms),
+        volume_axes="XYZ",
         affine=None if image.affine is None else np.asarray(image.affine),
         notes=notes,
     )
+
+
+def _surplus(image: Any, source: Source, data: bytes) -> list[str]:
+    """A note if a file of one piece holds more than its header describes: then one of both is wrong."""
+    length = len(data) if data is not source.head else source.path.stat().st_size
+    pixels = int(image.header.get_data_dtype().itemsize) * math.prod(image.header.get_data_shape())
+    more = length - int(image.dataobj.offset) - pixels
+    return [f"{more} bytes follow after its values, which are not read"] if more > 0 else []
 
 
 def _class_of(data: bytes) -> Any:

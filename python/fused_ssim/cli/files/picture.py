@@ -24,7 +24,7 @@ class Raw:
     """What a reader found.
 
     `axes` names each axis of `values` by one letter of CDHW; empty if the file does not say. Readers turn what is
-    stored is stored into what it means, and make small numbers dark; all else is left to `files.read()`.
+    stored into what it means, and make small numbers dark; all else is left to `files.read()`.
     """
 
     values: Array  # integers, bool or floats as they are stored, in full
@@ -35,6 +35,7 @@ class Raw:
     scaled: bool = False  # a header scales the stored values
     physical: bool = False  # scans: values have a unit of their own rather than the range of the dtype
     spacing: tuple[float, ...] | None = None  # size of a voxel along the axes DHW (or HW)
+    volume_axes: str = "DHW"  # what these are, for people: NIfTI has XYZ, DICOM ZYX
     affine: Array | None = None  # from voxels to space
     alpha: Array | None = None  # opacity, of the shape of the values without their channels, in the dtype of values
     premultiplied: bool = False  # the colours are multiplied by the opacity already
@@ -56,6 +57,7 @@ class Picture:
     scaled: bool
     physical: bool
     spacing: tuple[float, ...] | None
+    axes: str  # the names of the spatial axes: "HW", or of a volume "DHW", "XYZ" (NIfTI) or "ZYX" (DICOM)
     affine: Array | None
     profile: bytes | None
     finite: Array | None  # where the values are finite, of their shape; None: everywhere
@@ -67,11 +69,6 @@ class Picture:
         return tuple(self.values.shape[1:])
 
     @property
-    def axes(self) -> str:
-        """The names of the spatial axes, for people."""
-        return ("X x Y x Z" if self.physical else "D x H x W") if self.kind == "volume" else "H x W"
-
-    @property
     def description(self) -> str:
         """What the picture is, for people: "an image, 300 x 451 (H x W), 3 channels"."""
         return describe(self.kind, self.shape, self.axes, len(self.channel_names))
@@ -79,7 +76,8 @@ class Picture:
 
 def describe(kind: Kind | None, shape: tuple[int, ...], axes: str, channels: int) -> str:
     """Kind, size and channels in words."""
-    return f"{an(kind)}, {' x '.join(map(str, shape))} ({axes}), {channels} channel{'s' * (channels != 1)}"
+    sizes = f"{' x '.join(map(str, shape))} ({' x '.join(axes)})"
+    return f"{an(kind)}, {sizes}, {channels} channel{'s' * (channels != 1)}"
 
 
 def an(kind: Kind | None) -> str:

@@ -70,9 +70,7 @@ def _from_pillow(image: PillowImage) -> Raw:
     """A Pillow image as grey or RGB."""
     import numpy as np
 
-    notes: list[str] = []
-    if image.format == "MPO":
-        notes.append(f"holds {getattr(image, 'n_frames', 1)} pictures; the first is taken")
+    notes = _left_out(image)
     profile = image.info.get("icc_profile")
     alpha: Array | None = None
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
@@ -180,10 +178,11 @@ def read_jpeg(source: Source) -> Raw:
         except ValueError as error:
             if "premature end" in str(error).lower():
                 raise ValueError("the file is cut off") from error
-            return _with_notes(_from_pillow(image), f"damaged, as its decoder says: {error}")
+            raw = _from_pillow(image)
+            raw.notes.insert(0, f"damaged, as its decoder says: {error}")
+            return raw
         raw = Raw(values[..., 0] if image.mode == "L" else values, "HW" if image.mode == "L" else "HWC")
-        if image.format == "MPO":
-            raw.notes.append(f"holds {getattr(image, 'n_frames', 1)} pictures; the first is taken")
+        raw.notes += _left_out(image)
         raw.profile = image.info.get("icc_profile")
         return _oriented(raw, image)
 
@@ -233,9 +232,7 @@ def read_jpegxl(source: Source) -> Raw:
     values = _codecs("JPEG XL").jpegxl_decode(source.data)
     if values.ndim > 3:
         raise ValueError(f"holds {values.shape[0]} frames; a still image is expected")
-    raw = _deep(values, 8 * values.dtype.itemsize)
-    raw.white, raw.dtype = None, ""
-    return raw
+    return _deep(values, 8 * values.dtype.itemsize)
 
 
 def _codecs(what: str) -> Any:
@@ -269,6 +266,8 @@ def _oriented(raw: Raw, image: PillowImage) -> Raw:
     return raw
 
 
-def _with_notes(raw: Raw, *notes: str) -> Raw:
-    raw.notes = [*notes, *raw.notes]
-    return raw
+def _left_out(image: PillowImage) -> list[str]:
+    """A note about a JPEG file of several pictures (MPO)."""
+    if image.format != "MPO":
+        return []
+    return [f"holds {getattr(image, 'n_frames', 1)} pictures; the first is taken"]

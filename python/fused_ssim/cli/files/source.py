@@ -17,6 +17,8 @@ class Source:
     """One file. `path` is as the user gave it."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_char_device() or path.is_block_device():
+            raise ValueError("it is a device, which may have no end")
         self.path = path
         self.name = path.name.lower()
         self.is_plain = path.is_file()  # and no pipe, so it can be opened several times

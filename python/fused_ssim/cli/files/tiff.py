@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fused_ssim.cli.files.source import Source
     from fused_ssim.cli.results import Array
 
-ORIENTATION, INK_SET, COLOUR_PROFILE = 274, 332, 34675
+ORIENTATION, INK_SET, COLOUR_PROFILE, NO_DATA = 274, 332, 34675, 42113
 INKS = ("cyan", "magenta", "yellow", "black")
 READABLE = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE", "SEPARATED", "YCBCR")
 
@@ -54,6 +54,7 @@ def read_tiff(source: Source) -> Raw:
         kept, raw.axes = _axes(series.axes, values.shape)
         raw.values = values[kept]
         _apply_tags(raw, page, photometric, np)
+        _leave_out(raw, page, photometric, np)
         tag = page.tags.get(ORIENTATION)
         raw.orientation = int(tag.value) if tag is not None else 1
         profile = page.tags.get(COLOUR_PROFILE)
@@ -81,7 +82,8 @@ def _apply_tags(raw: Raw, page: Any, photometric: str, np: Any) -> None:
     """Opacity, palettes, inks, inverted grey, and the largest value."""
     samples = raw.axes.find("C")
     extra_samples = tuple(int(sample) for sample in page.extrasamples)
-    if samples >= 0 and extra_samples:
+    bands = photometric in ("MINISBLACK", "MINISWHITE") and set(extra_samples) == {0}  # of no colour: all are compared
+    if samples >= 0 and extra_samples and not bands:
         colours = raw.values.shape[samples] - len(extra_samples)
         parts = np.split(raw.values, [colours], axis=samples)
         kinds = [number for number, kind in enumerate(extra_samples) if kind in (1, 2)]  # 0 is unspecified
@@ -118,6 +120,28 @@ def _apply_tags(raw: Raw, page: Any, photometric: str, np: Any) -> None:
             top = int(raw.white) if raw.white is not None else int(info.max) + int(info.min)
             raw.values = (~raw.values if raw.white is None else top - raw.values).astype(raw.values.dtype)
             raw.notes.append("0 is white in it; its values are inverted")
+
+
+def _leave_out(raw: Raw, page: Any, photometric: str, np: Any) -> None:
+    """NaN for the value that means "no data" in maps of the earth (a tag of GDAL)."""
+    tag = page.tags.get(NO_DATA)
+    if tag is None:
+        return
+    try:
+        nothing: float | None = float(str(tag.value).strip("\0 "))
+    except ValueError:
+        nothing = None
+    if nothing is None or photometric not in ("MINISBLACK", "RGB"):  # others are no longer as they are stored
+        raw.notes.append(f"its value for missing data, {tag.value}, is ignored")
+        return
+    empty = raw.values == nothing
+    if not empty.any():
+        return
+    raw.dtype = raw.dtype or raw.values.dtype.name
+    if raw.values.dtype.kind != "f":
+        raw.values = raw.values.astype(np.float64)
+    raw.values = np.where(empty, np.nan, raw.values)
+    raw.notes.append(f"{nothing:g} means that there is no data, as it says; such values are taken as NaN")
 
 
 def _through_palette(values: Array, palette: Array, np: Any) -> Array:

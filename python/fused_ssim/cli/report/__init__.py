@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ import fused_ssim
 from fused_ssim.cli import summary
 from fused_ssim.cli.batch import default_workers, in_order, one_thread_each
 from fused_ssim.cli.common import Failure, extra
+from fused_ssim.cli.files.picture import describe
 from fused_ssim.cli.report.pictures import Level, Shown, colours, detail_levels, show, show_frames
+from fused_ssim.cli.scoring import mask_of
 
 with extra("cli"):
     import jinja2
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fused_ssim.cli.results import PairResult, Settings
+    from fused_ssim.cli.scoring import Mask
 
 PAGE = "index.html"
 SHOWN = 1000
@@ -84,6 +88,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters.update(number=_number, infinite=_infinite)
+    environment.globals.update(describe=describe)
     scored = [result for _, result in ordered if result.ssim is not None]
     pieces = environment.get_template("page.html").generate(
         title=title,
@@ -101,14 +106,17 @@ def write_report(
         colours=colours(),
     )
     page = out / PAGE
+    unfinished = page.with_suffix(".part")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial = page.with_suffix(".part")
-        with partial.open("w", encoding="utf-8", errors="replace") as file:  # names of files may be no Unicode
+        with unfinished.open("w", encoding="utf-8", errors="replace") as file:  # names of files may be no Unicode
             file.writelines(pieces)
-        partial.replace(page)
+        unfinished.replace(page)
     except OSError as error:
         raise Failure(f"{page}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
     return page
 
 
@@ -126,16 +134,22 @@ def _rows(
     scored = [(number, result) for number, result in ordered if result.ssim is not None]
     is_film = any(result.frame is not None for _, result in scored)
     most = SHOWN_FRAMES if is_film else SHOWN
+    rest = f"this page has pictures of the {most} worst pairs"
+    mask = None
+    try:
+        mask = mask_of(settings)
+    except Failure as error:  # gone since
+        most, rest = 0, error.format_message()
     levels = detail_levels(min(len(scored), most))
 
     def row(number: int, result: PairResult, level: Level) -> Row:
         try:
-            return Row(number, result, show(result, settings, level), "")
+            return Row(number, result, show(result, settings, mask, level), "")
         except Failure as error:  # a file that is gone since
             return Row(number, result, None, error.format_message())
 
-    if is_film:
-        yield from _frames(scored[:most], settings, levels, progress)
+    if is_film and most:
+        yield from _frames(scored[:most], settings, mask, levels, progress)
         levels = []
     tasks = (partial(row, *item, level) for item, level in zip(scored, levels, strict=False))
     workers = default_workers()
@@ -145,7 +159,7 @@ def _rows(
             if progress is not None:
                 progress(each.result)
     for number, result in scored[most:]:
-        yield Row(number, result, None, f"this page has pictures of the {most} worst pairs")
+        yield Row(number, result, None, rest)
         if progress is not None:
             progress(result)
 
@@ -153,6 +167,7 @@ def _rows(
 def _frames(
     scored: Sequence[tuple[int, PairResult]],
     settings: Settings,
+    mask: Mask | None,
     levels: Sequence[Level],
     progress: Callable[[PairResult], None] | None,
 ) -> Iterator[Row]:
@@ -162,7 +177,7 @@ def _frames(
     shown: dict[int, Shown] = {}
     problem = ""
     try:
-        pictures = show_frames(results, settings, [levels[place] for place in in_order_of_frames])
+        pictures = show_frames(results, settings, mask, [levels[place] for place in in_order_of_frames])
         for place, picture in zip(in_order_of_frames, pictures, strict=False):
             shown[place] = picture
             if progress is not None:

@@ -123,7 +123,11 @@ function volumeOf(image, [slices, height, width]) {
 }
 
 /* The planes of a volume: [axis across, axis down, axis that is cut, whether the first row is at the bottom]. */
-const PLANES = { xyz: [[0, 1, 2, true], [2, 1, 0, true], [0, 2, 1, true]], dhw: [[2, 1, 0, false], [0, 1, 2, false], [2, 0, 1, false]] };
+const PLANES = {
+  xyz: [[0, 1, 2, true], [2, 1, 0, true], [0, 2, 1, true]],
+  zyx: [[2, 1, 0, false], [0, 1, 2, false], [2, 0, 1, true]],
+  dhw: [[2, 1, 0, false], [0, 1, 2, false], [2, 0, 1, false]],
+};
 
 function planeOf(volume, size, [across, down, cut, upward], slice) {
   const step = [size[1] * size[2], size[2], 1];

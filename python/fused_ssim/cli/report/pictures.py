@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_ssim.cli.common import extra
-from fused_ssim.cli.scoring import load_pair, mask_of, pair_of, ssim_map
+from fused_ssim.cli.scoring import load_pair, pair_of, ssim_map
 
 with extra("cli"):
     import matplotlib as mpl
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fused_ssim.cli.results import Array, Pair, PairResult, Settings
+    from fused_ssim.cli.scoring import Mask
 
 PAGE_BYTES = 64e6
 WORST = 24  # pairs that get half of the page
@@ -77,17 +78,18 @@ def _level(bytes_of_pair: float) -> Level:
     return Level(PIXELS[-1], ENCODERS[-1][0])
 
 
-def show(result: PairResult, settings: Settings, level: Level) -> Shown:
+def show(result: PairResult, settings: Settings, mask: Mask | None, level: Level) -> Shown:
     """Reads a pair again and makes its pictures."""
-    return show_pair(load_pair(result, settings), settings, level)
+    return show_pair(load_pair(result, settings, mask), settings, level)
 
 
-def show_frames(results: Sequence[PairResult], settings: Settings, levels: Sequence[Level]) -> Iterator[Shown]:
+def show_frames(
+    results: Sequence[PairResult], settings: Settings, mask: Mask | None, levels: Sequence[Level]
+) -> Iterator[Shown]:
     """The pictures of frames of two films, which are decoded once; in the order of the frames."""
     from fused_ssim.cli.files.films import frames
 
     wanted = {result.frame: level for result, level in zip(results, levels, strict=True)}
-    mask = mask_of(settings)
     films = (frames(Path(path), settings.luma, []) for path in (results[0].first, results[0].second))
     for first, second in zip(*films, strict=False):
         if first.index in wanted:
@@ -125,8 +127,8 @@ def show_pair(pair: Pair, settings: Settings, level: Level) -> Shown:
     if volume:
         small = {name: _sheet(array) for name, array in small.items()}
         details["spacing"] = [float(each) for each in pair.spacing or (1.0, 1.0, 1.0)]
-        details["axes"] = "xyz" if pair.spacing else "dhw"
-        thumbnails = [_middle_slice(each, bool(pair.spacing)) for each in thumbnails]
+        details["axes"] = pair.axes.lower()
+        thumbnails = [_middle_slice(each, pair.axes) for each in thumbnails]
     encoders = {name: {"lossless": True} if name == "map" else level.encoder for name in small}
     details.update({name: _address(array, encoders[name]) for name, array in small.items()})
     small_second, small_map = (_thumbnail(each) for each in thumbnails)
@@ -203,9 +205,9 @@ def _sheet(volume: Array) -> Array:
     return sheet
 
 
-def _middle_slice(volume: Array, is_scan: bool) -> Array:
-    """The slice in the middle; that of a scan, whose axes are x, y and z, with y upward."""
-    middle: Array = volume[:, ::-1, volume.shape[2] // 2].T if is_scan else volume[len(volume) // 2]
+def _middle_slice(volume: Array, axes: str) -> Array:
+    """The slice in the middle; that of axes x, y and z with y upward."""
+    middle: Array = volume[:, ::-1, volume.shape[2] // 2].T if axes == "XYZ" else volume[len(volume) // 2]
     return middle
 
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .._base.arguments import choice, integer
 from .._base.codes import (
     DEVICES,
     DTYPES,
@@ -15,9 +17,11 @@ from .._base.codes import (
     complex_message,
     enumeration,
     gradients_of_argnums,
+    integer_gradient_message,
+    is_integer,
 )
-from .._base.settings import Settings, integer, native_settings, settings_factory
-from .._base.shapes import contiguous_strides, out_shape
+from .._base.settings import Settings, arithmetic_of, for_dtypes, native_settings, settings_factory
+from .._base.shapes import check_windows, contiguous_strides, out_shape
 from .._core import Images, Layout
 from .._core import Plan as NativePlan
 from ._layouts import Axes, axes_of, check_fits, mask_axes
@@ -34,6 +38,34 @@ def forward(img1: Any, img2: Any, mask: Any, channel_axis: Any, **arguments: Any
     img1, img2, mask, arguments = _without_masked_arrays(img1, img2, mask, arguments)
     ranges = _take_ranges(arguments)
     return Call(img1, img2, _settings_of(**arguments), mask=mask, ranges=ranges, channel_axis=channel_axis).forward()
+
+
+def decibels(img1: Any, img2: Any, mask: Any, channel_axis: Any, **arguments: Any) -> Any:
+    """``-10 log10(1 - SSIM)`` for arguments of a public function."""
+    choice(("mean", "image", "channel", "none"))("reduction", arguments["reduction"])
+    img1, img2, mask, arguments = _without_masked_arrays(img1, img2, mask, arguments)
+    ranges = _take_ranges(arguments)
+    settings = _settings_of(**arguments, lambda_dssim=1.0)
+    call = Call(img1, img2, settings, mask=mask, ranges=ranges, channel_axis=channel_axis)
+    return call.library.decibels(call.forward())
+
+
+def value_map_and_grad(
+    img1: Any, img2: Any, channel_axis: Any, argnums: int | Sequence[int], reduction: str, **arguments: Any
+) -> tuple[Any, Any, Any]:
+    """The mean or the sum of the map, the map, and the gradients of the former, for arguments of a public function."""
+    is_mean = choice(("mean", "sum"))("reduction", reduction) == "mean"
+    wanted, grads = gradients_of_argnums(argnums)
+    for name, image in (("img1", img1), ("img2", img2)):
+        if is_masked(image):
+            raise TypeError(
+                f"{name} is a masked array; expected a plain one: call value_and_grad and map, which take it"
+            )
+    ranges = _take_ranges(arguments)
+    call = Call(img1, img2, _settings_of(**arguments, reduction="none"), grads, None, ranges, channel_axis)
+    value, full, *both = call.value_map_and_grad(is_mean)
+    found = tuple(both[number] for number in wanted)
+    return value, full, found if isinstance(argnums, (tuple, list)) else found[0]
 
 
 def value_and_grad(
@@ -63,11 +95,11 @@ class Call:
         channel_axis: Any = 1,
     ) -> None:
         names = settings.names
-        self._backend: Backend = backend_of(img1, img2, names)
-        self._img1 = self._backend.view(names[0], img1)
-        self._img2 = self._backend.view(names[1], img2)
-        first = self._backend.memory(names[0], self._img1)
-        second = self._backend.memory(names[1], self._img2)
+        self.library: Backend = backend_of(img1, img2, names)
+        self._img1 = self.library.view(names[0], img1)
+        self._img2 = self.library.view(names[1], img2)
+        first = self.library.memory(names[0], self._img1)
+        second = self.library.memory(names[1], self._img2)
         for name, memory in zip(names, (first, second), strict=True):
             _check_dtype(name, memory)
         if type(channel_axis) is not int and channel_axis is not None:
@@ -75,26 +107,34 @@ class Call:
         self._layout = layout = _layout(settings, first.shape, channel_axis)
         _check_alike(names, first, second)
         self._settings, self._grads = settings, grads
-        self._ranges = None if ranges is None else self._backend.numbers("data_range", ranges, first, self._img1)
+        check_windows(settings, len(layout.shape) - 2)
+        self._arithmetic = arithmetic_of(settings, first.dtype, second.dtype)
+        self._ranges = None
+        if ranges is not None:
+            self._ranges = self.library.numbers("data_range", ranges, self._arithmetic, self._img1)
         range_layout = None if self._ranges is None else self._range_layout(first)
         if mask is not None:
             backend_of(img1, mask, (names[0], "mask"))  # an error if they are of two libraries
-        self._mask = None if mask is None else self._backend.view("mask", mask)
-        mask_memory = None if self._mask is None else self._backend.memory("mask", self._mask)
-        mask_layout = None if mask_memory is None else self._mask_layout(mask_memory, first)
+        self._mask = None if mask is None else self.library.view("mask", mask)
+        mask_memory = None if self._mask is None else self.library.memory("mask", self._mask)
+        mask_layout = None if mask_memory is None else self._mask_layout(mask_memory, first, second)
         self._pointers = (
             first.pointer,
             second.pointer,
             0 if mask_memory is None else mask_memory.pointer,
-            0 if self._ranges is None else self._backend.pointer(self._ranges),
+            0 if self._ranges is None else self.library.pointer(self._ranges),
         )
         self._device = first.device
         self._shape = first.shape
-        self._arithmetic, self._grad_dtype = DTYPES[first.dtype].arithmetic, DTYPES[first.dtype].gradient
+        self._grad_dtype = DTYPES[first.dtype].gradient or DTYPES[second.dtype].gradient or self._arithmetic
+        for name, memory, bit in zip(names, (first, second), (GRAD_1, GRAD_2), strict=True):
+            if grads & bit and is_integer(memory.dtype):
+                raise TypeError(integer_gradient_message(name, memory.dtype))
         self._plan = _plan(
             settings,
             grads,
             first.dtype,
+            second.dtype,
             first.device,
             layout,
             first.strides,
@@ -103,7 +143,7 @@ class Call:
             range_layout,
         )
         # As many threads as the library finds good, or the stream of the arrays.
-        self._where = self._backend.stream(self._img1, self._img2)
+        self._where = self.library.stream(self._img1, self._img2)
 
     def forward(self) -> Any:
         """The value."""
@@ -112,8 +152,8 @@ class Call:
         self._plan.forward(self._where, self._at(workspace), *self._pointers, self._at(out), 0)
         return self._finish(out)
 
-    def value_and_grad(self) -> tuple[Any, Any, Any]:
-        """The value, and the gradients of its sum; None for one that is not wanted."""
+    def value_and_grad(self, grad_scale: float = 1.0) -> tuple[Any, Any, Any]:
+        """The value, and the gradients of its sum times ``grad_scale``; None for one that is not wanted."""
         out = self._empty(self._layout.out_shape, self._arithmetic)
         grad1, grad2 = self._empty_gradients()
         workspace = self._workspace(self._plan.value_and_grad_workspace)
@@ -124,13 +164,20 @@ class Call:
             self._at(out),
             self._at(grad1),
             self._at(grad2),
-            1.0,
+            grad_scale,
         )
         return self._finish(out), self._finish(grad1), self._finish(grad2)
 
+    def value_map_and_grad(self, is_mean: bool) -> tuple[Any, Any, Any, Any]:
+        """The mean or the sum of the map, the map, and the gradients of the former."""
+        elements = math.prod(self._layout.out_shape)
+        full, *grads = self.value_and_grad(1 / elements if is_mean else 1.0)
+        mean = self.library.mean(full)
+        return mean if is_mean else mean * elements, full, *grads
+
     def backward(self, upstream: Any) -> tuple[Any, Any]:
         """The gradients of ``(upstream * value).sum()``; ``upstream`` is like what :meth:`forward` gives."""
-        memory = self._backend.memory("upstream", upstream)
+        memory = self.library.memory("upstream", upstream)
         if (memory.shape, memory.dtype, memory.device) != (self._layout.out_shape, self._arithmetic, self._device):
             raise ValueError(
                 f"upstream is {memory.dtype} {memory.shape}; expected {self._arithmetic} {self._layout.out_shape}"
@@ -152,17 +199,20 @@ class Call:
         )
         return self._finish(grad1), self._finish(grad2)
 
-    def _mask_layout(self, mask: Memory, images: Memory) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-        expected = DTYPES[images.dtype].arithmetic
+    def _mask_layout(
+        self, mask: Memory, images: Memory, others: Memory
+    ) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+        expected = self._arithmetic
         if mask.dtype not in MASK_DTYPES or mask.dtype not in ("bool", expected):
-            raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {images.dtype}")
+            dtypes = " and ".join(dict.fromkeys((images.dtype, others.dtype)))
+            raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {dtypes}")
         if mask.device != images.device:
             raise ValueError(f"mask is on {mask.device} but the images on {images.device}; expected the same device")
         shape, order = mask_axes(mask.shape, images.shape, self._layout.axes)
         return mask.dtype, shape, tuple(0 if axis is None else mask.strides[axis] for axis in order)
 
     def _range_layout(self, images: Memory) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        ranges = self._backend.memory("data_range", self._ranges)
+        ranges = self.library.memory("data_range", self._ranges)
         batch = self._layout.axes.batch
         each = () if batch is None else (images.shape[batch],)
         if ranges.shape not in ((), each):
@@ -183,16 +233,16 @@ class Call:
         return grad1, grad2
 
     def _empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return self._backend.empty(shape, dtype, self._img1)
+        return self.library.empty(shape, dtype, self._img1)
 
     def _workspace(self, size: int) -> Any:
         return self._empty((size,), "uint8") if size else None
 
     def _at(self, array: Any) -> int:
-        return 0 if array is None else self._backend.pointer(array)
+        return 0 if array is None else self.library.pointer(array)
 
     def _finish(self, array: Any) -> Any:
-        return None if array is None else self._backend.finish(self._where, self._device, array)
+        return None if array is None else self.library.finish(self._where, self._device, array)
 
 
 def _take_ranges(arguments: dict[str, Any]) -> Any:
@@ -234,15 +284,18 @@ def _check_dtype(name: str, image: Memory) -> None:
         raise TypeError(complex_message(name, image.dtype, f"numpy.abs({name})", f"{name}.real and {name}.imag"))
     raise TypeError(
         f"{name}.dtype = {image.dtype}; expected {enumeration(DTYPES)}: convert it, for instance by "
-        f'{name}.astype("float32"), and pass data_range (255 for 8-bit images)'
+        f'{name}.astype("float32"), and pass data_range'
     )
 
 
 def _check_alike(names: tuple[str, str], first: Memory, second: Memory) -> None:
     """An error if two arrays do not fit together."""
     name1, name2 = names
-    if first.dtype != second.dtype:
-        raise TypeError(f"{name1}.dtype = {first.dtype} but {name2}.dtype = {second.dtype}; expected the same dtype")
+    if first.dtype != second.dtype and not (is_integer(first.dtype) or is_integer(second.dtype)):
+        raise TypeError(
+            f"{name1}.dtype = {first.dtype} but {name2}.dtype = {second.dtype}; expected the same dtype, or one of "
+            "integers"
+        )
     if first.shape != second.shape:
         raise ValueError(f"{name1}.shape = {first.shape} but {name2}.shape = {second.shape}; expected the same shape")
     if first.device != second.device:
@@ -287,7 +340,8 @@ def _layout(settings: Settings, shape: tuple[int, ...], channel_axis: int | None
 def _plan(
     settings: Settings,
     grads: int,
-    dtype: str,
+    dtype1: str,
+    dtype2: str,
     device: Device,
     layout: _Layout,
     strides1: tuple[int, ...],
@@ -295,17 +349,18 @@ def _plan(
     mask: tuple[str, tuple[int, ...], tuple[int, ...]] | None,
     ranges: tuple[tuple[int, ...], tuple[int, ...]] | None,
 ) -> NativePlan:
-    row = DTYPES[dtype]
-    gradient = Layout(dtype=DTYPES[row.gradient].code, shape=layout.shape, stride=layout.strides)
+    settings = for_dtypes(settings, dtype1, dtype2)
+    floats = DTYPES[dtype1].gradient or DTYPES[dtype2].gradient or "float32"
+    gradient = Layout(dtype=DTYPES[floats].code, shape=layout.shape, stride=layout.strides)
     stride1, stride2 = (layout.axes.to_native(strides, 0) for strides in (strides1, strides2))
-    arithmetic = DTYPES[row.arithmetic].code
+    arithmetic = DTYPES[arithmetic_of(settings, dtype1, dtype2)].code
     return NativePlan(
         device=DEVICES[device.kind],
         device_index=device.index,
         settings=native_settings(settings),
         images=Images(
-            x=Layout(dtype=row.code, shape=layout.shape, stride=stride1),
-            y=Layout(dtype=row.code, shape=layout.shape, stride=stride2),
+            x=Layout(dtype=DTYPES[dtype1].code, shape=layout.shape, stride=stride1),
+            y=Layout(dtype=DTYPES[dtype2].code, shape=layout.shape, stride=stride2),
             grad_x=gradient,
             grad_y=gradient,
             out=Layout(dtype=arithmetic, shape=layout.native_out_shape, stride=layout.out_strides),

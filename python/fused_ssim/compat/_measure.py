@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._base.settings import INFINITE_K, number
+from .._base.arguments import number
+from .._base.settings import INFINITE_K
 from .._torch import checks
 from . import _windows
 from ._windows import Window

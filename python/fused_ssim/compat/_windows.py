@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._base import shapes
-from .._base.settings import integer, number
+from .._base.arguments import integer, number
 from .._core import MAX_WINDOW_SIZE
 from .._torch import checks, composite, eager
 

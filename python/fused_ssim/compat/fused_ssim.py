@@ -59,4 +59,4 @@ class FusedSSIMMap:
         """
         if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
-        return eager.ssim(img1, img2, map_settings(C1, C2, padding, img1, img2), spatial_dims, train)
+        return eager.ssim(img1, img2, map_settings(C1, C2, padding), spatial_dims, train)

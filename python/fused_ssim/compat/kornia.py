@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .._base.settings import choice, number
+from .._base.arguments import choice, number
 from .._torch import checks
 from . import _windows
 from ._windows import Window

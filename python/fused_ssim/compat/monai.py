@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._base.settings import choice, integer, number
+from .._base.arguments import choice, integer, number
 from .._torch import checks
 from . import _windows
 from ._metric import require_a_single_process

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._base.settings import INFINITE_K, choice, number
+from .._base.arguments import choice, number
+from .._base.settings import INFINITE_K
 from .._torch import checks
 from . import _windows
 from ._windows import Window

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._base.arguments import integer, number
 from .._base.codes import GRAD_2
-from .._base.settings import INFINITE_K, Settings, integer, number, settings_factory
+from .._base.settings import INFINITE_K, Settings, settings_factory
 from .._base.shapes import gaussian
 from .._core import MAX_WINDOW_SIZE
 from ..array._call import Call

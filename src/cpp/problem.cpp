@@ -39,8 +39,6 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x, con
     p.arithmetic = arithmetic_of(params, x, y);
     p.x_dtype = dtype_of(x);
     p.y_dtype = dtype_of(y);
-    check_scale(params.x_scale, "params.x_scale", x, "x");
-    check_scale(params.y_scale, "params.y_scale", y, "y");
     p.x_scale = params.x_scale;
     p.y_scale = params.y_scale;
     p.border = edges_of(params.padding).border;
@@ -159,6 +157,8 @@ Checked make_images(const fusedssim_params& params, const fusedssim_exec& exec, 
         require_dtype(c.y, "y", dtype_of(c.x), "the dtype of {x}, or one of integers");
     require_same_shape(c.y, "y", c.x.ndim, c.x.shape, "the shape of {x}");
     c.problem = make_base(params, c.x, c.y);
+    check_scale(params.x_scale, "params.x_scale", c.x, "x");
+    check_scale(params.y_scale, "params.y_scale", c.y, "y");
     set_mask(c.problem, params, c.x, true);
     set_data_ranges(c.problem, params, c.x, true);
     if (c.problem.data_ranges.data && backend_of(exec).is_host) check_data_ranges(c.problem, params);

@@ -75,9 +75,6 @@ void write_values(const Work& w) {
 }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
-    if (p.border != Border::zeros || p.x_dtype != p.y_dtype || is_integer(p.x_dtype) ||
-        arithmetic_dtype(p.x_dtype) != p.arithmetic)
-        fail(FUSEDSSIM_INTERNAL_ERROR, "not yet");
     const Kernels& k = kernels();
     const std::int64_t elements = p.planes() * p.volume();
     const int available = thread_count(exec.cpu_threads, elements, elements);

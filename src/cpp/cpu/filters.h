@@ -110,9 +110,9 @@ template <int R, class A>
 struct Taps {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
-    Vec at[(R ? R : kMaxRadius) + 1];  // from the centre outwards
+    Vec at[(R > 0 ? R : kMaxRadius) + 1];  // from the centre outwards
     FUSEDSSIM_MATH Taps(const A* taps, int radius) {
-        for (int k = 0; k <= (R ? R : radius); ++k) at[k] = Vec{} + taps[k];
+        for (int k = 0; k <= (R > 0 ? R : radius); ++k) at[k] = Vec{} + taps[k];
     }
     // sum += tap k * (a + b)
     FUSEDSSIM_MATH void add_pair(Vec& sum, int k, const A* a, const A* b) const {
@@ -287,16 +287,19 @@ struct GradientRows {
 // is at least a vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
 // kHasHoles: elements that a mask hides may be NaN or infinite. If a window that counts sees one, its partials are NaN;
 // if none does, they are 0, and it must not be looked at. So it counts as 0.
+// R = kAtEdge: each slice of partials has taps of its own for these gradients, edge_weights (edges.h).
+constexpr int kAtEdge = -1;
 template <int R, int G, bool kHasHoles, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
-                                            const A* taps, int radius, const Pivot<A>& pivot, int n) {
+                                            const A* taps, const A (*edge_weights)[kMaxWindow], int radius,
+                                            const Pivot<A>& pivot, int n) {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
     constexpr int kMaps = filtered_maps(G);
     const Taps<R, A> tap(taps, radius);
     const ImagePivots<A> level(pivot);
     const Vec s_x = Vec{} + level.s_x, s_y = Vec{} + level.s_y, d_x = Vec{} + level.d_x, d_y = Vec{} + level.d_y;
-    const int r = R ? R : radius;
+    const int r = R > 0 ? R : radius;
     const auto add_vector = [&](std::int64_t i, const Vec* weight) __attribute__((always_inline)) {
         Vec partial[kSlices][kMaps];
         for (int slice = 0; slice < kSlices; ++slice)
@@ -306,7 +309,10 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             }
         const auto add_to_row = [&](int k) __attribute__((always_inline)) {
             const int first = k < 2 * r ? 0 : k - 2 * r;  // the first slice in whose window it is
-            const auto tap_of = [&](int slice) { return tap.at[k - slice < r ? r - k + slice : k - slice - r]; };
+            const auto tap_of = [&](int slice) __attribute__((always_inline)) -> Vec {
+                if constexpr (R == kAtEdge) return Vec{} + edge_weights[slice][k];
+                return tap.at[k - slice < r ? r - k + slice : k - slice - r];
+            };
             Vec maps[kMaps], by_x, by_y;
             for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
             for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)

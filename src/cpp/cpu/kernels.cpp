@@ -18,33 +18,33 @@ constexpr bool is_baseline() {
 // Otherwise its kernels would have the vectors of the baseline, and would be chosen on processors that cannot run them.
 static_assert(kRequired != 0 || is_baseline(), "filters.h does not know this instruction set");
 
-template <class T, int G>
+template <class A, int G>
 void run_task(const Work& w, const Task& task, void* scratch) {
     const Tiling& t = w.tiling;
     const std::int64_t at = (task.plane * t.tiles_x + task.tile_x) * t.sums_y + task.tile_y * t.tile_rows / kSumRows;
     SliceSums* const sums = w.sums ? w.sums + at * t.length : nullptr;
     if (w.problem.is_normalized)
-        Walker<T, G, true>(w, task, scratch).walk(sums);
+        Walker<A, G, true>(w, task, scratch).walk(sums);
     else
-        Walker<T, G, false>(w, task, scratch).walk(sums);
+        Walker<A, G, false>(w, task, scratch).walk(sums);
 }
 
 inline void run(const Work& w, const Task& task, void* scratch) {
-    dispatch_grad_dtype(w.problem.x_dtype, [&](auto element) {
-        using T = decltype(element);
+    dispatch_arithmetic(w.problem.arithmetic, [&](auto zero) {
+        using A = decltype(zero);
         switch (w.problem.grads()) {
-            case 0: run_task<T, 0>(w, task, scratch); break;
-            case 1: run_task<T, 1>(w, task, scratch); break;
-            default: run_task<T, 2>(w, task, scratch); break;
+            case 0: run_task<A, 0>(w, task, scratch); break;
+            case 1: run_task<A, 1>(w, task, scratch); break;
+            default: run_task<A, 2>(w, task, scratch); break;
         }
     });
 }
 
 inline std::size_t scratch_bytes(const Problem& p, const Tiling& t) {
     std::size_t bytes = 0;
-    dispatch_grad_dtype(p.x_dtype, [&](auto element) {
-        using T = decltype(element);
-        bytes = Scratch<arithmetic_t<T>>(p, t, direct<T>(p, t), nullptr).bytes;
+    dispatch_arithmetic(p.arithmetic, [&](auto zero) {
+        using A = decltype(zero);
+        bytes = Scratch<A>(p, t, direct<A>(p, t), nullptr).bytes;
     });
     return bytes;
 }
@@ -97,17 +97,30 @@ inline void scale(const ScaleProblem& p, std::int64_t plane) {
     });
 }
 
+// n elements of a row of `in` from column `at` on, in the type of the arithmetic, `step` apart: where they are, or in
+// `buffer`.
+template <class A>
+const A* pool_row(const PoolProblem& p, std::int64_t row, int at, int n, A* buffer, std::int64_t& step) {
+    const std::int64_t begin = row + at * p.in.w;
+    step = p.in.w;
+    if (p.in_dtype == p.arithmetic) return static_cast<const A*>(p.in.data) + begin;
+    dispatch_dtype(p.in_dtype, [&](auto element) {
+        convert_row(static_cast<const decltype(element)*>(p.in.data) + begin, p.in.w, n, A(p.in_scale), buffer);
+    });
+    step = 1;
+    return buffer;
+}
+
 inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
     const std::int64_t n = plane / p.channels, c = plane % p.channels;
     const int first_row = p.is_3d ? 0 : slice, last_row = p.is_3d ? pooled_size(p.height) : slice + 1;
     const int width = pooled_size(p.width), first_z = p.is_3d ? first_of_block(slice, p.depth) : 0;
-    dispatch_dtype(p.in_dtype, [&](auto element) {
-        using T = decltype(element);
-        using A = arithmetic_t<T>;
-        const T* in = static_cast<const T*>(p.in.data) + n * p.in.n + c * p.in.c;
+    dispatch_arithmetic(p.arithmetic, [&](auto zero) {
+        using A = decltype(zero);
         A* out = static_cast<A*>(p.out.data) + n * p.out.n + c * p.out.c;
         const A factor = A(1) / A(pooled_elements(p.is_3d));
-        const std::int64_t step = p.in.w;
+        A buffer[2 * kRowPitch];
+        std::int64_t step = 1;
         for (int h = first_row; h < last_row; ++h) {
             A* const row = out + (p.is_3d ? slice : 0) * p.out.d + h * p.out.h;
             // The first block of an axis of odd size may lack its first element.
@@ -117,17 +130,19 @@ inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
             for (int w = 0; w < width; ++w) row[w * p.out.w] = 0;
             for (int d = depths.first; d < depths.last; ++d)
                 for (int k = heights.first; k < heights.last; ++k) {
-                    const T* from = in + (first_z + d) * p.in.d + (first_y + k) * p.in.h;
-                    if (first_x < 0) row[0] += to_float(from[0]);
-                    from -= first_x * step;
-                    A* const pairs = row - first_x * p.out.w;
-                    if (step == 1 && p.out.w == 1)
-                        for (int w = 0; w < p.width / 2; ++w)
-                            pairs[w] += A(to_float(from[2 * w])) + A(to_float(from[2 * w + 1]));
-                    else
-                        for (int w = 0; w < p.width / 2; ++w)
-                            pairs[w * p.out.w] +=
-                                A(to_float(from[2 * w * step])) + A(to_float(from[(2 * w + 1) * step]));
+                    const std::int64_t in_row =
+                        n * p.in.n + c * p.in.c + (first_z + d) * p.in.d + (first_y + k) * p.in.h;
+                    if (first_x < 0) row[0] += *pool_row(p, in_row, 0, 1, buffer, step);
+                    for (int begin = 0; begin < p.width / 2; begin += kRowPitch) {
+                        const int pairs = p.width / 2 - begin < kRowPitch ? p.width / 2 - begin : kRowPitch;
+                        const A* const from = pool_row(p, in_row, 2 * begin - first_x, 2 * pairs, buffer, step);
+                        A* const to = row + (begin - first_x) * p.out.w;
+                        if (step == 1 && p.out.w == 1)
+                            for (int w = 0; w < pairs; ++w) to[w] += from[2 * w] + from[2 * w + 1];
+                        else
+                            for (int w = 0; w < pairs; ++w)
+                                to[w * p.out.w] += from[2 * w * step] + from[(2 * w + 1) * step];
+                    }
                 }
             for (int w = 0; w < width; ++w) row[w * p.out.w] *= factor;
         }

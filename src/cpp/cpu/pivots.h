@@ -55,7 +55,7 @@ Pivot<A> exact_pivot(double s, double d, double c2x2) {
 
 // The mean of s and of d over some elements of a box: `lines` runs of columns, spread over it. Elements that are not
 // finite, or that the mask excludes, are left out, and so are outliers. If none is left, the mean is 0.
-template <class T, class A = arithmetic_t<T>>
+template <class A>
 __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const PlaneViews& v, const Box& box, int lines,
                                                    double c2x2) {
     constexpr int kRun = 16, kOutlier = 64;
@@ -70,16 +70,9 @@ __attribute__((noinline)) Pivot<A> mean_of_samples(const Problem& p, const Plane
         // Steps of 3 and 5 go through all parts of an axis, as `lines` is a power of 2, but not along a diagonal.
         const int slice = middle_of(box.slices, line), row = middle_of(box.rows, (3 * line + 1) % lines);
         const int column = box.columns.first + (width - n) * ((5 * line + 2) % lines) / (lines - 1);
-        const T *const at_x = v.x.template at<const T>(slice, row, column), *const at_y = v.y.template at<const T>(
-                                                                                slice, row, column);
-        if (n == kRun && v.x.column == 1 && v.y.column == 1) {
-            for (int i = 0; i < kRun; ++i) x[i] = to_float(at_x[i]);
-            for (int i = 0; i < kRun; ++i) y[i] = to_float(at_y[i]);
-        } else {
-            for (int i = 0; i < n; ++i) x[i] = to_float(at_x[i * v.x.column]);
-            for (int i = 0; i < n; ++i) y[i] = to_float(at_y[i * v.y.column]);
-            for (int i = n; i < kRun; ++i) x[i] = y[i] = mask[i] = 0;
-        }
+        v.x.read_image(p.x_dtype, p.x_scale, slice, row, column, n, x);
+        v.y.read_image(p.y_dtype, p.y_scale, slice, row, column, n, y);
+        for (int i = n; i < kRun; ++i) x[i] = y[i] = mask[i] = 0;
         if (v.mask.data) v.mask.read_mask(p, slice, row, column, n, mask);
         for (int i = 0; i < kRun; ++i) {
             const A of_s = x[i] + y[i], of_d = x[i] - y[i];
@@ -170,9 +163,8 @@ FUSEDSSIM_MATH void move_pivot(const A* from, A* to, std::int64_t pitch, const P
 }
 
 // The pivots of a task, as it walks.
-template <class T, bool kNormalized>
+template <class A, bool kNormalized>
 class Pivots {
-    using A = arithmetic_t<T>;
     const Problem& p;
     const Tiling& t;
     const TileGeometry& g;
@@ -197,7 +189,7 @@ public:
         if (!p.grads()) return;
         const Range columns(g.inner.x, g.inner.x + t.tile_columns < t.columns ? g.inner.x + t.tile_columns : t.columns);
         gradient_box = {{0, t.length}, {0, t.rows}, columns};
-        gradient = mean_of_samples<T>(p, v, gradient_box, kLines, double(stability.c2x2));
+        gradient = mean_of_samples<A>(p, v, gradient_box, kLines, double(stability.c2x2));
     }
 
     // New pivots for slices of an image from l on, if it is time, and whether it was.
@@ -283,7 +275,7 @@ private:
             box.columns = Range(g.middle.x + strip.first, g.middle.x + strip.first + strip.n);
             // A small image has one pivot for all.
             strip.pivot =
-                box == gradient_box ? gradient : mean_of_samples<T>(p, v, box, kLines, double(stability.c2x2));
+                box == gradient_box ? gradient : mean_of_samples<A>(p, v, box, kLines, double(stability.c2x2));
             Moments<A> m = {};
             if (!kNormalized) m = moments_begin(strip.pivot, A(1 - mass), stability.c2x2);
             const A begins[] = {m.m_s, m.m_d, m.sq - m.sq_d, m.sq_d, 0};

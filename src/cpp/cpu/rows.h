@@ -27,13 +27,40 @@ double ordered_sum(const A* v, int n) {
     return sum;
 }
 
-// n elements of an image in the type of the arithmetic.
+// An element of an image in the type of the arithmetic. Only integers have a scale.
+template <class A, class T>
+FUSEDSSIM_MATH A element_value(T v, A) {
+    return A(to_float(v));
+}
+template <class A>
+FUSEDSSIM_MATH A element_value(std::uint8_t v, A scale) {
+    return A(int(v)) * scale;
+}
+template <class A>
+FUSEDSSIM_MATH A element_value(std::uint16_t v, A scale) {
+    return A(int(v)) * scale;
+}
+template <class A>
+FUSEDSSIM_MATH A element_value(std::int16_t v, A scale) {
+    return A(int(v)) * scale;
+}
+
+// n elements of an image. Steps of 3 and 4 are those of images with the channels last.
 template <class T, class A>
-void convert_row(const T* __restrict in, std::int64_t step, int n, A* __restrict out) {
-    if (step == 1)
-        for (int i = 0; i < n; ++i) out[i] = to_float(in[i]);
-    else
-        for (int i = 0; i < n; ++i) out[i] = to_float(in[i * step]);
+void convert_row(const T* __restrict in, std::int64_t step, int n, A scale, A* __restrict out) {
+    switch (step) {
+        case 1:
+            for (int i = 0; i < n; ++i) out[i] = element_value(in[i], scale);
+            break;
+        case 3:
+            for (int i = 0; i < n; ++i) out[i] = element_value(in[i * 3], scale);
+            break;
+        case 4:
+            for (int i = 0; i < n; ++i) out[i] = element_value(in[i * 4], scale);
+            break;
+        default:
+            for (int i = 0; i < n; ++i) out[i] = element_value(in[i * step], scale);
+    }
 }
 
 // n elements of a mask.
@@ -46,7 +73,7 @@ void mask_row(const void* __restrict in, bool is_bool, std::int64_t step, int n,
         else
             for (int i = 0; i < n; ++i) out[i] = bytes[i * step] ? A(1) : A(0);
     } else {
-        convert_row(static_cast<const A*>(in), step, n, out);
+        convert_row(static_cast<const A*>(in), step, n, A(1), out);
     }
 }
 
@@ -74,14 +101,12 @@ void prefetch_row(const T* row, int n) {
 }
 
 // |x - y| of n elements.
-template <class T, class A>
-void l1_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, int n,
-            A* __restrict out) {
-    const auto put = [&](int i, A d) { out[i] = d < A(0) ? -d : d; };
-    if (x_step == 1 && y_step == 1)
-        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i])) - A(to_float(y[i])));
-    else
-        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i * x_step])) - A(to_float(y[i * y_step])));
+template <class A>
+void l1_row(const A* __restrict x, const A* __restrict y, int n, A* __restrict out) {
+    for (int i = 0; i < n; ++i) {
+        const A d = x[i] - y[i];
+        out[i] = d < A(0) ? -d : d;
+    }
 }
 
 // What pointwise() needs besides the moments.
@@ -116,14 +141,9 @@ __attribute__((noinline)) void pointwise(A* __restrict moments, const PointwiseP
 }
 
 // The gradient of |x - y| by x, times a factor.
-template <class T, class A>
-void l1_gradient_row(const T* __restrict x, std::int64_t x_step, const T* __restrict y, std::int64_t y_step, A factor,
-                     int n, A* __restrict out) {
-    const auto put = [&](int i, A d) { out[i] = l1_derivative(factor, d); };
-    if (x_step == 1 && y_step == 1)
-        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i])) - A(to_float(y[i])));
-    else
-        for (int i = 0; i < n; ++i) put(i, A(to_float(x[i * x_step])) - A(to_float(y[i * y_step])));
+template <class A>
+void l1_gradient_row(const A* __restrict x, const A* __restrict y, A factor, int n, A* __restrict out) {
+    for (int i = 0; i < n; ++i) out[i] = l1_derivative(factor, x[i] - y[i]);
 }
 template <class A>
 void add(const A* __restrict more, A sign, int n, A* __restrict sum) {
@@ -143,9 +163,9 @@ void map_row(bool is_loss, A ssim_weight, A l1_weight, const A* __restrict one, 
 template <class T, class A>
 void store_row(const A* __restrict row, int n, T* __restrict out, std::int64_t step) {
     if (step == 1)
-        for (int i = 0; i < n; ++i) from_float(row[i], out[i]);
+        for (int i = 0; i < n; ++i) from_float(arithmetic_t<T>(row[i]), out[i]);
     else
-        for (int i = 0; i < n; ++i) from_float(row[i], out[i * step]);
+        for (int i = 0; i < n; ++i) from_float(arithmetic_t<T>(row[i]), out[i * step]);
 }
 
 }  // namespace fusedssim::cpu::FUSEDSSIM_ISA

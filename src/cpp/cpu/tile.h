@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "cpu/edges.h"
 #include "cpu/filters.h"
 #include "cpu/rows.h"
 
@@ -31,13 +32,13 @@ struct Range {
 struct Direct {
     bool in, out;
 };
-template <class T>
+template <class A>
 Direct direct(const Problem& p, const Tiling& t) {
-    using A = arithmetic_t<T>;
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
     const bool may_be = last_columns >= Simd<A>::lanes;
-    return {may_be && sizeof(T) == sizeof(A) && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
-            may_be && sizeof(T) == sizeof(A) && p.grad_x.w == 1 && (!p.grad_y.data || p.grad_y.w == 1)};
+    const bool x_fits = p.x_dtype == p.arithmetic, y_fits = p.y_dtype == p.arithmetic;
+    return {may_be && x_fits && y_fits && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
+            may_be && x_fits && p.grad_x.w == 1 && (!p.grad_y.data || (y_fits && p.grad_y.w == 1))};
 }
 
 // The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics
@@ -160,13 +161,26 @@ struct WalkedView {
         return static_cast<T*>(data) + base + l * slice + y * row + x * column;
     }
 
-    // n elements of a row of the mask.
+    // n elements of a row of an image, or of the mask, in the type of the arithmetic.
+    template <class A>
+    void read_image(Dtype dtype, double scale, int l, int y, int x, int n, A* out) const {
+        dispatch_dtype(dtype, [&](auto element) {
+            convert_row(at<const decltype(element)>(l, y, x), column, n, A(scale), out);
+        });
+    }
     template <class A>
     void read_mask(const Problem& p, int l, int y, int x, int n, A* out) const {
         if (p.mask_is_bool)
             mask_row<A>(at<const unsigned char>(l, y, x), true, column, n, out);
         else
             mask_row<A>(at<const A>(l, y, x), false, column, n, out);
+    }
+    // Writes those of a gradient.
+    template <class A>
+    void write_gradient(Dtype dtype, const A* from, int l, int y, int x, int n) const {
+        dispatch_grad_dtype(dtype, [&](auto element) {
+            store_row(from, n, at<decltype(element)>(l, y, x), column);
+        });
     }
 
 private:

@@ -17,9 +17,10 @@
 // gradient whose windows see it. That is possible since the gradient is linear in the filtered partials, and its
 // factors there, s and d, are known. So no window of partials has to be kept.
 //
-// Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. float32 and
-// float64 images with unit stride along x are read in place; a row is read once for each tap of the walk, but stays in
-// a cache. Gradients of that kind are accumulated in place. Everything else is converted through rings of slices.
+// Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. Images that
+// both have the type of the arithmetic and unit stride along x are read in place; a row is read once for each tap of the
+// walk, but stays in a cache. Gradients of that kind are accumulated in place. Everything else is converted through
+// rings of slices: so the stages know one type, that of the arithmetic.
 //
 // The file is long because it is one class: all stages of a task share its tile, and are inlined into one loop.
 #pragma once
@@ -30,26 +31,32 @@
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
-// kNormalized: windows see nothing that the mask excludes. Filtering the mask, too, makes five moments of four.
-template <class T, int G, bool kNormalized>
+// A: the type of the arithmetic. kNormalized: windows see nothing that the mask excludes. Filtering the mask, too, makes
+// five moments of four.
+template <class A, int G, bool kNormalized>
 class Walker {
-    using A = arithmetic_t<T>;
     static constexpr int kMoments = moment_count(kNormalized);
     static constexpr int kMaps = filtered_maps(G);
 
 public:
     Walker(const Work& work, const Task& task, void* memory)
-        : p(work.problem), t(work.tiling), is_direct(direct<T>(p, t)), s(p, t, is_direct, memory), g(p, t, task, s),
+        : p(work.problem), t(work.tiling), is_direct(direct<A>(p, t)), s(p, t, is_direct, memory), g(p, t, task, s),
           v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x),
-          pivots(p, t, g, v, stability), strips(pivots.strips) {
+          pivots(p, t, g, v, stability), strips(pivots.strips),
+          beside(p.border, g.x.radius, g.x.size, g.outer.x, g.columns.first, g.columns.last) {
         const A* const upstream =
             G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
         const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
         for (int k = 0; k <= g.walk.radius; ++k) gradient_taps[k] = A(scales.by_ssim * double(walk_taps.at[k]));
         l1_scale = A(scales.by_l1);
-        // With a normalised mask, columns beside the image are zero. No stage writes them.
+        if (G && p.border != Border::zeros) {
+            walk_edges.set(p.border, gradient_taps, g.walk.radius, g.walk.size, g.begin, g.end);
+            y_edges.set(p.border, y_taps.at, g.y.radius, g.y.size, g.inner.y, g.inner.y + s.inner_rows);
+            x_edges.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
+        }
+        // With a normalised mask, columns beside the image are zero. No stage writes them, if the border is of zeros.
         for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
         if (G) clear(s.partials, planar(4, 0));
         if (!p.is_3d) return;
@@ -88,18 +95,17 @@ private:
 
     // Slice l of the images, where it is not read directly, into its ring.
     void convert_slice(int l) {
-        if (!sees_element(p.border, l, t.length)) return;
-        const int from = element_seen(p.border, l, t.length);
+        if (l < 0 || l >= t.length) return;
         const Range rows(g.outer.y, g.outer.y + s.outer_rows, 0, t.rows);
         const int n = g.columns.size(), x_at = g.outer.x + g.columns.first;
         for (int row = rows.first; row < rows.last; ++row) {
             A* const to_x = image_slot(l) + row * s.image_line + g.columns.first;
             A* const to_y = to_x + s.image_row;
-            convert_row(v.x.template at<const T>(from, g.outer.y + row, x_at), v.x.column, n, to_x);
-            convert_row(v.y.template at<const T>(from, g.outer.y + row, x_at), v.y.column, n, to_y);
+            v.x.read_image(p.x_dtype, p.x_scale, l, g.outer.y + row, x_at, n, to_x);
+            v.y.read_image(p.y_dtype, p.y_scale, l, g.outer.y + row, x_at, n, to_y);
             if (kNormalized) {
                 A* const to_mask = to_y + s.image_row;
-                read_mask(from, g.outer.y + row, x_at, n, to_mask);
+                read_mask(l, g.outer.y + row, x_at, n, to_mask);
                 exclude(to_mask, n, to_x);
                 exclude(to_mask, n, to_y);
             }
@@ -115,13 +121,14 @@ private:
         const int n = Simd<A>::at_least_one(g.columns.size()), low = l - g.walk.radius;
         const Range inside(low, low + s.window, 0, t.length);
         for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
+        const auto read_from_ring = [&](int k, int slice) {
+            in.x[k] = image_slot(slice) + row * s.image_line + g.columns.first;
+            in.y[k] = in.x[k] + s.image_row;
+            in.mask[k] = in.y[k] + s.image_row;
+        };
         if (!is_direct.in) {
-            for (int k = inside.first; k < inside.last; ++k) {
-                in.x[k] = image_slot(low + k) + row * s.image_line + g.columns.first;
-                in.y[k] = in.x[k] + s.image_row;
-                in.mask[k] = in.y[k] + s.image_row;
-            }
-        } else if constexpr (sizeof(T) == sizeof(A)) {
+            for (int k = inside.first; k < inside.last; ++k) read_from_ring(k, low + k);
+        } else {
             const A* at_x = v.x.template at<const A>(low + inside.first, g.outer.y + row, g.outer.x + g.columns.first);
             const A* at_y = v.y.template at<const A>(low + inside.first, g.outer.y + row, g.outer.x + g.columns.first);
             for (int k = inside.first; k < inside.last; ++k, at_x += v.x.slice, at_y += v.y.slice) {
@@ -135,6 +142,17 @@ private:
                     prefetch_row(at_x + next * v.x.slice, n);
                     prefetch_row(at_y + next * v.y.slice, n);
                 }
+        }
+        // Slices beside the image. Those that are seen there are in the ring, if a slice that counts sees them.
+        for (int k = 0; p.border != Border::zeros && k < s.window; ++k) {
+            if (inside.has(k)) continue;
+            const int slice = element_seen(p.border, low + k, t.length);
+            if (is_direct.in) {
+                in.x[k] = v.x.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
+                in.y[k] = v.y.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
+            } else {
+                read_from_ring(k, slice);
+            }
         }
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
@@ -190,8 +208,9 @@ private:
                 filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, strip.in_first,
                                       in + strip.in_first + strip.shift, kRowPitch, strip.in_last - strip.in_first);
             }
-            pivots.fill_beside(in, false, true);
+            if (p.border == Border::zeros) pivots.fill_beside(in, false, true);
         }
+        if (p.border != Border::zeros) beside.template fill<kMoments>(in, strips.at[strips.count - 1].shift);
         pivots.fill_gaps(in);
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
@@ -213,18 +232,22 @@ private:
             for (int row = 0; row < rows; ++row) add_to_gradient(l, row, computed, any);
             return;
         }
-        if (!p.is_3d && pivots.change_slices(l))
+        if (!p.is_3d && pivots.change_slices(l) && p.border == Border::zeros)
             for (int slice = 0; slice < kSlices; ++slice) pivots.fill_beside(across(slice), true, true);
+        if (walk_edges.count) set_edge_weights(l);
         int next = g.counted_rows.first;  // row of the input that is not filtered yet
         for (int low = 0; low < s.middle_rows; low = end_of_rows(low)) {
             const int high = end_of_rows(low);
             if (!p.is_3d) fill_across(l);
             const Range counted(low, high, g.counted_rows.first, g.counted_rows.last);
-            if (p.is_3d && counted.size())
+            if (p.is_3d && counted.size()) {
+                const int first = next;
                 for (; next < low + counted.last + 2 * g.y.radius; ++next) {
                     change_pivots(l, next);
                     fill_along_walk(l, next);
                 }
+                if (p.border != Border::zeros) fill_rows_beside(first, next);
+            }
             for (int slice = 0; slice < kSlices; ++slice)
                 for (int row = low; computed[slice] && row < high; ++row) {
                     if (counted.has(row - low)) count_row(l + slice, slice, row, sums);
@@ -246,7 +269,7 @@ private:
     void change_pivots(int l, int row) {
         const int first = g.counted_rows.first, before = row - 2 * g.y.radius;
         if (!pivots.change_rows(l, row, row == first)) return;
-        pivots.fill_beside(across(0), true, false);
+        if (p.border == Border::zeros) pivots.fill_beside(across(0), true, false);
         for (int slice = 0; slice < kSlices; ++slice)
             for (int k = before > first ? before : first; k < row; ++k)
                 pivots.move_row(along_walk_row(slice, k), s.outer_columns);
@@ -256,7 +279,8 @@ private:
     void fill_along_walk(int l, int row) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = along_walk_row(slice, row);
-        if (!sees_element(p.border, g.outer.y + row, t.rows)) {
+        if (!has_row(row)) {
+            if (p.border != Border::zeros) return;  // fill_rows_beside() does it
             for (A* at : out) {
                 if (kNormalized)
                     clear(at, s.walk_row);
@@ -267,6 +291,20 @@ private:
         }
         for (A*& at : out) at += g.columns.first;
         filter_input_row(l, row, out, s.outer_columns, false);
+    }
+
+    bool has_row(int row) const { return g.outer.y + row >= 0 && g.outer.y + row < t.rows; }
+
+    // Those among rows [first, last) of the rings that are beside the image: the rows that are seen there, which are in
+    // the rings, with the same pivots.
+    void fill_rows_beside(int first, int last) {
+        for (int row = first; row < last; ++row) {
+            if (has_row(row)) continue;
+            const int from = element_seen(p.border, g.outer.y + row, t.rows) - g.outer.y;
+            for (int slice = 0; slice < kSlices; ++slice)
+                std::memcpy(along_walk_row(slice, row), along_walk_row(slice, from),
+                            std::size_t(s.walk_row) * sizeof(A));
+        }
     }
 
     // The same for the only row of an image's slices.
@@ -294,17 +332,48 @@ private:
     // Filters a row of partials along x, and the rows up to it along y.
     void partials_row(int slice, int row, bool counted) {
         if constexpr (G > 0) {
-            const A zeros[kMaps] = {};
-            if (!p.is_3d)
-                return filter_row<kMaps>(s.partials, zeros, filtered(slice, 0), s.inner_columns, s.inner_columns);
+            if (!p.is_3d) return partials_along_row(filtered(slice, 0));
             if (counted)
-                filter_row<kMaps>(s.partials, zeros, partials_x_row(slice, row), s.inner_columns, s.inner_columns);
+                partials_along_row(partials_x_row(slice, row));
             else
                 clear(partials_x_row(slice, row), s.partials_row);
-            const int done = row - 2 * g.y.radius;
-            if (done < 0 || g.inner.y + done >= t.rows) return;
-            filter_rows<kMaps>(partials_x_rows[slice] + done % s.y_taps, s.inner_columns, 0, filtered(slice, done),
-                               s.inner_columns, s.inner_columns);
+            const int done = row - 2 * g.y.radius, y_at = g.inner.y + done;
+            if (done < 0 || y_at >= t.rows) return;
+            A* const out = filtered(slice, done);
+            filter_rows<kMaps>(partials_x_rows[slice] + done % s.y_taps, s.inner_columns, 0, out, s.inner_columns,
+                               s.inner_columns);
+            for (int i = 0; i < y_edges.count; ++i) {
+                const EdgeTap<A>& tap = y_edges.at[i];
+                if (tap.to == y_at)
+                    add(partials_x_row(slice, tap.from - g.middle.y), tap.weight, int(s.partials_row), out);
+            }
+        }
+    }
+
+    void partials_along_row(A* out) const {
+        const A zeros[kMaps] = {};
+        filter_row<kMaps>(s.partials, zeros, out, s.inner_columns, s.inner_columns);
+        for (int i = 0; i < x_edges.count; ++i) {
+            const EdgeTap<A>& tap = x_edges.at[i];
+            for (int q = 0; q < kMaps; ++q)
+                out[q * s.inner_columns + tap.to - g.inner.x] +=
+                    tap.weight * s.partials[planar(q, tap.from - g.middle.x)];
+        }
+    }
+
+    // The taps of add_partials() for kSlices slices from l on, where some are near the border.
+    void set_edge_weights(int l) {
+        const int r = g.walk.radius, low = l - r;
+        near_edge = l < r || l + kSlices > t.length - r;
+        if (!near_edge) return;
+        for (int slice = 0; slice < kSlices; ++slice)
+            for (int k = 0; k < s.window; ++k) {
+                const int at = k - slice - r;  // from the centre
+                edge_weights[slice][k] = at < -r || at > r ? A(0) : gradient_taps[at < 0 ? -at : at];
+            }
+        for (int i = 0; i < walk_edges.count; ++i) {
+            const EdgeTap<A>& tap = walk_edges.at[i];
+            if (tap.from >= l && tap.from < l + kSlices) edge_weights[tap.from - l][tap.to - low] += tap.weight;
         }
     }
 
@@ -330,7 +399,9 @@ private:
                 const A* partials[kSlices];
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
-                if (!kNormalized && r == 5)
+                if (near_edge)
+                    add_partials_of<kAtEdge>(partials, rows, r, n);
+                else if (!kNormalized && r == 5)
                     add_partials_of<5>(partials, rows, 5, n);
                 else
                     add_partials_of<0>(partials, rows, r, n);
@@ -347,32 +418,32 @@ private:
     void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
         const int columns = Simd<A>::at_least_one(n);
         if (!kNormalized && v.mask.data)
-            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, pivots.gradient, columns);
+            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, edge_weights, radius,
+                                     pivots.gradient, columns);
         else
-            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, pivots.gradient, columns);
+            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, edge_weights, radius,
+                                      pivots.gradient, columns);
     }
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
     void image_rows(const WalkedView& image, int which, int low, int row, const Range& slices, const A** rows) const {
-        if constexpr (sizeof(T) == sizeof(A))
-            if (is_direct.in) {
-                const A* at = image.template at<const A>(low + slices.first, g.inner.y + row, g.inner.x);
-                for (int k = slices.first; k < slices.last; ++k, at += image.slice) rows[k] = at;
-                return;
-            }
-        const std::int64_t at =
-            (g.inner.y - g.outer.y + row) * s.image_line + which * s.image_row + (g.inner.x - g.outer.x);
-        for (int k = slices.first; k < slices.last; ++k) rows[k] = image_slot(low + k) + at;
+        for (int k = slices.first; k < slices.last; ++k)
+            rows[k] = image_at(image, which, low + k, g.inner.y + row, g.inner.x);
+    }
+
+    // An element of x or y that the tile reads, of a slice that the ring has now: there, or where it is read directly.
+    const A* image_at(const WalkedView& image, int which, int l, int y_at, int x_at) const {
+        if (is_direct.in) return image.template at<const A>(l, y_at, x_at);
+        return image_slot(l) + (y_at - g.outer.y) * s.image_line + which * s.image_row + (x_at - g.outer.x);
     }
 
     // Where that of grad_x or grad_y is accumulated.
     void sum_rows(const WalkedView& grad, int which, int low, int row, const Range& slices, A** rows) const {
-        if constexpr (sizeof(T) == sizeof(A))
-            if (is_direct.out) {
-                A* at = grad.template at<A>(low + slices.first, g.inner.y + row, g.inner.x);
-                for (int k = slices.first; k < slices.last; ++k, at += grad.slice) rows[k] = at;
-                return;
-            }
+        if (is_direct.out) {
+            A* at = grad.template at<A>(low + slices.first, g.inner.y + row, g.inner.x);
+            for (int k = slices.first; k < slices.last; ++k, at += grad.slice) rows[k] = at;
+            return;
+        }
         const std::int64_t at = row * s.sums_row + which * s.inner_columns;
         for (int k = slices.first; k < slices.last; ++k) rows[k] = s.sums + (low + k) % s.window * s.sums_slice + at;
     }
@@ -381,8 +452,8 @@ private:
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
-        store_row(sum_x, n, v.grad_x.template at<T>(l, y_at, g.inner.x), v.grad_x.column);
-        if (G == 2) store_row(sum_y, n, v.grad_y.template at<T>(l, y_at, g.inner.x), v.grad_y.column);
+        v.grad_x.write_gradient(p.x_dtype, sum_x, l, y_at, g.inner.x, n);
+        if (G == 2) v.grad_y.write_gradient(p.y_dtype, sum_y, l, y_at, g.inner.x, n);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns
@@ -439,8 +510,7 @@ private:
 
     // |x - y| times the mask. Overwrites the moments.
     void masked_l1(int l, int y_at, int x_at, int n, A* out) {
-        l1_row(v.x.template at<const T>(l, y_at, x_at), v.x.column, v.y.template at<const T>(l, y_at, x_at), v.y.column,
-               n, out);
+        l1_row(image_at(v.x, 0, l, y_at, x_at), image_at(v.y, 1, l, y_at, x_at), n, out);
         if (!v.mask.data) return;
         A* const m = s.moments_row;
         read_mask(l, y_at, x_at, n, m);
@@ -469,8 +539,8 @@ private:
         }
         if (p.reduction.l1_weight != 0) {
             A* const by_l1 = s.dssim;
-            l1_gradient_row(v.x.template at<const T>(l, y_at, g.inner.x), v.x.column,
-                            v.y.template at<const T>(l, y_at, g.inner.x), v.y.column, l1_scale, n, by_l1);
+            l1_gradient_row(image_at(v.x, 0, l, y_at, g.inner.x), image_at(v.y, 1, l, y_at, g.inner.x), l1_scale, n,
+                            by_l1);
             if (v.mask.data) multiply(m, n, by_l1);
             if (p.upstream == kUpstreamMap) {
                 const A* u = v.grad_out.template at<const A>(l, y_at, g.inner.x);
@@ -499,8 +569,12 @@ private:
     const AxisTaps<A> walk_taps, y_taps, x_taps;
     A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
-    Pivots<T, kNormalized> pivots;
+    Pivots<A, kNormalized> pivots;
     const Strips<A>& strips;  // those of the pivots
+    const ColumnsBeside beside;
+    EdgeTaps<A> walk_edges, y_edges, x_edges;  // of gradients: the slices of the chunk, rows and columns of the tile
+    bool near_edge = false;                    // the slices that are computed now are, along the walk
+    A edge_weights[kSlices][kMaxWindow];
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];

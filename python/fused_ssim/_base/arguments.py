@@ -73,7 +73,8 @@ def each_axis(check: Callable[[str, Any], Any]) -> Callable[[str, Any], tuple[An
     def check_each(name: str, value: Any) -> tuple[Any, ...]:
         if type(value) is tuple and len(value) == 1:
             return (check(name, value[0]),)
-        if not isinstance(value, (tuple, list)) and getattr(value, "ndim", 0) == 0:  # ndim: of arrays and tensors
+        is_one = isinstance(value, (int, float)) or getattr(value, "ndim", 0) == 0  # ndim: of arrays and tensors
+        if is_one and not isinstance(value, (tuple, list)):
             return (check(name, value),)
         if len(value) not in (2, 3):
             raise ValueError(f"{name} = {value!r}; expected one number, or one for each of two or three spatial axes")

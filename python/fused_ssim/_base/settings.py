@@ -146,8 +146,13 @@ def _mask_mode(name: str, value: Any) -> dict[str, Any]:
     return {"normalized": choice(MASK_MODES)(name, value) == "normalized"}
 
 
-# Arguments of public functions that are not fields of the same name.
-_OTHER_ARGUMENTS: dict[str, Callable[[str, Any], dict[str, Any]]] = {"K": _constants, "mask_mode": _mask_mode}
+# Arguments that are not fields of the same name. `known_taps` are taps of `window_size` that need no check, as modules
+# of this package have them: a compiler cannot look into all of those.
+_OTHER_ARGUMENTS: dict[str, Callable[[str, Any], dict[str, Any]]] = {
+    "K": _constants,
+    "mask_mode": _mask_mode,
+    "known_taps": lambda _name, value: {"taps": value},
+}
 
 
 def checked_settings(**arguments: Any) -> Settings:
@@ -224,11 +229,11 @@ def arithmetic_of(settings: Settings, dtype1: str, dtype2: str) -> str:
 
 def _default_range(settings: Settings, dtype1: str, dtype2: str) -> float:
     """1 for floats; for integers that of their dtype, in what they stand for."""
-    found = [
-        known * scale
-        for dtype, scale in zip((dtype1, dtype2), settings.integer_scale, strict=True)
-        if (known := DTYPES[dtype].data_range) is not None
-    ]
+    found = []
+    for dtype, scale in zip((dtype1, dtype2), settings.integer_scale, strict=True):
+        known = DTYPES[dtype].data_range
+        if known is not None:
+            found.append(known * scale)
     if not found:
         return 1.0
     if not math.isclose(found[0], found[-1], rel_tol=1e-9):

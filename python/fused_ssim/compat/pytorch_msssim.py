@@ -385,7 +385,7 @@ def _compute(
         data_range=data_range,
         K=tuple(K) if isinstance(K, list) else K,
         reduction=reduction,
-        taps=window.taps,
+        known_taps=window.taps,
         weights=weights,
         names=_NAMES,
     )

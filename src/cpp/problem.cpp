@@ -18,7 +18,9 @@ namespace {
 
 // The dtype of the arithmetic for x and y. Whoever asks for sizes gives one image for both.
 Dtype arithmetic_of(const fusedssim_params& params, const fusedssim_tensor& x, const fusedssim_tensor& y) {
-    const auto wants_double = [](fusedssim_dtype images) { return fusedssim_arithmetic_dtype(images) == FUSEDSSIM_FLOAT64; };
+    const auto wants_double = [](fusedssim_dtype images) {
+        return fusedssim_arithmetic_dtype(images) == FUSEDSSIM_FLOAT64;
+    };
     return params.arithmetic == FUSEDSSIM_FLOAT64 || wants_double(x.dtype) || wants_double(y.dtype) ? Dtype::float64
                                                                                                     : Dtype::float32;
 }
@@ -60,14 +62,13 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x, con
     p.depth = p.is_3d ? int(x.shape[2]) : 1;
     p.height = int(x.shape[x.ndim - 2]);
     p.width = int(x.shape[x.ndim - 1]);
-    if (!params.data_ranges)
-        check_data_range(params.data_range, "params.data_range", "", params, p.arithmetic);
+    if (!params.data_ranges) check_data_range(params.data_range, "params.data_range", "", params, p.arithmetic);
     p.data_range = params.data_range;
     p.k1 = params.k1;
     // A window of one tap has no variance: the contrast is 1 whatever C2 is. The derivatives by the variances cancel,
     // but for rounding. An infinite C2 makes them 0, so that they do not spoil the gradient.
-    p.k2 = p.max_radius() == 0 ? std::numeric_limits<double>::infinity()
-                               : params.k2 / covariance_divisor(params, p.is_3d);
+    p.k2 =
+        p.max_radius() == 0 ? std::numeric_limits<double>::infinity() : params.k2 / covariance_divisor(params, p.is_3d);
 
     p.groups = 1;
     p.planes_per_group = p.planes();

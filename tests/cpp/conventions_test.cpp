@@ -155,7 +155,8 @@ Case draw(fusedssim_padding padding) {
     for (int axis = c.is_3d ? 0 : 1; axis < 3; ++axis) {
         static constexpr int kSmall[] = {1, 2, 3, 5, 6, 11};
         const int free = below(3) ? 1 + below(c.is_3d ? 14 : 40) : kSmall[below(6)];
-        c.size[std::size_t(axis)] = free + (padding == FUSEDSSIM_PADDING_VALID ? int(c.taps[std::size_t(axis)].size()) - 1 : 0);
+        c.size[std::size_t(axis)] =
+            free + (padding == FUSEDSSIM_PADDING_VALID ? int(c.taps[std::size_t(axis)].size()) - 1 : 0);
     }
     if (!c.is_3d && below(12) == 0) c.size[2] = 250 + below(60);  // several tiles, and strips
     if (c.is_3d && below(12) == 0) c.size[1] = 60 + below(30);
@@ -169,13 +170,14 @@ Case draw(fusedssim_padding padding) {
 bool is_integer(fusedssim_dtype dtype) { return dtype >= FUSEDSSIM_UINT8; }
 
 void complain(const Case& c, const char* what, double error, double allowed) {
-    std::fprintf(stderr,
-                 "%s: error %g, expected at most %g (case %d: padding %d, %dx%dx%d of %dx%d planes, windows %zu %zu %zu, "
-                 "dtypes %d %d, arithmetic %d, reduction %d, objective %d, mask %d mode %d, sample %d: %s)\n",
-                 what, error, allowed, cases, c.params.padding, c.size[0], c.size[1], c.size[2], c.images, c.channels,
-                 c.taps[0].size(), c.taps[1].size(), c.taps[2].size(), c.x_dtype, c.y_dtype, c.params.arithmetic,
-                 c.params.reduction, c.params.objective, c.has_mask, c.params.mask_mode, c.params.sample_covariance,
-                 fusedssim_last_error());
+    std::fprintf(
+        stderr,
+        "%s: error %g, expected at most %g (case %d: padding %d, %dx%dx%d of %dx%d planes, windows %zu %zu %zu, "
+        "dtypes %d %d, arithmetic %d, reduction %d, objective %d, mask %d mode %d, sample %d: %s)\n",
+        what, error, allowed, cases, c.params.padding, c.size[0], c.size[1], c.size[2], c.images, c.channels,
+        c.taps[0].size(), c.taps[1].size(), c.taps[2].size(), c.x_dtype, c.y_dtype, c.params.arithmetic,
+        c.params.reduction, c.params.objective, c.has_mask, c.params.mask_mode, c.params.sample_covariance,
+        fusedssim_last_error());
     ++failures;
 }
 void compare(const Case& c, const char* what, const Values& got, const Values& want, double tolerance, double least) {
@@ -191,8 +193,8 @@ void compare(const Case& c, const char* what, const Values& got, const Values& w
 // Draws images for a case, and compares what the library makes of them with the oracle.
 void check(Case c) {
     ++cases;
-    const bool is_double = c.x_dtype == FUSEDSSIM_FLOAT64 || c.y_dtype == FUSEDSSIM_FLOAT64 ||
-                           c.params.arithmetic == FUSEDSSIM_FLOAT64;
+    const bool is_double =
+        c.x_dtype == FUSEDSSIM_FLOAT64 || c.y_dtype == FUSEDSSIM_FLOAT64 || c.params.arithmetic == FUSEDSSIM_FLOAT64;
     const fusedssim_dtype arithmetic = is_double ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
     const auto shape_of = [&](const Extents& size, bool one_plane) {
         std::vector<std::int64_t> shape = {one_plane ? 1 : c.images, one_plane ? 1 : c.channels};
@@ -213,7 +215,9 @@ void check(Case c) {
     const auto planes = std::size_t(c.images * c.channels), n = oracle.count();
     const auto map_n = std::size_t(map_size[0] * map_size[1] * map_size[2]);
     const double scale_of_x = c.params.x_scale, scale_of_y = c.params.y_scale;
-    const auto full_size = [](fusedssim_dtype d) { return d == FUSEDSSIM_UINT8 ? 255 : d == FUSEDSSIM_UINT16 ? 65535 : 32767; };
+    const auto full_size = [](fusedssim_dtype d) {
+        return d == FUSEDSSIM_UINT8 ? 255 : d == FUSEDSSIM_UINT16 ? 65535 : 32767;
+    };
     const double top = is_integer(c.x_dtype)   ? full_size(c.x_dtype) * scale_of_x
                        : is_integer(c.y_dtype) ? full_size(c.y_dtype) * scale_of_y
                                                : 1;

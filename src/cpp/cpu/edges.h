@@ -53,6 +53,54 @@ private:
     }
 };
 
+// Those of a tile's columns, ordered for vectors: what a column of partials gives to blocks of columns of the gradient.
+// Both are counted from where their rows begin.
+template <class A>
+class EdgeColumns {
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
+
+public:
+    void set(const EdgeTaps<A>& taps, int partials_begin, int gradient_begin) {
+        count = 0;
+        int used = 0;
+        for (int i = 0; i < taps.count;) {
+            int end = i, low = taps.at[i].to, high = low;
+            for (; end < taps.count && taps.at[end].from == taps.at[i].from; ++end) {
+                low = taps.at[end].to < low ? taps.at[end].to : low;
+                high = taps.at[end].to > high ? taps.at[end].to : high;
+            }
+            const int begin = (low - gradient_begin) / Vectors::lanes * Vectors::lanes;
+            Column& c = columns[count++];
+            c = {taps.at[i].from - partials_begin, begin, Vectors::round_up(high + 1 - gradient_begin - begin), used};
+            for (int k = 0; k < c.n; ++k) weights[used + k] = 0;
+            for (; i < end; ++i) weights[used + taps.at[i].to - gradient_begin - begin] = taps.at[i].weight;
+            used += c.n;
+        }
+    }
+    // Adds them to a filtered row. What has no weight stays as it is, also beside NaN.
+    void add(const A* partials, A* gradient) const {
+        for (int i = 0; i < count; ++i) {
+            const Column& c = columns[i];
+            const Vec partial = Vec{} + partials[c.from];
+            for (int k = 0; k < c.n; k += Vectors::lanes) {
+                const Vec weight = Vectors::load(weights + c.at + k);
+                const Vec more = weight != Vec{} ? weight * partial : Vec{};
+                A* const to = gradient + c.begin + k;
+                Vectors::store(to, Vectors::load(to) + more);
+            }
+        }
+    }
+    int count = 0;
+
+private:
+    struct Column {
+        int from, begin, n, at;  // of partials, of the gradient, and how many of it; where its weights are
+    };
+    Column columns[2 * kMaxRadius];
+    A weights[2 * kMaxRadius * (2 * kMaxRadius + 1 + 2 * Vectors::lanes)];
+};
+
 // The columns beside the image that windows see, and where in the row those are that are seen there; counted from where
 // the row begins. `first` and `last` are the columns of the row that lie in the image.
 class ColumnsBeside {

@@ -75,10 +75,23 @@ FUSEDSSIM_MATH Simd<float>::Vec shifted(Simd<float>::Vec low, Simd<float>::Vec h
     // With a mask, of all elements: without one GCC's header gives rise to a warning.
     return Simd<float>::Vec(_mm512_maskz_alignr_epi32(__mmask16(0xffff), __m512i(high), __m512i(low), I));
 }
+template <int I>
+FUSEDSSIM_MATH Simd<double>::Vec shifted(Simd<double>::Vec low, Simd<double>::Vec high) {
+    return Simd<double>::Vec(_mm512_maskz_alignr_epi64(__mmask8(0xff), __m512i(high), __m512i(low), I));
+}
 #else
 template <int I, class V>
 V shifted(V low, V high);  // not called
 #endif
+// The vector that begins with element I of vectors that follow each other.
+template <class A, int I>
+FUSEDSSIM_MATH typename Simd<A>::Vec shifted_from(const typename Simd<A>::Vec* v) {
+    constexpr int kLanes = Simd<A>::lanes;
+    if constexpr (I % kLanes == 0)
+        return v[I / kLanes];
+    else
+        return shifted<I % kLanes>(v[I / kLanes], v[I / kLanes + 1]);
+}
 
 // The statistics of a tile are cut into two strips if they have more columns than this (pivots.h).
 constexpr int kStripColumns = 64, kMaxStrips = 2;
@@ -95,7 +108,8 @@ constexpr int kRowPitch = kRowRoom + 64;
 constexpr std::int64_t planar(int q, std::int64_t i) { return q * std::int64_t(kRowPitch) + i; }
 
 // The filters compute whole vectors. With R > 0 the radius is known to the compiler, which unrolls all of it and keeps
-// the taps in registers; with R = 0 it is `radius`.
+// the taps in registers: that takes half the time. With R = 0 it is `radius`. for_radius() picks one of those that the
+// compiler gets to know.
 //
 // All sum from the outermost pair of taps inwards, small terms first. That halves the rounding error, which shows in
 // the variance of flat images. With fused multiply-add a tap is one instruction that takes its operand from memory;
@@ -105,6 +119,23 @@ constexpr bool kFusedMultiplyAdd = true;
 #else
 constexpr bool kFusedMultiplyAdd = false;
 #endif
+
+template <int R>
+struct Radius {
+    static constexpr int value = R;
+};
+template <class F>
+FUSEDSSIM_MATH void for_radius(int radius, F&& f) {
+    switch (radius) {
+        case 1: return f(Radius<1>());
+        case 2: return f(Radius<2>());
+        case 3: return f(Radius<3>());
+        case 4: return f(Radius<4>());
+        case 5: return f(Radius<5>());
+        case 6: return f(Radius<6>());
+        default: return f(Radius<0>());
+    }
+}
 
 template <int R, class A>
 struct Taps {
@@ -222,24 +253,27 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
     const int r = R ? R : radius;
     Vec start[kQuantities];
     for (int q = 0; q < kQuantities; ++q) start[q] = Vec{} + begin[q];
-    if constexpr (kSplitsLines && R > 2 && 2 * R < Vectors::lanes) {
+    if constexpr (kSplitsLines && R > 2) {
         // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds,
         // equally busy.
-        Vec before[kQuantities];
-        for (int q = 0; q < kQuantities; ++q) before[q] = Vectors::load(in + planar(q, 0));
+        constexpr int kVectors = (2 * R + Vectors::lanes - 1) / Vectors::lanes + 1;
+        Vec next[kQuantities][kVectors];
+        for (int q = 0; q < kQuantities; ++q)
+            for (int k = 0; k + 1 < kVectors; ++k) next[q][k + 1] = Vectors::load(in + planar(q, k * Vectors::lanes));
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)
             for (int q = 0; q < kQuantities; ++q) {
                 const A* at = in + planar(q, i);
-                const Vec low = before[q], high = Vectors::load(at + Vectors::lanes);
-                Vec left = tap.at[R] * low, right = start[q] + tap.at[R] * shifted<2 * R>(low, high);
-                left += tap.at[R - 1] * shifted<1>(low, high);
-                right += tap.at[R - 1] * shifted<2 * R - 1>(low, high);
-                left += tap.at[R - 2] * shifted<2>(low, high);
-                right += tap.at[R - 2] * shifted<2 * R - 2>(low, high);
+                Vec* const v = next[q];
+                for (int k = 0; k + 1 < kVectors; ++k) v[k] = v[k + 1];
+                v[kVectors - 1] = Vectors::load(at + (kVectors - 1) * Vectors::lanes);
+                Vec left = tap.at[R] * v[0], right = start[q] + tap.at[R] * shifted_from<A, 2 * R>(v);
+                left += tap.at[R - 1] * shifted_from<A, 1>(v);
+                right += tap.at[R - 1] * shifted_from<A, 2 * R - 1>(v);
+                left += tap.at[R - 2] * shifted_from<A, 2>(v);
+                right += tap.at[R - 2] * shifted_from<A, 2 * R - 2>(v);
                 Vec sum = left + right;
                 for (int k = R - 3; k > 0; --k) tap.add_pair(sum, k, at + R - k, at + R + k);
                 Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(at + R));
-                before[q] = high;
             }
     } else {
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)

@@ -72,8 +72,7 @@ MaskSums sum_mask_slice(const Problem& p, std::int64_t plane, int slice) {
 
 inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
     MaskSums sums{};
-    dispatch_arithmetic(p.arithmetic,
-                        [&](auto zero) { sums = sum_mask_slice<decltype(zero)>(p, plane, slice); });
+    dispatch_arithmetic(p.arithmetic, [&](auto zero) { sums = sum_mask_slice<decltype(zero)>(p, plane, slice); });
     return sums;
 }
 

@@ -164,9 +164,8 @@ struct WalkedView {
     // n elements of a row of an image, or of the mask, in the type of the arithmetic.
     template <class A>
     void read_image(Dtype dtype, double scale, int l, int y, int x, int n, A* out) const {
-        dispatch_dtype(dtype, [&](auto element) {
-            convert_row(at<const decltype(element)>(l, y, x), column, n, A(scale), out);
-        });
+        dispatch_dtype(
+            dtype, [&](auto element) { convert_row(at<const decltype(element)>(l, y, x), column, n, A(scale), out); });
     }
     template <class A>
     void read_mask(const Problem& p, int l, int y, int x, int n, A* out) const {
@@ -178,9 +177,7 @@ struct WalkedView {
     // Writes those of a gradient.
     template <class A>
     void write_gradient(Dtype dtype, const A* from, int l, int y, int x, int n) const {
-        dispatch_grad_dtype(dtype, [&](auto element) {
-            store_row(from, n, at<decltype(element)>(l, y, x), column);
-        });
+        dispatch_grad_dtype(dtype, [&](auto element) { store_row(from, n, at<decltype(element)>(l, y, x), column); });
     }
 
 private:

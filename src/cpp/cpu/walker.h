@@ -54,7 +54,9 @@ public:
         if (G && p.border != Border::zeros) {
             walk_edges.set(p.border, gradient_taps, g.walk.radius, g.walk.size, g.begin, g.end);
             y_edges.set(p.border, y_taps.at, g.y.radius, g.y.size, g.inner.y, g.inner.y + s.inner_rows);
-            x_edges.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
+            EdgeTaps<A> taps;
+            taps.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
+            x_edges.set(taps, g.middle.x, g.inner.x);
         }
         // With a normalised mask, columns beside the image are zero. No stage writes them, if the border is of zeros.
         for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
@@ -164,28 +166,27 @@ private:
                 for (int slice = 0; slice < kSlices; ++slice)
                     filter_masked_input<A>(in.x + slice, in.y + slice, in.mask + slice, walk_taps.at, r, strip.pivot,
                                            out[slice], pitch, first, last);
-            } else if (r == 5) {
-                filter_input<5, A>(in, walk_taps.at, 5, strip.pivot, out, pitch, first, last);
             } else {
-                filter_input<0, A>(in, walk_taps.at, r, strip.pivot, out, pitch, first, last);
+                for_radius(r, [&](auto known) __attribute__((always_inline)) {
+                    filter_input<decltype(known)::value, A>(in, walk_taps.at, r, strip.pivot, out, pitch, first, last);
+                });
             }
         }
     }
 
     template <int kQuantities>
     void filter_rows(const A* const* rows, std::int64_t pitch, int first, A* out, std::int64_t out_pitch, int n) const {
-        if (!kNormalized && g.y.radius == 5)
-            filter_across_rows<5, kQuantities>(rows, pitch, y_taps.at, 5, first, out, out_pitch, n);
-        else
-            filter_across_rows<0, kQuantities>(rows, pitch, y_taps.at, g.y.radius, first, out, out_pitch, n);
+        for_radius(kNormalized ? 0 : g.y.radius, [&](auto known) __attribute__((always_inline)) {
+            filter_across_rows<decltype(known)::value, kQuantities>(rows, pitch, y_taps.at, g.y.radius, first, out,
+                                                                    out_pitch, n);
+        });
     }
 
     template <int kQuantities>
     void filter_row(const A* in, const A* begin, A* out, std::int64_t pitch, int n) const {
-        if (!kNormalized && g.x.radius == 5)
-            filter_along_row<5, kQuantities>(in, x_taps.at, 5, begin, out, pitch, n);
-        else
-            filter_along_row<0, kQuantities>(in, x_taps.at, g.x.radius, begin, out, pitch, n);
+        for_radius(kNormalized ? 0 : g.x.radius, [&](auto known) __attribute__((always_inline)) {
+            filter_along_row<decltype(known)::value, kQuantities>(in, x_taps.at, g.x.radius, begin, out, pitch, n);
+        });
     }
 
     // Rows of the rings of a slice.
@@ -208,9 +209,11 @@ private:
                 filter_rows<kMoments>(along_walk_rows[slice] + row % s.ring, s.outer_columns, strip.in_first,
                                       in + strip.in_first + strip.shift, kRowPitch, strip.in_last - strip.in_first);
             }
-            if (p.border == Border::zeros) pivots.fill_beside(in, false, true);
+            if (p.border == Border::zeros)
+                pivots.fill_beside(in, false, true);
+            else
+                fill_columns_beside(in);
         }
-        if (p.border != Border::zeros) beside.template fill<kMoments>(in, strips.at[strips.count - 1].shift);
         pivots.fill_gaps(in);
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
@@ -312,7 +315,11 @@ private:
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + g.columns.first;
         filter_input_row(l, 0, out, kRowPitch, true);
+        if (p.border != Border::zeros)
+            for (int slice = 0; slice < kSlices; ++slice) fill_columns_beside(across(slice));
     }
+
+    void fill_columns_beside(A* row) const { beside.template fill<kMoments>(row, strips.at[strips.count - 1].shift); }
 
     // Computes a row of the statistics. What lies in the tile and in the chunk is added to the sums, and goes into the
     // map.
@@ -353,12 +360,8 @@ private:
     void partials_along_row(A* out) const {
         const A zeros[kMaps] = {};
         filter_row<kMaps>(s.partials, zeros, out, s.inner_columns, s.inner_columns);
-        for (int i = 0; i < x_edges.count; ++i) {
-            const EdgeTap<A>& tap = x_edges.at[i];
-            for (int q = 0; q < kMaps; ++q)
-                out[q * s.inner_columns + tap.to - g.inner.x] +=
-                    tap.weight * s.partials[planar(q, tap.from - g.middle.x)];
-        }
+        if (x_edges.count)
+            for (int q = 0; q < kMaps; ++q) x_edges.add(s.partials + planar(q, 0), out + q * s.inner_columns);
     }
 
     // The taps of add_partials() for kSlices slices from l on, where some are near the border.
@@ -401,10 +404,10 @@ private:
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
                 if (near_edge)
                     add_partials_of<kAtEdge>(partials, rows, r, n);
-                else if (!kNormalized && r == 5)
-                    add_partials_of<5>(partials, rows, 5, n);
                 else
-                    add_partials_of<0>(partials, rows, r, n);
+                    for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
+                        add_partials_of<decltype(known)::value>(partials, rows, r, n);
+                    });
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -427,6 +430,11 @@ private:
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
     void image_rows(const WalkedView& image, int which, int low, int row, const Range& slices, const A** rows) const {
+        if (is_direct.in) {
+            const A* at = image.template at<const A>(low + slices.first, g.inner.y + row, g.inner.x);
+            for (int k = slices.first; k < slices.last; ++k, at += image.slice) rows[k] = at;
+            return;
+        }
         for (int k = slices.first; k < slices.last; ++k)
             rows[k] = image_at(image, which, low + k, g.inner.y + row, g.inner.x);
     }
@@ -572,8 +580,9 @@ private:
     Pivots<A, kNormalized> pivots;
     const Strips<A>& strips;  // those of the pivots
     const ColumnsBeside beside;
-    EdgeTaps<A> walk_edges, y_edges, x_edges;  // of gradients: the slices of the chunk, rows and columns of the tile
-    bool near_edge = false;                    // the slices that are computed now are, along the walk
+    EdgeTaps<A> walk_edges, y_edges;  // of gradients: the slices of the chunk, and the rows of the tile
+    EdgeColumns<A> x_edges;           // and its columns
+    bool near_edge = false;           // the slices that are computed now are, along the walk
     A edge_weights[kSlices][kMaxWindow];
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.

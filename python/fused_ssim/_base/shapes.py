@@ -72,17 +72,17 @@ def taps(settings: Settings, spatial_dims: int) -> tuple[tuple[float, ...], ...]
 
 
 def check_windows(settings: Settings, spatial_dims: int) -> None:
-    """An error if the windows are those of another number of axes."""
+    """An error if the windows are those of another number of axes, or have no sample covariance."""
     if settings.taps is None:
         _for_each_axis("sigma", settings.sigma, spatial_dims)
-    window_sizes(settings, spatial_dims)
+    covariance_factor(settings, spatial_dims)
 
 
 def covariance_factor(settings: Settings, spatial_dims: int) -> float:
     """By what variances and the covariance are multiplied: n / (n - 1) for windows of n pixels, or 1."""
+    pixels = math.prod(window_sizes(settings, spatial_dims))
     if not settings.sample_covariance:
         return 1.0
-    pixels = math.prod(window_sizes(settings, spatial_dims))
     if pixels == 1:
         raise ValueError("sample_covariance = True with a window of one pixel, expected False: n / (n - 1) is infinite")
     return pixels / (pixels - 1)

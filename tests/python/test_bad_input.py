@@ -230,7 +230,11 @@ CASES = {
     ),
     "sigma-of-other-axes": (setting(sigma=(1.0, 2.0, 3.0)), ValueError, ["sigma has 3 values", "H, W"]),
     "window-of-one-axis": (setting(window_size=(3, 4)), ValueError, ["window_size[1] = 4", "odd"]),
-    "window-of-four-axes": (setting(window_size=(3, 3, 3, 3)), ValueError, ["window_size = (3, 3, 3, 3)", "two or three"]),
+    "window-of-four-axes": (
+        setting(window_size=(3, 3, 3, 3)),
+        ValueError,
+        ["window_size = (3, 3, 3, 3)", "two or three"],
+    ),
     "sigma-of-one-axis": (setting(sigma=(1.0, 0.0)), ValueError, ["sigma[1] = 0", "positive"]),
     "taps-word": (setting(taps="box"), ValueError, ["taps = 'box'", '"uniform"']),
     "taps-even": (setting(taps=[0.5, 0.5]), ValueError, ["taps has a window of 2 numbers", "odd"]),

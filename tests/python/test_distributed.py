@@ -196,7 +196,7 @@ def errors(device: str) -> None:
     fails((TypeError, ValueError), "img1 is of type list" if rank else "rank 1", [0.0] if rank else x, x, 2)
     # so is a bad setting, which the others would wait for
     one = "rank 1 of the group are in error"
-    fails(ValueError, "padding = 'reflect'" if rank else one, x, x, 2, padding="reflect" if rank else "same")
+    fails(ValueError, "padding = 'mirror'" if rank else one, x, x, 2, padding="mirror" if rank else "same")
     fails((TypeError, ValueError), "sigma = 'a'" if rank else one, x, x, 2, sigma="a" if rank else 1.5)
     fails(ValueError, "sigma = -1" if rank else one, x, x, 2, sigma=-1 if rank else 1.5)
     fails(ValueError, "window_size = 10" if rank else one, x, x, 2, window_size=11 - rank)

@@ -134,7 +134,8 @@ def test_every_setting_agrees_with_the_definition(settings: dict[str, Any], layo
 
 def plain_ssim(x: Any, y: Any) -> Any:
     """The map of SSIM, classic form, in operations of JAX."""
-    bands = [jnp.asarray(oracle.band_matrix(size, 11, 1.5).numpy()) for size in x.shape[2:]]
+    taps = tuple(oracle.gaussian(11, 1.5))
+    bands = [jnp.asarray(oracle.band_matrix(size, taps).numpy()) for size in x.shape[2:]]
 
     def blurred(image: Any) -> Any:
         return jnp.einsum("nchw,hi,wj->ncij", image, *bands)

@@ -94,8 +94,16 @@ struct bf16 {
 };
 using f32 = float;
 using f64 = double;
-// float32, float16 or bfloat16, decided at run time: the dtypes that any_serves() in kernel_list.h lets in.
+// Each image of any dtype, decided at run time, in float and in double arithmetic. Kernels of these types are general:
+// see params.h.
 struct any;
+struct any64;
+template <class T>
+constexpr bool is_general = false;
+template <>
+constexpr bool is_general<any> = true;
+template <>
+constexpr bool is_general<any64> = true;
 
 template <class T>
 struct Arithmetic {
@@ -103,6 +111,10 @@ struct Arithmetic {
 };
 template <>
 struct Arithmetic<f64> {
+    using type = double;
+};
+template <>
+struct Arithmetic<any64> {
     using type = double;
 };
 template <class T>
@@ -127,30 +139,66 @@ __device__ __forceinline__ void from_arithmetic(float v, bf16& out) {
 #endif
 }
 
-// Loads and stores of elements of type T, or, for `any`, of the dtype that is given. Images are read and gradients are
-// written as the same T: a type of images alone, such as uint8, needs a second type here. A Raw value is what a load
-// delivers. It is converted where it is used, so that the loads of a loop can all be under way before the first is
+// Loads and stores of elements of type T. A general kernel asks the image's format. A Raw value is what a load
+// delivers. It becomes a number where it is used, so that the loads of a loop can all be under way before the first is
 // needed.
 template <class T>
 struct Elements {
     using Raw = T;
-    __device__ __forceinline__ static Raw load(const void* at, int) { return *static_cast<const T*>(at); }
-    __device__ __forceinline__ static void store(void* at, int, arithmetic_t<T> v) {
+    using A = arithmetic_t<T>;
+    __device__ __forceinline__ static Raw load(const void* at, const Format<A>&) { return *static_cast<const T*>(at); }
+    __device__ __forceinline__ static A value(Raw raw, const Format<A>&) { return to_arithmetic(raw); }
+    __device__ __forceinline__ static void store(void* at, const Format<A>&, A v) {
         from_arithmetic(v, *static_cast<T*>(at));
     }
 };
+// Raw is the bits of an element, whose dtype says what they mean. Zero bits are a zero of every dtype.
 template <>
 struct Elements<any> {
-    using Raw = float;
-    __device__ __forceinline__ static Raw load(const void* at, int dtype) {
-        if (dtype == kFloat16) return to_arithmetic(*static_cast<const f16*>(at));
-        if (dtype == kBfloat16) return to_arithmetic(*static_cast<const bf16*>(at));
-        return *static_cast<const f32*>(at);
+    using Raw = unsigned;
+    __device__ __forceinline__ static Raw load(const void* at, const Format<float>& format) {
+        switch (format.dtype) {
+            case Dtype::uint8: return *static_cast<const unsigned char*>(at);
+            case Dtype::float16:
+            case Dtype::bfloat16:
+            case Dtype::uint16:
+            case Dtype::int16: return *static_cast<const unsigned short*>(at);
+            default: return *static_cast<const unsigned*>(at);
+        }
     }
-    __device__ __forceinline__ static void store(void* at, int dtype, float v) {
-        if (dtype == kFloat16) return Elements<f16>::store(at, dtype, v);
-        if (dtype == kBfloat16) return Elements<bf16>::store(at, dtype, v);
-        return Elements<f32>::store(at, dtype, v);
+    __device__ __forceinline__ static float value(Raw raw, const Format<float>& format) {
+        switch (format.dtype) {
+            case Dtype::uint8:
+            case Dtype::uint16: return format.scale * float(raw);
+            case Dtype::int16: return format.scale * float(int(short(raw)));
+            case Dtype::float16: return half_to_float((unsigned short)(raw));
+            case Dtype::bfloat16: return __uint_as_float(raw << 16);
+            default: return __uint_as_float(raw);
+        }
+    }
+    __device__ __forceinline__ static void store(void* at, const Format<float>& format, float v) {
+        switch (format.dtype) {
+            case Dtype::float16: return from_arithmetic(v, *static_cast<f16*>(at));
+            case Dtype::bfloat16: return from_arithmetic(v, *static_cast<bf16*>(at));
+            default: return from_arithmetic(v, *static_cast<float*>(at));
+        }
+    }
+};
+template <>
+struct Elements<any64> {
+    using Raw = unsigned long long;
+    using Narrow = Elements<any>;
+    __device__ __forceinline__ static Raw load(const void* at, const Format<double>& format) {
+        if (format.dtype == Dtype::float64) return *static_cast<const unsigned long long*>(at);
+        return Narrow::load(at, {format.dtype, 1.0f});
+    }
+    __device__ __forceinline__ static double value(Raw raw, const Format<double>& format) {
+        if (format.dtype == Dtype::float64) return __longlong_as_double((long long)(raw));
+        return format.scale * double(Narrow::value(unsigned(raw), {format.dtype, 1.0f}));
+    }
+    __device__ __forceinline__ static void store(void* at, const Format<double>& format, double v) {
+        if (format.dtype == Dtype::float64) return from_arithmetic(v, *static_cast<double*>(at));
+        Narrow::store(at, {format.dtype, 1.0f}, float(v));
     }
 };
 
@@ -172,11 +220,16 @@ struct Packed {
         *static_cast<All*>(at) = all;
     }
 };
-// For `any` the launchers never ask for packed access: the size of an element is not known.
+// General kernels are never asked for packed access: the size of an element is not known.
 template <int kCount>
 struct Packed<any, kCount> {
-    __device__ __forceinline__ static void load(const void*, float (&)[kCount]) {}
+    __device__ __forceinline__ static void load(const void*, unsigned (&)[kCount]) {}
     __device__ __forceinline__ static void store(void*, const float (&)[kCount]) {}
+};
+template <int kCount>
+struct Packed<any64, kCount> {
+    __device__ __forceinline__ static void load(const void*, unsigned long long (&)[kCount]) {}
+    __device__ __forceinline__ static void store(void*, const double (&)[kCount]) {}
 };
 
 // kValues numbers of one position, which travel through shared memory together. Three numbers take the space of four,
@@ -199,10 +252,13 @@ struct alignas(column_alignment(sizeof(A), kValues)) Column {
     }
 };
 
-// What the windows of all kernels see beyond the border of an image. Places that make use of it assert it: so a search
-// for kBorder finds what a second border has to change. (They compare positions with sizes themselves, and do not call
-// sees_element(): conditions from two functions cost registers, see SsimParams::in_map().)
-constexpr Border kBorder = Border::zeros;
+// What windows see beyond the border of an image. Kernels that are not general have zeros there, and the compiler drops
+// what is done for other borders.
+template <class T, class A>
+__device__ __forceinline__ Border border_of(const SsimParams<A>& p) {
+    if constexpr (is_general<T>) return p.border;
+    return Border::zeros;
+}
 
 // Bytes of shared memory that a block may have without a call of the driver.
 constexpr int kStaticShared = 48 * 1024;
@@ -226,8 +282,10 @@ __device__ __forceinline__ void copy_async(void* to, const void* from) {
 #else
         if constexpr (kStep == 16)
             *static_cast<int4*>(a) = *static_cast<const int4*>(b);
-        else
+        else if constexpr (kStep == 8)
             *static_cast<int2*>(a) = *static_cast<const int2*>(b);
+        else
+            *static_cast<int*>(a) = *static_cast<const int*>(b);
 #endif
     }
 }
@@ -276,6 +334,30 @@ struct TransposedFir {
     }
 };
 
+// What the filter along the walk adds for Border::replicate: the outputs at both ends of the axis take the edge's taps.
+// Rare, so it stands in memory and not in registers.
+template <class A, int R, int kQuantities>
+struct EdgeSums {
+    A sums[2][kQuantities];
+
+    __device__ __forceinline__ EdgeSums() : sums() {}
+    // Takes the values at `position` of an axis of `size` elements, and completes the filtered ones at position - R.
+    __device__ __forceinline__ void step(const AxisTaps<A>& taps, int position, int size, const A* values,
+                                         A* filtered) {
+#pragma unroll 1
+        for (int which = 0; which < (size > 1 ? 2 : 1); ++which) {
+            const int end = which ? size - 1 : 0, distance = iabs(position - end);
+            if (distance > R) continue;
+            const A more = taps.edge[distance] - taps.window[distance];
+#pragma unroll
+            for (int q = 0; q < kQuantities; ++q) {
+                sums[which][q] += more * values[q];
+                if (position - R == end) filtered[q] += sums[which][q];
+            }
+        }
+    }
+};
+
 // The tile of a block: which plane, and which part of it.
 struct Tile {
     long long block, image;
@@ -306,27 +388,32 @@ __device__ __forceinline__ char* address(const ByteView& v, const Tile& tile, in
     return static_cast<char*>(v.data) + (tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w);
 }
 
-// A position in a view, in the plane of a tile. It can be moved, and what lies around it can be read and written.
+// A position in a view, in the plane of a tile. It can be moved, and what lies around it can be read and written. The
+// format is that of the image, for general kernels.
 template <class T>
 struct Cursor {
     using Access = Elements<T>;
+    using A = arithmetic_t<T>;
     const ByteView& v;
-    const int dtype;
     char* at;
 
-    __device__ __forceinline__ Cursor(const ByteView& view, int element, const Tile& tile, int z, int y, int x)
-        : v(view), dtype(element), at(address(view, tile, z, y, x)) {}
+    __device__ __forceinline__ Cursor(const ByteView& view, const Tile& tile, int z, int y, int x)
+        : v(view), at(address(view, tile, z, y, x)) {}
     __device__ __forceinline__ void next_row() { at += v.h; }
     __device__ __forceinline__ void next_rows(int rows) { at += rows * v.h; }
     __device__ __forceinline__ void next_slice() { at += v.d; }
     // The element so many rows and columns further on; zero if it is not `valid`.
-    __device__ __forceinline__ typename Access::Raw load(int rows, int columns, bool valid = true) const {
+    __device__ __forceinline__ typename Access::Raw load(int rows, int columns, const Format<A>& format = {},
+                                                         bool valid = true) const {
         typename Access::Raw out = {};
-        if (valid) out = Access::load(at + rows * v.h + columns * v.w, dtype);
+        if (valid) out = Access::load(at + rows * v.h + columns * v.w, format);
         return out;
     }
-    __device__ __forceinline__ void store(int rows, int columns, arithmetic_t<T> value) const {
-        Access::store(at + rows * v.h + columns * v.w, dtype, value);
+    __device__ __forceinline__ A value(const Format<A>& format = {}) const {
+        return Access::value(load(0, 0, format), format);
+    }
+    __device__ __forceinline__ void store(int rows, int columns, A value, const Format<A>& format = {}) const {
+        Access::store(at + rows * v.h + columns * v.w, format, value);
     }
 };
 
@@ -345,7 +432,7 @@ __device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Ti
                                                 A (&partials)[kMaps]) {
     A u = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x) : A(1);
     if (p.upstream == kUpstreamMap && u != A(0))
-        u *= Cursor<A>(p.grad_out, 0, tile, z - p.crop_z(), y - p.crop_y(), x - p.crop_x()).load(0, 0);
+        u *= Cursor<A>(p.grad_out, tile, z - p.crop_z(), y - p.crop_y(), x - p.crop_x()).value();
 #pragma unroll
     for (int q = 0; q < kMaps; ++q) partials[q] = weighted(u, partials[q]);
 }
@@ -355,7 +442,7 @@ __device__ __forceinline__ void weight_partials(const SsimParams<A>& p, const Ti
 template <class A>
 __device__ __forceinline__ void plane_scales(const SsimParams<A>& p, const Tile& tile, A& ssim, A& l1) {
     if (p.upstream == kUpstreamPlane) {
-        const A upstream = Cursor<A>(p.grad_out, 0, tile, 0, 0, 0).load(0, 0);
+        const A upstream = Cursor<A>(p.grad_out, tile, 0, 0, 0).value();
         ssim *= upstream;
         l1 *= upstream;
     }
@@ -381,15 +468,14 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
                                              int x) {
     if (!v.data) return A(0);
     return p.coarse_scale *
-           Cursor<A>(v, 0, tile, block_of(z, p.depth), block_of(y, p.height), block_of(x, p.width)).load(0, 0);
+           Cursor<A>(v, tile, block_of(z, p.depth), block_of(y, p.height), block_of(x, p.width)).value();
 }
 
 // Makes an image's element 0 if it is NaN or infinite. If a window that counts sees it, all partials around it are NaN,
 // and so is its gradient. If a mask hides it from all of them, its partials are 0: then it must not be looked at.
-template <class Raw>
-__device__ __forceinline__ void hide_holes(Raw& value) {
-    const auto v = to_arithmetic(value);
-    if (!is_finite(v)) value = {};
+template <class T>
+__device__ __forceinline__ void hide_holes(typename Elements<T>::Raw& raw, const Format<arithmetic_t<T>>& format) {
+    if (!is_finite(Elements<T>::value(raw, format))) raw = {};
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
@@ -408,7 +494,7 @@ __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Ti
             if (G == 2) grad_y = mask != A(0) ? mask * grad_y : excluded;
         }
     }
-    if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, 0, tile, z, y, x).load(0, 0);
+    if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, tile, z, y, x).value();
     grad_x += l1 + coarse_gradient(p, p.coarse_x, tile, z, y, x);
     if (G == 2) grad_y += coarse_gradient(p, p.coarse_y, tile, z, y, x) - l1;
 }

@@ -17,10 +17,14 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr int kValues = kNormalized ? 3 : 2;
     // With a mask there are no registers for a slice that is being loaded during the filter along y.
     static constexpr bool kEarly = !kNormalized;
-    static constexpr int kMargin = R + R % 2;  // columns before the tile: whole pairs
-    static constexpr int kPairs = (Block::out_x + kMargin + R + 1) / 2, kPitch = 2 * kPairs;
-    using PairSlots = Slots<A, R, kPairs, 2, kMargin>;
-    using Stage = Planes<A, kValues, Block::staged ? 2 * PairSlots::kAll : 2>;
+    static constexpr bool kGeneral = is_general<T>;
+    // Parts of a slice: pairs of elements, or single ones.
+    static constexpr int kWidth = kGeneral ? 1 : 2;
+    static constexpr int kMargin = kGeneral ? R : R + R % 2;  // columns before the tile: whole parts
+    static constexpr int kParts = (Block::out_x + kMargin + R + kWidth - 1) / kWidth, kPitch = kWidth * kParts;
+    using PartSlots = typename SlotsOf<kGeneral, A, R, kParts, kWidth, kMargin>::type;
+    static constexpr int kElements = PartSlots::kAll * kWidth;
+    using Stage = Planes<A, kValues, Block::staged ? kElements + kElements % 2 : 2>;
     // Numbers of a tile that a thread needs once in a while. Not in registers, which are short.
     struct Constants {
         Stability<A> stability;
@@ -30,21 +34,21 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     const Tile& tile;
     const Constants& constants;
     Pivot<A> pivot;   // of the tile and its chunk
-    PairSlots slots;  // of both images: is_narrow() has seen that their rows and columns have the same strides
+    PartSlots slots;  // of both images. Pairs: takes_usual() has seen that rows and columns have the same strides
     // More bits of slots.flags, for what does not change from slice to slice.
-    static constexpr unsigned kPacked = PairSlots::kFree;      // pairs are accessed as one
-    static constexpr unsigned kSumsL1 = 2 * PairSlots::kFree;  // |x - y| is summed
-    static constexpr unsigned kPlain =
-        4 * PairSlots::kFree;  // the map has all elements of this thread, and nothing rare is wanted
+    static constexpr unsigned kPacked = PartSlots::kFree;      // pairs are accessed as one
+    static constexpr unsigned kSumsL1 = 2 * PartSlots::kFree;  // |x - y| is summed
+    // The map has all elements of this thread, and nothing rare is wanted.
+    static constexpr unsigned kPlain = 4 * PartSlots::kFree;
     // The slice that will be requested next.
     const char *x_at, *y_at;
-    typename Access::Raw x[PairSlots::kCount][2], y[PairSlots::kCount][2];
+    typename Access::Raw x[PartSlots::kCount][kWidth], y[PartSlots::kCount][kWidth];
     A l1_sum;
 
     // Writes `shared`; the walk begins with a barrier.
     __device__ __forceinline__ ImageSource(const SsimParams<A>& params, const Tile& at, const Pivot<A>& level,
                                            Constants& shared)
-        : p(params), tile(at), constants(shared), pivot(level), slots(p, tile, p.x, p.width), l1_sum(0) {
+        : p(params), tile(at), constants(shared), pivot(level), slots(make_slots()), l1_sum(0) {
         if (threadIdx.x == 0) {
             shared.stability = image_stability(p, tile);
             if (!kNormalized) {
@@ -64,31 +68,54 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr bool kHasBeyond = !kNormalized;
     __device__ __forceinline__ const A* slice_beyond() const { return constants.slice_beyond.v; }
     __device__ __forceinline__ static int empty_slices() { return 0; }
+    __device__ __forceinline__ Border border() const { return border_of<T>(p); }
+    __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
+    __device__ __forceinline__ PartSlots make_slots() const {
+        if constexpr (kGeneral)
+            return PartSlots(p, tile, border());
+        else
+            return PartSlots(p, tile, p.x, p.width);
+    }
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);
         y_at = address(p.y, tile, z, 0, 0);
     }
     __device__ __forceinline__ void request(int z, Stage&) {
+        if constexpr (kGeneral) {
+            const long long z_seen = element_seen(border(), z, p.depth);
+            x_at = address(p.x, tile, 0, 0, 0) + z_seen * p.x.d;
+            y_at = address(p.y, tile, 0, 0, 0) + z_seen * p.y.d;
+#pragma unroll
+            for (int i = 0; i < PartSlots::kCount; ++i)
+                if (slots.is_valid(i)) {
+                    x[i][0] = Access::load(x_at + slots.offset(i, p.x), p.x_format);
+                    y[i][0] = Access::load(y_at + slots.offset(i, p.y), p.y_format);
+                }
+            return;
+        } else
+            request_pairs();
+    }
+    __device__ __forceinline__ void request_pairs() {
         if (slots.flags & kPacked) {
 #pragma unroll
-            for (int i = 0; i < PairSlots::kCount; ++i)
+            for (int i = 0; i < PartSlots::kCount; ++i)
                 if (slots.is_valid(i)) {
                     Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
                     Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
                 }
         } else {
 #pragma unroll
-            for (int i = 0; i < PairSlots::kCount; ++i)
+            for (int i = 0; i < PartSlots::kCount; ++i)
                 if (slots.is_valid(i)) {
                     const char* const x_here = x_at + slots.offset[i];
                     const char* const y_here = y_at + slots.offset[i];
-                    const bool both = PairSlots::column(tile, thread_again() + i * Block::threads) + 1 < p.width;
-                    x[i][0] = Access::load(x_here, p.image_dtype());
-                    y[i][0] = Access::load(y_here, p.image_dtype());
+                    const bool both = PartSlots::column(tile, thread_again() + i * Block::threads) + 1 < p.width;
+                    x[i][0] = Access::load(x_here, p.x_format);
+                    y[i][0] = Access::load(y_here, p.y_format);
                     x[i][1] = y[i][1] = {};
                     if (both) {
-                        x[i][1] = Access::load(x_here + p.x.w, p.image_dtype());
-                        y[i][1] = Access::load(y_here + p.x.w, p.image_dtype());
+                        x[i][1] = Access::load(x_here + p.x.w, p.x_format);
+                        y[i][1] = Access::load(y_here + p.x.w, p.y_format);
                     }
                 }
         }
@@ -97,15 +124,18 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     }
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
 #pragma unroll
-        for (int i = 0; i < PairSlots::kCount; ++i) {
+        for (int i = 0; i < PartSlots::kCount; ++i) {
             if (!slots.is_valid(i)) continue;
             const int e = kNormalized ? thread_again() + i * Block::threads : 0;
-            A values[2][kValues];
+            A values[kWidth][kValues];
 #pragma unroll
-            for (int c = 0; c < 2; ++c)
-                combine(to_arithmetic(x[i][c]), to_arithmetic(y[i][c]), z, PairSlots::row(tile, e),
-                        PairSlots::column(tile, e) + c, values[c]);
-            stage.put_two(2 * PairSlots::index(i), values);
+            for (int c = 0; c < kWidth; ++c)
+                combine(Access::value(x[i][c], p.x_format), Access::value(y[i][c], p.y_format), z,
+                        PartSlots::row(tile, e), PartSlots::column(tile, e) + c, values[c]);
+            if constexpr (kGeneral)
+                stage.put(PartSlots::index(i), values[0]);
+            else
+                stage.put_two(2 * PartSlots::index(i), values);
         }
     }
     // |x - y| at this thread's columns, from the stage, where it is zero beside the volume.
@@ -116,17 +146,22 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1] + pivot.d);
-            const bool is_weighted = p.mask.data && place.row < p.height && place.column + c < p.width;
-            l1_sum += is_weighted ? weighted(load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c),
-                                             difference)
-                                  : difference;
+            const bool is_inside = place.row < p.height && place.column + c < p.width;
+            if (kGeneral && !is_inside) continue;
+            l1_sum +=
+                p.mask.data && is_inside
+                    ? weighted(load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c), difference)
+                    : difference;
         }
     }
     __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
         out[0] = (xv + yv) - pivot.s;
         out[1] = (xv - yv) - pivot.d;
         if constexpr (kNormalized) {
-            out[2] = column < p.width ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, row, column) : A(0);
+            out[2] = kGeneral || column < p.width
+                         ? load_mask<A>(p.mask, p.mask_is_bool, tile, element_seen(border(), z, p.depth),
+                                        element_seen(border(), row, p.height), element_seen(border(), column, p.width))
+                         : A(0);
             // Without a mass any number will do; this is what lies beside the volume, where sum_l1() wants a d of 0.
             if (out[2] == A(0)) {
                 out[0] = -pivot.s;
@@ -140,10 +175,11 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         out[0][0] = beyond().v[0];
         out[0][1] = beyond().v[1];
         if constexpr (kNormalized) out[0][2] = A(0);
-        static_assert(kBorder == Border::zeros, "zeros beyond the border");
-        if (y_at < 0 || y_at >= p.height || x_at < 0 || x_at >= p.width) return;
-        const A xv = to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));
-        const A yv = to_arithmetic(Cursor<T>(p.y, p.image_dtype(), tile, z, y_at, x_at).load(0, 0));
+        if (!sees_element(border(), y_at, p.height) || !sees_element(border(), x_at, p.width)) return;
+        const int z_seen = element_seen(border(), z, p.depth), y_seen = element_seen(border(), y_at, p.height),
+                  x_seen = element_seen(border(), x_at, p.width);
+        const A xv = Cursor<T>(p.x, tile, z_seen, y_seen, x_seen).value(p.x_format);
+        const A yv = Cursor<T>(p.y, tile, z_seen, y_seen, x_seen).value(p.y_format);
         combine(xv, yv, z, y_at, x_at, out[0]);
     }
 };

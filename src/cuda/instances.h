@@ -24,23 +24,27 @@
 
 // clang-format off
 
-// M(TYPE, RADIUS, ...) for the kernels of ssim2d.cu and ssim3d.cu. For windows up to radius 5, the usual ones, each
-// element type has kernels of its own. Wider windows are rare, and such kernels would double the build time: "any"
-// reads and writes float32, float16 and bfloat16 by a switch at run time. So do the kernels for windows that a mask
-// normalises.
+// M(TYPE, RADIUS, ...) for the kernels of ssim2d.cu and ssim3d.cu. What is specialised, and why:
+//
+//     float32, float16 or bfloat16 for both images, zeros beyond the border     f32, f16, bf16   the usual calls
+//     (or none: padding valid), windows up to radius 5
+//     anything else: other borders, images of two dtypes, integers, other       any, any64       float, double arithmetic
+//     strides for each image of a volume, float64, wide windows, windows
+//     that a mask normalises
 #define FUSEDSSIM_TYPES(M, ...) \
     M(f32, 5, __VA_ARGS__)      \
     M(f16, 5, __VA_ARGS__)      \
     M(bf16, 5, __VA_ARGS__)     \
-    M(f64, 5, __VA_ARGS__)      \
+    M(any, 5, __VA_ARGS__)      \
+    M(any64, 5, __VA_ARGS__)    \
     M(any, 16, __VA_ARGS__)     \
-    M(f64, 16, __VA_ARGS__)
+    M(any64, 16, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)                 \
     M(any, 16, __VA_ARGS__)                \
-    M(f64, 16, __VA_ARGS__)
+    M(any64, 16, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
-#define FUSEDSSIM_IMAGE_TYPES(M, ...) M(f32, __VA_ARGS__) M(f16, __VA_ARGS__) M(bf16, __VA_ARGS__) M(f64, __VA_ARGS__)
+#define FUSEDSSIM_IMAGE_TYPES(M, ...) M(f32, __VA_ARGS__) M(any, __VA_ARGS__) M(any64, __VA_ARGS__)
 #define FUSEDSSIM_GRAD_TYPES(M, ...)  M(f32, __VA_ARGS__) M(f16, __VA_ARGS__) M(bf16, __VA_ARGS__) M(f64, __VA_ARGS__)
 #define FUSEDSSIM_ARITHMETIC_TYPES(M, ...) M(f32, __VA_ARGS__) M(f64, __VA_ARGS__)
 

@@ -4,6 +4,7 @@
 // any standard header: only built-in types, of the same size on both sides.
 #pragma once
 
+#include "core/border.h"
 #include "core/pooling.h"
 #include "core/ssim_math.h"
 #include "core/view.h"
@@ -24,8 +25,10 @@ constexpr bool kHasLongBatches = true;
 // The shapes of blocks. The kernels are compiled for them, and the launchers cut planes into them. Template parameters
 // here and in all kernels:
 //
-//     T            the type of the elements of the images and their gradients: f32, f16, bf16, f64, any
-//     A            the type of the arithmetic: double for f64, float for the others
+//     T            what the kernel takes: f32, f16 or bf16, the type of the elements of both images and their
+//                  gradients, with zeros beyond the border; or any or any64, which are *general*: each image may have
+//                  any dtype, and what is beyond the border is decided at run time
+//     A            the type of the arithmetic: double for any64, float for the others
 //     R            the radius bucket
 //     G            the number of gradients: 0 (value or map only), 1 (by x), 2 (by x and y)
 //     kNormalized  the windows are normalised by the mass of a mask
@@ -33,19 +36,19 @@ constexpr bool kHasLongBatches = true;
 //     kMaps        the partial maps: 3 for one gradient, 4 for two
 
 // ssim2d: a strip of columns.
-template <class A, int R, int G, bool kNormalized>
+template <class A, int R, int G, bool kNormalized, bool kGeneral>
 struct Strip2d {
     static constexpr bool wide = R > 5;
     // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide
-    // windows and a second gradient need more registers.
-    static constexpr int columns = sizeof(A) == 8 || kNormalized ? 128 : wide || G == 2 ? 192 : 256;
+    // windows, a second gradient and general images need more registers.
+    static constexpr int columns = sizeof(A) == 8 || kNormalized ? 128 : wide || G == 2 || (G && kGeneral) ? 192 : 256;
     // A thread has no registers for both vertical filters if windows are wide. Statistics and gradients are then the
     // roles of different threads.
     static constexpr int roles = wide && G ? 2 : 1;
     static constexpr int threads = columns * roles;
     // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
     // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
-    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !kNormalized && !G ? 8 : 4;
+    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && !wide && !kNormalized && !kGeneral && !G ? 8 : 4;
     static constexpr int group = rows;          // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
@@ -55,8 +58,8 @@ struct Strip2d {
     static_assert(out > 0, "the strip is all margin");
 };
 
-// The type of an element's offset in its slice. is_narrow() in the launchers chooses kernels with 32 bits only where
-// they suffice.
+// The type of a position in a slice of partial maps. takes_usual() in the launchers sees that 32 bits suffice where they
+// are used.
 template <bool kNarrow>
 struct Position {
     using type = unsigned;
@@ -70,12 +73,13 @@ struct Position<false> {
 template <class A, int R>
 struct Block3d {
     static constexpr int threads = 256;
-    static constexpr bool staged = R <= 5;  // slices go through shared memory
-    using Offset = typename Position<staged>::type;
-    static constexpr int columns = staged && sizeof(A) == 4 ? 2 : 1;     // adjacent along x, of a thread
+    static constexpr bool narrow = R <= 5;
+    // Slices go through shared memory, which has no room for wide windows of doubles.
+    static constexpr bool staged = narrow || sizeof(A) == 4;
+    static constexpr int columns = narrow && sizeof(A) == 4 ? 2 : 1;     // adjacent along x, of a thread
     static constexpr int out_x = 32, out_y = threads / out_x * columns;  // outputs of a block
     static constexpr int in_x = out_x + 2 * R, in_y = out_y + 2 * R;     // inputs of a block
-    static constexpr int min_blocks = staged && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
+    static constexpr int min_blocks = narrow && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
 };
 
 // A View with its strides in bytes, so that kernels can add them to an address, whatever the type of the elements. The
@@ -110,8 +114,20 @@ struct Partition {
 
 constexpr int kThreadsReduce = 256;
 
-// What the kernels that serve several dtypes switch over.
-constexpr int kFloat16 = int(Dtype::float16), kBfloat16 = int(Dtype::bfloat16);
+// How general kernels read the elements of an image.
+template <class A>
+struct Format {
+    Dtype dtype;
+    A scale;  // of integers; otherwise 1
+};
+
+// The taps of one axis, in a kernel's radius bucket.
+template <class A>
+struct AxisTaps {
+    A window[kMaxRadius + 1];  // from the centre outwards
+    A edge[kMaxRadius + 1];    // edge_tap() by distance, for Border::replicate
+    A sum;                     // of the whole window
+};
 
 // reduce_sums: the values of the groups, from the sums of their blocks.
 struct ReduceParams {
@@ -170,12 +186,13 @@ struct SsimParams {
     long long blocks;  // of this launch; ssim3d: planes * chunks * tiles_y * tiles_x
     Completion completion;
     int channels, depth, height, width;
-    int crop;   // read it by axis: crop_x()
+    int crops[kAxes];
     int chunk;  // ssim3d: slices that a block walks along
     int chunks, tiles_y, tiles_x;
-    int upstream;      // an Upstream
-    int dtype;         // read it as image_dtype() or grad_dtype()
-    int mask_is_bool;  // the mask has bytes; otherwise elements of A
+    int upstream;                  // an Upstream
+    Border border;                 // for general kernels; zeros in the others
+    Format<A> x_format, y_format;  // for general kernels
+    int mask_is_bool;              // the mask has bytes; otherwise elements of A
     int is_normalized;
     int is_loss;  // the map is that of the loss
     int has_l1;   // sums of |x - y| are wanted
@@ -187,25 +204,22 @@ struct SsimParams {
     A coarse_scale;            // factor of the gradients of the pooled images
     A ssim_weight, l1_weight;  // of the map of a loss
     Stability<A> stability;    // of all images, unless there are data_ranges
-    A taps[kMaxRadius + 1];    // of the window from its centre outwards; read them by axis: taps_x()
-    A pivot_share;             // of a mean, for the pivot: Problem::seen_share()
-    A window_sum;              // of all taps along an axis
-    A window_rest;             // what the mass of the window, over all axes, lacks to be 1
+    AxisTaps<A> taps[kAxes];
+    A pivot_share;  // of a mean, for the pivot: Problem::seen_share()
+    A window_rest;  // what the mass of the window, over all axes, lacks to be 1
 
     ByteView
         data_ranges;  // of A: of each image, in place of `stability`, with the constants k1 and k2. data NULL: none
     double k1, k2;
 
-    // The window and the padding, by axis. All axes have the same today. Kernels ask here, so that a window or a crop
-    // for each axis needs changes in this struct and in make_params.cpp alone.
-    FUSEDSSIM_MATH const A* taps_z() const { return taps; }
-    FUSEDSSIM_MATH const A* taps_y() const { return taps; }
-    FUSEDSSIM_MATH const A* taps_x() const { return taps; }
-    FUSEDSSIM_MATH A window_sum_yx() const { return window_sum * window_sum; }
-    // Positions closer than this to a border are not in the map: the radius for padding valid, 0 for padding same.
-    FUSEDSSIM_MATH int crop_z() const { return crop; }
-    FUSEDSSIM_MATH int crop_y() const { return crop; }
-    FUSEDSSIM_MATH int crop_x() const { return crop; }
+    FUSEDSSIM_MATH const A* taps_z() const { return taps[int(Axis::z)].window; }
+    FUSEDSSIM_MATH const A* taps_y() const { return taps[int(Axis::y)].window; }
+    FUSEDSSIM_MATH const A* taps_x() const { return taps[int(Axis::x)].window; }
+    FUSEDSSIM_MATH A window_sum_yx() const { return taps[int(Axis::y)].sum * taps[int(Axis::x)].sum; }
+    // Positions closer than this to a border are not in the map: the radius for padding valid, otherwise 0.
+    FUSEDSSIM_MATH int crop_z() const { return crops[int(Axis::z)]; }
+    FUSEDSSIM_MATH int crop_y() const { return crops[int(Axis::y)]; }
+    FUSEDSSIM_MATH int crop_x() const { return crops[int(Axis::x)]; }
     // The map has the positions from map_begin to map_end: those for which is_counted() (core/window.h). Some places
     // compare with begin and end instead of asking in_map(), because a condition from two functions costs instructions
     // and registers there: the compiler then stores answers instead of branching.
@@ -219,10 +233,6 @@ struct SsimParams {
     FUSEDSSIM_MATH bool in_map(int row, int column) const {
         return row >= map_begin_y() && row < map_end_y() && column >= map_begin_x() && column < map_end_x();
     }
-
-    // The dtype at run time, for the kernels of the element type `any`.
-    FUSEDSSIM_MATH int image_dtype() const { return dtype; }
-    FUSEDSSIM_MATH int grad_dtype() const { return dtype; }
 };
 
 // sum_mask: the sums of a mask over the map and over the image, for each part of each plane. reduce_mask: for each
@@ -230,25 +240,28 @@ struct SsimParams {
 struct MaskParams {
     ByteView mask;     // [N, C, D, H, W]; strides are 0 where it is broadcast
     int mask_is_bool;  // the mask has bytes; otherwise elements of the arithmetic
-    int channels, depth, height, width, crop;
+    int channels, depth, height, width;
+    int crops[kAxes];
     int is_3d;
     int parts;  // of a plane
     long long planes, groups;
     double* parts_sums;  // [2][planes][parts]: over the map, over the image (out of sum_mask, in of reduce_mask)
     double* mask_sums;   // [2][groups] (out)
 
-    // As in SsimParams; an image has all of its one slice.
-    FUSEDSSIM_MATH int map_begin_z() const { return crop; }
-    FUSEDSSIM_MATH int map_begin_y() const { return crop; }
-    FUSEDSSIM_MATH int map_begin_x() const { return crop; }
-    FUSEDSSIM_MATH int map_end_z() const { return depth - crop; }
-    FUSEDSSIM_MATH int map_end_y() const { return height - crop; }
-    FUSEDSSIM_MATH int map_end_x() const { return width - crop; }
+    // As in SsimParams.
+    FUSEDSSIM_MATH int map_begin_z() const { return crops[int(Axis::z)]; }
+    FUSEDSSIM_MATH int map_begin_y() const { return crops[int(Axis::y)]; }
+    FUSEDSSIM_MATH int map_begin_x() const { return crops[int(Axis::x)]; }
+    FUSEDSSIM_MATH int map_end_z() const { return depth - crops[int(Axis::z)]; }
+    FUSEDSSIM_MATH int map_end_y() const { return height - crops[int(Axis::y)]; }
+    FUSEDSSIM_MATH int map_end_x() const { return width - crops[int(Axis::x)]; }
 };
 
 // pool: averages over blocks of 2 elements along each spatial axis.
 struct PoolParams {
     ByteView in;                         // [N, C, D, H, W]
+    Dtype dtype;                         // of in
+    double scale;                        // of in, if those are integers; otherwise 1
     ByteView out;                        // [N, C, out_depth, out_height, out_width] of the arithmetic (out)
     long long elements;                  // of out
     int channels, depth, height, width;  // of in

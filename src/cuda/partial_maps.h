@@ -41,24 +41,39 @@ struct PartialMaps {
 
 // The partial maps as a source, multiplied by the upstream map and the mask. They are zero where the map has no
 // element.
-template <class A, int R, int kMaps>
+template <class A, int R, int kMaps, bool kGeneral>
 struct PartialSource : SliceSource<A, kMaps> {
     using Block = Block3d<A, R>;
     using Maps = PartialMaps<A, kMaps>;
     static constexpr bool kOverlaps = Block::staged && kHasAsyncCopies;
-    static constexpr int kMargin = R + R % 2;  // columns before the tile: whole pairs
-    static constexpr int kPairs = (Block::out_x + kMargin + R + 1) / 2;
-    using PairSlots = Slots<A, R, kPairs, 2, kMargin>;
-    using Stage = Planes<A, kMaps, Block::staged ? 2 * PairSlots::kAll : 2>;
+    // Parts of a slice: pairs of positions, or single ones.
+    static constexpr int kWidth = kGeneral ? 1 : 2;
+    static constexpr int kMargin = kGeneral ? R : R + R % 2;  // columns before the tile: whole parts
+    static constexpr int kParts = (Block::out_x + kMargin + R + kWidth - 1) / kWidth, kPitch = kWidth * kParts;
+    using PartSlots = typename SlotsOf<kGeneral, A, R, kParts, kWidth, kMargin>::type;
+    static constexpr int kPositions = PartSlots::kAll * kWidth;
+    using Stage = Planes<A, kMaps, Block::staged ? kPositions + kPositions % 2 : 2>;
     const SsimParams<A>& p;
     const Tile& tile;
-    const PairSlots slots;
+    const PartSlots slots;
     // The slice that will be requested next.
     const typename Maps::First* first;
     const typename Maps::Second* second;
 
     __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(p, tile, p.maps, int(p.maps.h)) {}
+        : p(params), tile(at), slots(make_slots()) {}
+    // What lies beyond the image has partials if the border is a mirror.
+    __device__ __forceinline__ Border border() const {
+        return kGeneral && is_mirror(p.border) ? p.border : Border::zeros;
+    }
+    __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
+    __device__ __forceinline__ bool has_edge_taps() const { return kGeneral && p.border == Border::replicate; }
+    __device__ __forceinline__ PartSlots make_slots() const {
+        if constexpr (kGeneral)
+            return PartSlots(p, tile, border());
+        else
+            return PartSlots(p, tile, p.maps, int(p.maps.h));
+    }
     __device__ __forceinline__ void seek(int z) {
         const Maps maps(p, tile, 0, 0);
         first = maps.first(z);
@@ -66,52 +81,77 @@ struct PartialSource : SliceSource<A, kMaps> {
     }
     __device__ __forceinline__ static Column<A, 2> beyond() { return {}; }
     __device__ __forceinline__ int empty_slices() const { return p.crop_z(); }
-    __device__ __forceinline__ void request(int, Stage& stage) {
+    __device__ __forceinline__ void request(int z, Stage& stage) {
+        if (kGeneral) seek(element_seen(border(), z, p.depth));
 #pragma unroll
-        for (int i = 0; i < PairSlots::kCount; ++i)
+        for (int i = 0; i < PartSlots::kCount; ++i)
             if (slots.is_valid(i)) {
-                void* const rest = kMaps == 3
-                                       ? static_cast<void*>(stage.last + 2 * PairSlots::index(i))
-                                       : static_cast<void*>(stage.pairs[kMaps / 2 - 1] + 2 * PairSlots::index(i));
-                copy_async<2 * sizeof(typename Maps::First)>(stage.pairs[0] + 2 * PairSlots::index(i),
-                                                             first + slots.offset[i]);
-                copy_async<2 * sizeof(typename Maps::Second)>(rest, second + slots.offset[i]);
+                const int to = kWidth * PartSlots::index(i);
+                copy_async<kWidth * sizeof(typename Maps::First)>(stage.pairs[0] + to, first + offset(i));
+                if constexpr (kMaps == 3)
+                    copy_async<kWidth * sizeof(typename Maps::Second)>(stage.last + to, second + offset(i));
+                else
+                    copy_async<kWidth * sizeof(typename Maps::Second)>(stage.pairs[1] + to, second + offset(i));
             }
         first += p.maps.d;
         second += p.maps.d;
+    }
+    __device__ __forceinline__ long long offset(int i) const {
+        if constexpr (kGeneral)
+            return slots.offset(i, p.maps);
+        else
+            return slots.offset[i];
     }
     __device__ __forceinline__ void deliver(int z, Stage& stage) const {
         wait_for_copies();
         if (is_weighted()) weight(z, stage);
     }
-    __device__ __forceinline__ bool is_weighted() const { return p.upstream == kUpstreamMap || p.mask.data; }
+    __device__ __forceinline__ bool is_weighted() const {
+        return p.upstream == kUpstreamMap || p.mask.data || border() == Border::reflect;
+    }
+    // Multiplies the partials of a position by the upstream map, the mask and what its edges weigh.
+    __device__ __forceinline__ void weight(int z, int row, int column, A (&partials)[kMaps]) const {
+        const int z_seen = element_seen(border(), z, p.depth), row_seen = element_seen(border(), row, p.height),
+                  column_seen = element_seen(border(), column, p.width);
+        weight_partials(p, tile, z_seen, row_seen, column_seen, partials);
+        if (border() != Border::reflect) return;
+        const A weight =
+            A(edge_partial_weight(border(), z_seen, p.depth) * edge_partial_weight(border(), row_seen, p.height) *
+              edge_partial_weight(border(), column_seen, p.width));
+#pragma unroll
+        for (int q = 0; q < kMaps; ++q) partials[q] *= weight;
+    }
     // Multiplies the partials that this thread has copied by their weights.
     __device__ __forceinline__ void weight(int z, Stage& stage) const {
 #pragma unroll 1
-        for (int e = thread_again(); e < PairSlots::kAll; e += Block::threads) {
+        for (int e = thread_again(); e < PartSlots::kAll; e += Block::threads) {
 #pragma unroll 1
-            for (int c = 0; c < 2; ++c) {
-                const int row = PairSlots::row(tile, e), column = PairSlots::column(tile, e) + c;
-                if (!p.in_map(row, column)) continue;
+            for (int c = 0; c < kWidth; ++c) {
+                const int row = PartSlots::row(tile, e), column = PartSlots::column(tile, e) + c;
+                if (!has_partials(row, column)) continue;
                 A partials[1][kMaps];
-                stage.get(2 * e + c, partials);
-                weight_partials(p, tile, z, row, column, partials[0]);
-                stage.put(2 * e + c, partials[0]);
+                stage.get(kWidth * e + c, partials);
+                weight(z, row, column, partials[0]);
+                stage.put(kWidth * e + c, partials[0]);
             }
         }
     }
+    __device__ __forceinline__ bool has_partials(int row, int column) const {
+        return is_endless() || p.in_map(row, column);
+    }
     __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kMaps]) const {
-        if constexpr (Block::staged) return stage.get(row * 2 * kPairs + column + (kMargin - R), out);
+        if constexpr (Block::staged) return stage.get(row * kPitch + column + (kMargin - R), out);
         // Not a matter of the border: partials of positions without a map element are zero whatever an image has beyond
         // it.
         const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
 #pragma unroll
         for (int q = 0; q < kMaps; ++q) out[0][q] = A(0);
-        if (!p.in_map(y_at, x_at)) return;
-        const Maps maps(p, tile, y_at, x_at);
+        if (!has_partials(y_at, x_at)) return;
+        const int z_seen = element_seen(border(), z, p.depth);
+        const Maps maps(p, tile, element_seen(border(), y_at, p.height), element_seen(border(), x_at, p.width));
 #pragma unroll
-        for (int q = 0; q < kMaps; ++q) out[0][q] = q < 2 ? maps.first(z)->v[q] : maps.second(z)->v[q - 2];
-        if (is_weighted()) weight_partials(p, tile, z, y_at, x_at, out[0]);
+        for (int q = 0; q < kMaps; ++q) out[0][q] = q < 2 ? maps.first(z_seen)->v[q] : maps.second(z_seen)->v[q - 2];
+        if (is_weighted()) weight(z, y_at, x_at, out[0]);
     }
 };
 

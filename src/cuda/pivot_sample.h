@@ -40,12 +40,13 @@ struct PivotSample {
         const unsigned lane = threadIdx.x % 32;
         const int z_at = z + within(lane * 13, slices), y_at = row + within(lane * 19, rows),
                   x_at = column + within(lane, columns);
-        x = Cursor<T>(p.x, p.image_dtype(), tile, z_at, y_at, x_at).load(0, 0);
-        y = Cursor<T>(p.y, p.image_dtype(), tile, z_at, y_at, x_at).load(0, 0);
+        x = Cursor<T>(p.x, tile, z_at, y_at, x_at).load(0, 0, p.x_format);
+        y = Cursor<T>(p.y, tile, z_at, y_at, x_at).load(0, 0, p.y_format);
         counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, tile, z_at, y_at, x_at) != A(0);
     }
     __device__ __forceinline__ Pivot<A> pivot() const {
-        A s = to_arithmetic(x) + to_arithmetic(y), d = to_arithmetic(x) - to_arithmetic(y);
+        const A x_value = Elements<T>::value(x, p.x_format), y_value = Elements<T>::value(y, p.y_format);
+        A s = x_value + y_value, d = x_value - y_value;
         const bool is_number = counts && is_finite(s) && is_finite(d);
         s = is_number ? s : A(0);
         d = is_number ? d : A(0);

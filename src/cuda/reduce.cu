@@ -33,7 +33,7 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
         for (long long row = block % p.parts; row < rows; row += p.parts) {
             const int z = int(row / p.height), y = int(row % p.height);
             const bool row_in_map =
-                y >= p.map_begin_y() && y < p.map_end_y() && (!p.is_3d || (z >= p.map_begin_z() && z < p.map_end_z()));
+                y >= p.map_begin_y() && y < p.map_end_y() && z >= p.map_begin_z() && z < p.map_end_z();
             for (int x = threadIdx.x; x < p.width; x += kThreadsReduce) {
                 const double value = double(load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x));
                 all += value;
@@ -104,6 +104,7 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
 template <class T>
 __device__ __forceinline__ void pool(const PoolParams& p) {
     using A = arithmetic_t<T>;
+    const Format<A> format = {p.dtype, A(p.scale)};
     const long long step = (long long)gridDim.x * kThreadsReduce;
     for (long long i = (long long)blockIdx.x * kThreadsReduce + threadIdx.x; i < p.elements; i += step) {
         long long rest = i;
@@ -120,8 +121,8 @@ __device__ __forceinline__ void pool(const PoolParams& p) {
         for (int k = first_z; k < first_z + (p.is_3d ? 2 : 1); ++k)
             for (int j = first_y; j < first_y + 2; ++j)
                 for (int e = first_x; e < first_x + 2; ++e)
-                    if (k >= 0 && j >= 0 && e >= 0) sum += to_arithmetic(Cursor<T>(p.in, 0, tile, k, j, e).load(0, 0));
-        Cursor<A>(p.out, 0, tile, z, y, x).store(0, 0, sum * A(p.is_3d ? 0.125 : 0.25));
+                    if (k >= 0 && j >= 0 && e >= 0) sum += Cursor<T>(p.in, tile, k, j, e).value(format);
+        Cursor<A>(p.out, tile, z, y, x).store(0, 0, sum * A(p.is_3d ? 0.125 : 0.25));
     }
 }
 

@@ -10,11 +10,20 @@ namespace fusedssim {
 // Several quantities of kCount positions in shared memory. Quantities stand in pairs, and the last of an odd number
 // alone: one array for each pair. So threads that access neighbouring positions, one or two each, have no bank
 // conflicts.
+template <class A, int kPairs, bool kHasLast, int kCount>
+struct alignas(16) PlaneArrays {
+    Column<A, 2> pairs[kPairs][kCount];
+};
+template <class A, int kPairs, int kCount>
+struct alignas(16) PlaneArrays<A, kPairs, true, kCount> {
+    Column<A, 2> pairs[kPairs][kCount];
+    A last[kCount];
+};
 template <class A, int kQuantities, int kCount>
-struct alignas(16) Planes {
+struct Planes : PlaneArrays<A, kQuantities / 2, kQuantities % 2 != 0, kCount> {
     static_assert(kCount % 2 == 0, "every array is aligned for two positions at once");
-    Column<A, 2> pairs[kQuantities / 2][kCount];
-    A last[kQuantities % 2 ? kCount : 2];
+    using Arrays = PlaneArrays<A, kQuantities / 2, kQuantities % 2 != 0, kCount>;
+    using Arrays::pairs;
 
     // kPositions adjacent positions; the first is a multiple of their number.
     template <int kPositions>
@@ -28,7 +37,7 @@ struct alignas(16) Planes {
         }
         if constexpr (kQuantities % 2 != 0) {
             A values[kPositions];
-            Packed<A, kPositions>::load(&last[at], values);
+            Packed<A, kPositions>::load(&this->last[at], values);
 #pragma unroll
             for (int i = 0; i < kPositions; ++i) out[i][kQuantities - 1] = values[i];
         }
@@ -36,7 +45,7 @@ struct alignas(16) Planes {
     __device__ __forceinline__ void put(int at, const A (&in)[kQuantities]) {
 #pragma unroll
         for (int k = 0; k < kQuantities / 2; ++k) pairs[k][at] = {in[2 * k], in[2 * k + 1]};
-        if constexpr (kQuantities % 2 != 0) last[at] = in[kQuantities - 1];
+        if constexpr (kQuantities % 2 != 0) this->last[at] = in[kQuantities - 1];
     }
     // Two adjacent positions, the first of which is even.
     __device__ __forceinline__ void put_two(int at, const A (&in)[2][kQuantities]) {
@@ -47,7 +56,7 @@ struct alignas(16) Planes {
         }
         if constexpr (kQuantities % 2 != 0) {
             const A values[2] = {in[0][kQuantities - 1], in[1][kQuantities - 1]};
-            Packed<A, 2>::store(&last[at], values);
+            Packed<A, 2>::store(&this->last[at], values);
         }
     }
     // The first pair everywhere; 0 for all other quantities.
@@ -56,7 +65,7 @@ struct alignas(16) Planes {
         for (int i = threadIdx.x; i < kQuantities / 2 * kCount; i += blockDim.x)
             all[i] = i < kCount ? pair : Column<A, 2>{};
         if constexpr (kQuantities % 2 != 0)
-            for (int i = threadIdx.x; i < kCount; i += blockDim.x) last[i] = A(0);
+            for (int i = threadIdx.x; i < kCount; i += blockDim.x) this->last[i] = A(0);
     }
 };
 
@@ -68,9 +77,11 @@ struct SliceFilter {
 
     // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are
     // counted from the first halo element of the tile. expand(values, quantities) computes from them what is to be
-    // filtered.
+    // filtered. size_of_edges: of the axis, if its ends take the edge's taps, else 0; first_row is the tile's first output.
     template <int kValues, class In, class Expand>
-    __device__ __forceinline__ void filter_y(const A* taps, In in, Expand expand) {
+    __device__ __forceinline__ void filter_y(const AxisTaps<A>& axis, int size_of_edges, int first_row, In in,
+                                             Expand expand) {
+        const A* const taps = axis.window;
         // Adjacent results along y that a thread computes. There are registers for 8 only if there are few quantities.
         constexpr int kRows = !Block::staged ? 1 : kQuantities == 3 && Block::columns == 2 ? 8 : 4;
         constexpr int kTasks = Block::in_x * (Block::out_y / kRows);
@@ -80,7 +91,8 @@ struct SliceFilter {
             if (e >= kTasks) break;
             const int column = e % Block::in_x, row = e / Block::in_x * kRows;
             A out[kRows][kQuantities];
-#pragma unroll
+            // Without a stage there is one row, and reading takes so many instructions that they stand once.
+#pragma unroll(Block::staged ? kRows + 2 * R : 1)
             for (int k = 0; k < kRows + 2 * R; ++k) {
                 A read[1][kValues], all[kQuantities];
                 in(row + k, column, read);
@@ -96,6 +108,19 @@ struct SliceFilter {
             }
 #pragma unroll
             for (int y = 0; y < kRows; ++y) along_y.put((row + y) * Block::in_x + column, out[y]);
+            if (!size_of_edges) continue;
+            for (int y = row; y < row + kRows; ++y) {
+                if (first_row + y != 0 && first_row + y != size_of_edges - 1) continue;
+                A at_edge[kQuantities] = {};
+                for (int k = 0; k <= 2 * R; ++k) {
+                    A read[1][kValues], all[kQuantities];
+                    in(y + k, column, read);
+                    expand(read[0], all);
+#pragma unroll
+                    for (int q = 0; q < kQuantities; ++q) at_edge[q] = axis.edge[iabs(k - R)] * all[q] + at_edge[q];
+                }
+                along_y.put(y * Block::in_x + column, at_edge);
+            }
         }
     }
     // Filters along x, and adds the result to the quantities of this thread's columns.
@@ -116,6 +141,25 @@ struct SliceFilter {
 #pragma unroll
                     for (int q = 0; q < kQuantities; ++q) out[c][q] = taps[iabs(tap - R)] * in[i][q] + out[c][q];
                 }
+        }
+    }
+    // The results of filter_x() again, where a column is at an end of its row.
+    __device__ __forceinline__ void filter_x_at_edges(const A* edge_taps, int size, int column,
+                                                      A (&out)[Block::columns][kQuantities]) const {
+        constexpr int kColumns = Block::columns;
+        const int first =
+            threadIdx.x / (Block::out_x / kColumns) * Block::in_x + threadIdx.x % (Block::out_x / kColumns) * kColumns;
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+            if (column + c != 0 && column + c != size - 1) continue;
+#pragma unroll
+            for (int q = 0; q < kQuantities; ++q) out[c][q] = A(0);
+            for (int e = 0; e <= 2 * R; ++e) {
+                A in[1][kQuantities];
+                along_y.get(first + c + e, in);
+#pragma unroll
+                for (int q = 0; q < kQuantities; ++q) out[c][q] = edge_taps[iabs(e - R)] * in[0][q] + out[c][q];
+            }
         }
     }
 };

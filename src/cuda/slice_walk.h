@@ -38,7 +38,6 @@ struct Slots {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
             const int y = row(tile, index(i)), x = column(tile, index(i));
-            static_assert(kBorder == Border::zeros, "no element is loaded for positions beyond the border");
             const bool in_slice = index(i) < kAll && y >= 0 && y < p.height && x >= 0 && x < width;
             flags |= unsigned(in_slice) << i;
             offset[i] = unsigned(y * v.h + x * v.w);
@@ -53,6 +52,52 @@ struct Slots {
     __device__ __forceinline__ static int column(const Tile& tile, int e) {
         return tile.tile_x * Block::out_x - kMargin + e % kColumns * kWidth;
     }
+};
+
+// The same for general kernels: a part is one element, wherever it lies, and the element that is seen beyond the border.
+template <class A, int R>
+struct ElementSlots {
+    using Block = Block3d<A, R>;
+    static constexpr int kAll = Block::in_y * Block::in_x;
+    static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
+    static constexpr unsigned kFree = 1u << kCount;
+    unsigned flags;
+    int row_seen[kCount], column_seen[kCount];
+
+    // Without a border that is seen, `border` is zeros.
+    __device__ __forceinline__ ElementSlots(const SsimParams<A>& p, const Tile& tile, Border border) : flags(0) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+            const int y = row(tile, index(i)), x = column(tile, index(i));
+            const bool is_seen =
+                index(i) < kAll && sees_element(border, y, p.height) && sees_element(border, x, p.width);
+            flags |= unsigned(is_seen) << i;
+            row_seen[i] = element_seen(border, y, p.height);
+            column_seen[i] = element_seen(border, x, p.width);
+        }
+    }
+    __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
+    __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
+    __device__ __forceinline__ static int row(const Tile& tile, int e) {
+        return tile.tile_y * Block::out_y - R + e / Block::in_x;
+    }
+    __device__ __forceinline__ static int column(const Tile& tile, int e) {
+        return tile.tile_x * Block::out_x - R + e % Block::in_x;
+    }
+    // From the slice's first element, in the unit of the view's strides.
+    template <class V>
+    __device__ __forceinline__ long long offset(int i, const V& v) const {
+        return row_seen[i] * v.h + column_seen[i] * v.w;
+    }
+};
+
+template <bool kGeneral, class A, int R, int kColumns, int kWidth, int kMargin>
+struct SlotsOf {
+    using type = Slots<A, R, kColumns, kWidth, kMargin>;
+};
+template <class A, int R, int kColumns, int kWidth, int kMargin>
+struct SlotsOf<true, A, R, kColumns, kWidth, kMargin> {
+    using type = ElementSlots<A, R>;
 };
 
 // What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others
@@ -79,6 +124,10 @@ struct SliceSource {
 
     // So many slices at each end of the volume are like those beyond the border. They are not read.
     int empty_slices() const = delete;
+    // Whether there are slices beyond the border, which are read like others.
+    __device__ __forceinline__ static bool is_endless() { return false; }
+    // Whether the outputs at the ends of each axis take the edge's taps (Border::replicate).
+    __device__ __forceinline__ static bool has_edge_taps() { return false; }
     // Makes z the slice that is requested next.
     void seek(int z) = delete;
     // Begins to load slice z, and moves on to the next one. Called only if Block3d::staged, as is deliver().
@@ -115,10 +164,11 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     const auto at = [&](int z) -> Shared& { return shared[kOverlaps ? z & 1 : 0]; };
     const Place<A, R> place(p, tile, threadIdx.x);
     TransposedFir<A, R> fir[Block::columns][kQuantities];
+    EdgeSums<A, R, kQuantities> edge_sums[Block::columns];
 
     static_assert(__is_base_of(SliceSource<A, Source::kValues>, Source), "a source derives from SliceSource");
 
-    static_assert(kBorder == Border::zeros, "what is never loaded is constant");
+    // What is never loaded is constant.
     for (Shared& each : shared) each.stage.fill(source.beyond());
     __syncthreads();
     // Slices beyond the border are all alike: those before the first other one have left their sums, those behind the
@@ -130,18 +180,18 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) fir[c][q].begin(beyond[q], p.taps_z());
     }
-    const int end = place.z_end + R, last = imin(end, p.depth - source.empty_slices());
-    int z = imax(place.z_begin - R, source.empty_slices());
+    const int end = place.z_end + R, last = source.is_endless() ? end : imin(end, p.depth - source.empty_slices());
+    int z = source.is_endless() ? place.z_begin - R : imax(place.z_begin - R, source.empty_slices());
     const auto filter_y = [&](int slice) {
         source.sum_l1(slice, at(slice).stage);
         at(slice).slice.template filter_y<Source::kValues>(
-            p.taps_y(),
+            p.taps[int(Axis::y)], source.has_edge_taps() ? p.height : 0, tile.tile_y * Block::out_y,
             [&](int row, int column, A(&values)[1][Source::kValues]) {
                 source.read(slice, at(slice).stage, row, column, values);
             },
             expand);
     };
-    // Wide windows have no stage.
+    // Wide windows of doubles have no stage.
     const auto request = [&](int slice, Shared& to) {
         if constexpr (Block::staged) source.request(slice, to.stage);
     };
@@ -175,6 +225,8 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
                 if (z - R >= place.z_begin) prepare();
             }
             at(z).slice.filter_x(p.taps_x(), filtered);
+            if (source.has_edge_taps())
+                at(z).slice.filter_x_at_edges(p.taps[int(Axis::x)].edge, p.width, place.column, filtered);
         } else {
             if constexpr (Source::kHasBeyond) {
                 const volatile A* const beyond = source.slice_beyond();  // not read in advance
@@ -187,11 +239,18 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
             }
             if (z - R >= place.z_begin) prepare();
         }
+        A before[Block::columns][kQuantities];
 #pragma unroll
         for (int q = 0; q < kQuantities; ++q)
 #pragma unroll
-            for (int c = 0; c < Block::columns; ++c)
+            for (int c = 0; c < Block::columns; ++c) {
+                before[c][q] = filtered[c][q];
                 filtered[c][q] = fir[c][q].template step<true>(filtered[c][q], p.taps_z());
+            }
+        if (source.has_edge_taps())
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c)
+                edge_sums[c].step(p.taps[int(Axis::z)], z, p.depth, before[c], filtered[c]);
         use(z - R, z - R >= place.z_begin, filtered);
     }
 }

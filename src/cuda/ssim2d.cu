@@ -39,7 +39,11 @@ namespace fusedssim {
 template <class T, int R, int G, bool kNormalized>
 struct Strip {
     using A = arithmetic_t<T>;
-    using Shape = Strip2d<A, R, G, kNormalized>;
+    using Access = Elements<T>;
+    static constexpr bool kGeneral = is_general<T>;
+    // The filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
+    static constexpr bool kRolls = R > 5;
+    using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
     // Running sums of a thread, of 2R numbers each.
@@ -80,12 +84,14 @@ struct Strip {
     static constexpr unsigned kFilters = 1 << 18;   // this thread filters partials
     static constexpr unsigned kWeighted = 1 << 19;  // the partials are to be multiplied by a mask or an upstream map
     static constexpr unsigned kMasked = 1 << 20;    // across: there is a mask
+    static constexpr unsigned kEdges = 1 << 21;     // edges have weights: edge_partial_weight() in core/border.h
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
-    Cursor<T> x_at, y_at;                                      // the row that will be read next
-    typename Elements<T>::Raw x[Shape::rows], y[Shape::rows];  // the next batch, already loaded
-    A m[kNormalized ? Shape::rows : 1];                        // and its mask
-    Cursor<T> x_here, y_here, to_x, to_y;                      // across: where the gradient is computed
+    EdgeSums<A, R, kMaps> edge_sums;
+    Cursor<T> x_at, y_at;                                 // the row that will be read next
+    typename Access::Raw x[Shape::rows], y[Shape::rows];  // the next batch, already loaded
+    A m[kNormalized ? Shape::rows : 1];                   // and its mask
+    Cursor<T> x_here, y_here, to_x, to_y;                 // across: where the gradient is computed
     A dssim_sum, l1_sum;
     A scale, l1_scale;            // of the gradients in this plane
     const PivotSample<T> sample;  // of this piece
@@ -95,30 +101,36 @@ struct Strip {
         : p(params), tile(at), shared(memory), role(Shape::roles == 2 ? threadIdx.x / Shape::columns : 0),
           thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x),
           x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
-          group(thread % kGroups), flags(0), x_at(cursor(p.x, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
-          y_at(cursor(p.y, p.image_dtype(), first_row(), x0 - Shape::halo + thread)),
-          x_here(gradient_cursor(p.x, p.image_dtype())), y_here(gradient_cursor(p.y, p.image_dtype())),
-          to_x(gradient_cursor(p.grad_x, p.grad_dtype())), to_y(gradient_cursor(p.grad_y, p.grad_dtype())),
-          dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
+          group(thread % kGroups), flags(0), x_at(cursor(p.x, kGeneral ? 0 : first_row(), read_column())),
+          y_at(cursor(p.y, kGeneral ? 0 : first_row(), read_column())), x_here(gradient_cursor(p.x)),
+          y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)), to_y(gradient_cursor(p.grad_y)), dssim_sum(0),
+          l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
           sample(p, tile, 0, 1, first, end - first, x0, imin(p.partition.columns, p.width - x0)) {
         if (G) plane_scales(p, tile, scale, l1_scale);
-        map_begin = imax(row_begin - Shape::margin, p.map_begin_y());
-        map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
-        // Beyond the border there are zeros, and so are the partials of columns without a map element. Shared memory is
-        // zero at these columns from the beginning, and no thread writes there.
-        static_assert(kBorder == Border::zeros, "no element is loaded for columns and rows beyond the border");
-        const int read_column = x0 - Shape::halo + thread, partial_column = x0 - Shape::margin + thread;
+        map_begin = row_begin - Shape::margin;
+        int map_end = end + Shape::margin;
+        if (!has_partials_beyond()) {
+            map_begin = imax(map_begin, p.map_begin_y());
+            map_end = imin(map_end, p.map_end_y());
+        }
+        map_rows = imax(map_end - map_begin, 0);
+        // The partials of columns without a map element are zero, and so is what lies beyond the border, if windows see
+        // nothing there. Shared memory is zero at these columns from the beginning, and no thread writes there.
+        const int partial_column = x0 - Shape::margin + thread;
         // Of the columns of a strip, the threads behind the last one that it needs do nothing.
         const int used = p.partition.columns + 2 * Shape::halo;
-        if (has_statistics() && thread < used && read_column >= 0 && read_column < p.width) flags |= kReads;
+        if (has_statistics() && thread < used && sees_element(border(), x0 - Shape::halo + thread, p.width))
+            flags |= kReads;
         if (p.has_l1 && thread >= Shape::halo && thread < Shape::halo + p.partition.columns) flags |= kSumsL1;
         if (has_gradient() && thread < imin(Shape::statistics, used - 2 * Shape::margin) &&
-            partial_column >= p.map_begin_x() && partial_column < p.map_end_x())
+            (has_partials_beyond() || (partial_column >= p.map_begin_x() && partial_column < p.map_end_x())))
             flags |= kFilters;
         if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted | kRare;
         if (p.coarse_x.data) flags |= kRare;
         if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
+        if (border() == Border::reflect) flags |= kEdges;
+        if (kGeneral && x0 - Shape::halo + thread >= p.width) flags &= ~kSumsL1;
 
         const int column = statistics_column(group);
 #pragma unroll
@@ -135,7 +147,8 @@ struct Strip {
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (is_simple && !p.mask.data) flags |= kPlain;
         if (!G && p.map.data) flags |= kStoresMap;
-        if (has_statistics() && kColumns * group < imin(Shape::statistics, used - 2 * R) && column < p.width)
+        if (has_statistics() && kColumns * group < imin(Shape::statistics, used - 2 * R) &&
+            (column < p.width || has_partials_beyond()))
             flags |= kStatistics;
         if (has_gradient() && kColumns * group < p.partition.columns && gradient_column() < p.width) flags |= kGradient;
         if (p.packed_grads && gradient_column() + 3 < p.width) flags |= kPacked;
@@ -143,28 +156,38 @@ struct Strip {
 
     __device__ __forceinline__ bool has_statistics() const { return Shape::roles == 1 || role == 0; }
     __device__ __forceinline__ bool has_gradient() const { return G && (Shape::roles == 1 || role == 1); }
+    __device__ __forceinline__ Border border() const { return border_of<T>(p); }
+    // Whether partials beyond the image go on as its elements do.
+    __device__ __forceinline__ bool has_partials_beyond() const { return G && is_mirror(border()); }
+    // The element that is seen at a position.
+    __device__ __forceinline__ int row_seen(int row) const { return element_seen(border(), row, p.height); }
+    __device__ __forceinline__ int column_seen(int column) const { return element_seen(border(), column, p.width); }
+    // Down: the column of the images that this thread reads.
+    __device__ __forceinline__ int read_column() const { return column_seen(x0 - Shape::halo + thread); }
     // A position in this plane, in a view with elements of that type.
     template <class Element = T>
-    __device__ __forceinline__ Cursor<Element> cursor(const ByteView& v, int dtype, int row, int column) const {
-        return Cursor<Element>(v, dtype, tile, 0, row, column);
+    __device__ __forceinline__ Cursor<Element> cursor(const ByteView& v, int row, int column) const {
+        return Cursor<Element>(v, tile, 0, row, column);
     }
     __device__ __forceinline__ A mask_at(int row, int column) const {
         return load_mask<A>(p.mask, p.mask_is_bool, tile, 0, row, column);
     }
+    __device__ __forceinline__ A x_value(typename Access::Raw raw) const { return Access::value(raw, p.x_format); }
+    __device__ __forceinline__ A y_value(typename Access::Raw raw) const { return Access::value(raw, p.y_format); }
     __device__ __forceinline__ bool is_own(int row) const { return unsigned(row - row_begin) < unsigned(rows); }
     // Across: the first column of a group, for statistics and for the gradient.
     __device__ __forceinline__ int statistics_column(int of_group) const {
         return x0 - Shape::margin + kColumns * of_group;
     }
     __device__ __forceinline__ int gradient_column() const { return x0 + kColumns * group; }
-    __device__ __forceinline__ Cursor<T> gradient_cursor(const ByteView& v, int dtype) const {
-        return cursor(v, dtype, first_row() - Shape::rows + across_row - 2 * R, gradient_column());
+    __device__ __forceinline__ Cursor<T> gradient_cursor(const ByteView& v) const {
+        return cursor(v, first_row() - Shape::rows + across_row - 2 * R, gradient_column());
     }
-    // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest. The
-    // zeros above the image would leave the running sums zero.
+    // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest if there
+    // are zeros above the image, which leave the running sums as they begin.
     __device__ __forceinline__ int first_row() const {
         constexpr int kEarly = (Shape::halo + Shape::rows - 1) / Shape::rows * Shape::rows;
-        return imax(row_begin - kEarly, 0);
+        return border() == Border::zeros ? imax(row_begin - kEarly, 0) : row_begin - kEarly;
     }
 
     __device__ __forceinline__ void walk() {
@@ -187,10 +210,10 @@ struct Strip {
         }
     }
     // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it
-    // hold what the filter makes of them. Under a mask that normalises, what is outside does not count.
+    // hold what the filter makes of them. (With another border no result comes from these.) Under a mask that
+    // normalises, what is outside does not count.
     __device__ __forceinline__ void begin() {
         if (kNormalized || !has_statistics()) return;
-        static_assert(kBorder == Border::zeros, "rows and columns beyond the border are constant");
         A outside[kMoments];
         Column<A, kMoments> beside;
         expand<false>(-pivot.s, -pivot.d, A(0), outside);
@@ -212,18 +235,26 @@ struct Strip {
     }
 
     __device__ __forceinline__ void prefetch(int row) {
-        if (row + Shape::rows <= p.height) {
+        if constexpr (kGeneral) {
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) prefetch_row(row, k, true);
+            for (int k = 0; k < Shape::rows; ++k) {
+                const int at = row_seen(row + k);
+                const bool valid = sees_element(border(), row + k, p.height);
+                x[k] = x_at.load(at, 0, p.x_format, valid);
+                y[k] = y_at.load(at, 0, p.y_format, valid);
+                if (kNormalized) m[k] = valid ? mask_at(at, read_column()) : A(0);
+            }
+        } else if (row + Shape::rows <= p.height) {
+#pragma unroll
+            for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, true);
         } else {
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) prefetch_row(row, k, row + k < p.height);
+            for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, row + k < p.height);
         }
     }
-    __device__ __forceinline__ void prefetch_row(int row, int k, bool valid) {
-        x[k] = x_at.load(0, 0, valid);
-        y[k] = y_at.load(0, 0, valid);
-        if (kNormalized) m[k] = valid ? mask_at(row + k, x0 - Shape::halo + thread) : A(0);
+    __device__ __forceinline__ void prefetch_row(int k, bool valid) {
+        x[k] = x_at.load(0, 0, p.x_format, valid);
+        y[k] = y_at.load(0, 0, p.y_format, valid);
         x_at.next_row();
         y_at.next_row();
     }
@@ -231,23 +262,32 @@ struct Strip {
     // Rows row, row + 1, ... of the images --> moments of the rows R above.
     __device__ __forceinline__ void moments_down(int row) {
         if (flags & kSumsL1) sum_l1(row);
-#pragma unroll
+#pragma unroll(kRolls ? 1 : Shape::rows)
         for (int k = 0; k < Shape::rows; ++k) {
-            const bool is_seen = !kNormalized || m[kNormalized ? k : 0] != A(0);
-            const A xk = is_seen ? to_arithmetic(x[k]) : A(0), yk = is_seen ? to_arithmetic(y[k]) : A(0);
+            const int first = kRolls ? 0 : k;  // a loop that is not unrolled shifts the rows below
+            const A mask = m[kNormalized ? first : 0];
+            const bool is_seen = !kNormalized || mask != A(0);
+            const A xk = is_seen ? x_value(x[first]) : A(0), yk = is_seen ? y_value(y[first]) : A(0);
             const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
             A quantities[kMoments];
-            expand<kNormalized>(s, d, m[kNormalized ? k : 0], quantities);
+            expand<kNormalized>(s, d, mask, quantities);
             Column<A, kMoments> out;
 #pragma unroll
             for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
             shared.moments.at(k, thread) = out;
+            if constexpr (kRolls)
+#pragma unroll
+                for (int next = 1; next < Shape::rows; ++next) {
+                    x[next - 1] = x[next];
+                    y[next - 1] = y[next];
+                    if (kNormalized) m[next - 1] = m[next];
+                }
         }
     }
     __device__ __forceinline__ void sum_l1(int row) {
         A differences[Shape::rows];
 #pragma unroll
-        for (int k = 0; k < Shape::rows; ++k) differences[k] = absolute(to_arithmetic(x[k]) - to_arithmetic(y[k]));
+        for (int k = 0; k < Shape::rows; ++k) differences[k] = absolute(x_value(x[k]) - y_value(y[k]));
         const bool all = row >= row_begin && row + Shape::rows <= row_begin + rows;
         if (all && !p.mask.data) {
 #pragma unroll
@@ -268,17 +308,35 @@ struct Strip {
         if (flags & kWeighted)
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k)
-                if (p.in_map_y(row + k))
-                    weight_partials(p, tile, 0, row + k, x0 - Shape::margin + thread, shared.partials.at(k, thread).v);
-#pragma unroll
+                if (p.in_map_y(row_seen(row + k)))
+                    weight_partials(p, tile, 0, row_seen(row + k), column_seen(x0 - Shape::margin + thread),
+                                    shared.partials.at(k, thread).v);
+#pragma unroll(kRolls ? 1 : Shape::rows)
         for (int k = 0; k < Shape::rows; ++k) {
-            const Column<A, kMaps> in = shared.partials.at(k, thread);
+            Column<A, kMaps> in = shared.partials.at(k, thread);
+            if (kGeneral && (flags & kEdges)) {
+                const A weight = edge_partial_weight(row + k, x0 - Shape::margin + thread);
+#pragma unroll
+                for (int q = 0; q < kMaps; ++q) in.v[q] *= weight;
+            }
             Column<A, kMaps> out;
 #pragma unroll
             for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
+            if (kGeneral && border() == Border::replicate)
+                edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
             out.fill();
             shared.filtered.at(k, thread) = out;
         }
+    }
+
+    // What the partials at a position count, and what the gradient of SSIM at an element does.
+    __device__ __forceinline__ A edge_partial_weight(int row, int column) const {
+        return A(fusedssim::edge_partial_weight(border(), row_seen(row), p.height) *
+                 fusedssim::edge_partial_weight(border(), column_seen(column), p.width));
+    }
+    __device__ __forceinline__ A edge_gradient_weight(int row, int column) const {
+        return A(fusedssim::edge_gradient_weight(border(), row, p.height) *
+                 fusedssim::edge_gradient_weight(border(), column, p.width));
     }
 
     // Statistics of a row of the map, at kColumns columns.
@@ -337,7 +395,7 @@ struct Strip {
 
     __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[kColumns]) const {
         // The formulas of map_value(), written out: see use_rarely() in ssim3d.cu.
-        const Cursor<A> at = cursor<A>(p.map, 0, row - p.crop_y(), column - p.crop_x());
+        const Cursor<A> at = cursor<A>(p.map, row - p.crop_y(), column - p.crop_x());
 #pragma unroll
         for (int first = 0; first < kColumns; first += 4) {
             A values[4];
@@ -349,8 +407,8 @@ struct Strip {
                     const int i = first + c;
                     if (!(counted >> i & 1)) continue;
                     if (p.is_loss) {
-                        const A x_here = to_arithmetic(cursor(p.x, p.image_dtype(), row, column + i).load(0, 0));
-                        const A y_here = to_arithmetic(cursor(p.y, p.image_dtype(), row, column + i).load(0, 0));
+                        const A x_here = cursor(p.x, row, column + i).value(p.x_format);
+                        const A y_here = cursor(p.y, row, column + i).value(p.y_format);
                         values[c] =
                             A(-2) * p.ssim_weight * not_negative(here[i]) + p.l1_weight * absolute(x_here - y_here);
                     }
@@ -376,36 +434,51 @@ struct Strip {
         const bool packed = flags & kPacked;
         A filtered[4][kMaps] = {};
         shared.filtered.template filter<R>(across_row, group, p.taps_x(), filtered);
+        if (kGeneral && border() == Border::replicate) {
+            const int again = x0 + 4 * (thread_again() % Shape::columns % kGroups);
+#pragma unroll
+            for (int c = 0; c < 4; ++c)
+                if (again + c == 0 || again + c == p.width - 1)
+                    shared.filtered.template filter_one<R>(across_row, group, c, p.taps[int(Axis::x)].edge,
+                                                           filtered[c]);
+        }
         // Loaded as late as this because registers are short. They are still in a cache.
-        typename Elements<T>::Raw xs[4], ys[4];
+        typename Access::Raw xs[4], ys[4];
         if (packed) {
             Packed<T>::load(x_here.at, xs);
             Packed<T>::load(y_here.at, ys);
         } else {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                xs[c] = x_here.load(0, c, column + c < p.width);
-                ys[c] = y_here.load(0, c, column + c < p.width);
+                xs[c] = x_here.load(0, c, p.x_format, column + c < p.width);
+                ys[c] = y_here.load(0, c, p.y_format, column + c < p.width);
             }
         }
         if (flags & kMasked)
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                hide_holes(xs[c]);
-                hide_holes(ys[c]);
+                hide_holes<T>(xs[c], p.x_format);
+                hide_holes<T>(ys[c], p.y_format);
             }
+        A x[4], y[4];
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+            x[c] = x_value(xs[c]);
+            y[c] = y_value(ys[c]);
+        }
         A grad_x[4], grad_y[4];
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
-            const A xc = to_arithmetic(xs[c]), yc = to_arithmetic(ys[c]);
-            unpack_gradient<G>(filtered[c], xc, yc, pivot, grad_x[c], grad_y[c]);
-            grad_x[c] *= scale;
-            if (G == 2) grad_y[c] *= scale;
+            unpack_gradient<G>(filtered[c], x[c], y[c], pivot, grad_x[c], grad_y[c]);
+            A factor = scale;
+            if (kGeneral && (flags & kEdges)) factor *= edge_gradient_weight(row, column + c);
+            grad_x[c] *= factor;
+            if (G == 2) grad_y[c] *= factor;
         }
         if ((flags & (kL1Gradient | kRare)) == kL1Gradient) {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
-                const A l1 = l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c]));
+                const A l1 = l1_derivative(l1_scale, x[c] - y[c]);
                 grad_x[c] += l1;
                 if (G == 2) grad_y[c] -= l1;
             }
@@ -414,21 +487,20 @@ struct Strip {
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (again + c < p.width)
-                    add_to_gradient<G>(p, tile, 0, row, again + c,
-                                       l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])),
+                    add_to_gradient<G>(p, tile, 0, row, again + c, l1_derivative(l1_scale, x[c] - y[c]),
                                        kNormalized ? scale : A(0), grad_x[c], grad_y[c]);
         }
-        store_gradient(to_x, column, packed, grad_x);
-        if (G == 2) store_gradient(to_y, column, packed, grad_y);
+        store_gradient(to_x, p.x_format, column, packed, grad_x);
+        if (G == 2) store_gradient(to_y, p.y_format, column, packed, grad_y);
     }
-    __device__ __forceinline__ void store_gradient(const Cursor<T>& at, int column, bool packed,
-                                                   const A (&values)[4]) const {
+    __device__ __forceinline__ void store_gradient(const Cursor<T>& at, const Format<A>& format, int column,
+                                                   bool packed, const A (&values)[4]) const {
         if (packed) {
             Packed<T>::store(at.at, values);
         } else {
 #pragma unroll
             for (int c = 0; c < 4; ++c)
-                if (column + c < p.width) at.store(0, c, values[c]);
+                if (column + c < p.width) at.store(0, c, values[c], format);
         }
     }
 };
@@ -449,8 +521,7 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
         const int row = begin > top ? int(begin - top) : 0, row_end = end - top < p.height ? int(end - top) : p.height;
         typename Walk::A dssim = 0, l1 = 0;
         if (row < row_end) {
-            // Zeros beyond the border: these places are not written again.
-            static_assert(kBorder == Border::zeros, "what is never loaded is zero");
+            // What is never loaded is zero: these places are not written again.
             for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float4)); i += Shape::threads)
                 reinterpret_cast<float4*>(&shared)[i] = make_float4(0, 0, 0, 0);
             __syncthreads();
@@ -480,9 +551,9 @@ __device__ __forceinline__ void ssim2d_normalized(const SsimParams<arithmetic_t<
     walk_pieces<T, R, G, true>(p);
 }
 template <class T, int R, int G>
-using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false>;
+using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false, is_general<T>>;
 template <class T, int R, int G>
-using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true>;
+using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, is_general<T>>;
 
 #define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \
     extern "C" __global__ void __launch_bounds__(FAMILY##_shape<TYPE, RADIUS, GRADS>::threads,    \

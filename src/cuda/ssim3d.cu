@@ -65,7 +65,8 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         shift_d = pivot.d - of_plane.d;
     }
     Source source(p, tile, pivot, shared);
-    const PartialMaps<A, imax(kMaps, 3), typename Block::Offset> maps(p, tile, at.row, at.column);
+    using Offset = typename Position<!is_general<T>>::type;
+    const PartialMaps<A, imax(kMaps, 3), Offset> maps(p, tile, at.row, at.column);
     const auto has_maps = [&] {
         const Place<A, R> place(p, tile, thread_again());
         return place.row < p.height && place.column < p.maps.h;
@@ -100,9 +101,8 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, column) : A(1);
             A difference = A(0);
             if (p.has_l1)
-                difference =
-                    absolute(to_arithmetic(Cursor<T>(p.x, p.image_dtype(), tile, z, place.row, column).load(0, 0)) -
-                             to_arithmetic(Cursor<T>(p.y, p.image_dtype(), tile, z, place.row, column).load(0, 0)));
+                difference = absolute(Cursor<T>(p.x, tile, z, place.row, column).value(p.x_format) -
+                                      Cursor<T>(p.y, tile, z, place.row, column).value(p.y_format));
             if (!Block::staged) source.l1_sum += weighted(weight, difference);
             if (!(now >> c & 1)) continue;
             dssim_sum += weighted(weight, here[c]);
@@ -112,7 +112,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             A value = p.is_loss ? A(-2) * p.ssim_weight * not_negative(here[c]) + p.l1_weight * difference
                                 : ssim_from_dssim(here[c]);
             if (p.mask.data) value = weighted(weight, value);
-            Cursor<A>(p.map, 0, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);
+            Cursor<A>(p.map, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);
         }
     };
     const auto use = [&](int z, bool in_chunk, const A(&filtered)[Block::columns][kMoments]) {
@@ -196,11 +196,8 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    const auto cursor = [&](const ByteView& v, int dtype) {
-        return Cursor<T>(v, dtype, tile, at.z_begin, at.row, at.column);
-    };
-    Cursor<T> x = cursor(p.x, p.image_dtype()), y = cursor(p.y, p.image_dtype());
-    Cursor<T> to_x = cursor(p.grad_x, p.grad_dtype()), to_y = cursor(p.grad_y, p.grad_dtype());
+    const auto cursor = [&](const ByteView& v) { return Cursor<T>(v, tile, at.z_begin, at.row, at.column); };
+    Cursor<T> x = cursor(p.x), y = cursor(p.y), to_x = cursor(p.grad_x), to_y = cursor(p.grad_y);
     const Pivot<A> level = plane_pivot<T>(p, tile), pivot = {of_warp(level.s), of_warp(level.d)};
     A scale = p.scale, l1_scale = p.l1_scale;
     plane_scales(p, tile, scale, l1_scale);
@@ -212,7 +209,8 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 #pragma unroll
         for (int q = 0; q < kMaps; ++q) out[q] = in[q];
     };
-    typename Elements<T>::Raw xs[Block::columns], ys[Block::columns];
+    using Access = Elements<T>;
+    typename Access::Raw xs[Block::columns], ys[Block::columns];
     const bool packed = p.packed_grads && inside == (1u << Block::columns) - 1;
     const auto prepare = [&] {
         if (packed) {
@@ -221,19 +219,19 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                xs[c] = x.load(0, c, inside >> c & 1);
-                ys[c] = y.load(0, c, inside >> c & 1);
+                xs[c] = x.load(0, c, p.x_format, inside >> c & 1);
+                ys[c] = y.load(0, c, p.y_format, inside >> c & 1);
             }
         }
     };
     const bool is_rare = p.mask.data || p.upstream == kUpstreamMap || p.coarse_x.data;
-    const auto store = [&](const Cursor<T>& to, const A(&values)[Block::columns]) {
+    const auto store = [&](const Cursor<T>& to, const Format<A>& format, const A(&values)[Block::columns]) {
         if (packed) {
             Packed<T, Block::columns>::store(to.at, values);
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c)
-                if (inside >> c & 1) to.store(0, c, values[c]);
+                if (inside >> c & 1) to.store(0, c, values[c], format);
         }
     };
     const auto use = [&](int z, bool in_chunk, const A(&filtered)[Block::columns][kMaps]) {
@@ -241,20 +239,29 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         if (p.mask.data)
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                hide_holes(xs[c]);
-                hide_holes(ys[c]);
+                hide_holes<T>(xs[c], p.x_format);
+                hide_holes<T>(ys[c], p.y_format);
             }
+        const auto x_here = [&](int c) { return Access::value(xs[c], p.x_format); };
+        const auto y_here = [&](int c) { return Access::value(ys[c], p.y_format); };
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            unpack_gradient<G>(filtered[c], to_arithmetic(xs[c]), to_arithmetic(ys[c]), pivot, grad_x[c], grad_y[c]);
-            grad_x[c] *= scale;
-            if (G == 2) grad_y[c] *= scale;
+            unpack_gradient<G>(filtered[c], x_here(c), y_here(c), pivot, grad_x[c], grad_y[c]);
+            A factor = scale;
+            if (border_of<T>(p) == Border::reflect) {
+                const Place<A, R> place(p, tile, thread_again());
+                factor *= A(edge_gradient_weight(Border::reflect, z, p.depth) *
+                            edge_gradient_weight(Border::reflect, place.row, p.height) *
+                            edge_gradient_weight(Border::reflect, place.column + c, p.width));
+            }
+            grad_x[c] *= factor;
+            if (G == 2) grad_y[c] *= factor;
         }
         if (l1_scale != A(0) && !is_rare) {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                const A l1 = l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c]));
+                const A l1 = l1_derivative(l1_scale, x_here(c) - y_here(c));
                 grad_x[c] += l1;
                 if (G == 2) grad_y[c] -= l1;
             }
@@ -264,18 +271,17 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
             for (int c = 0; c < Block::columns; ++c)
                 if (place.row < p.height && place.column + c < p.width)
                     add_to_gradient<G>(p, tile, z, place.row, place.column + c,
-                                       l1_derivative(l1_scale, to_arithmetic(xs[c]) - to_arithmetic(ys[c])), scale,
-                                       grad_x[c], grad_y[c]);
+                                       l1_derivative(l1_scale, x_here(c) - y_here(c)), scale, grad_x[c], grad_y[c]);
         }
         // Maps that were saved for both gradients also serve a backward that wants one of them.
-        if (G == 1 || p.grad_x.data) store(to_x, grad_x);
-        if (G == 2 && p.grad_y.data) store(to_y, grad_y);
+        if (G == 1 || p.grad_x.data) store(to_x, p.x_format, grad_x);
+        if (G == 2 && p.grad_y.data) store(to_y, p.y_format, grad_y);
         x.next_slice();
         y.next_slice();
         to_x.next_slice();
         if (G == 2) to_y.next_slice();
     };
-    PartialSource<A, R, kMaps> source(p, tile);
+    PartialSource<A, R, kMaps, is_general<T>> source(p, tile);
     walk_slices<A, R, kMaps>(p, tile, source, expand, prepare, use);
 }
 

@@ -40,6 +40,17 @@ struct Rows {
             }
         }
     }
+    // The same at one column of a group, from the start.
+    template <int R>
+    __device__ __forceinline__ void filter_one(int row, int group, int c, const A* taps, A (&out)[kValues]) {
+#pragma unroll
+        for (int q = 0; q < kValues; ++q) out[q] = A(0);
+        for (int e = 0; e <= 2 * R; ++e) {
+            const Column<A, kValues> in = in_group(row, group, e + c);
+#pragma unroll
+            for (int q = 0; q < kValues; ++q) out[q] = taps[iabs(e - R)] * in.v[q] + out[q];
+        }
+    }
 };
 
 }  // namespace fusedssim

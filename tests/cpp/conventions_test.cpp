@@ -18,8 +18,9 @@
 #include "fusedssim/fusedssim.h"
 #include "oracle.h"
 
+// A shared library hides its own; a static one has it.
 namespace fusedssim {
-[[noreturn]] void unexpected_dtype(Dtype) { std::abort(); }
+[[noreturn]] __attribute__((weak)) void unexpected_dtype(Dtype) { std::abort(); }
 }  // namespace fusedssim
 
 namespace {
@@ -466,10 +467,110 @@ void oracle() {
     }
 }
 
+// MS-SSIM of one plane: averages over blocks of 2 elements, an axis of odd size with a zero in front.
+Values pooled(const Values& v, const Extents& size, const Extents& to_size, bool is_3d, bool is_transposed) {
+    Values to(
+        is_transposed ? std::size_t(size[0] * size[1] * size[2]) : std::size_t(to_size[0] * to_size[1] * to_size[2]),
+        0);
+    for (int z = 0; z < size[0]; ++z)
+        for (int y = 0; y < size[1]; ++y)
+            for (int x = 0; x < size[2]; ++x) {
+                const int block_z = (z + size[0] % 2 * int(is_3d)) / (is_3d ? 2 : 1);
+                const int block = (block_z * to_size[1] + (y + size[1] % 2) / 2) * to_size[2] + (x + size[2] % 2) / 2;
+                const int at = (z * size[1] + y) * size[2] + x;
+                const double factor = is_3d ? 0.125 : 0.25;
+                if (is_transposed)
+                    to[std::size_t(at)] = factor * v[std::size_t(block)];
+                else
+                    to[std::size_t(block)] += factor * v[std::size_t(at)];
+            }
+    return to;
+}
+void levels() {
+    for (const fusedssim_padding padding : kPaddings)
+        for (int i = 0; i < 12; ++i) {
+            Case c = draw(padding);
+            ++cases;
+            if (padding == FUSEDSSIM_PADDING_VALID) continue;  // sizes that fit are rare; tests of Python have them
+            for (std::size_t axis = c.is_3d ? 0 : 1; axis < 3; ++axis) c.size[axis] += 2;
+            c.x_dtype = below(2) ? FUSEDSSIM_FLOAT32 : FUSEDSSIM_FLOAT64;
+            c.y_dtype = FUSEDSSIM_UINT8;
+            c.params.arithmetic = FUSEDSSIM_FLOAT64;
+            c.params.y_scale = 1 / 255.0;
+            double elements = 1;
+            for (const Values& taps : c.taps) elements *= double(taps.size());
+            c.params.sample_covariance = elements > 1 && below(2);
+            fusedssim_ms_params ms = FUSEDSSIM_MS_PARAMS_DEFAULT;
+            ms.levels = 1 + below(4);
+            std::vector<std::int64_t> shape = {1, 1};
+            for (std::size_t axis = c.is_3d ? 0 : 1; axis < 3; ++axis) shape.push_back(c.size[axis]);
+            Array in_x(c.x_dtype, shape, c.is_strided), in_y(c.y_dtype, shape, c.is_strided),
+                grad_x(c.x_dtype, shape, c.is_strided), out(FUSEDSSIM_FLOAT64, {}, false);
+            const auto n = std::size_t(c.size[0] * c.size[1] * c.size[2]);
+            Values x(n), y(n);
+            for (std::size_t k = 0; k < n; ++k) {
+                x[k] = uniform();
+                y[k] = 0.7 * x[k] + 0.3 * uniform();
+            }
+            std::vector<Values> xs = {in_x.set(x)}, ys = {in_y.set(y, c.params.y_scale)};
+            std::vector<Extents> sizes = {c.size};
+            std::vector<Values> by(std::size_t(ms.levels));
+            Values means;
+            double value = 1;
+            for (int level = 0; level < ms.levels; ++level) {
+                const Extents size = sizes.back();
+                Oracle o{size, {}, 1e-4, 9e-4, c.params.sample_covariance ? elements / (elements - 1) : 1, false};
+                for (std::size_t axis = 0; axis < 3; ++axis)
+                    o.matrix[axis] = filter_of(padding, c.taps[axis], size[axis]);
+                const Values weights(o.count(), 1.0 / double(o.count()));
+                Values grads[2];
+                const Values s = o.map(xs.back(), ys.back(), {}, level + 1 == ms.levels, &weights, grads);
+                double mean = 0;
+                for (const double each : s) mean += each / double(s.size());
+                means.push_back(mean);
+                by[std::size_t(level)] = grads[0];
+                value *= std::pow(std::fmax(mean, 0), ms.weights[level]);
+                const Extents next = {c.is_3d ? (size[0] + 1) / 2 : 1, (size[1] + 1) / 2, (size[2] + 1) / 2};
+                xs.push_back(pooled(xs.back(), size, next, c.is_3d, false));
+                ys.push_back(pooled(ys.back(), size, next, c.is_3d, false));
+                sizes.push_back(next);
+            }
+            Values grad;
+            for (int level = ms.levels - 1; level >= 0; --level) {
+                const auto l = std::size_t(level);
+                Values own = by[l];
+                for (double& each : own) each *= value == 0 ? 0 : ms.weights[level] * value / means[l];
+                if (!grad.empty()) {
+                    const Values from = pooled(grad, sizes[l], sizes[l + 1], c.is_3d, true);
+                    for (std::size_t k = 0; k < own.size(); ++k) own[k] += from[k];
+                }
+                grad = own;
+            }
+            fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+            exec.device = device;
+            std::size_t bytes = 0;
+            fusedssim_status status =
+                fusedssim_ms_workspace_size(&c.params, &ms, &exec, FUSEDSSIM_GRAD_X, &in_x.t, &bytes);
+            std::vector<double> workspace(bytes / 16 * 2 + 2);
+            exec.workspace = workspace.data();
+            exec.workspace_bytes = bytes;
+            if (status == FUSEDSSIM_OK)
+                status =
+                    fusedssim_ms_value_and_grad(&c.params, &ms, &exec, &in_x.t, &in_y.t, &out.t, &grad_x.t, nullptr);
+            if (status != FUSEDSSIM_OK) {
+                complain(c, "MS-SSIM fails", status, 0);
+                continue;
+            }
+            compare(c, "MS-SSIM", out.get(), {value}, 1e-11, 1);
+            compare(c, "gradient of MS-SSIM", grad_x.get(), grad, c.x_dtype == FUSEDSSIM_FLOAT32 ? 3e-7 : 1e-9, 1e-9);
+        }
+}
+
 const struct {
     const char* name;
     void (*run)();
-} kGroups[] = {{"oracle", oracle}, {"borders", borders}, {"small_images", small_images}, {"dtypes", dtypes}};
+} kGroups[] = {
+    {"oracle", oracle}, {"borders", borders}, {"small_images", small_images}, {"dtypes", dtypes}, {"levels", levels}};
 
 }  // namespace
 

@@ -107,15 +107,43 @@ private:
         random_ = Random(in_.byte());
         is_3d_ = in_.chance(96);
         const bool is_large = in_.chance(6);
-        dtype_ = in_.below(4);
+        dtype_ = y_dtype_ = in_.below(4);
         decode_params(is_large);
+        decode_windows();
         decode_shape(is_large);
         if (is_ms()) decode_levels();
         decode_exec();
         values_ = Values(in_.chance(160) ? in_.below(int(Values::bits) + 1) : 0);
         // MS-SSIM of bytes has a data range of bytes, and so on: the rules of values want both to fit.
         if (values_ == Values::bytes) params_.data_range = 255;
+        decode_integers();
         decode_arrays();
+    }
+
+    // Images of integers, either or both.
+    void decode_integers() {
+        if (in_.chance(24)) params_.arithmetic = FUSEDSSIM_FLOAT64;
+        if (function_ == Function::scale || !in_.chance(80)) return;
+        static constexpr fusedssim_dtype kIntegers[] = {FUSEDSSIM_UINT8, FUSEDSSIM_UINT16, FUSEDSSIM_INT16};
+        const int which = in_.below(3);
+        if (which != 1) y_dtype_ = in_.one_of(kIntegers);
+        if (which != 0) dtype_ = in_.one_of(kIntegers);
+        if (values_ == Values::identical || values_ == Values::near || values_ == Values::flat_identical)
+            y_dtype_ = dtype_ = is_integer(dtype_) ? dtype_ : y_dtype_;
+        // There is no gradient by integers.
+        if (writes_grads() && is_integer(dtype_) && is_integer(y_dtype_)) dtype_ = y_dtype_ = FUSEDSSIM_FLOAT32;
+        const std::uint32_t possible = (is_integer(dtype_) ? 0u : 1u) | (is_integer(y_dtype_) ? 0u : 2u);
+        if (writes_grads()) grads_ = grads_ & possible ? grads_ & possible : possible;
+        const bool is_scaled = in_.chance(128);
+        if (is_integer(dtype_) && is_scaled) params_.x_scale = 1 / largest_integer(dtype_);
+        if (is_integer(y_dtype_) && is_scaled) params_.y_scale = 1 / largest_integer(y_dtype_);
+        for (const fusedssim_dtype dtype : {dtype_, y_dtype_})
+            if (is_integer(dtype) && !is_scaled)
+                params_.data_range = std::max(params_.data_range, largest_integer(dtype));
+    }
+    bool writes_grads() const {
+        return function_ == Function::value_and_grad || function_ == Function::backward ||
+               function_ == Function::ms_value_and_grad;
     }
 
     void decode_params(bool is_large) {
@@ -123,7 +151,7 @@ private:
         static constexpr double kSigmas[] = {1.5, 1.5, 0.3, 1e-3, 5, 100};
         static constexpr double kConstants[] = {0.01, 0.03, 0.03, 0.4, 0};
         params_.window_size = is_large ? kWindows[in_.byte() % 7] : in_.one_of(kWindows);
-        params_.padding = in_.below(2);
+        params_.padding = in_.below(5);
         params_.reduction = is_ms() ? in_.below(4) : in_.below(5);
         params_.sigma = in_.one_of(kSigmas);
         params_.k1 = in_.one_of(kConstants);
@@ -151,13 +179,43 @@ private:
         }
     }
 
+    // Windows of an axis' own, and what follows from their sizes.
+    void decode_windows() {
+        static constexpr int kSizes[] = {0, 3, 5, 7, 9, 11, 13, 1};
+        static constexpr double kSigmas[] = {0, 1.5, 0.5, 3};
+        if (in_.chance(56))
+            for (int axis = 0; axis < 3; ++axis) {
+                params_.axis_window_size[axis] = in_.one_of(kSizes);
+                params_.axis_sigma[axis] = in_.one_of(kSigmas);
+                if (!in_.chance(64)) continue;
+                const int size = window_of(axis), middle = size / 2;
+                std::vector<double>& taps = axis_taps_[axis];
+                taps.assign(std::size_t(size), 0.5 / (size > 1 ? size - 1 : 1));
+                taps[std::size_t(middle)] = size > 1 ? 0.5 : 1;
+            }
+        int most = 0, elements = 1;
+        for (int i = 0; i < dims(); ++i) {
+            most = std::max(most, window_of(axis_of(i)));
+            elements *= window_of(axis_of(i));
+        }
+        if (is_3d_ && most > 11 && params_.padding == FUSEDSSIM_PADDING_VALID) params_.padding = FUSEDSSIM_PADDING_SAME;
+        if (elements > 1 && in_.chance(64)) {
+            params_.sample_covariance = 1;
+            params_.mask_mode = FUSEDSSIM_MASK_WEIGHT;
+        }
+    }
+    // The window along an axis [D, H, W], and which of these is spatial axis i of the images.
+    int window_of(int axis) const {
+        return params_.axis_window_size[axis] ? params_.axis_window_size[axis] : params_.window_size;
+    }
+    int axis_of(int i) const { return 3 - dims() + i; }
+    int crop_of(int i) const { return params_.padding == FUSEDSSIM_PADDING_VALID ? window_of(axis_of(i)) / 2 * 2 : 0; }
+
     void decode_shape(bool is_large) {
-        const int window = params_.window_size;
-        if (is_3d_ && window > 11) params_.padding = FUSEDSSIM_PADDING_SAME;
         const bool is_valid = params_.padding == FUSEDSSIM_PADDING_VALID;
         for (int i = 0; i < dims(); ++i) {
             const int most = is_large ? (is_3d_ ? 24 : 200) : is_valid ? 6 : is_3d_ ? 9 : 24;
-            sides_[i] = (is_valid ? window : 1) + in_.below(most) + (is_large && !is_valid ? most / 2 : 0);
+            sides_[i] = 1 + crop_of(i) + in_.below(most) + (is_large && !is_valid ? most / 2 : 0);
         }
         std::int64_t elements = 1;
         for (int i = 0; i < dims(); ++i) elements *= sides_[i];
@@ -170,11 +228,8 @@ private:
 
     void decode_levels() {
         ms_.levels = 1 + in_.below(FUSEDSSIM_MAX_LEVELS);
-        int shortest = sides_[0];
-        for (int i = 1; i < dims(); ++i) shortest = std::min(shortest, sides_[i]);
-        while (params_.padding == FUSEDSSIM_PADDING_VALID && ms_.levels > 1 &&
-               (params_.window_size - 1) << (ms_.levels - 1) >= shortest)
-            --ms_.levels;
+        for (int i = 0; i < dims(); ++i)
+            while (ms_.levels > 1 && crop_of(i) << (ms_.levels - 1) >= sides_[i]) --ms_.levels;
         for (double& weight : ms_.weights) weight = in_.chance(64) ? in_.byte() / 64.0 : 0.25;
     }
 
@@ -189,26 +244,25 @@ private:
 
     void decode_arrays() {
         std::int64_t image[FUSEDSSIM_MAX_NDIM] = {images_, channels_}, map[FUSEDSSIM_MAX_NDIM] = {images_, channels_};
-        const int crop = params_.padding == FUSEDSSIM_PADDING_VALID ? params_.window_size / 2 * 2 : 0;
         for (int i = 0; i < dims(); ++i) {
             image[2 + i] = sides_[i];
-            map[2 + i] = sides_[i] - crop;
+            map[2 + i] = sides_[i] - crop_of(i);
         }
         const int ndim = 2 + dims();
         const int out_ndim = params_.reduction == FUSEDSSIM_REDUCTION_NONE        ? ndim
                              : params_.reduction == FUSEDSSIM_REDUCTION_PER_PLANE ? 2
                              : params_.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE ? 1
                                                                                   : 0;
-        const fusedssim_dtype arithmetic = dtype_ == FUSEDSSIM_FLOAT64 ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
-        const bool writes_grads = function_ == Function::value_and_grad || function_ == Function::backward ||
-                                  function_ == Function::ms_value_and_grad;
+        const bool is_double = dtype_ == FUSEDSSIM_FLOAT64 || (y_dtype_ == FUSEDSSIM_FLOAT64 && !is_query()) ||
+                               (params_.arithmetic == FUSEDSSIM_FLOAT64 && function_ != Function::scale);
+        const fusedssim_dtype arithmetic = is_double ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
         if (function_ == Function::scale) {
             decode_array(kGradX, dtype_, ndim, image, true);
             decode_array(kGradOut, arithmetic, in_.below(3), image, false);
             return;
         }
         decode_array(kX, dtype_, ndim, image, false);
-        decode_array(kY, dtype_, ndim, image, values_ == Values::identical || values_ == Values::near);
+        decode_array(kY, y_dtype_, ndim, image, values_ == Values::identical || values_ == Values::near);
         if (!is_ms() && in_.chance(80)) {
             std::int64_t shape[FUSEDSSIM_MAX_NDIM];
             const int broadcast = in_.byte();
@@ -217,8 +271,8 @@ private:
         }
         if (function_ == Function::backward) decode_array(kGradOut, arithmetic, out_ndim, map, false);
         if (function_ != Function::backward && wants_out_) decode_array(kOut, arithmetic, out_ndim, map, true);
-        if (writes_grads && grads_ & FUSEDSSIM_GRAD_X) decode_array(kGradX, dtype_, ndim, image, true);
-        if (writes_grads && grads_ & FUSEDSSIM_GRAD_Y) decode_array(kGradY, dtype_, ndim, image, true);
+        if (writes_grads() && grads_ & FUSEDSSIM_GRAD_X) decode_array(kGradX, dtype_, ndim, image, true);
+        if (writes_grads() && grads_ & FUSEDSSIM_GRAD_Y) decode_array(kGradY, y_dtype_, ndim, image, true);
     }
 
     // Contiguous, or axes in another order, with gaps, backwards; where elements may overlap, with any small strides.
@@ -274,17 +328,30 @@ private:
 
     void spoil_params_int() {
         fusedssim_params& p = params_;
-        std::int32_t* const fields[] = {&p.padding, &p.reduction, &p.window_size, &p.objective, &p.mask_mode};
-        const int which = in_.below(6);
-        if (which < 5)
+        std::int32_t* const fields[] = {
+            &p.padding,    &p.reduction,         &p.window_size,         &p.objective,           &p.mask_mode,
+            &p.arithmetic, &p.sample_covariance, &p.axis_window_size[0], &p.axis_window_size[1], &p.axis_window_size[2],
+            &p.reserved};
+        const int which = in_.below(12);
+        if (which < 11)
             *fields[which] = hostile_int32(in_);
         else
             p.struct_size = hostile_struct_size(in_, sizeof p);
     }
     void spoil_params_double() {
         fusedssim_params& p = params_;
-        double* const fields[] = {&p.sigma, &p.k1, &p.k2, &p.data_range, &p.grad_scale, &p.lambda_dssim};
-        *fields[in_.below(6)] = hostile_double(in_);
+        double* const fields[] = {&p.sigma,
+                                  &p.k1,
+                                  &p.k2,
+                                  &p.data_range,
+                                  &p.grad_scale,
+                                  &p.lambda_dssim,
+                                  &p.axis_sigma[0],
+                                  &p.axis_sigma[1],
+                                  &p.axis_sigma[2],
+                                  &p.x_scale,
+                                  &p.y_scale};
+        *fields[in_.below(11)] = hostile_double(in_);
     }
     void spoil_exec() {
         fusedssim_exec& e = exec_;
@@ -310,7 +377,9 @@ private:
             has_taps_ = true;
             taps_.assign(std::size_t(std::max(1, std::min(33, params_.window_size))), 0.5);
         }
-        taps_[std::size_t(in_.byte()) % taps_.size()] = hostile_double(in_);
+        const int which = in_.below(4);
+        std::vector<double>& taps = which < 3 && !axis_taps_[which].empty() ? axis_taps_[which] : taps_;
+        taps[std::size_t(in_.byte()) % taps.size()] = hostile_double(in_);
     }
     void spoil_others() {
         switch (in_.below(6)) {
@@ -326,7 +395,7 @@ private:
         fusedssim_tensor& t = a.t;
         switch (in_.below(10)) {
             case 0: t.struct_size = hostile_struct_size(in_, sizeof t); break;
-            case 1: t.dtype = in_.chance(128) ? in_.below(6) : hostile_int32(in_); break;
+            case 1: t.dtype = in_.chance(128) ? in_.below(9) : hostile_int32(in_); break;
             case 2: t.ndim = in_.chance(128) ? in_.below(6) : hostile_int32(in_); break;
             case 3: t.reserved = hostile_int32(in_); break;
             case 4: t.shape[in_.below(FUSEDSSIM_MAX_NDIM)] = hostile_int64(in_); break;
@@ -385,6 +454,13 @@ private:
             taps_.resize(std::size_t(std::max(1, std::min(33, params_.window_size))), 0.0);
             taps_.shrink_to_fit();
             params_.taps = taps_.data();
+        }
+        for (int axis = 0; axis < 3; ++axis) {
+            std::vector<double>& taps = axis_taps_[axis];
+            if (taps.empty()) continue;
+            taps.resize(std::size_t(std::max(1, std::min(33, window_of(axis)))), 0.0);
+            taps.shrink_to_fit();
+            params_.axis_taps[axis] = taps.data();
         }
         params_structure_.set(params_, tail_);
         ms_structure_.set(ms_, tail_);
@@ -454,7 +530,7 @@ private:
     void allocate_workspace() {
         const auto* params = static_cast<const fusedssim_params*>(params_structure_.get());
         const auto* exec = static_cast<const fusedssim_exec*>(exec_structure_.get());
-        const auto* x = pointer_to(kX);
+        const auto* x = pointer_to(is_integer(dtype_) ? kY : kX);
         if (exec_.device != FUSEDSSIM_CUDA || function_ == Function::scale || is_query() || !x) return;
         const std::uint32_t grads = (arrays_[kGradX].is_given ? 1u : 0u) | (arrays_[kGradY].is_given ? 2u : 0u);
         fusedssim_op op = function_ == Function::forward    ? FUSEDSSIM_OP_FORWARD
@@ -613,18 +689,28 @@ private:
         const auto is_positive = [](double v) { return v > 0 && std::isfinite(v); };
         const auto is_constant = [](double v) { return v >= 0 && std::isfinite(v); };
         bool is_wrong = passes_null_ == 1 || p.struct_size < 16 || (p.struct_size > sizeof p && tail_) ||
-                        p.padding < 0 || p.padding > 1 || p.reduction < 0 || p.reduction > 4 || p.window_size < 1 ||
+                        p.padding < 0 || p.padding > 4 || p.reduction < 0 || p.reduction > 4 || p.window_size < 1 ||
                         p.window_size > 33 || p.window_size % 2 == 0 || (!p.taps && !is_positive(p.sigma)) ||
                         !is_positive(p.data_range) || !is_constant(p.k1) || !is_constant(p.k2) ||
                         !std::isfinite(p.grad_scale) || p.objective < 0 || p.objective > 1 || p.mask_mode < 0 ||
-                        p.mask_mode > 1;
+                        p.mask_mode > 1 || p.arithmetic < 0 || p.arithmetic > 1 || p.sample_covariance < 0 ||
+                        p.sample_covariance > 1 || p.reserved || !is_positive(p.x_scale) || !is_positive(p.y_scale);
+        if (p.sample_covariance && p.mask && p.mask_mode == FUSEDSSIM_MASK_NORMALIZED) is_wrong = true;
+        for (int axis = 0; axis < 3; ++axis) {
+            const int size = p.axis_window_size[axis];
+            if (size && (size < 1 || size > 33 || size % 2 == 0)) is_wrong = true;
+            if (p.axis_sigma[axis] != 0 && !is_positive(p.axis_sigma[axis])) is_wrong = true;
+        }
         if (p.objective == FUSEDSSIM_OBJECTIVE_LOSS)
             is_wrong = is_wrong || !(p.lambda_dssim >= 0 && p.lambda_dssim <= 1);
-        if (!is_wrong && p.taps) {
+        for (int axis = -1; axis < 3; ++axis) {
+            const double* const taps = axis < 0 ? p.taps : p.axis_taps[axis];
+            if (is_wrong || !taps) continue;
+            const int size = axis >= 0 && p.axis_window_size[axis] ? p.axis_window_size[axis] : p.window_size;
             double sum = 0;
-            for (int i = 0; i < p.window_size; ++i) {
-                is_wrong = is_wrong || !is_constant(p.taps[i]) || p.taps[i] != p.taps[p.window_size - 1 - i];
-                sum += p.taps[i];
+            for (int i = 0; i < size; ++i) {
+                is_wrong = is_wrong || !is_constant(taps[i]) || taps[i] != taps[size - 1 - i];
+                sum += taps[i];
             }
             is_wrong = is_wrong || !(std::fabs(sum - 1) <= 1.0001e-4);
         }
@@ -648,8 +734,9 @@ private:
             if (!a.is_given || !is_used(ArrayName(i)) || (i == kMask && !has_mask)) continue;
             const fusedssim_tensor& t = a.t;
             if (t.struct_size < sizeof t || (t.struct_size > sizeof t && tail_) || t.reserved) return true;
-            if (t.dtype < 0 || t.dtype > (i == kMask ? FUSEDSSIM_BOOL : FUSEDSSIM_BFLOAT16) || Reach(t).is_wrong)
-                return true;
+            const bool is_image = i == kX || i == kY;
+            const fusedssim_dtype last = i == kMask ? FUSEDSSIM_BOOL : FUSEDSSIM_BFLOAT16;
+            if (t.dtype < 0 || (t.dtype > last && !(is_image && is_integer(t.dtype))) || Reach(t).is_wrong) return true;
             if (is_query()) continue;
             if (!t.data || reinterpret_cast<std::uintptr_t>(t.data) % element_size(t.dtype)) return true;
             if (i < kFirstOutput) continue;
@@ -755,7 +842,8 @@ private:
                 // Levels of MS-SSIM without a weight count as 1, whatever they hold.
                 const bool has_weight =
                     !is_ms() || std::any_of(ms_.weights, ms_.weights + ms_.levels, [](double w) { return w > 0; });
-                if (values_ == Values::nan && params_.reduction <= FUSEDSSIM_REDUCTION_SUM && !has_mask && has_weight)
+                if (values_ == Values::nan && !is_integer(dtype_) && params_.reduction <= FUSEDSSIM_REDUCTION_SUM &&
+                    !has_mask && has_weight)
                     REQUIRE(std::isnan(value));
                 if (!is_tame(values_)) return;
                 // A mean over a mask of zeros is NaN.
@@ -783,8 +871,7 @@ private:
     }
     double map_elements() const {
         double elements = images_ * channels_;
-        const int crop = params_.padding == FUSEDSSIM_PADDING_VALID ? params_.window_size / 2 * 2 : 0;
-        for (int i = 0; !is_ms() && i < dims(); ++i) elements *= sides_[i] - crop;
+        for (int i = 0; !is_ms() && i < dims(); ++i) elements *= sides_[i] - crop_of(i);
         return elements;
     }
 
@@ -804,7 +891,7 @@ private:
     Random random_;
     Function function_{};
     bool is_3d_ = false, has_taps_ = false, wants_out_ = true;
-    fusedssim_dtype dtype_ = 0;
+    fusedssim_dtype dtype_ = 0, y_dtype_ = 0;  // of the images
     int sides_[3] = {}, images_ = 1, channels_ = 1;
     Values values_{};
     fusedssim_params params_ = FUSEDSSIM_PARAMS_DEFAULT;
@@ -813,7 +900,7 @@ private:
     fusedssim_op op_ = 0;
     fusedssim_grads grads_ = 0;
     double factor_ = 1.5;
-    std::vector<double> taps_;
+    std::vector<double> taps_, axis_taps_[3];
     Array arrays_[kArrays];
     Structure params_structure_, ms_structure_, exec_structure_;
     Block workspace_, saved_;

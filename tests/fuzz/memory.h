@@ -26,8 +26,11 @@ inline std::size_t element_size(fusedssim_dtype dtype) {
     switch (dtype) {
         case FUSEDSSIM_FLOAT32: return 4;
         case FUSEDSSIM_FLOAT16:
-        case FUSEDSSIM_BFLOAT16: return 2;
-        case FUSEDSSIM_BOOL: return 1;
+        case FUSEDSSIM_BFLOAT16:
+        case FUSEDSSIM_UINT16:
+        case FUSEDSSIM_INT16: return 2;
+        case FUSEDSSIM_BOOL:
+        case FUSEDSSIM_UINT8: return 1;
         default: return 8;
     }
 }
@@ -168,7 +171,25 @@ private:
 
 // ---- Elements -----------------------------------------------------------------------------------------------------
 
+inline bool is_integer(fusedssim_dtype dtype) { return dtype >= FUSEDSSIM_UINT8 && dtype <= FUSEDSSIM_INT16; }
+inline double largest_integer(fusedssim_dtype dtype) {
+    return dtype == FUSEDSSIM_UINT8 ? 255 : dtype == FUSEDSSIM_UINT16 ? 65535 : 32767;
+}
+
+// Of integers, 1 is the largest one; what is no number is 0.
 inline void store(unsigned char* at, fusedssim_dtype dtype, double value) {
+    if (is_integer(dtype)) {
+        const double least = dtype == FUSEDSSIM_INT16 ? -1 : 0;
+        const double within = value > least ? (value < 1 ? value : 1) : value <= least ? least : 0;
+        const auto number = std::int32_t(within * largest_integer(dtype));
+        if (dtype == FUSEDSSIM_UINT8) {
+            *at = (unsigned char)number;
+        } else {  // the same bits with and without a sign
+            const auto bits_of_16 = std::uint16_t(number);
+            std::memcpy(at, &bits_of_16, 2);
+        }
+        return;
+    }
     const float narrow = float(value);
     std::uint32_t bits;
     std::memcpy(&bits, &narrow, sizeof bits);

@@ -33,6 +33,11 @@ inline unsigned __float_as_uint(float v) {
     std::memcpy(&bits, &v, sizeof bits);
     return bits;
 }
+inline double __longlong_as_double(long long bits) {
+    double v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+}
 inline float __uint_as_float(unsigned bits) {
     float v;
     std::memcpy(&v, &bits, sizeof v);

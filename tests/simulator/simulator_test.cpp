@@ -112,22 +112,46 @@ enum class Call { forward, value_and_grad, backward, backward_saved, multi_scale
 
 struct Case {
     Extents shape;
-    fusedssim_dtype dtype = FUSEDSSIM_FLOAT32;
+    fusedssim_dtype dtype = FUSEDSSIM_FLOAT32;  // of x
     Call call = Call::value_and_grad;
     fusedssim_grads grads = FUSEDSSIM_GRAD_X;
     fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
     std::vector<int> layout = {};  // of x, y and their gradients
     std::int64_t shift = 0, pad = 0;
-    int mask = -1;  // a dtype, or none
+    int mask = -1;                   // a dtype, or none
+    int y_dtype = -1;                // or that of x
+    std::vector<int> y_layout = {};  // or that of x
+
+    fusedssim_dtype of_y() const { return y_dtype < 0 ? dtype : y_dtype; }
+    // The image whose dtype says what the arithmetic is.
+    bool is_y_chosen() const { return fusedssim_grad_dtype(dtype) < 0; }
+    fusedssim_dtype arithmetic() const {
+        return params.arithmetic == FUSEDSSIM_FLOAT64 ? FUSEDSSIM_FLOAT64
+                                                      : fusedssim_arithmetic_dtype(is_y_chosen() ? of_y() : dtype);
+    }
 
     std::string name() const {
         std::string text;
         for (const std::int64_t n : shape) text += (text.empty() ? "" : "x") + std::to_string(n);
-        const int numbers[] = {
-            dtype, int(call),        int(grads), params.padding, params.reduction, params.window_size, params.objective,
-            mask,  params.mask_mode, int(shift), int(pad)};
-        const char* const names[] = {"dtype",     "call", "grads",     "padding", "reduction", "window",
-                                     "objective", "mask", "mask_mode", "shift",   "pad"};
+        const int numbers[] = {dtype,
+                               int(call),
+                               int(grads),
+                               params.padding,
+                               params.reduction,
+                               params.window_size,
+                               params.objective,
+                               mask,
+                               params.mask_mode,
+                               int(shift),
+                               int(pad),
+                               y_dtype,
+                               params.arithmetic,
+                               params.sample_covariance,
+                               params.axis_window_size[2],
+                               int(y_layout.size())};
+        const char* const names[] = {"dtype",      "call",       "grads",     "padding", "reduction", "window",
+                                     "objective",  "mask",       "mask_mode", "shift",   "pad",       "y_dtype",
+                                     "arithmetic", "covariance", "window_x",  "y_layout"};
         for (std::size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
             text += std::string(" ") + names[i] + " " + std::to_string(numbers[i]);
         return text;
@@ -154,7 +178,10 @@ Extents shape_of_out(const Case& c) {
     }
     Extents shape = c.shape;
     if (c.params.padding == FUSEDSSIM_PADDING_VALID)
-        for (std::size_t i = 2; i < shape.size(); ++i) shape[i] -= c.params.window_size - 1;
+        for (std::size_t i = 2; i < shape.size(); ++i) {
+            const int own = c.params.axis_window_size[i + 3 - shape.size()];
+            shape[i] -= (own ? own : c.params.window_size) - 1;
+        }
     return shape;
 }
 
@@ -169,20 +196,18 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
     const bool has_grads = c.call != Call::forward;
 
     Results r;
-    if (c.call != Call::backward && c.call != Call::backward_saved)
-        r.out = Array(fusedssim_arithmetic_dtype(c.dtype), shape_of_out(c));
-    if (has_grads && c.grads & FUSEDSSIM_GRAD_X)
-        r.grad_x = Array(fusedssim_grad_dtype(c.dtype), c.shape, c.layout, c.shift, c.pad);
-    if (has_grads && c.grads & FUSEDSSIM_GRAD_Y)
-        r.grad_y = Array(fusedssim_grad_dtype(c.dtype), c.shape, c.layout, c.shift, c.pad);
+    if (c.call != Call::backward && c.call != Call::backward_saved) r.out = Array(c.arithmetic(), shape_of_out(c));
+    if (has_grads && c.grads & FUSEDSSIM_GRAD_X) r.grad_x = Array(c.dtype, c.shape, c.layout, c.shift, c.pad);
+    if (has_grads && c.grads & FUSEDSSIM_GRAD_Y) r.grad_y = Array(c.of_y(), c.shape, c.layout, c.shift, c.pad);
 
+    const fusedssim_tensor* const like = c.is_y_chosen() ? &y.tensor : &x.tensor;
     const fusedssim_grads grads = has_grads ? c.grads : fusedssim_grads(FUSEDSSIM_GRAD_NONE);
     const auto with_workspace = [&](fusedssim_op op, fusedssim_grads wanted, const auto& call) {
         std::size_t workspace_bytes = 0;
         if (c.call == Call::multi_scale)
-            require(fusedssim_ms_workspace_size(&params, &ms, &exec, wanted, &x.tensor, &workspace_bytes), "size");
+            require(fusedssim_ms_workspace_size(&params, &ms, &exec, wanted, like, &workspace_bytes), "size");
         else
-            require(fusedssim_workspace_size(&params, &exec, op, wanted, &x.tensor, &workspace_bytes), "size");
+            require(fusedssim_workspace_size(&params, &exec, op, wanted, like, &workspace_bytes), "size");
         const std::unique_ptr<unsigned char[]> workspace(new unsigned char[workspace_bytes + 1]);
         std::memset(workspace.get(), 0xff, workspace_bytes);
         exec.workspace = workspace.get();
@@ -210,11 +235,11 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
         default: {
             std::size_t saved_bytes = 0;
             if (c.call == Call::backward_saved)
-                require(fusedssim_saved_size(&params, &exec, grads, &x.tensor, &saved_bytes), "saved size");
+                require(fusedssim_saved_size(&params, &exec, grads, like, &saved_bytes), "saved size");
             const std::unique_ptr<unsigned char[]> saved(saved_bytes ? new unsigned char[saved_bytes] : nullptr);
             if (saved) {
                 std::memset(saved.get(), 0xff, saved_bytes);
-                const Array out(fusedssim_arithmetic_dtype(c.dtype), shape_of_out(c));
+                const Array out(c.arithmetic(), shape_of_out(c));
                 with_workspace(FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, [&] {
                     return fusedssim_forward(&params, &exec, &x.tensor, &y.tensor, &out.tensor, saved.get(),
                                              saved_bytes);
@@ -242,26 +267,32 @@ double distance(const Array& a, const Array& b) {
 }
 
 void check(const Case& c) {
-    Array x(c.dtype, c.shape, c.layout, c.shift, c.pad), y(c.dtype, c.shape, c.layout, c.shift, c.pad), mask, grad_out;
-    x.fill([](std::size_t) { return uniform(); });
-    y.fill([&](std::size_t i) { return std::min(1.0, 0.8 * x.get(i) + uniform(0, 0.3)); });
+    Array x(c.dtype, c.shape, c.layout, c.shift, c.pad),
+        y(c.of_y(), c.shape, c.y_layout.empty() ? c.layout : c.y_layout, c.shift, c.pad), mask, grad_out;
+    // The numbers of integers, whose scale makes them values in [0, 1].
+    const double of_x = 1 / c.params.x_scale, of_y = 1 / c.params.y_scale;
+    x.fill([&](std::size_t) { return of_x * uniform(); });
+    y.fill([&](std::size_t i) { return of_y * std::min(1.0, 0.8 * x.get(i) / of_x + uniform(0, 0.3)); });
     if (c.mask >= 0) {
-        mask = Array(c.mask == FUSEDSSIM_BOOL ? FUSEDSSIM_BOOL : fusedssim_arithmetic_dtype(c.dtype), c.shape);
+        mask = Array(c.mask == FUSEDSSIM_BOOL ? FUSEDSSIM_BOOL : c.arithmetic(), c.shape);
         mask.fill([&](std::size_t) { return uniform() < 0.3 ? 0 : c.mask == FUSEDSSIM_BOOL ? 1 : uniform(); });
     }
     if (c.call == Call::backward || c.call == Call::backward_saved) {
-        grad_out = Array(fusedssim_arithmetic_dtype(c.dtype), shape_of_out(c));
+        grad_out = Array(c.arithmetic(), shape_of_out(c));
         grad_out.fill([](std::size_t) { return uniform(-1, 1); });
     }
     const Results cpu = run(c, FUSEDSSIM_CPU, x, y, mask, grad_out),
                   cuda = run(c, FUSEDSSIM_CUDA, x, y, mask, grad_out);
     // Both round in the arithmetic's type, in different orders, and gradients to theirs: 11, 8 and 24 bits.
-    const bool is_double = c.dtype == FUSEDSSIM_FLOAT64;
+    const bool is_double = c.arithmetic() == FUSEDSSIM_FLOAT64;
     const double of_value = is_double ? 1e-13 : 4e-6;
-    const double of_gradient = is_double                       ? 1e-11
-                               : c.dtype == FUSEDSSIM_FLOAT16  ? 1e-3
-                               : c.dtype == FUSEDSSIM_BFLOAT16 ? 6e-3
-                                                               : 2e-5;
+    const auto of_gradient = [&](fusedssim_dtype dtype) {
+        return dtype == FUSEDSSIM_FLOAT16    ? 1e-3
+               : dtype == FUSEDSSIM_BFLOAT16 ? 6e-3
+               : dtype == FUSEDSSIM_FLOAT64  ? 1e-11
+               : is_double                   ? 1e-7
+                                             : 2e-5;
+    };
     const auto compare = [&](const char* what, const Array& a, const Array& b, double tolerance) {
         if (!b.tensor.data) return;
         const double d = distance(a, b);
@@ -270,8 +301,8 @@ void check(const Case& c) {
         ++failures;
     };
     compare("out", cuda.out, cpu.out, of_value);
-    compare("grad_x", cuda.grad_x, cpu.grad_x, of_gradient);
-    compare("grad_y", cuda.grad_y, cpu.grad_y, of_gradient);
+    compare("grad_x", cuda.grad_x, cpu.grad_x, of_gradient(c.dtype));
+    compare("grad_y", cuda.grad_y, cpu.grad_y, of_gradient(c.of_y()));
 }
 
 // ---- The groups -----------------------------------------------------------------------------------------------------
@@ -380,6 +411,129 @@ void windows() {
                     }
 }
 
+constexpr fusedssim_padding kBorders[] = {FUSEDSSIM_PADDING_REFLECT, FUSEDSSIM_PADDING_SYMMETRIC,
+                                          FUSEDSSIM_PADDING_REPLICATE};
+
+// Images smaller than a window, of one element along an axis, of several strips or tiles; windows of both buckets, and
+// other ones for each axis.
+void borders() {
+    const std::vector<Extents> shapes = {{1, 1, 1, 1},     {1, 1, 1, 30},     {1, 2, 5, 4},      {1, 1, 21, 37},
+                                         {1, 1, 13, 277},  {1, 1, 1, 1, 1},   {1, 1, 2, 3, 7},   {1, 1, 9, 19, 35},
+                                         {2, 1, 1, 33, 5}, {1, 1, 14, 1, 40}, {1, 1, 12, 18, 36}};
+    for (const Extents& shape : shapes)
+        for (const fusedssim_padding padding : kBorders)
+            for (const fusedssim_dtype dtype : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_BFLOAT16})
+                for (const int window : {11, 17}) {
+                    if (dtype == FUSEDSSIM_BFLOAT16 && window != 11) continue;  // as float32
+                    Case c{shape, dtype};
+                    c.params.padding = padding;
+                    c.params.window_size = window;
+                    c.params.sigma = window / 5.0;
+                    for (const fusedssim_grads grads : {1, 3}) {
+                        c.grads = grads;
+                        check(c);
+                    }
+                    c.call = Call::forward;
+                    c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                    check(c);
+                    c.call = Call::backward;
+                    c.params.reduction = FUSEDSSIM_REDUCTION_NONE;
+                    check(c);
+                }
+    for (const Extents& shape : {Extents{1, 2, 15, 30}, Extents{1, 2, 13, 12, 15}})
+        for (const fusedssim_padding padding : kBorders)
+            for (const fusedssim_mask_mode mode : {FUSEDSSIM_MASK_WEIGHT, FUSEDSSIM_MASK_NORMALIZED})
+                for (const Call call : {Call::forward, Call::value_and_grad, Call::backward_saved}) {
+                    Case c{shape};
+                    c.grads = 3;
+                    c.mask = FUSEDSSIM_FLOAT32;
+                    c.params.padding = padding;
+                    c.params.mask_mode = mode;
+                    c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                    c.call = call;
+                    check(c);
+                }
+}
+
+// Images of integers, alone or beside others; float64 for what has fewer bits.
+void dtypes() {
+    const auto scale_of = [](int dtype) {
+        return dtype == FUSEDSSIM_UINT8    ? 1.0 / 255
+               : dtype == FUSEDSSIM_UINT16 ? 1.0 / 65535
+               : dtype == FUSEDSSIM_INT16  ? 1.0 / 32767
+                                           : 1.0;
+    };
+    constexpr fusedssim_dtype kIntegers[] = {FUSEDSSIM_UINT8, FUSEDSSIM_UINT16, FUSEDSSIM_INT16};
+    for (const Extents& shape : {Extents{2, 3, 14, 38}, Extents{1, 2, 12, 13, 34}})
+        for (const fusedssim_dtype integer : kIntegers)
+            for (const int other : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16, FUSEDSSIM_BFLOAT16,
+                                    FUSEDSSIM_UINT8, FUSEDSSIM_INT16})
+                for (const fusedssim_dtype arithmetic : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64}) {
+                    Case c{shape, integer};
+                    c.y_dtype = other;
+                    c.params.x_scale = scale_of(integer);
+                    c.params.y_scale = scale_of(other);
+                    c.params.arithmetic = arithmetic;
+                    c.params.sample_covariance = 1;
+                    c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                    c.layout = shape.size() == 4 ? std::vector<int>{0, 2, 3, 1} : std::vector<int>{};
+                    c.call = Call::forward;
+                    check(c);
+                    c.call = Call::value_and_grad;
+                    c.grads = FUSEDSSIM_GRAD_Y;
+                    if (fusedssim_grad_dtype(other) < 0) continue;
+                    check(c);
+                    std::swap(c.dtype, c.y_dtype);
+                    std::swap(c.params.x_scale, c.params.y_scale);
+                    c.grads = FUSEDSSIM_GRAD_X;
+                    check(c);
+                    if (arithmetic == FUSEDSSIM_FLOAT64) continue;
+                    c.call = Call::multi_scale;
+                    c.params.objective = FUSEDSSIM_OBJECTIVE_SSIM;
+                    check(c);
+                }
+    for (const fusedssim_dtype dtype : {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT16})
+        for (const Extents& shape : {Extents{1, 1, 14, 38}, Extents{1, 1, 12, 13, 34}}) {
+            Case c{shape, dtype};
+            c.params.arithmetic = FUSEDSSIM_FLOAT64;
+            c.grads = 3;
+            check(c);
+        }
+}
+
+// Windows and strides that differ: between axes, and between images.
+void axes() {
+    for (const Extents& shape : {Extents{1, 2, 25, 42}, Extents{1, 1, 13, 22, 35}})
+        for (const fusedssim_padding padding :
+             {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID, FUSEDSSIM_PADDING_REFLECT, FUSEDSSIM_PADDING_REPLICATE})
+            for (const int last : {1, 7, 11, 21}) {
+                Case c{shape};
+                c.params.padding = padding;
+                c.params.axis_window_size[0] = 5;
+                c.params.axis_window_size[1] = 9;
+                c.params.axis_window_size[2] = last;
+                c.params.axis_sigma[1] = 2.5;
+                for (const fusedssim_grads grads : {1, 3}) {
+                    c.grads = grads;
+                    check(c);
+                }
+                c.call = Call::forward;
+                c.params.reduction = FUSEDSSIM_REDUCTION_NONE;
+                check(c);
+            }
+    for (const fusedssim_dtype dtype : kTypes)
+        for (const int window : {7, 15}) {
+            Case c{{2, 2, 13, 22, 35}, dtype};
+            c.params.window_size = window;
+            c.grads = 3;
+            c.y_layout = {0, 1, 4, 3, 2};
+            check(c);
+            c.layout = {0, 2, 4, 3, 1};
+            c.call = Call::forward;
+            check(c);
+        }
+}
+
 void multi_scale() {
     for (const Extents& shape : {Extents{2, 2, 25, 32}, Extents{1, 1, 14, 13, 16}})
         for (const fusedssim_dtype dtype : kTypes) {
@@ -427,9 +581,9 @@ void larger() {
 struct Group {
     const char* name;
     void (*run)();
-} const kGroups[] = {{"images", images},           {"volumes", volumes}, {"layouts", layouts},
-                     {"reductions", reductions},   {"masks", masks},     {"windows", windows},
-                     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger}};
+} const kGroups[] = {{"images", images}, {"volumes", volumes},         {"layouts", layouts}, {"reductions", reductions},
+                     {"masks", masks},   {"windows", windows},         {"borders", borders}, {"dtypes", dtypes},
+                     {"axes", axes},     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger}};
 
 }  // namespace
 

@@ -20,8 +20,7 @@
 // With a mirror, partials outside the image are those of the element that is seen there. So a kernel may either read
 // them there, or compute them from images that are continued twice as far.
 //
-// To add a border: an enumerator, and its cases here (-Wswitch names them); a fusedssim_padding, and edges_of() in
-// settings.cpp. A border whose transpose is none of the above needs a case where kernels ask is_mirror().
+// To add a border: an enumerator, and its cases here; a fusedssim_padding, and edges_of() in settings.cpp. A border whose transpose is none of the above needs a case where kernels ask is_mirror().
 // The pooling of MS-SSIM has a border of its own (core/pooling.h).
 #pragma once
 
@@ -36,21 +35,14 @@ FUSEDSSIM_MATH bool sees_element(Border border, int position, int size) {
     return border != Border::zeros || (position >= 0 && position < size);
 }
 
-// The element that is seen at a position, as far outside as it may be.
+// The element that is seen at a position. It is mirrored as often as needed: near images larger than the window once.
 FUSEDSSIM_MATH int element_seen(Border border, int position, int size) {
-    if (position >= 0 && position < size) return position;
-    // The mirrors of a row are periodic: a b c d c b, or a b c d d c b a.
-    int period = 0;
-    switch (border) {
-        case Border::zeros: return position;
-        case Border::replicate: return position < 0 ? 0 : size - 1;
-        case Border::reflect: period = 2 * (size - 1); break;
-        case Border::symmetric: period = 2 * size; break;
-    }
-    if (period == 0) return 0;
-    int at = position % period;
-    if (at < 0) at += period;
-    return at < size ? at : period - at - (border == Border::symmetric);
+    if (border == Border::zeros) return position;
+    if (border == Border::replicate || size == 1) return position < 0 ? 0 : position >= size ? size - 1 : position;
+    const int repeated = border == Border::symmetric;  // elements at the edge: a b c | c b a, or a b c | b a
+    while (position < 0 || position >= size)
+        position = position < 0 ? -repeated - position : 2 * (size - 1) + repeated - position;
+    return position;
 }
 
 // Whether partials go on beyond the image, as its elements do.

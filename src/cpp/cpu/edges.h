@@ -53,7 +53,7 @@ private:
     }
 };
 
-// Those of a tile's columns, ordered for vectors: what a column of partials gives to blocks of columns of the gradient.
+// Those of a tile's columns, ordered for vectors: what columns of partials give to blocks of columns of the gradient.
 // Both are counted from where their rows begin.
 template <class A>
 class EdgeColumns {
@@ -61,45 +61,114 @@ class EdgeColumns {
     using Vec = typename Vectors::Vec;
 
 public:
-    void set(const EdgeTaps<A>& taps, int partials_begin, int gradient_begin) {
+    int count = 0;  // of blocks
+
+    void set(const EdgeTaps<A>& taps, int partials_begin, int gradient_begin, int columns) {
         count = 0;
         int used = 0;
-        for (int i = 0; i < taps.count;) {
-            int end = i, low = taps.at[i].to, high = low;
-            for (; end < taps.count && taps.at[end].from == taps.at[i].from; ++end) {
-                low = taps.at[end].to < low ? taps.at[end].to : low;
-                high = taps.at[end].to > high ? taps.at[end].to : high;
+        for (int begin = 0; begin < columns && taps.count; begin += Vectors::lanes) {
+            Block block = {begin, used, used};
+            for (int i = 0; i < taps.count; ++i) {
+                const EdgeTap<A>& tap = taps.at[i];
+                const int lane = tap.to - gradient_begin - begin;
+                if (lane < 0 || lane >= Vectors::lanes) continue;
+                const int column = tap.from - partials_begin;
+                if (used == block.first || from[used - 1] != column) {  // taps of a column follow each other
+                    from[used] = column;
+                    for (int k = 0; k < Vectors::lanes; ++k) weights[used * Vectors::lanes + k] = 0;
+                    ++used;
+                }
+                weights[(used - 1) * Vectors::lanes + lane] = tap.weight;
             }
-            const int begin = (low - gradient_begin) / Vectors::lanes * Vectors::lanes;
-            Column& c = columns[count++];
-            c = {taps.at[i].from - partials_begin, begin, Vectors::round_up(high + 1 - gradient_begin - begin), used};
-            for (int k = 0; k < c.n; ++k) weights[used + k] = 0;
-            for (; i < end; ++i) weights[used + taps.at[i].to - gradient_begin - begin] = taps.at[i].weight;
-            used += c.n;
+            block.last = used;
+            if (used > block.first) blocks[count++] = block;
         }
     }
     // Adds them to a filtered row. What has no weight stays as it is, also beside NaN.
     void add(const A* partials, A* gradient) const {
         for (int i = 0; i < count; ++i) {
-            const Column& c = columns[i];
-            const Vec partial = Vec{} + partials[c.from];
-            for (int k = 0; k < c.n; k += Vectors::lanes) {
-                const Vec weight = Vectors::load(weights + c.at + k);
-                const Vec more = weight != Vec{} ? weight * partial : Vec{};
-                A* const to = gradient + c.begin + k;
-                Vectors::store(to, Vectors::load(to) + more);
+            A* const to = gradient + blocks[i].begin;
+            Vec sum = Vectors::load(to);
+            for (int k = blocks[i].first; k < blocks[i].last; ++k) {
+                const Vec weight = Vectors::load(weights + k * Vectors::lanes);
+                sum += weight != Vec{} ? weight * partials[from[k]] : Vec{};
             }
+            Vectors::store(to, sum);
         }
     }
-    int count = 0;
 
 private:
-    struct Column {
-        int from, begin, n, at;  // of partials, of the gradient, and how many of it; where its weights are
+    // Elements that are at most r from the border, and at most r from each other, are in so many blocks.
+    static constexpr int kMost = 2 * kMaxRadius * (2 * kMaxRadius / Vectors::lanes + 2);
+    struct Block {
+        int begin, first, last;  // its columns of partials
     };
-    Column columns[2 * kMaxRadius];
-    A weights[2 * kMaxRadius * (2 * kMaxRadius + 1 + 2 * Vectors::lanes)];
+    Block blocks[2 * (kMaxRadius / Vectors::lanes + 2)];
+    int from[kMost];
+    A weights[kMost * Vectors::lanes];
 };
+
+// The taps near the border along the walk, of kSlices slices of partials: weights[slice][k] is what gradient slice k of
+// those around them gets.
+template <class A>
+struct EdgeSlices {
+    bool has_any = false;
+    bool has[kMaxWindow];
+    A weights[kSlices][kMaxWindow];
+
+    // For slices from l on, whose gradients begin at slice `low`.
+    void set(const EdgeTaps<A>& taps, int l, int low, int window) {
+        has_any = false;
+        for (int k = 0; k < window; ++k) {
+            has[k] = false;
+            for (int slice = 0; slice < kSlices; ++slice) weights[slice][k] = 0;
+        }
+        for (int i = 0; i < taps.count; ++i) {
+            const EdgeTap<A>& tap = taps.at[i];
+            if (tap.from < l || tap.from >= l + kSlices) continue;
+            weights[tap.from - l][tap.to - low] = tap.weight;
+            has[tap.to - low] = has_any = true;
+        }
+    }
+};
+
+// What they add to the gradients, after add_partials(), which has the same arguments.
+template <int G, bool kHasHoles, class A>
+__attribute__((noinline)) void add_edge_partials(const A* const* partials, std::int64_t pitch,
+                                                 const GradientRows<A>& rows, const EdgeSlices<A>& edge, int window,
+                                                 const Pivot<A>& pivot, int n) {
+    using Vectors = Simd<A>;
+    using Vec = typename Vectors::Vec;
+    constexpr int kMaps = filtered_maps(G);
+    const ImagePivots<A> level(pivot);
+    const auto add_vector = [&](int k, std::int64_t i, const Vec* weight) __attribute__((always_inline)) {
+        Vec maps[kMaps] = {}, by_x, by_y;
+        for (int slice = 0; slice < kSlices; ++slice) {
+            if (edge.weights[slice][k] == A(0)) continue;
+            for (int q = 0; q < kMaps; ++q)
+                maps[q] += edge.weights[slice][k] * Vectors::load(partials[slice] + q * pitch + i);
+        }
+        if (weight)
+            for (int q = 0; q < kMaps; ++q) maps[q] *= *weight;
+        Vec x = Vectors::load(rows.x[k] + i), y = Vectors::load(rows.y[k] + i);
+        if constexpr (kHasHoles) {
+            x = A(0) * x == A(0) ? x : Vec{};
+            y = A(0) * y == A(0) ? y : Vec{};
+        }
+        unpack_gradient<G>(maps, (x - level.s_x) + (y - level.s_y), (x - level.d_x) - (y - level.d_y), by_x, by_y);
+        Vectors::store(rows.to[0][k] + i, Vectors::load(rows.to[0][k] + i) + by_x);
+        if constexpr (G == 2) Vectors::store(rows.to[1][k] + i, Vectors::load(rows.to[1][k] + i) + by_y);
+    };
+    const int rest = n % Vectors::lanes;
+    A is_rest[Vectors::lanes];
+    for (int i = 0; i < Vectors::lanes; ++i) is_rest[i] = i < Vectors::lanes - rest ? A(0) : A(1);
+    const Vec weight = Vectors::load(is_rest);
+    for (int k = 0; k < window; ++k) {
+        if (!edge.has[k]) continue;
+        if (rest) add_vector(k, n - Vectors::lanes, &weight);
+        for (std::int64_t i = 0; i < n - rest; i += Vectors::lanes) add_vector(k, i, nullptr);
+    }
+}
 
 // The columns beside the image that windows see, and where in the row those are that are seen there; counted from where
 // the row begins. `first` and `last` are the columns of the row that lie in the image.

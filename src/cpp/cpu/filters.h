@@ -141,9 +141,9 @@ template <int R, class A>
 struct Taps {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
-    Vec at[(R > 0 ? R : kMaxRadius) + 1];  // from the centre outwards
+    Vec at[(R ? R : kMaxRadius) + 1];  // from the centre outwards
     FUSEDSSIM_MATH Taps(const A* taps, int radius) {
-        for (int k = 0; k <= (R > 0 ? R : radius); ++k) at[k] = Vec{} + taps[k];
+        for (int k = 0; k <= (R ? R : radius); ++k) at[k] = Vec{} + taps[k];
     }
     // sum += tap k * (a + b)
     FUSEDSSIM_MATH void add_pair(Vec& sum, int k, const A* a, const A* b) const {
@@ -257,14 +257,14 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
         // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds,
         // equally busy.
         constexpr int kVectors = (2 * R + Vectors::lanes - 1) / Vectors::lanes + 1;
-        Vec next[kQuantities][kVectors];
+        Vec before[kQuantities][kVectors - 1];
         for (int q = 0; q < kQuantities; ++q)
-            for (int k = 0; k + 1 < kVectors; ++k) next[q][k + 1] = Vectors::load(in + planar(q, k * Vectors::lanes));
+            for (int k = 0; k + 1 < kVectors; ++k) before[q][k] = Vectors::load(in + planar(q, k * Vectors::lanes));
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)
             for (int q = 0; q < kQuantities; ++q) {
                 const A* at = in + planar(q, i);
-                Vec* const v = next[q];
-                for (int k = 0; k + 1 < kVectors; ++k) v[k] = v[k + 1];
+                Vec v[kVectors];
+                for (int k = 0; k + 1 < kVectors; ++k) v[k] = before[q][k];
                 v[kVectors - 1] = Vectors::load(at + (kVectors - 1) * Vectors::lanes);
                 Vec left = tap.at[R] * v[0], right = start[q] + tap.at[R] * shifted_from<A, 2 * R>(v);
                 left += tap.at[R - 1] * shifted_from<A, 1>(v);
@@ -274,6 +274,7 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
                 Vec sum = left + right;
                 for (int k = R - 3; k > 0; --k) tap.add_pair(sum, k, at + R - k, at + R + k);
                 Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(at + R));
+                for (int k = 0; k + 1 < kVectors; ++k) before[q][k] = v[k + 1];
             }
     } else {
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)
@@ -321,19 +322,16 @@ struct GradientRows {
 // is at least a vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
 // kHasHoles: elements that a mask hides may be NaN or infinite. If a window that counts sees one, its partials are NaN;
 // if none does, they are 0, and it must not be looked at. So it counts as 0.
-// R = kAtEdge: each slice of partials has taps of its own for these gradients, edge_weights (edges.h).
-constexpr int kAtEdge = -1;
 template <int R, int G, bool kHasHoles, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
-                                            const A* taps, const A (*edge_weights)[kMaxWindow], int radius,
-                                            const Pivot<A>& pivot, int n) {
+                                            const A* taps, int radius, const Pivot<A>& pivot, int n) {
     using Vectors = Simd<A>;
     using Vec = typename Vectors::Vec;
     constexpr int kMaps = filtered_maps(G);
     const Taps<R, A> tap(taps, radius);
     const ImagePivots<A> level(pivot);
     const Vec s_x = Vec{} + level.s_x, s_y = Vec{} + level.s_y, d_x = Vec{} + level.d_x, d_y = Vec{} + level.d_y;
-    const int r = R > 0 ? R : radius;
+    const int r = R ? R : radius;
     const auto add_vector = [&](std::int64_t i, const Vec* weight) __attribute__((always_inline)) {
         Vec partial[kSlices][kMaps];
         for (int slice = 0; slice < kSlices; ++slice)
@@ -343,10 +341,7 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             }
         const auto add_to_row = [&](int k) __attribute__((always_inline)) {
             const int first = k < 2 * r ? 0 : k - 2 * r;  // the first slice in whose window it is
-            const auto tap_of = [&](int slice) __attribute__((always_inline)) -> Vec {
-                if constexpr (R == kAtEdge) return Vec{} + edge_weights[slice][k];
-                return tap.at[k - slice < r ? r - k + slice : k - slice - r];
-            };
+            const auto tap_of = [&](int slice) { return tap.at[k - slice < r ? r - k + slice : k - slice - r]; };
             Vec maps[kMaps], by_x, by_y;
             for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
             for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)

@@ -18,8 +18,8 @@
 // factors there, s and d, are known. So no window of partials has to be kept.
 //
 // Work goes row by row: what one stage writes is still in the first-level cache when the next one reads it. Images that
-// both have the type of the arithmetic and unit stride along x are read in place; a row is read once for each tap of the
-// walk, but stays in a cache. Gradients of that kind are accumulated in place. Everything else is converted through
+// both have the type of the arithmetic and unit stride along x are read in place; a row is read once for each tap of
+// the walk, but stays in a cache. Gradients of that kind are accumulated in place. Everything else is converted through
 // rings of slices: so the stages know one type, that of the arithmetic.
 //
 // The file is long because it is one class: all stages of a task share its tile, and are inlined into one loop.
@@ -31,8 +31,8 @@
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
-// A: the type of the arithmetic. kNormalized: windows see nothing that the mask excludes. Filtering the mask, too, makes
-// five moments of four.
+// A: the type of the arithmetic. kNormalized: windows see nothing that the mask excludes. Filtering the mask, too,
+// makes five moments of four.
 template <class A, int G, bool kNormalized>
 class Walker {
     static constexpr int kMoments = moment_count(kNormalized);
@@ -56,7 +56,7 @@ public:
             y_edges.set(p.border, y_taps.at, g.y.radius, g.y.size, g.inner.y, g.inner.y + s.inner_rows);
             EdgeTaps<A> taps;
             taps.set(p.border, x_taps.at, g.x.radius, g.x.size, g.inner.x, g.inner.x + t.tile_columns);
-            x_edges.set(taps, g.middle.x, g.inner.x);
+            x_edges.set(taps, g.middle.x, g.inner.x, s.inner_columns);
         }
         // With a normalised mask, columns beside the image are zero. No stage writes them, if the border is of zeros.
         for (int slice = 0; kNormalized && slice < (p.is_3d ? 1 : kSlices); ++slice) clear(across(slice), planar(5, 0));
@@ -122,7 +122,6 @@ private:
         InputRows<A> in;
         const int n = Simd<A>::at_least_one(g.columns.size()), low = l - g.walk.radius;
         const Range inside(low, low + s.window, 0, t.length);
-        for (int k = 0; k < s.window; ++k) in.x[k] = in.y[k] = in.mask[k] = s.zero;
         const auto read_from_ring = [&](int k, int slice) {
             in.x[k] = image_slot(slice) + row * s.image_line + g.columns.first;
             in.y[k] = in.x[k] + s.image_row;
@@ -146,16 +145,18 @@ private:
                 }
         }
         // Slices beside the image. Those that are seen there are in the ring, if a slice that counts sees them.
-        for (int k = 0; p.border != Border::zeros && k < s.window; ++k) {
-            if (inside.has(k)) continue;
-            const int slice = element_seen(p.border, low + k, t.length);
-            if (is_direct.in) {
-                in.x[k] = v.x.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
-                in.y[k] = v.y.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
-            } else {
-                read_from_ring(k, slice);
+        const auto read_beside = [&](int k) {
+            if (p.border == Border::zeros) {
+                in.x[k] = in.y[k] = in.mask[k] = s.zero;
+                return;
             }
-        }
+            const int slice = element_seen(p.border, low + k, t.length);
+            if (!is_direct.in) return read_from_ring(k, slice);
+            in.x[k] = v.x.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
+            in.y[k] = v.y.template at<const A>(slice, g.outer.y + row, g.outer.x + g.columns.first);
+        };
+        for (int k = 0; k < inside.first; ++k) read_beside(k);
+        for (int k = inside.last; k < s.window; ++k) read_beside(k);
         for (int i = 0; i < strips.count; ++i) {
             const Strip<A>& strip = strips.at[i];
             const int r = g.walk.radius, first = strip.in_first - g.columns.first,
@@ -201,7 +202,7 @@ private:
     }
 
     // Row `row` of the statistics: moments, DSSIM and partials of the columns that the map has, rounded up to vectors.
-    void statistics_row(int slice, int row) {
+    FUSEDSSIM_MATH void statistics_row(int slice, int row) {
         A* const in = across(slice);
         if (p.is_3d) {
             for (int i = 0; i < strips.count; ++i) {
@@ -237,7 +238,7 @@ private:
         }
         if (!p.is_3d && pivots.change_slices(l) && p.border == Border::zeros)
             for (int slice = 0; slice < kSlices; ++slice) pivots.fill_beside(across(slice), true, true);
-        if (walk_edges.count) set_edge_weights(l);
+        if (walk_edges.count) edge_slices.set(walk_edges, l, l - g.walk.radius, s.window);
         int next = g.counted_rows.first;  // row of the input that is not filtered yet
         for (int low = 0; low < s.middle_rows; low = end_of_rows(low)) {
             const int high = end_of_rows(low);
@@ -349,7 +350,8 @@ private:
             A* const out = filtered(slice, done);
             filter_rows<kMaps>(partials_x_rows[slice] + done % s.y_taps, s.inner_columns, 0, out, s.inner_columns,
                                s.inner_columns);
-            for (int i = 0; i < y_edges.count; ++i) {
+            const bool is_near_edge = y_at <= g.y.radius || y_at + g.y.radius >= t.rows - 1;
+            for (int i = 0; i < y_edges.count && is_near_edge; ++i) {
                 const EdgeTap<A>& tap = y_edges.at[i];
                 if (tap.to == y_at)
                     add(partials_x_row(slice, tap.from - g.middle.y), tap.weight, int(s.partials_row), out);
@@ -362,22 +364,6 @@ private:
         filter_row<kMaps>(s.partials, zeros, out, s.inner_columns, s.inner_columns);
         if (x_edges.count)
             for (int q = 0; q < kMaps; ++q) x_edges.add(s.partials + planar(q, 0), out + q * s.inner_columns);
-    }
-
-    // The taps of add_partials() for kSlices slices from l on, where some are near the border.
-    void set_edge_weights(int l) {
-        const int r = g.walk.radius, low = l - r;
-        near_edge = l < r || l + kSlices > t.length - r;
-        if (!near_edge) return;
-        for (int slice = 0; slice < kSlices; ++slice)
-            for (int k = 0; k < s.window; ++k) {
-                const int at = k - slice - r;  // from the centre
-                edge_weights[slice][k] = at < -r || at > r ? A(0) : gradient_taps[at < 0 ? -at : at];
-            }
-        for (int i = 0; i < walk_edges.count; ++i) {
-            const EdgeTap<A>& tap = walk_edges.at[i];
-            if (tap.from >= l && tap.from < l + kSlices) edge_weights[tap.from - l][tap.to - low] += tap.weight;
-        }
     }
 
     // Adds row `row` of the filtered partials of kSlices slices from l on to the slices of the gradient around them, if
@@ -402,12 +388,9 @@ private:
                 const A* partials[kSlices];
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
-                if (near_edge)
-                    add_partials_of<kAtEdge>(partials, rows, r, n);
-                else
-                    for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
-                        add_partials_of<decltype(known)::value>(partials, rows, r, n);
-                    });
+                for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
+                    add_partials_of<decltype(known)::value>(partials, rows, r, n);
+                });
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -420,12 +403,16 @@ private:
     template <int R>
     void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
         const int columns = Simd<A>::at_least_one(n);
-        if (!kNormalized && v.mask.data)
-            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, edge_weights, radius,
-                                     pivots.gradient, columns);
-        else
-            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, edge_weights, radius,
-                                      pivots.gradient, columns);
+        const Pivot<A>& pivot = pivots.gradient;
+        if (!kNormalized && v.mask.data) {
+            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
+            if (edge_slices.has_any)
+                add_edge_partials<G, true>(partials, s.inner_columns, rows, edge_slices, s.window, pivot, columns);
+        } else {
+            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
+            if (edge_slices.has_any)
+                add_edge_partials<G, false>(partials, s.inner_columns, rows, edge_slices, s.window, pivot, columns);
+        }
     }
 
     // Where row `row` of the inner part of x or y is, for `slices` counted from `low`.
@@ -582,8 +569,7 @@ private:
     const ColumnsBeside beside;
     EdgeTaps<A> walk_edges, y_edges;  // of gradients: the slices of the chunk, and the rows of the tile
     EdgeColumns<A> x_edges;           // and its columns
-    bool near_edge = false;           // the slices that are computed now are, along the walk
-    A edge_weights[kSlices][kMaxWindow];
+    EdgeSlices<A> edge_slices;        // and the slices that are computed now
     // The rows of the rings, in order, and the first ones again at the end: 2r + 1 rows follow each other from any one
     // on.
     const A *along_walk_rows[kSlices][2 * kMaxTaps + kRows], *partials_x_rows[kSlices][2 * kMaxTaps];

@@ -51,9 +51,6 @@ std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; 
 std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
 void run(const Problem& p, const fusedssim_exec& exec) {
-    if (p.border != Border::zeros || p.x_dtype != p.y_dtype || is_integer(p.x_dtype) ||
-        arithmetic_dtype(p.x_dtype) != p.arithmetic)
-        fail(FUSEDSSIM_INTERNAL_ERROR, "not yet");
     const Workspace workspace = plan_workspace(p);
     require_workspace(exec, workspace.total);
     const Driver& driver = require_driver();
@@ -65,29 +62,28 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     double* const sums = doubles(p.value.data, workspace.sums);
     double* const mask_sums = doubles(p.needs_mask_sums(), workspace.mask_sums);
     const int grads = kernel_grads(p);
-    const bool narrow = is_narrow(p);
-    const Blocks blocks = cut_blocks(p, narrow, grads);
+    const KernelType type = kernel_type(p);
+    const Blocks blocks = cut_blocks(p, type, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const int radius = radius_bucket(narrow);
-    const int forward_kernel = choose_kernel(forward_family(p.is_3d, p.is_normalized), p.x_dtype, radius, grads);
+    const int forward_kernel = filter_kernel(forward_family(p.is_3d, p.is_normalized), type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
-                              with_constants(p, narrow, grads, [&](auto zero, auto bucket, auto) {
+                              with_constants(type, grads, [&](auto zero, auto bucket, auto, auto) {
                                   return has_completion<decltype(zero)>(bucket, p.is_normalized);
                               });
-    const CUfunction reduce = sums && !is_completed ? find(choose_kernel(Family::reduce_sums, p.arithmetic)) : nullptr;
-    const CUfunction sum_mask = mask_sums ? find(choose_kernel(Family::sum_mask, p.arithmetic)) : nullptr;
-    const CUfunction reduce_mask = mask_sums ? find(choose_kernel(Family::reduce_mask, p.arithmetic)) : nullptr;
+    const CUfunction reduce = sums && !is_completed ? find(small_kernel(Family::reduce_sums, p.arithmetic)) : nullptr;
+    const CUfunction sum_mask = mask_sums ? find(small_kernel(Family::sum_mask, p.arithmetic)) : nullptr;
+    const CUfunction reduce_mask = mask_sums ? find(small_kernel(Family::reduce_mask, p.arithmetic)) : nullptr;
     const auto launch_mask_sums = [&] {
         if (!mask_sums) return;
         const MaskParams k = make_mask_params(p, doubles(true, workspace.parts), mask_sums);
         launch(driver, exec, sum_mask, few_blocks(k.planes * k.parts), kThreadsReduce, k);
         launch(driver, exec, reduce_mask, few_blocks(2 * k.groups), kThreadsReduce, k);
     };
-    with_constants(p, narrow, grads, [&](auto zero, auto bucket, auto gradients) {
+    with_constants(type, grads, [&](auto zero, auto bucket, auto gradients, auto is_general) {
         using A = decltype(zero);
-        SsimParams<A> k = make_ssim_params<A>(p, blocks, kKernels[forward_kernel].element == Element::any);
+        SsimParams<A> k = make_ssim_params<A>(p, blocks, is_general);
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)
@@ -99,7 +95,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
             const CUfunction forward = has_forward ? find(forward_kernel) : nullptr;
             const CUfunction backward =
-                has_backward ? find(choose_kernel(Family::ssim3d_backward, p.x_dtype, radius, grads)) : nullptr;
+                has_backward ? find(filter_kernel(Family::ssim3d_backward, type, grads)) : nullptr;
             k.maps.data = p.saved ? p.saved : memory + workspace.maps;
             launch_mask_sums();
             if (has_forward) launch(driver, exec, forward, blocks.total, kThreads, k);
@@ -113,8 +109,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
                 run(map_only, exec);
             }
             launch_mask_sums();
-            const int threads = p.is_normalized ? Strip2d<A, bucket, gradients, true>::threads
-                                                : Strip2d<A, bucket, gradients, false>::threads;
+            const int threads = p.is_normalized ? Strip2d<A, bucket, gradients, true, true>::threads
+                                                : Strip2d<A, bucket, gradients, false, is_general>::threads;
             launch(driver, exec, ssim2d, blocks.total, threads, k);
         }
     });
@@ -127,7 +123,8 @@ void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const ScaleParams k = make_scale_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::scale, p.grad_dtype));
+    const CUfunction kernel =
+        find_kernel(driver, exec.device_id, small_kernel(Family::scale, Dtype::float32, p.grad_dtype));
     // Few blocks that take many rows: where nothing is to be done, little is launched.
     const std::int64_t wanted = k.flat ? ceil_div(k.flat, 4 * kThreadsReduce) : k.rows;
     launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
@@ -137,7 +134,7 @@ void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const PoolParams k = make_pool_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::pool, p.in_dtype));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::pool, p.arithmetic, p.in_dtype));
     launch(driver, exec, kernel, std::min<std::int64_t>(ceil_div(k.elements, kThreadsReduce), 1 << 20), kThreadsReduce,
            k);
 }
@@ -146,7 +143,7 @@ void combine(const CombineProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const CombineParams k = make_combine_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, choose_kernel(Family::combine, p.arithmetic));
+    const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::combine, p.arithmetic));
     launch(driver, exec, kernel, few_blocks(k.groups), kThreadsReduce, k);
 }
 

@@ -14,8 +14,8 @@ namespace fusedssim::cuda {
 enum class Family { FUSEDSSIM_FAMILIES(FUSEDSSIM_FAMILY) };
 #undef FUSEDSSIM_FAMILY
 
-// The element types of the list. `any`: those that any_serves(), told apart at run time.
-enum class Element { f32, f64, f16, bf16, any };
+// The types of the list: see params.h.
+enum class Element { f32, f64, f16, bf16, any, any64 };
 
 struct Kernel {
     Family family;
@@ -32,6 +32,7 @@ constexpr Kernel kKernels[] = {FUSEDSSIM_FAMILIES(FUSEDSSIM_FAMILY)};
 #undef FUSEDSSIM_KERNEL
 constexpr int kKernelCount = int(sizeof kKernels / sizeof *kKernels);
 
+// The type of kernels for one dtype alone.
 constexpr Element element_of(Dtype dtype) {
     switch (dtype) {
         case Dtype::float32: return Element::f32;
@@ -45,15 +46,8 @@ constexpr Element element_of(Dtype dtype) {
     }
     unexpected_dtype(dtype);
 }
-constexpr bool any_serves(Element element) {
-    switch (element) {
-        case Element::f32:
-        case Element::f16:
-        case Element::bf16: return true;
-        case Element::f64:
-        case Element::any: return false;
-    }
-    return false;
+constexpr Element general_element(Dtype arithmetic) {
+    return arithmetic == Dtype::float64 ? Element::any64 : Element::any;
 }
 
 // The index of a kernel in the table, or -1.
@@ -65,24 +59,23 @@ constexpr int kernel_index(Family family, Element element, int radius, int grads
     return -1;
 }
 
-// The kernel that a call takes, or -1. `dtype`: of the images, or, for scale, of the gradient. `radius` is a bucket.
-constexpr int choose_kernel(Family family, Dtype dtype, int radius = 0, int grads = 0) {
+// The small kernel that a call takes, or -1. `dtype`: of the gradient (scale) or of the image (pool).
+constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype::float32) {
     switch (family) {
+        case Family::scale: return kernel_index(family, element_of(dtype), 0, 0);
+        case Family::pool: {
+            const bool is_usual = dtype == Dtype::float32 && arithmetic == Dtype::float32;
+            return kernel_index(family, is_usual ? Element::f32 : general_element(arithmetic), 0, 0);
+        }
+        case Family::reduce_sums:
+        case Family::sum_mask:
+        case Family::combine: return kernel_index(family, element_of(arithmetic), 0, 0);
+        case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
         case Family::ssim2d:
         case Family::ssim2d_normalized:
         case Family::ssim3d_forward:
         case Family::ssim3d_forward_normalized:
-        case Family::ssim3d_backward: {
-            const Element element = element_of(dtype);
-            const int own = kernel_index(family, element, radius, grads);
-            return own < 0 && any_serves(element) ? kernel_index(family, Element::any, radius, grads) : own;
-        }
-        case Family::scale:
-        case Family::pool: return kernel_index(family, element_of(dtype), 0, 0);
-        case Family::reduce_sums:
-        case Family::sum_mask:
-        case Family::combine: return kernel_index(family, element_of(arithmetic_dtype(dtype)), 0, 0);
-        case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
+        case Family::ssim3d_backward: break;
     }
     return -1;
 }
@@ -93,20 +86,46 @@ constexpr Family forward_family(bool is_3d, bool is_normalized) {
                  : (is_normalized ? Family::ssim2d_normalized : Family::ssim2d);
 }
 
+// The element type and the radius bucket of the kernels of a call, which its forward and its backward share.
+struct KernelType {
+    Element element;
+    int radius;
+    constexpr bool is_general() const { return element == Element::any || element == Element::any64; }
+};
+constexpr int filter_kernel(Family family, KernelType type, int grads) {
+    return kernel_index(family, type.element, type.radius, grads);
+}
+// The general kernels for a radius. Windows that a mask normalises may run in wider kernels than they need.
+constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
+    const Element element = general_element(arithmetic);
+    const KernelType narrow = {element, kRadiusBuckets[0]};
+    const bool serves = radius <= narrow.radius && filter_kernel(forward_family(false, is_normalized), narrow, 0) >= 0;
+    return {element, kRadiusBuckets[serves ? 0 : 1]};
+}
+
 // ---- What the list must have ----------------------------------------------------------------------------------------
 
-constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
+constexpr Dtype kUsualDtypes[] = {Dtype::float32, Dtype::float16, Dtype::bfloat16};
+constexpr Dtype kArithmetics[] = {Dtype::float32, Dtype::float64};
+constexpr Dtype kGradDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,
                                      Family::scale,       Family::pool,     Family::combine};
 
 struct Coverage {
     bool is_complete = true;            // each call finds a kernel
     bool is_called[kKernelCount] = {};  // by kernel: a call finds it
-    constexpr void add(int kernel, bool is_required) {
+    constexpr void add(int kernel) {
         if (kernel >= 0)
             is_called[kernel] = true;
-        else if (is_required)
+        else
             is_complete = false;
+    }
+    constexpr void add_filters(bool is_normalized, KernelType type) {
+        for (int grads = 0; grads <= 2; ++grads) {
+            for (int is_3d = 0; is_3d <= 1; ++is_3d)
+                add(filter_kernel(forward_family(is_3d, is_normalized), type, grads));
+            if (grads) add(filter_kernel(Family::ssim3d_backward, type, grads));
+        }
     }
     constexpr bool is_each_called() const {
         for (const bool called : is_called)
@@ -117,18 +136,13 @@ struct Coverage {
 // Goes through all calls that there can be.
 constexpr Coverage coverage_of_calls() {
     Coverage coverage;
-    for (const Dtype dtype : kImageDtypes) {
-        for (const int radius : kRadiusBuckets)
-            for (int grads = 0; grads <= 2; ++grads) {
-                // A window that a mask normalises may run in a wider kernel than it needs: that one must exist.
-                const bool is_widest = radius == kMaxRadius;
-                for (int is_3d = 0; is_3d <= 1; ++is_3d) {
-                    coverage.add(choose_kernel(forward_family(is_3d, false), dtype, radius, grads), true);
-                    coverage.add(choose_kernel(forward_family(is_3d, true), dtype, radius, grads), is_widest);
-                }
-                if (grads) coverage.add(choose_kernel(Family::ssim3d_backward, dtype, radius, grads), true);
-            }
-        for (const Family family : kSmallFamilies) coverage.add(choose_kernel(family, dtype), true);
+    for (const Dtype dtype : kUsualDtypes) coverage.add_filters(false, {element_of(dtype), kRadiusBuckets[0]});
+    for (const Dtype arithmetic : kArithmetics) {
+        for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
+            for (const int radius : kRadiusBuckets)
+                coverage.add_filters(is_normalized, general_type(arithmetic, is_normalized, radius));
+        for (const Family family : kSmallFamilies)
+            for (const Dtype dtype : kGradDtypes) coverage.add(small_kernel(family, arithmetic, dtype));
     }
     return coverage;
 }

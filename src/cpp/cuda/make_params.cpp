@@ -14,9 +14,7 @@ ByteView in_bytes(const View& v, std::size_t size) {
     const auto bytes = (long long)(size);
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
-ByteView mask_in_bytes(const Problem& p) {
-    return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(p.arithmetic));
-}
+ByteView mask_in_bytes(const Problem& p) { return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(p.arithmetic)); }
 
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
 // one.
@@ -24,6 +22,21 @@ bool is_packed(const View& v, std::size_t size, int count) {
     const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
     return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % count == 0 &&
            v.c % count == 0 && v.d % count == 0 && v.h % count == 0;
+}
+
+template <class A>
+AxisTaps<A> make_taps(const Problem& p, Axis axis) {
+    AxisTaps<A> taps{};
+    const int radius = p.radius(axis);
+    double beyond = 0;
+    for (int k = radius; k >= 0; --k) {
+        taps.window[k] = A(p.taps(axis)[k]);
+        beyond += double(taps.window[k]);
+        taps.edge[k] = A(beyond);
+    }
+    taps.sum = A(p.window_sum<A>(axis));
+    if (p.size(axis) == 1) taps.edge[0] = taps.sum;  // it is at both ends
+    return taps;
 }
 
 // Groups are planes, or images, or one: only planes have a channel.
@@ -44,15 +57,15 @@ bool is_dense(const ScaleProblem& p) {
 }  // namespace
 
 template <class A>
-SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one) {
+SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_general) {
     SsimParams<A> k{};
-    const std::size_t image_size = dtype_size(p.x_dtype), grad_size = image_size;
-    k.x = in_bytes(p.x, image_size);
-    k.y = in_bytes(p.y, image_size);
+    const std::size_t x_size = dtype_size(p.x_dtype), y_size = dtype_size(p.y_dtype);
+    k.x = in_bytes(p.x, x_size);
+    k.y = in_bytes(p.y, y_size);
     k.map = in_bytes(p.map, sizeof(A));
     k.grad_out = in_bytes(p.grad_out, sizeof(A));
-    k.grad_x = in_bytes(p.grad_x, grad_size);
-    k.grad_y = in_bytes(p.grad_y, grad_size);
+    k.grad_x = in_bytes(p.grad_x, x_size);
+    k.grad_y = in_bytes(p.grad_y, y_size);
     k.mask = mask_in_bytes(p);
     k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
     k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
@@ -65,13 +78,18 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
-    k.crop = p.crop(Axis::x);
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x}) {
+        k.crops[int(axis)] = p.crop(axis);
+        k.taps[int(axis)] = make_taps<A>(p, axis);
+    }
     k.chunk = blocks.chunk;
     k.chunks = blocks.chunks;
     k.tiles_y = blocks.tiles_y;
     k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
-    k.dtype = int(p.x_dtype);
+    k.border = p.border;
+    k.x_format = {p.x_dtype, A(p.x_scale)};
+    k.y_format = {p.y_dtype, A(p.y_scale)};
     k.mask_is_bool = p.mask_is_bool;
     k.is_normalized = p.is_normalized;
     k.is_loss = p.reduction.is_loss;
@@ -80,10 +98,9 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     const auto is_packed_or_absent = [&](const View& v, std::size_t size) {
         return !v.data || is_packed(v, size, p.is_3d ? 2 : 4);
     };
-    k.packed_grads = is_packed_or_absent(p.x, image_size) && is_packed_or_absent(p.y, image_size) &&
-                     is_packed_or_absent(p.grad_x, grad_size) && is_packed_or_absent(p.grad_y, grad_size);
-    k.packed_images = p.width % 2 == 0 && is_packed(p.x, image_size, 2) && is_packed(p.y, image_size, 2);
-    if (one_by_one) k.packed_grads = k.packed_images = 0;
+    k.packed_grads = !is_general && is_packed_or_absent(p.x, x_size) && is_packed_or_absent(p.y, y_size) &&
+                     is_packed_or_absent(p.grad_x, x_size) && is_packed_or_absent(p.grad_y, y_size);
+    k.packed_images = !is_general && p.width % 2 == 0 && is_packed(p.x, x_size, 2) && is_packed(p.y, y_size, 2);
     if (p.is_3d) {
         k.maps = partial_maps_layout(p);
         k.maps_stride = p.images * k.maps.n;
@@ -97,9 +114,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_
     k.data_ranges = in_bytes(p.data_ranges, sizeof(A));
     k.k1 = p.k1;
     k.k2 = p.k2;
-    for (int i = 0; i <= p.radius(Axis::x); ++i) k.taps[i] = A(p.taps(Axis::x)[i]);
     k.pivot_share = A(p.seen_share());
-    k.window_sum = A(p.window_sum<A>(Axis::x));
     k.window_rest = A(p.window_rest<A>());
     return k;
 }
@@ -135,7 +150,7 @@ MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_s
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
-    k.crop = p.crop(Axis::x);
+    for (const Axis axis : {Axis::z, Axis::y, Axis::x}) k.crops[int(axis)] = p.crop(axis);
     k.is_3d = p.is_3d;
     k.parts = int(mask_parts(p));
     k.planes = p.planes();
@@ -164,6 +179,8 @@ ScaleParams make_scale_params(const ScaleProblem& p) {
 
 PoolParams make_pool_params(const PoolProblem& p) {
     PoolParams k{};
+    k.dtype = p.in_dtype;
+    k.scale = p.in_scale;
     k.in = in_bytes(p.in, dtype_size(p.in_dtype));
     k.out = in_bytes(p.out, dtype_size(p.arithmetic));
     k.channels = int(p.channels);

@@ -9,10 +9,10 @@
 
 namespace fusedssim::cuda {
 
-// Without pointers into the workspace, which the launcher fills in. `one_by_one`: the kernels read and write one
-// element at a time, because they learn at run time how large it is. Defined for float and double.
+// Without pointers into the workspace, which the launcher fills in. General kernels read and write one element at a
+// time, because they learn at run time how large it is. Defined for float and double.
 template <class A>
-SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool one_by_one);
+SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_general);
 
 ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks);
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums);

@@ -2,8 +2,7 @@
 #include "cuda/plan.h"
 
 #include <algorithm>
-
-#include "cuda/kernel_list.h"
+#include <iterator>
 
 namespace fusedssim::cuda {
 
@@ -59,29 +58,41 @@ Blocks cut_images(const Problem& p) {
 
 }  // namespace
 
-bool is_narrow(const Problem& p) {
-    constexpr int kNarrow = radius_bucket(true);
-    if (p.max_radius() > kNarrow) return false;
-    if (choose_kernel(forward_family(p.is_3d, p.is_normalized), p.x_dtype, kNarrow, kernel_grads(p)) < 0)
-        return false;
-    if (!p.is_3d) return true;
-    // Narrow kernels for volumes have one offset for x and y: their rows and columns need the same strides. It has 32
-    // bits.
+namespace {
+
+// Whether the kernels for the usual calls serve, as far as one image of those to come tells.
+bool may_be_usual(const Problem& p) {
+    const bool has_own_kernels =
+        std::find(std::begin(kUsualDtypes), std::end(kUsualDtypes), p.x_dtype) != std::end(kUsualDtypes);
+    return has_own_kernels && p.arithmetic == Dtype::float32 && p.border == Border::zeros && !p.is_normalized &&
+           p.max_radius() <= kRadiusBuckets[0];
+}
+
+// For volumes these have one offset for x and y: their rows and columns need the same strides. It has 32 bits.
+bool has_one_offset(const Problem& p) {
     const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
     return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
            double(partial_maps_layout(p).d) < 0xffffffff;
 }
 
-Blocks cut_blocks(const Problem& p, bool narrow, int grads) {
-    return with_constants(p, narrow, grads, [&](auto zero, auto radius, auto gradients) {
+}  // namespace
+
+KernelType kernel_type(const Problem& p) {
+    if (may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_one_offset(p)))
+        return {element_of(p.x_dtype), kRadiusBuckets[0]};
+    return general_type(p.arithmetic, p.is_normalized, p.max_radius());
+}
+
+Blocks cut_blocks(const Problem& p, KernelType type, int grads) {
+    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto is_general) {
         using A = decltype(zero);
         if (p.is_3d) {
             using Shape = Block3d<A, radius>;
             return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
                               2 * radius, kMultiprocessors * Shape::min_blocks);
         }
-        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true>>(p)
-                               : cut_images<Strip2d<A, radius, gradients, false>>(p);
+        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true, true>>(p)
+                               : cut_images<Strip2d<A, radius, gradients, false, is_general>>(p);
     });
 }
 
@@ -102,9 +113,10 @@ std::size_t partial_maps_bytes(const Problem& p, int grads) {
 
 Workspace plan_workspace(const Problem& p) {
     const int grads = kernel_grads(p);
-    // Whoever asks for the size does not know all strides yet: the workspace is large enough for either kind of kernel.
-    const Blocks wide = cut_blocks(p, false, grads);
-    const Blocks narrow = p.max_radius() <= radius_bucket(true) ? cut_blocks(p, true, grads) : wide;
+    // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
+    // of kernel.
+    const Blocks general = cut_blocks(p, general_type(p.arithmetic, p.is_normalized, p.max_radius()), grads);
+    const Blocks usual = may_be_usual(p) ? cut_blocks(p, {element_of(p.x_dtype), kRadiusBuckets[0]}, grads) : general;
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -113,8 +125,8 @@ Workspace plan_workspace(const Problem& p) {
     };
     constexpr std::int64_t kDouble = sizeof(double), kTag = sizeof(*Completion::tags);
     if (p.value.data) {
-        w.sums = take(std::max(wide.sums, narrow.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
-        w.tags = take(std::min<std::int64_t>(std::max(wide.total, narrow.total), kMostSums) * kTag);
+        w.sums = take(std::max(general.sums, usual.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
+        w.tags = take(std::min<std::int64_t>(std::max(general.total, usual.total), kMostSums) * kTag);
     }
     if (p.needs_mask_sums()) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);

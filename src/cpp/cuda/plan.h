@@ -10,6 +10,7 @@
 
 #include "core/arithmetic.h"
 #include "core/dtype.h"
+#include "cuda/kernel_list.h"
 #include "params.h"
 #include "problem.h"
 
@@ -24,28 +25,27 @@ constexpr int kMultiprocessors = 132;
 // How many gradients the kernels compute. Maps that were saved for both gradients serve a backward for one as well.
 inline int kernel_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
 
-// Whether the kernels for narrow windows serve. The others read any memory, several times slower.
-bool is_narrow(const Problem& p);
-
-// The radius bucket of a problem.
-constexpr int radius_bucket(bool narrow) { return kRadiusBuckets[narrow ? 0 : 1]; }
+// The kernels that a problem takes: those for the usual calls if they serve, otherwise general ones.
+KernelType kernel_type(const Problem& p);
 
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
-// Calls f with a value of the arithmetic's type, the radius bucket and the number of gradients, as constants.
+// Calls f with a value of the arithmetic's type, the radius bucket, the number of gradients, and whether the kernels
+// are general, as constants.
 template <class F>
-auto with_constants(const Problem& p, bool narrow, int grads, F&& f) {
-    const auto with_radius = [&](auto zero, auto radius) {
-        return grads == 0   ? f(zero, radius, Constant<0>())
-               : grads == 1 ? f(zero, radius, Constant<1>())
-                            : f(zero, radius, Constant<2>());
+auto with_constants(KernelType type, int grads, F&& f) {
+    const auto with_grads = [&](auto zero, auto radius, auto is_general) {
+        return grads == 0   ? f(zero, radius, Constant<0>(), is_general)
+               : grads == 1 ? f(zero, radius, Constant<1>(), is_general)
+                            : f(zero, radius, Constant<2>(), is_general);
     };
-    const auto with_type = [&](auto zero) {
-        return narrow ? with_radius(zero, Constant<radius_bucket(true)>())
-                      : with_radius(zero, Constant<radius_bucket(false)>());
+    const auto with_radius = [&](auto zero) {
+        return type.radius == kRadiusBuckets[0] ? with_grads(zero, Constant<kRadiusBuckets[0]>(), std::true_type())
+                                                : with_grads(zero, Constant<kRadiusBuckets[1]>(), std::true_type());
     };
-    return p.arithmetic == Dtype::float64 ? with_type(double()) : with_type(float());
+    if (!type.is_general()) return with_grads(float(), Constant<kRadiusBuckets[0]>(), std::false_type());
+    return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
 }
 
 // ---- Blocks ---------------------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ struct Blocks {
     std::int64_t total;
     std::int64_t sums;  // that are written, of each kind
 };
-Blocks cut_blocks(const Problem& p, bool narrow, int grads);
+Blocks cut_blocks(const Problem& p, KernelType type, int grads);
 
 // sum_mask cuts a plane of the mask into so many parts, one for each block.
 std::int64_t mask_parts(const Problem& p);

@@ -107,8 +107,7 @@ class Call:
         self._layout = layout = _layout(settings, first.shape, channel_axis)
         _check_alike(names, first, second)
         self._settings, self._grads = settings, grads
-        check_windows(settings, len(layout.shape) - 2)
-        self._arithmetic = arithmetic_of(settings, first.dtype, second.dtype)
+        self._arithmetic, self._grad_dtype = _result_dtypes(settings, first.dtype, second.dtype)
         self._ranges = None
         if ranges is not None:
             self._ranges = self.library.numbers("data_range", ranges, self._arithmetic, self._img1)
@@ -126,10 +125,6 @@ class Call:
         )
         self._device = first.device
         self._shape = first.shape
-        self._grad_dtype = DTYPES[first.dtype].gradient or DTYPES[second.dtype].gradient or self._arithmetic
-        for name, memory, bit in zip(names, (first, second), (GRAD_1, GRAD_2), strict=True):
-            if grads & bit and is_integer(memory.dtype):
-                raise TypeError(integer_gradient_message(name, memory.dtype))
         self._plan = _plan(
             settings,
             grads,
@@ -248,7 +243,7 @@ class Call:
 def _take_ranges(arguments: dict[str, Any]) -> Any:
     """The data range, if it is an array that is to be read; a number stays among the arguments."""
     data_range = arguments["data_range"]
-    if not is_numbers(data_range):
+    if data_range is None or not is_numbers(data_range):
         return None
     arguments["data_range"] = 1.0
     return data_range
@@ -327,6 +322,7 @@ class _Layout(NamedTuple):
 def _layout(settings: Settings, shape: tuple[int, ...], channel_axis: int | None) -> _Layout:
     name = settings.names[0]
     axes = axes_of(name, shape, channel_axis)
+    check_windows(settings, len(axes.order) - 2)
     check_fits(name, shape, axes, settings)
     native = axes.to_native(shape, 1)
     out = out_shape(settings, native)
@@ -334,6 +330,13 @@ def _layout(settings: Settings, shape: tuple[int, ...], channel_axis: int | None
     if settings.reduction == "none":
         return _Layout(axes, native, strides, axes.from_native(out), out, axes.strides_of_new(out))
     return _Layout(axes, native, strides, axes.kept(out), out, contiguous_strides(out))
+
+
+@lru_cache(maxsize=256)
+def _result_dtypes(settings: Settings, dtype1: str, dtype2: str) -> tuple[str, str]:
+    """The dtypes of the arithmetic, and so of the value, and of gradients."""
+    arithmetic = arithmetic_of(settings, dtype1, dtype2)
+    return arithmetic, DTYPES[dtype1].gradient or DTYPES[dtype2].gradient or arithmetic
 
 
 @lru_cache(maxsize=256)
@@ -349,11 +352,13 @@ def _plan(
     mask: tuple[str, tuple[int, ...], tuple[int, ...]] | None,
     ranges: tuple[tuple[int, ...], tuple[int, ...]] | None,
 ) -> NativePlan:
+    for name, dtype, bit in zip(settings.names, (dtype1, dtype2), (GRAD_1, GRAD_2), strict=True):
+        if grads & bit and is_integer(dtype):
+            raise TypeError(integer_gradient_message(name, dtype))
     settings = for_dtypes(settings, dtype1, dtype2)
-    floats = DTYPES[dtype1].gradient or DTYPES[dtype2].gradient or "float32"
-    gradient = Layout(dtype=DTYPES[floats].code, shape=layout.shape, stride=layout.strides)
+    arithmetic, floats = (DTYPES[dtype].code for dtype in _result_dtypes(settings, dtype1, dtype2))
+    gradient = Layout(dtype=floats, shape=layout.shape, stride=layout.strides)
     stride1, stride2 = (layout.axes.to_native(strides, 0) for strides in (strides1, strides2))
-    arithmetic = DTYPES[arithmetic_of(settings, dtype1, dtype2)].code
     return NativePlan(
         device=DEVICES[device.kind],
         device_index=device.index,

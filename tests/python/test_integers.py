@@ -182,9 +182,7 @@ def test_mask_has_the_dtype_of_the_arithmetic(device):
     x, target, _ = bytes_pair(device=device)
     mask = torch.rand(SHAPE[2:], dtype=F64, device=device)
     assert ssim(x, target, mask=mask, arithmetic="float64").dtype == F64
-    with pytest.raises(
-        TypeError, match=r"expected bool or torch.float32 for images of torch.float32 and .*uint8"
-    ):
+    with pytest.raises(TypeError, match=r"expected bool or torch.float32 for images of torch.float32 and .*uint8"):
         ssim(x, target, mask=mask)
 
 

@@ -113,11 +113,6 @@ def is_integer(dtype: str) -> bool:
     return DTYPES[dtype].gradient is None
 
 
-def gradient_dtype(dtype1: str, dtype2: str) -> str:
-    """The dtype of gradients, if there are some: those of two images of floats have one."""
-    return DTYPES[dtype1].gradient or DTYPES[dtype2].gradient or "float32"
-
-
 # Masks may be bool, or of the dtype of the arithmetic.
 MASK_DTYPES: dict[str, int] = {
     "bool": BOOL,

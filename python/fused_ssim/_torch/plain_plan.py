@@ -184,12 +184,10 @@ class PlainPlan:
                         whole[block] = part
         return None if all_parts is None else call.value(all_parts), results[0], results[1]
 
-    def _pair(self, img1: Tensor, img2: Tensor) -> list[Tensor]:
+    def _pair(self, img1: Tensor, img2: Tensor) -> tuple[Tensor, Tensor]:
         """Both images in the dtype of the arithmetic, integers as what they stand for."""
-        return [
-            checks.converted(image, self.arithmetic, scale)
-            for image, scale in zip((img1, img2), self._resolved.integer_scale, strict=True)
-        ]
+        scale1, scale2 = self._resolved.integer_scale
+        return checks.converted(img1, self.arithmetic, scale1), checks.converted(img2, self.arithmetic, scale2)
 
     def _empty_part(self, part: Tensor) -> Tensor:
         """Memory for a part of all blocks, from that of one."""

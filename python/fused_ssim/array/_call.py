@@ -7,10 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .._base.arguments import choice
-from .._base.codes import GRAD_1, GRAD_2, gradient_dtype, gradients_of_argnums
-from .._base.settings import Settings, arithmetic_of, settings_factory
+from .._base.codes import GRAD_1, GRAD_2, gradients_of_argnums
+from .._base.settings import Settings, settings_factory
 from ._libraries import Backend, backend_of, is_masked, is_numbers, unmasked
-from ._plans import check_alike, check_dtype, check_gradients, layout_of, mask_layout, plan_of, range_layout
+from ._plans import check_alike, check_dtype, layout_of, mask_layout, plan_of, range_layout, result_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,8 +90,10 @@ class Call:
         self._layout = layout = layout_of(settings, first.shape, channel_axis)
         check_alike(names, first, second)
         self._settings, self._grads = settings, grads
-        self._arithmetic = arithmetic = arithmetic_of(settings, first.dtype, second.dtype)
-        self._ranges = None if ranges is None else self.library.numbers("data_range", ranges, arithmetic, self._img1)
+        self._arithmetic, self._grad_dtype = result_dtypes(settings, first.dtype, second.dtype)
+        self._ranges = None
+        if ranges is not None:
+            self._ranges = self.library.numbers("data_range", ranges, self._arithmetic, self._img1)
         of_ranges = None
         if self._ranges is not None:
             of_ranges = range_layout(self.library.memory("data_range", self._ranges), first, layout.axes)
@@ -101,7 +103,7 @@ class Call:
         mask_memory = None if self._mask is None else self.library.memory("mask", self._mask)
         of_mask = None
         if mask_memory is not None:
-            of_mask = mask_layout(mask_memory, first, second, arithmetic, layout.axes)
+            of_mask = mask_layout(mask_memory, first, second, self._arithmetic, layout.axes)
         self._pointers = (
             first.pointer,
             second.pointer,
@@ -110,8 +112,6 @@ class Call:
         )
         self._device = first.device
         self._shape = first.shape
-        self._grad_dtype = gradient_dtype(first.dtype, second.dtype)
-        check_gradients(names, grads, first, second)
         self._plan = plan_of(
             settings,
             grads,
@@ -203,7 +203,7 @@ class Call:
 def _take_ranges(arguments: dict[str, Any]) -> Any:
     """The data range, if it is an array that is to be read; a number stays among the arguments."""
     data_range = arguments["data_range"]
-    if not is_numbers(data_range):
+    if data_range is None or not is_numbers(data_range):
         return None
     arguments["data_range"] = 1.0
     return data_range

@@ -15,7 +15,6 @@ from .._base.codes import (
     MASK_DTYPES,
     complex_message,
     enumeration,
-    gradient_dtype,
     integer_gradient_message,
     is_integer,
 )
@@ -61,13 +60,6 @@ def check_alike(names: tuple[str, str], first: Memory, second: Memory) -> None:
         raise ValueError(f"{name1}.shape = {first.shape} but {name2}.shape = {second.shape}; expected the same shape")
     if first.device != second.device:
         raise ValueError(f"{name1} is on {first.device} but {name2} on {second.device}; expected the same device")
-
-
-def check_gradients(names: tuple[str, str], grads: int, first: Memory, second: Memory) -> None:
-    """An error if a gradient is wanted of an image of integers."""
-    for name, image, bit in zip(names, (first, second), (GRAD_1, GRAD_2), strict=True):
-        if grads & bit and is_integer(image.dtype):
-            raise TypeError(integer_gradient_message(name, image.dtype))
 
 
 def mask_layout(mask: Memory, first: Memory, second: Memory, arithmetic: str, axes: Axes) -> MaskLayout:
@@ -131,14 +123,21 @@ def layout_of(settings: Settings, shape: tuple[int, ...], channel_axis: Any) -> 
 def _layout(settings: Settings, shape: tuple[int, ...], channel_axis: int | None) -> ImageLayout:
     name = settings.names[0]
     axes = axes_of(name, shape, channel_axis)
-    check_fits(name, shape, axes, settings)
     check_windows(settings, len(axes.order) - 2)
+    check_fits(name, shape, axes, settings)
     native = axes.to_native(shape, 1)
     out = out_shape(settings, native)
     strides = axes.strides_of_new(native)
     if settings.reduction == "none":
         return ImageLayout(axes, native, strides, axes.from_native(out), out, axes.strides_of_new(out))
     return ImageLayout(axes, native, strides, axes.kept(out), out, contiguous_strides(out))
+
+
+@lru_cache(maxsize=256)
+def result_dtypes(settings: Settings, dtype1: str, dtype2: str) -> tuple[str, str]:
+    """The dtypes of the arithmetic, and so of the value, and of gradients."""
+    arithmetic = arithmetic_of(settings, dtype1, dtype2)
+    return arithmetic, DTYPES[dtype1].gradient or DTYPES[dtype2].gradient or arithmetic
 
 
 @lru_cache(maxsize=256)
@@ -155,11 +154,13 @@ def plan_of(
     ranges: RangeLayout | None,
 ) -> NativePlan:
     """The plan of the native library, which checks what is left to check. Strides are those of the arrays."""
+    for name, dtype, bit in zip(settings.names, (dtype1, dtype2), (GRAD_1, GRAD_2), strict=True):
+        if grads & bit and is_integer(dtype):
+            raise TypeError(integer_gradient_message(name, dtype))
     settings = for_dtypes(settings, dtype1, dtype2)
-    floats = DTYPES[gradient_dtype(dtype1, dtype2)].code
+    arithmetic, floats = (DTYPES[dtype].code for dtype in result_dtypes(settings, dtype1, dtype2))
     gradient = Layout(dtype=floats, shape=layout.shape, stride=layout.strides)
     stride1, stride2 = (layout.axes.to_native(strides, 0) for strides in (strides1, strides2))
-    arithmetic = DTYPES[arithmetic_of(settings, dtype1, dtype2)].code
     return NativePlan(
         device=DEVICES[device.kind],
         device_index=device.index,

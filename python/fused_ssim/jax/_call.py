@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from .._base.arguments import integer
-from .._base.settings import arithmetic_of, settings_factory
+from .._base.settings import settings_factory
 from ..array._layouts import Axes
 from ..array._libraries import is_masked
-from ..array._plans import check_alike, check_dtype, layout_of, mask_layout, range_layout
+from ..array._plans import check_alike, check_dtype, layout_of, mask_layout, range_layout, result_dtypes
 from . import _derivatives
 from ._native import Arrays, Kind, memory_of
 
@@ -56,7 +56,7 @@ def _ssim(img1: Any, img2: Any, mask: Any, ranges: Any, *, kind: Kind) -> Any:
         check_dtype(name, memory)
     layout = layout_of(settings, first.shape, kind.channel_axis)
     check_alike(kind.names, first, second)
-    arithmetic = arithmetic_of(settings, first.dtype, second.dtype)
+    arithmetic, _ = result_dtypes(settings, first.dtype, second.dtype)
     if arithmetic == "float64" and not jax.config.jax_enable_x64:
         raise ValueError(
             f'arithmetic = {settings.arithmetic!r}; expected jax.config.update("jax_enable_x64", True) before it: '

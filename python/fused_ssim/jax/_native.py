@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from .._base.codes import GRAD_1, GRAD_2, gradient_dtype
+from .._base.codes import GRAD_1, GRAD_2
 from .._base.gradients import grad_scale, is_eager
-from .._base.settings import NOT_NATIVE, Settings, arithmetic_of, for_dtypes, pack, unpack
+from .._base.settings import NOT_NATIVE, Settings, for_dtypes, pack, unpack
 from .._base.shapes import contiguous_strides
 from .._core import XLA_HANDLERS
 from ..array._libraries import CPU, Device, Memory
-from ..array._plans import ImageLayout, layout_of, mask_layout, plan_of, range_layout
+from ..array._plans import ImageLayout, layout_of, mask_layout, plan_of, range_layout, result_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,7 +126,7 @@ def units(kind: Kind, arrays: Arrays) -> tuple[bool, float, float]:
     """Whether forward computes the gradients, the scale under which it stores them, and the factor that undoes that."""
     first, second = arrays.memory("img1"), arrays.memory("img2")
     settings = for_dtypes(kind.settings, first.dtype, second.dtype)
-    gradient = gradient_dtype(first.dtype, second.dtype)
+    _, gradient = result_dtypes(settings, first.dtype, second.dtype)
     shape = layout_of(kind.settings, first.shape, kind.channel_axis).shape
     eager = is_eager(settings, gradient, 0, arrays.mask is not None, arrays.ranges is not None)
     return eager, *grad_scale(settings, gradient, shape)
@@ -144,9 +144,9 @@ class _Call:
         settings, first, second = kind.settings, arrays.memory("img1"), arrays.memory("img2")
         self._settings, self._arrays, self._wanted = settings, arrays, wanted
         self._layout: ImageLayout = layout_of(settings, first.shape, kind.channel_axis)
-        self._arithmetic = arithmetic_of(settings, first.dtype, second.dtype)
+        self._arithmetic, of_gradients = result_dtypes(settings, first.dtype, second.dtype)
         self.value = jax.ShapeDtypeStruct(self._layout.out_shape, self._arithmetic)
-        gradient = jax.ShapeDtypeStruct(first.shape, gradient_dtype(first.dtype, second.dtype))
+        gradient = jax.ShapeDtypeStruct(first.shape, of_gradients)
         self.gradients = [gradient for bit in (GRAD_1, GRAD_2) if wanted & bit]
         self._plans = {device: self._plan(Device(device, 0)) for device in PLATFORMS}
 

@@ -233,6 +233,17 @@ def test_bad_images_are_errors_before_anything_runs(error: type[Exception], text
 SETTINGS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "window_size = 4, expected an odd number", {"window_size": 4}),
     (ValueError, "sigma = -1, expected a positive number", {"sigma": -1.0}),
+    (ValueError, r"window_size\[1\] = 4, expected an odd number", {"window_size": (3, 4)}),
+    (
+        ValueError,
+        "window_size has 3 values; expected one, or one for each of the axes H, W",
+        {"window_size": (3, 3, 3)},
+    ),
+    (ValueError, "taps has windows of", {"taps": [0.25, 0.5, 0.25], "window_size": 5}),
+    (ValueError, "taps.* expected", {"taps": [0.25, 0.25, 0.25]}),
+    (ValueError, "sample_covariance = True with a window of one pixel", {"sample_covariance": True, "window_size": 1}),
+    (ValueError, "integer_scale = 0, expected a positive number", {"integer_scale": 0}),
+    (ValueError, "arithmetic = 'float32'; expected one of", {"arithmetic": "float32"}),
     (ValueError, 'padding = "reflex"; expected one of'.replace('"', "'"), {"padding": "reflex"}),
     (ValueError, r"img1.shape\[2\] = 24 < window 25", {"padding": "valid", "window_size": 25}),
     (ValueError, "channel_axis = 7; expected 1 to 3", {"channel_axis": 7}),

@@ -70,6 +70,7 @@ def test_code_of_the_page_for_jax_runs() -> None:
     for block in blocks(DOCS / "guides" / "jax.md"):
         exec(compile(block, "jax.md", "exec"), names)
     assert 0 < names["value"] < 1
+    assert abs(names["close"] - names["value"]) < 0.01
     assert names["scores"].shape == (3,)
     assert names["gradients"].shape == batch.shape
 

@@ -21,12 +21,13 @@ from ._base.info import version as _version
 if TYPE_CHECKING or sys.modules.get("torch"):
     from .compat.fused_ssim import FusedSSIMMap, allowed_padding
     from .compat.pytorch_msssim import MS_SSIM, SSIM, ms_ssim, ssim
-    from .functional import fused_ssim, fused_ssim2d, fused_ssim3d, photometric_loss, ssim_map, value_and_grad
+    from .functional import fused_ssim, fused_ssim2d, fused_ssim3d, photometric_loss, ssim_db, ssim_map
+    from .gradients import value_and_grad, value_map_and_grad
     from .losses import MSSSIMLoss, PhotometricLoss, SSIMLoss
     from .terms import SSIMTerms, ssim_terms
 
 # The modules that hold those names.
-_NEED_TORCH = ("functional", "losses", "terms", "compat.fused_ssim", "compat.pytorch_msssim")
+_NEED_TORCH = ("functional", "gradients", "losses", "terms", "compat.fused_ssim", "compat.pytorch_msssim")
 
 # The modules that are there after `import fused_ssim`, imported by their first use.
 _MODULES = ("array", "compat", "distributed", "functional", "jax", "losses", "metrics")
@@ -53,9 +54,11 @@ __all__ = [
     "ms_ssim",
     "photometric_loss",
     "ssim",
+    "ssim_db",
     "ssim_map",
     "ssim_terms",
     "value_and_grad",
+    "value_map_and_grad",
 ]
 
 

@@ -43,13 +43,19 @@ class PhotometricLoss(_Loss):
 
     Args:
         lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
-        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
-            inside the image.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, ``[N]`` for a range of each image.
+        padding: ``"same"``, ``"valid"``, ``"reflect"``, ``"symmetric"`` or ``"replicate"``: what windows see beyond the
+            border; ``"valid"`` counts only pixels whose window lies inside the image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
@@ -65,10 +71,14 @@ class PhotometricLoss(_Loss):
         lambda_dssim: float = 0.2,
         padding: str = "same",
         *,
-        window_size: int = 11,
-        sigma: float = 1.5,
-        data_range: float | Tensor = 1.0,
+        window_size: int | Sequence[int] = 11,
+        sigma: float | Sequence[float] = 1.5,
+        taps: str | Sequence[Any] | None = None,
+        sample_covariance: bool = False,
+        data_range: float | Tensor | None = None,
+        integer_scale: float | tuple[float, float] = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
+        arithmetic: str | None = None,
         reduction: str = "mean",
         mask_mode: str = "weight",
     ) -> None:
@@ -77,8 +87,12 @@ class PhotometricLoss(_Loss):
             padding=padding,
             window_size=window_size,
             sigma=sigma,
+            taps=taps,
+            sample_covariance=sample_covariance,
             data_range=data_range,
+            integer_scale=integer_scale,
             K=K,
+            arithmetic=arithmetic,
             reduction=reduction,
             mask_mode=mask_mode,
         )
@@ -95,13 +109,19 @@ class SSIMLoss(_Loss):
     volumes ``[N, C, D, H, W]`` may alternate.
 
     Args:
-        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
-            inside the image.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, ``[N]`` for a range of each image.
+        padding: ``"same"``, ``"valid"``, ``"reflect"``, ``"symmetric"`` or ``"replicate"``: what windows see beyond the
+            border; ``"valid"`` counts only pixels whose window lies inside the image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"`` or ``"sum"``, a 0-d tensor; ``"image"``, the mean of each image, ``[N]``; ``"channel"``,
             of each channel, ``[N, C]``; ``"none"``, a value for each pixel, of the map of ``1 - SSIM``.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
@@ -116,10 +136,14 @@ class SSIMLoss(_Loss):
         self,
         padding: str = "same",
         *,
-        window_size: int = 11,
-        sigma: float = 1.5,
-        data_range: float | Tensor = 1.0,
+        window_size: int | Sequence[int] = 11,
+        sigma: float | Sequence[float] = 1.5,
+        taps: str | Sequence[Any] | None = None,
+        sample_covariance: bool = False,
+        data_range: float | Tensor | None = None,
+        integer_scale: float | tuple[float, float] = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
+        arithmetic: str | None = None,
         reduction: str = "mean",
         mask_mode: str = "weight",
     ) -> None:
@@ -127,8 +151,12 @@ class SSIMLoss(_Loss):
             padding=padding,
             window_size=window_size,
             sigma=sigma,
+            taps=taps,
+            sample_covariance=sample_covariance,
             data_range=data_range,
+            integer_scale=integer_scale,
             K=K,
+            arithmetic=arithmetic,
             reduction=reduction,
             mask_mode=mask_mode,
         )
@@ -146,11 +174,18 @@ class MSSSIMLoss(_Loss):
     Args:
         padding: ``"valid"``, as in :func:`ms_ssim`: each side must be larger than ``(window_size - 1) * 2**(scales -
             1)``; or ``"same"``, which pads each scale with zeros and takes images of any size.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33; the same at every scale.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis. The
+            same at every scale.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
         reduction: ``"mean"`` or ``"sum"`` over all channels of all images, ``"image"`` (``[N]``) or ``"channel"``
@@ -165,10 +200,14 @@ class MSSSIMLoss(_Loss):
         self,
         padding: str = "valid",
         *,
-        window_size: int = 11,
-        sigma: float = 1.5,
-        data_range: float | Tensor = 1.0,
+        window_size: int | Sequence[int] = 11,
+        sigma: float | Sequence[float] = 1.5,
+        taps: str | Sequence[Any] | None = None,
+        sample_covariance: bool = False,
+        data_range: float | Tensor | None = None,
+        integer_scale: float | tuple[float, float] = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
+        arithmetic: str | None = None,
         weights: Sequence[float] | Tensor | None = None,
         reduction: str = "mean",
     ) -> None:
@@ -178,8 +217,12 @@ class MSSSIMLoss(_Loss):
             padding=padding,
             window_size=window_size,
             sigma=sigma,
+            taps=taps,
+            sample_covariance=sample_covariance,
             data_range=data_range,
+            integer_scale=integer_scale,
             K=K,
+            arithmetic=arithmetic,
             weights=scale_weights(weights),
             reduction=reduction,
         )

@@ -118,15 +118,21 @@ class SSIMMetric(_ImageMetric):
     is kept in float64, whatever dtype a module with the metric inside is brought to.
 
     Args:
-        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
-            inside the image.
+        padding: ``"same"``, ``"valid"``, ``"reflect"``, ``"symmetric"`` or ``"replicate"``: what windows see beyond the
+            border; ``"valid"`` counts only pixels whose window lies inside the image.
         reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values, in the order in which they
             came (of several processes: those of the first process first).
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
             statistics of a window are also those of its pixels under the mask alone.
         **kwargs: those of ``torchmetrics.Metric``, such as ``sync_on_compute`` or ``process_group``.
@@ -147,10 +153,14 @@ class SSIMMetric(_ImageMetric):
         padding: str = "same",
         reduction: str = "mean",
         *,
-        window_size: int = 11,
-        sigma: float = 1.5,
-        data_range: float | Tensor = 1.0,
+        window_size: int | Sequence[int] = 11,
+        sigma: float | Sequence[float] = 1.5,
+        taps: str | Sequence[Any] | None = None,
+        sample_covariance: bool = False,
+        data_range: float | Tensor | None = None,
+        integer_scale: float | tuple[float, float] = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
+        arithmetic: str | None = None,
         mask_mode: str = "weight",
         **kwargs: Any,
     ) -> None:
@@ -158,8 +168,12 @@ class SSIMMetric(_ImageMetric):
             "padding": padding,
             "window_size": window_size,
             "sigma": sigma,
+            "taps": taps,
+            "sample_covariance": sample_covariance,
             "data_range": data_range,
+            "integer_scale": integer_scale,
             "K": K,
+            "arithmetic": arithmetic,
             "mask_mode": mask_mode,
         }
         super().__init__(settings, reduction, **kwargs)
@@ -173,14 +187,20 @@ class MSSSIMMetric(_ImageMetric):
     """The mean multi-scale structural similarity (Wang, Simoncelli and Bovik 2003) of all images, or the value of each.
 
     Args:
-        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or ``"same"``,
-            which pads each scale with zeros and takes images of any size.
+        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or another
+            one, which continues the images of each scale and takes images of any size.
         reduction: ``"mean"``: the mean of the images; ``"none"``: a list of their values.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         weights: of the scales, finest first; 1 to 8 of them. Default: those of the paper, .0448, .2856, .3001, .2363,
             .1333.
         **kwargs: those of ``torchmetrics.Metric``.
@@ -195,10 +215,14 @@ class MSSSIMMetric(_ImageMetric):
         padding: str = "valid",
         reduction: str = "mean",
         *,
-        window_size: int = 11,
-        sigma: float = 1.5,
-        data_range: float | Tensor = 1.0,
+        window_size: int | Sequence[int] = 11,
+        sigma: float | Sequence[float] = 1.5,
+        taps: str | Sequence[Any] | None = None,
+        sample_covariance: bool = False,
+        data_range: float | Tensor | None = None,
+        integer_scale: float | tuple[float, float] = 1.0,
         K: tuple[float, float] = (0.01, 0.03),
+        arithmetic: str | None = None,
         weights: Sequence[float] | Tensor | None = None,
         **kwargs: Any,
     ) -> None:
@@ -206,8 +230,12 @@ class MSSSIMMetric(_ImageMetric):
             "padding": padding,
             "window_size": window_size,
             "sigma": sigma,
+            "taps": taps,
+            "sample_covariance": sample_covariance,
             "data_range": data_range,
+            "integer_scale": integer_scale,
             "K": K,
+            "arithmetic": arithmetic,
             "weights": scale_weights(weights),
         }
         super().__init__(settings, reduction, **kwargs)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from ._base.settings import INFINITE_K
 from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["SSIMTerms", "ssim_terms"]
 
@@ -34,10 +37,14 @@ def ssim_terms(
     padding: str = "same",
     train: bool = True,
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: float | Tensor = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: float | Tensor | None = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
     mask_mode: str = "weight",
@@ -50,13 +57,20 @@ def ssim_terms(
     Args:
         img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, as for :func:`fused_ssim`.
         img2: as ``img1``.
-        padding: ``"same"`` or ``"valid"``.
+        padding: ``"same"``, ``"valid"``, ``"reflect"``, ``"symmetric"`` or ``"replicate"``.
         train: ``False`` promises that no backward will come: nothing is kept for it, and a backward raises.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest, at most 10**7: 1.0 for images in [0, 1],
-            255 for 8-bit values. Or a tensor, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest, at most 10**7; None: 1.0, and for
+            integers 255 (uint8) or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, ``[N]`` for a range of
+            each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0: the first is that of luminance.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"`` or ``"sum"`` of a map; ``"image"`` or ``"channel"``, the mean of each; ``"none"``, the
             maps.
         mask: how much each pixel counts, bool or float, as for :func:`fused_ssim`.
@@ -74,8 +88,12 @@ def ssim_terms(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         mask_mode=mask_mode,
     )

@@ -51,7 +51,10 @@ static_assert(xla_ffi::kFloat16 == XLA_FFI_DataType_F16);
 static_assert(xla_ffi::kFloat32 == XLA_FFI_DataType_F32);
 static_assert(xla_ffi::kFloat64 == XLA_FFI_DataType_F64);
 static_assert(xla_ffi::kBfloat16 == XLA_FFI_DataType_BF16);
+static_assert(xla_ffi::kInt16 == XLA_FFI_DataType_S16);
 static_assert(xla_ffi::kInt32 == XLA_FFI_DataType_S32);
+static_assert(xla_ffi::kUint8 == XLA_FFI_DataType_U8);
+static_assert(xla_ffi::kUint16 == XLA_FFI_DataType_U16);
 
 SAME_HEAD(Buffer, XLA_FFI_Buffer);
 SAME(Buffer, dtype, XLA_FFI_Buffer, dtype);

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import oracle
 import torch
@@ -89,19 +89,19 @@ class Approx:
         """Times weights of the caller, which are exact."""
         return self._with(self.value * factor, _times(self.error, factor.abs()))
 
-    def filtered(self, window_size: int, sigma: float) -> Approx:
-        axes = self.value.dim() - 2
-        magnitude = oracle.gaussian_filter(self.value.abs() + _finite(self.error), window_size, sigma)
-        error = oracle.gaussian_filter(_finite(self.error), window_size, sigma)
-        roundings = window_size + 2.0
+    def filtered(self, window: Window, transposed: bool = False) -> Approx:
+        magnitude = window.filter(self.value.abs() + _finite(self.error), transposed)
+        error = window.filter(_finite(self.error), transposed)
+        roundings = window.roundings
+        if transposed and window.padding not in ("same", "valid"):
+            # An element at an edge is seen from several positions, by sums of taps.
+            roundings = 2 * roundings
         if self.arithmetic.unit > UNIT[torch.float64]:
-            error = error + 2 * axes * self.arithmetic.unit * _largest_in_window(self.value.abs(), window_size)
+            moved = 2 * len(window.taps) * self.arithmetic.unit * window.largest(self.value.abs())
+            error = error + moved * (window.times_seen if transposed else 1)
         else:  # exp(-z^2 / 2) is off by the roundings of its argument, times the argument
-            roundings += (window_size // 2 / sigma) ** 2
-        return self._with(
-            oracle.gaussian_filter(self.value, window_size, sigma),
-            error + axes * roundings * self.arithmetic.unit * magnitude,
-        )
+            roundings += window.roundings_of_gaussian
+        return self._with(window.filter(self.value, transposed), error + roundings * self.arithmetic.unit * magnitude)
 
     def worse(self, by: Tensor) -> Approx:
         return Approx(self.value, self.error + by, self.arithmetic)
@@ -124,9 +124,45 @@ class Approx:
         return self._with(1 / value, spread, RECIPROCAL)
 
 
-def _roundings(image: Approx, window_size: int) -> float:
-    """Of a filter along all axes."""
-    return (image.value.dim() - 2) * (window_size + 2.0)
+@dataclass(frozen=True)
+class Window:
+    """The windows of a case, and what they see beyond the border."""
+
+    taps: oracle.Windows
+    padding: str
+    sigmas: tuple[float, ...]  # none for other windows than Gaussians
+
+    @classmethod
+    def of(cls, dims: int, padding: str, window_size: Any, sigma: Any, taps: Any) -> Window:
+        sigmas = tuple(sigma) if isinstance(sigma, (tuple, list)) else (sigma,) * dims
+        return cls(oracle.windows_of(dims, window_size, sigma, taps), padding, () if taps is not None else sigmas)
+
+    def filter(self, image: Tensor, transposed: bool = False) -> Tensor:
+        return oracle.filtered(image, self.taps, self.padding, transposed)
+
+    @property
+    def roundings(self) -> float:
+        """Of a filter along all axes."""
+        return sum(len(taps) + 2.0 for taps in self.taps)
+
+    @property
+    def roundings_of_gaussian(self) -> float:
+        return sum((len(taps) // 2 / sigma) ** 2 for taps, sigma in zip(self.taps, self.sigmas, strict=False))
+
+    @property
+    def times_seen(self) -> int:
+        """From how many positions of a window a single element may be seen."""
+        longest = max(len(taps) for taps in self.taps)
+        return {"same": 1, "valid": 1, "replicate": longest // 2 + 1}.get(self.padding, 2)
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest value in each window; what lies beyond the border is in the window, too."""
+        pool = torch.nn.functional.max_pool2d if values.dim() == 4 else torch.nn.functional.max_pool3d
+        sizes = [len(taps) for taps in self.taps]
+        return pool(values, sizes, stride=1, padding=[size // 2 for size in sizes])
+
+    def crop(self, image: Tensor) -> Tensor:
+        return oracle._crop(image, self.taps) if self.padding == "valid" else image
 
 
 def _level(image: Approx, mask: Tensor | None) -> Tensor:
@@ -134,11 +170,6 @@ def _level(image: Approx, mask: Tensor | None) -> Tensor:
     magnitude = image.value.abs()
     counts = torch.isfinite(magnitude) if mask is None else torch.isfinite(magnitude) & (mask > 0)
     return torch.where(counts, magnitude, 0.0).amax(tuple(range(2, magnitude.dim())), keepdim=True)
-
-
-def _largest_in_window(values: Tensor, window_size: int) -> Tensor:
-    pool = torch.nn.functional.max_pool2d if values.dim() == 4 else torch.nn.functional.max_pool3d
-    return pool(values, window_size, stride=1, padding=window_size // 2)
 
 
 def _times(a: Tensor, b: Tensor) -> Tensor:
@@ -184,27 +215,25 @@ def _one_minus_twice(v: Approx) -> Approx:
     return v._with(1 - 2 * v.value, 2 * v.error)
 
 
-def make_terms(
-    x: Approx, y: Approx, window_size: int, sigma: float, c1: float, c2: float, mask: Tensor | None = None
-) -> Terms:
+def make_terms(x: Approx, y: Approx, window: Window, c1: float, c2: float, mask: Tensor | None = None) -> Terms:
     """`mask` is given for normalised windows."""
     s, d = x + y, x - y
 
-    def window(image: Approx) -> Approx:
-        return (image if mask is None else image.scaled(mask)).filtered(window_size, sigma)
+    def moment(image: Approx) -> Approx:
+        return (image if mask is None else image.scaled(mask)).filtered(window)
 
     inverse = None
-    moments = [window(image) for image in (s, d, s * s, d * d)]
+    moments = [moment(image) for image in (s, d, s * s, d * d)]
     if mask is not None:
-        mass = s.arithmetic.exact(mask).filtered(window_size, sigma)
+        mass = s.arithmetic.exact(mask).filtered(window)
         seen = mass.value > 0
         safe = Approx(torch.where(seen, mass.value, 1.0), torch.where(seen, mass.error, 0.0), mass.arithmetic)
         inverse = safe.reciprocal(0.0)
-        moments = [moment * inverse for moment in moments]
+        moments = [each * inverse for each in moments]
     mu_s, mu_d, sq_s, sq_d = moments
     level_s, level_d = _level(s, mask), _level(d, mask)
     level_d = torch.where(level_d**2 < c2 / 4, 0.0, level_d)
-    unit = _roundings(s, window_size) * s.arithmetic.unit
+    unit = window.roundings * s.arithmetic.unit
     mu_s, mu_d = mu_s.worse(2 * unit * level_s), mu_d.worse(2 * unit * level_d)
     sq_s, sq_d = sq_s.worse(4 * unit * level_s**2), sq_d.worse(4 * unit * level_d**2)
     var_s, var_d = (sq_s - mu_s * mu_s).positive(), (sq_d - mu_d * mu_d).positive()
@@ -221,8 +250,7 @@ def make_terms(
 def gradients(
     terms: Terms,
     weight: Approx,
-    window_size: int,
-    sigma: float,
+    window: Window,
     contrast_only: bool = False,
     mask: Tensor | None = None,
 ) -> tuple[Approx, Approx]:
@@ -238,11 +266,11 @@ def gradients(
     var_d = var_s - l2
     mu_s = terms.mu_s * (ca * terms.a - var_s)
     mu_d = (ca * terms.t - ca) - terms.mu_d * var_d
-    p, q, r, t = ((weight * part).filtered(window_size, sigma) for part in (mu_s, mu_d, var_s, var_d))
-    unit = _roundings(p, window_size) * p.arithmetic.unit
+    p, q, r, t = ((weight * part).filtered(window, transposed=True) for part in (mu_s, mu_d, var_s, var_d))
+    unit = 2 * window.roundings * p.arithmetic.unit if window.times_seen > 1 else window.roundings * p.arithmetic.unit
 
     def of_pivot(level: Tensor, part: Approx) -> Tensor:  # (mu - c) times the part, filtered; and (s - c) times that
-        return 4 * unit * level * oracle.gaussian_filter((weight * part).value.abs(), window_size, sigma)
+        return 4 * unit * level * window.filter((weight * part).value.abs(), transposed=True)
 
     p, q = p.worse(of_pivot(terms.level_s, var_s)), q.worse(of_pivot(terms.level_d, var_d))
     by_s, by_d = p + terms.s * r, q + terms.d * t
@@ -294,8 +322,10 @@ def objective(
     mask_mode: str = "weight",
     lambda_dssim: float | None = None,
     reduction: str = "mean",
-    window_size: int = 11,
-    sigma: float = 1.5,
+    window_size: Any = 11,
+    sigma: Any = 1.5,
+    taps: Any = None,
+    sample_covariance: bool = False,
     data_range: float = 1.0,
     K: Sequence[float] = (0.01, 0.03),
 ) -> Bounds:
@@ -303,16 +333,15 @@ def objective(
     arithmetic = Arithmetic(UNIT[dtype], TINY[dtype])
     c1, c2 = ((k * data_range) ** 2 for k in K)
     x, y = x.double(), y.double()
+    window = Window.of(x.dim() - 2, padding, window_size, sigma, taps)
+    c2 /= oracle.covariance_factor(window.taps, sample_covariance)
     weights = torch.ones_like(x) if mask is None else mask.double().expand(x.shape)
     normalized = mask is not None and mask_mode == "normalized"
-    terms = make_terms(
-        arithmetic.exact(x), arithmetic.exact(y), window_size, sigma, c1, c2, weights if normalized else None
-    )
-    radius = window_size // 2 if padding == "valid" else 0
+    terms = make_terms(arithmetic.exact(x), arithmetic.exact(y), window, c1, c2, weights if normalized else None)
     dssim = terms.dssim()
     # Map elements that count, and their weights; 0 where the padding crops.
     inside = torch.zeros_like(x)
-    oracle._crop(inside, radius).fill_(1)
+    window.crop(inside).fill_(1)
     counted = weights * inside
     is_mean = reduction not in ("sum", "none")
     total, total_all = _sums(counted, reduction), _sums(weights, reduction)
@@ -343,22 +372,22 @@ def objective(
     per_group = upstream.double()
     by_map = per_group / total if is_mean else per_group
     # The map of padding "valid" is smaller than the images; there `upstream` belongs to what is inside.
-    if reduction == "none" and radius:
+    if reduction == "none":
         at_positions = torch.zeros_like(x)
-        oracle._crop(at_positions, radius).copy_(per_group)
+        window.crop(at_positions).copy_(per_group)
     else:
         at_positions = _spread(by_map, x, reduction)
     at_map = at_positions * counted * share * (1 if lambda_dssim is None else -1)
     at_map = torch.where(counted == 0, 0.0, at_map)
     weight = Approx(at_map, SUM * arithmetic.unit * at_map.abs(), arithmetic)
-    both = gradients(terms, weight, window_size, sigma, mask=weights if normalized else None)
+    both = gradients(terms, weight, window, mask=weights if normalized else None)
     if lambda_dssim is not None and lambda_dssim < 1:
         by_element = _spread(per_group / total_all if is_mean else per_group, x, reduction)
         slope = (x - y).sign() * weights * by_element * (1 - lambda_dssim)
         l1_grad = Approx(slope, SUM * arithmetic.unit * slope.abs(), arithmetic)
         both = (both[0] + l1_grad, both[1] - l1_grad)
-    crop = oracle._crop(error, radius) if reduction == "none" and radius else error
-    values = oracle._crop(value, radius) if reduction == "none" and radius else value
+    crop = window.crop(error) if reduction == "none" else error
+    values = window.crop(value) if reduction == "none" else value
     largest = float(upstream.abs().max()) if upstream.numel() else 0.0
     return Bounds(crop, *_stored(both, dtype, largest), Approx(values, crop, arithmetic), both)
 
@@ -404,8 +433,10 @@ def ms_ssim(
     weights: Sequence[float],
     upstream: Tensor,
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
+    window_size: Any = 11,
+    sigma: Any = 1.5,
+    taps: Any = None,
+    sample_covariance: bool = False,
     data_range: float = 1.0,
     K: Sequence[float] = (0.01, 0.03),
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None, tuple[Approx, Approx] | None]:
@@ -416,16 +447,17 @@ def ms_ssim(
     """
     arithmetic = Arithmetic(UNIT[dtype], TINY[dtype])
     c1, c2 = ((k * data_range) ** 2 for k in K)
+    window = Window.of(x.dim() - 2, padding, window_size, sigma, taps)
+    c2 /= oracle.covariance_factor(window.taps, sample_covariance)
     images = [(arithmetic.exact(x.double()), arithmetic.exact(y.double()))]
     for _ in weights[1:]:
         images.append((_halved(images[-1][0]), _halved(images[-1][1])))
     levels, means = [], []
     for level, (first, second) in enumerate(images):
-        terms = make_terms(first, second, window_size, sigma, c1, c2)
+        terms = make_terms(first, second, window, c1, c2)
         half = terms.b if level + 1 < len(weights) else terms.dssim()
-        radius = window_size // 2 if padding == "valid" else 0
         inside = torch.zeros_like(first.value)
-        oracle._crop(inside, radius).fill_(1)
+        window.crop(inside).fill_(1)
         count = inside.flatten(2).sum(-1)
         mean = 1 - 2 * (half.value * inside).flatten(2).sum(-1) / count
         error = 2 * (half.error * inside).flatten(2).sum(-1) / count + SUM * arithmetic.unit * (2 + mean.abs())
@@ -447,7 +479,7 @@ def ms_ssim(
         off = by_mean.abs() * ((1 + relative) * mean / (mean - error) - 1 + SUM * arithmetic.unit)
         extend = (..., *[None] * (x.dim() - 2))
         weight = Approx(by_mean[extend] * inside, off[extend] * inside, arithmetic)
-        both = gradients(terms, weight, window_size, sigma, contrast_only=level + 1 < len(weights))
+        both = gradients(terms, weight, window, contrast_only=level + 1 < len(weights))
         if coarse is not None:
             shape = images[level][0].value.shape
             both = (both[0] + _doubled(coarse[0], shape), both[1] + _doubled(coarse[1], shape))

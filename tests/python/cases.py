@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 FLOAT_DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 REDUCTIONS = ["mean", "none", "sum", "image", "channel"]
+INTEGERS = [torch.uint8, torch.uint16, torch.int16]
+PADDINGS = ["same", "valid", "reflect", "symmetric", "replicate"]
 IMAGES = ["random", "related", "near", "smooth", "bright", "flat", "signed", "offset", "bytes", "large"]
 
 
@@ -56,7 +58,8 @@ class Case:
     seed: int
     layouts: tuple[str, str]
     padding: str = "same"
-    settings: dict[str, Any] = field(default_factory=dict)  # window_size, sigma, data_range, K
+    settings: dict[str, Any] = field(default_factory=dict)  # window_size, sigma, taps, data_range, K, ...
+    integers: tuple[torch.dtype | None, torch.dtype | None] = (None, None)  # of the images; None: floats of `dtype`
     reduction: str = "mean"
     lambda_dssim: float | None = None
     mask_axes: tuple[bool, ...] | None = None  # for each axis of the mask: its size, or 1
@@ -68,10 +71,24 @@ class Case:
     # ---- Its arguments
 
     def images(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
-        x, y = make_images(self.kind, self.shape, self.seed)
-        return tuple(  # type: ignore[return-value]
-            laid_out(image.to(self.dtype), layout, device) for image, layout in zip((x, y), self.layouts, strict=True)
-        )
+        images = []
+        both = zip(make_images(self.kind, self.shape, self.seed), self.integers, self.scales(), strict=True)
+        for image, integer, scale in both:
+            if integer is None:
+                images.append(image.to(self.dtype))
+            else:
+                limits = torch.iinfo(integer)
+                images.append((image / scale).round().clamp(limits.min, limits.max).to(integer))
+        x, y = (laid_out(image, layout, device) for image, layout in zip(images, self.layouts, strict=True))
+        return x, y
+
+    def scales(self) -> tuple[float, float]:
+        """What 1 stands for in each image. Powers of two, which the arithmetic multiplies by without an error."""
+        if self.kind in ("bytes", "offset", "large"):
+            return 1.0, 1.0
+        usual = {torch.uint8: 2.0**-8, torch.uint16: 2.0**-16, torch.int16: 2.0**-15}
+        first, second = (1.0 if integer is None else usual[integer] for integer in self.integers)
+        return first, second
 
     def mask(self, device: str = "cpu") -> Tensor | None:
         if self.mask_axes is None:
@@ -83,7 +100,7 @@ class Case:
         if self.mask_kind == "bool":
             mask = values > 0.4
         else:
-            dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+            dtype = self.arithmetic
             # Weights with holes, of very different sizes.
             mask = torch.where(values < 0.3, 0.0, values**4).to(dtype)
         return mask.to(device)
@@ -104,8 +121,8 @@ class Case:
 def draw_case(choices: Choices, *, largest: int = 6000) -> Case:
     dims = choices.pick([2, 3])
     window_size = choices.pick([11, 3, 5, 7, 1, 9, 15, 33])
-    padding = choices.pick(["same", "valid"])
-    if dims == 3 and window_size > 11:
+    padding = choices.pick(PADDINGS)
+    if dims == 3 and window_size > 11 and padding == "valid":
         padding = "same"
     shape = _draw_shape(choices, dims, window_size if padding == "valid" else 1, largest)
     case = Case(
@@ -122,6 +139,12 @@ def draw_case(choices: Choices, *, largest: int = 6000) -> Case:
         "data_range": _data_range(case, choices),
         "K": choices.pick([(0.01, 0.03), (0.05, 0.1), (0.001, 0.3)]),
     }
+    if choices.chance(30):
+        # None of the axes has more taps than the images of padding "valid" are long.
+        case.settings["window_size"] = tuple(min(choices.pick([5, 1, 3, 7, 11]), window_size) for _ in range(dims))
+        case.settings["sigma"] = tuple(choices.pick([1.5, 0.6, 3.0]) for _ in range(dims))
+    if choices.chance(15):
+        case.settings["taps"] = "uniform"
     case.reduction = choices.pick(REDUCTIONS)
     if choices.chance(40):
         case.lambda_dssim = choices.pick([0.2, 0.0, 1.0, 0.625])
@@ -134,10 +157,42 @@ def draw_case(choices: Choices, *, largest: int = 6000) -> Case:
         case.mask_axes = tuple(not choices.chance(30) for _ in range(axes))
         case.mask_kind = choices.pick(["bool", "float"])
         case.mask_mode = choices.pick(["weight", "normalized"])
+    if case.mask_mode == "weight" and largest_window(case) > 1 and choices.chance(20):
+        case.settings["sample_covariance"] = True
     calls = ["function", "value_and_grad", "module"] if case.lambda_dssim is None else ["function", "module"]
     case.call = choices.pick(calls)
     case.grads = choices.pick(["xy", "x", "y"])
+    if choices.chance(25):
+        draw_integers(case, choices)
     return case
+
+
+def without_integers(case: Case) -> None:
+    """Makes the images of the case floats."""
+    case.integers = (None, None)
+    case.settings.pop("integer_scale", None)
+    case.grads = case.grads or "xy"
+
+
+def windows(case: Case) -> oracle.Windows:
+    settings = (case.settings.get(name) for name in ("window_size", "sigma", "taps"))
+    return oracle.windows_of(len(case.shape) - 2, *settings)
+
+
+def largest_window(case: Case) -> int:
+    size = case.settings["window_size"]
+    return max(size) if isinstance(size, tuple) else size
+
+
+def draw_integers(case: Case, choices: Choices) -> None:
+    """Makes images of the case integers: one of them, or both, which have no gradient."""
+    which = choices.pick(["y", "x", "xy"])
+    case.integers = tuple(choices.pick(INTEGERS) if name in which else None for name in "xy")  # type: ignore[assignment]
+    case.settings["integer_scale"] = case.scales()
+    case.grads = "".join(name for name in "xy" if name not in which)
+    if not case.grads:
+        case.dtype = torch.float32  # the arithmetic of integers
+        case.call = "function"
 
 
 def _draw_shape(choices: Choices, dims: int, least: int, largest: int) -> tuple[int, ...]:
@@ -208,6 +263,7 @@ LAYOUTS = ["contiguous", "channels_last", "transposed", "sliced", "cropped", "fl
 def laid_out(image: Tensor, layout: str, device: str = "cpu") -> Tensor:
     """The same values in another layout; "expanded_batch" repeats the first image."""
     image = image.to(device)
+    nothing = torch.nan if image.is_floating_point() else 77  # beside the image
     if layout == "channels_last":
         return image.contiguous(
             memory_format=torch.channels_last if image.dim() == 4 else torch.channels_last_3d  # type: ignore[call-overload]
@@ -215,11 +271,11 @@ def laid_out(image: Tensor, layout: str, device: str = "cpu") -> Tensor:
     if layout == "transposed":
         return image.transpose(-1, -2).contiguous().transpose(-1, -2)
     if layout == "sliced":
-        wide = image.new_full((*image.shape[:-2], 2 * image.shape[-2], 3 * image.shape[-1]), torch.nan)
+        wide = image.new_full((*image.shape[:-2], 2 * image.shape[-2], 3 * image.shape[-1]), nothing)
         view = wide[..., ::2, 1::3]
         return view.copy_(image)
     if layout == "cropped":
-        wide = image.new_full([size + 3 for size in image.shape], torch.nan)
+        wide = image.new_full([size + 3 for size in image.shape], nothing)
         view = wide[tuple(slice(1, 1 + size) for size in image.shape)]
         return view.copy_(image)
     if layout == "flipped_axes":  # all axes in reverse order
@@ -228,7 +284,7 @@ def laid_out(image: Tensor, layout: str, device: str = "cpu") -> Tensor:
     if layout == "expanded_batch":
         return image[:1].clone().expand(image.shape)
     if layout == "offset":  # aligned to an element, not to more
-        memory = image.new_full((image.numel() + 1,), torch.nan)
+        memory = image.new_full((image.numel() + 1,), nothing)
         view = memory[1:].view(image.shape)
         return view.copy_(image)
     return image.contiguous()
@@ -259,6 +315,8 @@ def run(case: Case, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, 
     else:
         value = fused_ssim.photometric_loss(x, y, case.lambda_dssim, case.padding, mask=mask, **arguments)
     upstream = case.upstream(value)
+    if not case.grads:
+        return value, {}, upstream
     grads = torch.autograd.grad(value, [images[name] for name in case.grads], upstream.to(value))
     return value.detach(), dict(zip(case.grads, grads, strict=True)), upstream
 
@@ -317,11 +375,13 @@ def compare(
     case: Case, x: Tensor, y: Tensor, mask: Tensor | None, value: Tensor, grads: dict[str, Tensor], upstream: Tensor
 ) -> Worst:
     """How far results are from the oracle, relative to what the case allows."""
-    exact_x, exact_y = (image.detach().cpu().double().contiguous() for image in (x, y))
+    exact_x, exact_y = (
+        image.detach().cpu().double().contiguous() * scale for image, scale in zip((x, y), case.scales(), strict=True)
+    )
     # SSIMLoss is the loss with lambda 1.
     lambda_dssim = 1.0 if case.lambda_dssim is None and case.call == "module" else case.lambda_dssim
     arguments: dict[str, Any] = {
-        **case.settings,
+        **{key: value for key, value in case.settings.items() if key != "integer_scale"},
         "reduction": case.reduction,
         "mask": None if mask is None else mask.cpu().double(),
         "mask_mode": case.mask_mode,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,22 +25,57 @@ def gaussian(window_size: int, sigma: float) -> list[float]:
     return [tap / sum(taps) for tap in taps]
 
 
-@lru_cache
-def band_matrix(size: int, window_size: int, sigma: float) -> Tensor:
-    """Filters an axis by multiplication; beyond the border is zero."""
-    band = torch.zeros(size, size, dtype=torch.float64)
-    for offset, tap in enumerate(gaussian(window_size, sigma), start=-(window_size // 2)):
-        if abs(offset) < size:
-            band.diagonal(offset).fill_(tap)
-    return band
+Windows = tuple[tuple[float, ...], ...]
+
+
+def windows_of(dims: int, window_size: Any = 11, sigma: Any = 1.5, taps: Any = None) -> Windows:
+    """The window along each spatial axis, for settings of the library."""
+    if taps is not None and taps != "uniform":
+        each = taps if isinstance(taps[0], (tuple, list)) else (taps,) * dims
+        return tuple(tuple(map(float, window)) for window in each)
+    sizes = window_size if isinstance(window_size, (tuple, list)) else (window_size,) * dims
+    sigmas = sigma if isinstance(sigma, (tuple, list)) else (sigma,) * dims
+    if taps == "uniform":
+        return tuple((1 / size,) * size for size in sizes)
+    return tuple(tuple(gaussian(size, each)) for size, each in zip(sizes, sigmas, strict=True))
+
+
+# The borders by the names that numpy.pad has for them.
+_NUMPY = {"reflect": "reflect", "symmetric": "symmetric", "replicate": "edge"}
+
+
+@lru_cache(maxsize=1024)
+def band_matrix(size: int, taps: tuple[float, ...], padding: str = "same") -> Tensor:
+    """Filters an axis by multiplication: `image @ matrix`. Beyond the border is zero, or what numpy.pad puts there."""
+    radius = len(taps) // 2
+    matrix = np.zeros((size, size))
+    if padding in _NUMPY:
+        seen = np.pad(np.arange(size), radius, mode=_NUMPY[padding])  # type: ignore[call-overload]
+    else:
+        seen = np.pad(np.arange(size), radius, constant_values=-1)
+    for position in range(size):
+        for offset, tap in enumerate(taps):
+            element = seen[position + offset]
+            if element >= 0:
+                matrix[element, position] += tap
+    return torch.from_numpy(matrix)
+
+
+def filtered(image: Tensor, windows: Windows, padding: str = "same", transposed: bool = False) -> Tensor:
+    """Filters all axes after N and C; or with the transposed filter, from the map to the image."""
+    for axis, taps in enumerate(windows, start=2):
+        band = band_matrix(image.shape[axis], taps, padding)
+        image = torch.movedim(torch.movedim(image, axis, -1) @ (band.T if transposed else band), -1, axis)
+    return image
 
 
 def gaussian_filter(image: Tensor, window_size: int, sigma: float) -> Tensor:
-    """Filters all axes after N and C."""
-    for axis in range(2, image.dim()):
-        band = band_matrix(image.shape[axis], window_size, sigma)
-        image = torch.movedim(torch.movedim(image, axis, -1) @ band, -1, axis)
-    return image
+    return filtered(image, windows_of(image.dim() - 2, window_size, sigma))
+
+
+def covariance_factor(windows: Windows, sample_covariance: bool) -> float:
+    pixels = math.prod(map(len, windows))
+    return pixels / (pixels - 1) if sample_covariance else 1.0
 
 
 def ssim_map(
@@ -47,22 +83,53 @@ def ssim_map(
     y: Tensor,
     padding: str = "same",
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
+    window_size: Any = 11,
+    sigma: Any = 1.5,
+    taps: Any = None,
+    sample_covariance: bool = False,
     data_range: float = 1.0,
     K: Sequence[float] = (0.01, 0.03),
+    mask: Tensor | None = None,
 ) -> Tensor:
+    """`mask`: of normalised windows."""
     C1, C2 = ((k * data_range) ** 2 for k in K)
-    mean_x, mean_y, square_x, square_y, product = (
-        gaussian_filter(image, window_size, sigma) for image in (x, y, x * x, y * y, x * y)
+    mean_x, mean_y, var_x, var_y, cov, windows = moments(
+        x, y, padding, window_size, sigma, taps, sample_covariance, mask
     )
-    var_x, var_y, cov = square_x - mean_x**2, square_y - mean_y**2, product - mean_x * mean_y
     result = ((2 * mean_x * mean_y + C1) * (2 * cov + C2)) / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2))
-    if padding == "valid":
-        radius = window_size // 2
-        for axis in range(2, result.dim()):
-            result = result.narrow(axis, radius, result.shape[axis] - 2 * radius)
-    return result
+    return _crop(result, windows) if padding == "valid" else result
+
+
+def moments(
+    x: Tensor,
+    y: Tensor,
+    padding: str,
+    window_size: Any = 11,
+    sigma: Any = 1.5,
+    taps: Any = None,
+    sample_covariance: bool = False,
+    mask: Tensor | None = None,
+) -> tuple[Any, ...]:
+    """Means, variances and covariance at each position of the images, and the windows."""
+    windows = windows_of(x.dim() - 2, window_size, sigma, taps)
+    weight = torch.ones_like(x) if mask is None else mask
+    if mask is None:
+        mass: Tensor | float = 1.0
+    else:
+        mass = filtered(mask, windows, padding)
+        mass = torch.where(mass > 0, mass, 1.0)  # an empty window has a weight of 0 in everything
+    mean_x, mean_y, square_x, square_y, product = (
+        filtered(weight * image, windows, padding) / mass for image in (x, y, x * x, y * y, x * y)
+    )
+    factor = covariance_factor(windows, sample_covariance)
+    return (
+        mean_x,
+        mean_y,
+        factor * (square_x - mean_x**2),
+        factor * (square_y - mean_y**2),
+        factor * (product - mean_x * mean_y),
+        windows,
+    )
 
 
 def reduce(values: Tensor, reduction: str) -> Tensor:
@@ -104,20 +171,9 @@ def _double(image: Tensor) -> Tensor:
 # ---- Masks, losses, scales -------------------------------------------------------------------------------------------
 
 
-def masked_ssim_map(x: Tensor, y: Tensor, mask: Tensor, padding: str = "same", **settings: object) -> Tensor:
+def masked_ssim_map(x: Tensor, y: Tensor, mask: Tensor, padding: str = "same", **settings: Any) -> Tensor:
     """The map of statistics of the pixels under the mask alone: normalised convolution, in the classic form."""
-    window_size, sigma = settings.get("window_size", 11), settings.get("sigma", 1.5)
-    data_range, K = settings.get("data_range", 1.0), settings.get("K", (0.01, 0.03))
-    C1, C2 = ((k * data_range) ** 2 for k in K)  # type: ignore[operator,union-attr]
-    mass = gaussian_filter(mask, window_size, sigma)  # type: ignore[arg-type]
-    mass = torch.where(mass > 0, mass, 1.0)  # an empty window has a weight of 0 in everything
-    mean_x, mean_y, square_x, square_y, product = (
-        gaussian_filter(mask * image, window_size, sigma) / mass  # type: ignore[arg-type]
-        for image in (x, y, x * x, y * y, x * y)
-    )
-    var_x, var_y, cov = square_x - mean_x**2, square_y - mean_y**2, product - mean_x * mean_y
-    result = ((2 * mean_x * mean_y + C1) * (2 * cov + C2)) / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2))
-    return _crop(result, window_size // 2) if padding == "valid" else result  # type: ignore[operator]
+    return ssim_map(x, y, padding, mask=mask, **settings)
 
 
 def weighted(values: Tensor, mask: Tensor, reduction: str) -> Tensor:
@@ -136,7 +192,7 @@ def objective(
     mask_mode: str = "weight",
     lambda_dssim: float | None = None,
     reduction: str = "mean",
-    **settings: object,
+    **settings: Any,
 ) -> Tensor:
     """SSIM or the photometric loss, with or without a mask. float64, differentiable."""
     mask = torch.ones_like(x) if mask is None else mask.cpu().double().expand(x.shape)
@@ -144,7 +200,8 @@ def objective(
         values = masked_ssim_map(x, y, mask, padding, **settings)
     else:
         values = ssim_map(x, y, padding, **settings)  # type: ignore[arg-type]
-    cropped = _crop(mask, settings.get("window_size", 11) // 2) if padding == "valid" else mask  # type: ignore[operator]
+    windows = windows_of(x.dim() - 2, *(settings.get(key, usual) for key, usual in _USUAL_WINDOWS.items()))
+    cropped = _crop(mask, windows) if padding == "valid" else mask
     if lambda_dssim is None:
         return weighted(values, cropped, reduction)
     structural = weighted(1 - values, cropped, reduction)
@@ -164,26 +221,25 @@ def objective_and_grads(
     return value.detach(), grad_x, grad_y
 
 
-def ms_ssim(x: Tensor, y: Tensor, padding: str, weights: Sequence[float], **settings: object) -> Tensor:
+_USUAL_WINDOWS = {"window_size": 11, "sigma": 1.5, "taps": None}
+
+
+def ms_ssim(x: Tensor, y: Tensor, padding: str, weights: Sequence[float], **settings: Any) -> Tensor:
     """MS-SSIM of each plane, in the classic form. float64, differentiable."""
-    window_size, sigma = settings.get("window_size", 11), settings.get("sigma", 1.5)
-    data_range, K = settings.get("data_range", 1.0), settings.get("K", (0.01, 0.03))
-    C2 = (K[1] * data_range) ** 2  # type: ignore[index,operator]
+    K, data_range = settings.get("K", (0.01, 0.03)), settings.get("data_range", 1.0)
+    C2 = (K[1] * data_range) ** 2
+    others = {key: value for key, value in settings.items() if key not in ("K", "data_range")}
     result = torch.ones(x.shape[:2], dtype=torch.float64)
     for scale, weight in enumerate(weights):
         if scale:
             x, y = _halved(x), _halved(y)
         if scale == len(weights) - 1:
-            values = ssim_map(x, y, padding, **settings)  # type: ignore[arg-type]
+            values = ssim_map(x, y, padding, **settings)
         else:
-            mean_x, mean_y, square_x, square_y, product = (
-                gaussian_filter(image, window_size, sigma)  # type: ignore[arg-type]
-                for image in (x, y, x * x, y * y, x * y)
-            )
-            covariance = product - mean_x * mean_y
-            values = (2 * covariance + C2) / (square_x - mean_x**2 + square_y - mean_y**2 + C2)
+            _, _, var_x, var_y, cov, windows = moments(x, y, padding, **others)
+            values = (2 * cov + C2) / (var_x + var_y + C2)
             if padding == "valid":
-                values = _crop(values, window_size // 2)  # type: ignore[operator]
+                values = _crop(values, windows)
         result = result * values.flatten(2).mean(2).clamp(min=0) ** weight
     return result
 
@@ -198,7 +254,8 @@ def _halved(image: Tensor) -> Tensor:
     return image
 
 
-def _crop(image: Tensor, radius: int) -> Tensor:
-    for axis in range(2, image.dim()):
-        image = image.narrow(axis, radius, image.shape[axis] - 2 * radius)
+def _crop(image: Tensor, windows: Windows) -> Tensor:
+    """Without half a window at each end of each axis."""
+    for axis, taps in enumerate(windows, start=2):
+        image = image.narrow(axis, len(taps) // 2, image.shape[axis] - len(taps) + 1)
     return image

@@ -214,7 +214,7 @@ def test_memory_is_at_most_eight_images(monkeypatch, shape, grads, padding, filt
         monkeypatch.setattr(plain_filters, "CONVOLVES", {"cpu"})
     x, y = pair(shape)
     settings = checked_settings(padding=padding)
-    plain = PlainPlan(settings, grads, F32, x.device, x.shape, x.stride(), y.stride(), None, None)
+    plain = PlainPlan(settings, grads, F32, F32, x.device, x.shape, x.stride(), y.stride(), None, None)
     with _Allocations() as allocations:
         allocations.ignore(x, y)
         results = plain.value_and_grad(x, y, None, None)

@@ -149,7 +149,7 @@ def unaligned(array: np.ndarray) -> np.ndarray:
     [
         ([[0.5]], Y, {}, TypeError, "img1 is of type builtins.list; expected an array"),
         (torch.ones(1, 1, 16, 16), Y, {}, TypeError, "img1 is a tensor of torch; use the functions of fused_ssim"),
-        (X.astype(np.uint8), Y, {}, TypeError, r"img1.dtype = uint8; expected float32.*data_range"),
+        (X.astype(np.int32), Y, {}, TypeError, r"img1.dtype = int32; expected float32.*data_range"),
         (X, Y.astype(np.float64), {}, TypeError, "img1.dtype = float32 but img2.dtype = float64"),
         (X.astype(">f4"), Y, {}, TypeError, r"img1.dtype = >f4 has its bytes .*img1.astype\(.float32.\)"),
         (X.astype(np.complex64), Y, {}, TypeError, r"img1.dtype = complex64.*numpy.abs\(img1\)"),
@@ -158,7 +158,7 @@ def unaligned(array: np.ndarray) -> np.ndarray:
         (X, Y[:, :, :-1], {}, ValueError, r"img1.shape = \(1, 1, 16, 16\) but img2.shape = \(1, 1, 15, 16\)"),
         (X[:, :, :7], Y[:, :, :7], {"padding": "valid"}, ValueError, r"img1.shape\[2\] = 7 < window"),
         (X, Y, {"window_size": 8}, ValueError, "window_size = 8"),
-        (X, Y, {"padding": "reflect"}, ValueError, 'padding = \'reflect\'; expected one of "same", "valid"'),
+        (X, Y, {"padding": "mirror"}, ValueError, 'padding = \'mirror\'; expected one of "same", "valid"'),
         (X, Y, {"reduction": "median"}, ValueError, "reduction = 'median'"),
     ],
 )  # fmt: skip

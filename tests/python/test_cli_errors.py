@@ -142,7 +142,7 @@ def test_compare_on_cuda_agrees_with_the_cpu(tmp_path: Path, colour: tuple[np.nd
         ["--window-size", "35"],
         ["--sigma", "0"],
         ["--data-range", "-1"],
-        ["--padding", "reflect"],
+        ["--padding", "mirror"],
         ["--map", "map.xyz"],
         ["--device", "tpu"],
     ],

@@ -12,6 +12,7 @@ from tolerances import GRADIENT, VALUE
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import fused_ssim
+from fused_ssim._base.settings import Settings, pack, setting_names
 
 fake_tensor = pytest.importorskip("torch._subclasses.fake_tensor")
 testing = pytest.importorskip("torch._dynamo.testing")
@@ -205,22 +206,24 @@ def test_compiled_training_step_runs_in_a_cuda_graph():
 
 # ---- Operators -------------------------------------------------------------------------------------------------------
 
-PLAIN = ["same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None, "auto"]
+PLAIN = dict(zip(setting_names(), pack(Settings()), strict=True))
 VARIANTS = {
     "mean": {},
-    "image": {1: "image"},
-    "map-valid": {0: "valid", 1: "none"},
-    "loss": {8: 0.2},
-    "normalized": {7: True},
-    "taps": {2: 3, 9: [0.25, 0.5, 0.25]},
-    "ms-channel": {1: "channel", 10: [0.5, 0.5]},
+    "image": {"reduction": "image"},
+    "map-valid": {"padding": "valid", "reduction": "none"},
+    "loss": {"lambda_dssim": 0.2},
+    "normalized": {"normalized": True},
+    "taps": {"window_size": [3], "taps": [0.25, 0.5, 0.25]},
+    "ms-channel": {"reduction": "channel", "weights": [0.5, 0.5]},
+    "reflect": {"padding": "reflect", "window_size": [5], "sample_covariance": True},
+    "float64": {"padding": "symmetric", "arithmetic": "float64"},
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("shape", [(2, 2, 13, 15), (1, 2, 11, 12, 13)], ids=readable)
 def test_operators_pass_opcheck(device, shape, variant):
-    settings = [VARIANTS[variant].get(index, value) for index, value in enumerate(PLAIN)]
+    settings = {**PLAIN, **VARIANTS[variant]}.values()
     x, y, mask = images(shape, device)
     weight = mask if variant in ("normalized", "loss") else None
     ranges = torch.arange(1.0, shape[0] + 1, device=device) if variant in ("loss", "ms-channel", "map-valid") else None
@@ -238,14 +241,14 @@ def test_operators_pass_opcheck(device, shape, variant):
 
 def test_operators_have_rules_for_vmap(device):
     x, y = pair((3, 1, 2, 13, 15), device=device)
-    call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, None, True, *PLAIN)  # noqa: E731
+    call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, None, True, *PLAIN.values())  # noqa: E731
     expected = torch.stack([call(a, b) for a, b in zip(x, y, strict=True)])
     agree([torch.func.vmap(call)(x, y)], [expected])
 
 
 def test_operators_have_second_derivatives(device):
     x, y = pair((1, 1, 6, 7), torch.float64, device)
-    settings = [3 if index == 2 else value for index, value in enumerate(PLAIN)]
+    settings = {**PLAIN, "window_size": [3]}.values()
     call = lambda a, b: torch.ops.fused_ssim.ssim(a, b, None, None, True, *settings)  # noqa: E731
     in_one_pass = lambda a, b: torch.ops.fused_ssim.ssim_value_and_grad(a, b, None, None, 3, *settings)[0]  # noqa: E731
     for function in (call, in_one_pass):
@@ -255,7 +258,7 @@ def test_operators_have_second_derivatives(device):
 
 def test_operator_of_train_false_has_no_backward(device):
     x, y = pair((1, 1, 12, 13), device=device)
-    value = torch.ops.fused_ssim.ssim(x.requires_grad_(), y, None, None, False, *PLAIN)
+    value = torch.ops.fused_ssim.ssim(x.requires_grad_(), y, None, None, False, *PLAIN.values())
     with pytest.raises(RuntimeError, match="train=True"):
         value.backward()
 
@@ -298,10 +301,31 @@ def test_traced_function_gives_the_value_for_other_images(device):
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_scripted_function_calls_the_operator(device):
+    # In the order of Settings, from padding to backend.
     @torch.jit.script
     def scripted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.ops.fused_ssim.ssim(
-            x, y, None, None, True, "same", "mean", 11, 1.5, 0.01, 0.03, 1.0, False, None, None, None, "auto"
+            x,
+            y,
+            None,
+            None,
+            True,
+            "same",
+            "mean",
+            [11],
+            [1.5],
+            0.01,
+            0.03,
+            None,
+            False,
+            None,
+            None,
+            False,
+            None,
+            [1.0, 1.0],
+            True,
+            None,
+            "auto",
         )
 
     x, y, _ = images((1, 2, 20, 22), device)

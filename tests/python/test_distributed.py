@@ -86,6 +86,11 @@ CASES: dict[str, tuple[tuple[int, ...], int, list[int], str, dict[str, Any]]] = 
         "bool",
         {"lambda_dssim": 0.2, "reduction": "image", "padding": "valid", "window_size": 7},
     ),
+    "image-reflect": (IMAGE, 2, [23, 17], "", {"padding": "reflect"}),
+    "image-symmetric-normalized": (IMAGE, 3, [3, 28], "float", {"padding": "symmetric", "mask_mode": "normalized"}),
+    "image-replicate-image": (IMAGE, 2, [38, 2], "bool", {"padding": "replicate", "reduction": "image"}),
+    "volume-windows": (VOLUME, 2, [11, 15], "", {"padding": "reflect", "window_size": (9, 3, 5), "taps": "uniform"}),
+    "loss-sample": (IMAGE, 2, [20, 20], "", {"lambda_dssim": 0.2, "padding": "symmetric", "sample_covariance": True}),
     "batch": (IMAGE, 0, [2, 1], "", {}),
     "batch-image": (IMAGE, 0, [2, 1], "float", {"reduction": "image"}),
     "batch-empty": (IMAGE, 0, [3, 0], "", {"padding": "valid", "lambda_dssim": 0.2}),
@@ -95,6 +100,8 @@ THREE: dict[str, tuple[tuple[int, ...], int, list[int], str, dict[str, Any]]] = 
     "short-in-the-middle": (IMAGE, 2, [19, 2, 19], "float", {"padding": "valid"}),
     "all-short": ((1, 1, 12, 20), 2, [4, 4, 4], "", {"reduction": "sum"}),
     "all-short-valid": ((1, 1, 12, 20), 2, [1, 4, 7], "bool", {"padding": "valid", "lambda_dssim": 0.2}),
+    "all-short-reflect": ((1, 1, 12, 20), 2, [4, 4, 4], "", {"padding": "reflect"}),
+    "mirrored-more-than-once": ((1, 1, 4, 20), 2, [1, 2, 1], "", {"padding": "symmetric", "lambda_dssim": 0.2}),
     "empty-in-the-middle": (IMAGE, 3, [16, 0, 15], "bool", {"mask_mode": "normalized"}),
     "batch": (IMAGE, 0, [1, 1, 1], "", {"reduction": "sum"}),
 }
@@ -144,6 +151,17 @@ def special_calls(device: str) -> None:
     half = sharded_ssim(x_part.bfloat16(), y_part.bfloat16(), 2)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, fused_ssim.fused_ssim(x.bfloat16(), y.bfloat16()), rtol=0, atol=5e-7)
+
+    # a target of integers, which is sent as it is
+    for dtype in (torch.uint8, torch.uint16, torch.int16):
+        target = (y * torch.iinfo(dtype).max).to(dtype)
+        settings = {"padding": "reflect", "integer_scale": 1 / torch.iinfo(dtype).max, "data_range": 1.0}
+        part = x_part.detach().requires_grad_()
+        value = sharded_ssim(part, target.narrow(2, begin, 20), 2, **settings)
+        value.backward()
+        expected_value, expected = fused_ssim.value_and_grad(x, target, **settings)
+        torch.testing.assert_close(value, expected_value, rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(part.grad, expected.narrow(2, begin, 20), rtol=1e-9, atol=1e-18)
 
     # twice the same is the same to the bit
     assert torch.equal(sharded_ssim(x_part, y_part, 2), sharded_ssim(x_part, y_part, 2))
@@ -196,7 +214,7 @@ def errors(device: str) -> None:
     fails((TypeError, ValueError), "img1 is of type list" if rank else "rank 1", [0.0] if rank else x, x, 2)
     # so is a bad setting, which the others would wait for
     one = "rank 1 of the group are in error"
-    fails(ValueError, "padding = 'reflect'" if rank else one, x, x, 2, padding="reflect" if rank else "same")
+    fails(ValueError, "padding = 'mirror'" if rank else one, x, x, 2, padding="mirror" if rank else "same")
     fails((TypeError, ValueError), "sigma = 'a'" if rank else one, x, x, 2, sigma="a" if rank else 1.5)
     fails(ValueError, "sigma = -1" if rank else one, x, x, 2, sigma=-1 if rank else 1.5)
     fails(ValueError, "window_size = 10" if rank else one, x, x, 2, window_size=11 - rank)

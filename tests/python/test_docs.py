@@ -9,9 +9,11 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_references import piq  # noqa: F401
+from tolerances import KORNIA, MONAI_UNIFORM, PYTORCH_MSSIM_SAME_WINDOW, SCIKIT_IMAGE
 
 import fused_ssim
 
@@ -68,6 +70,7 @@ def test_code_of_the_page_for_jax_runs() -> None:
     for block in blocks(DOCS / "guides" / "jax.md"):
         exec(compile(block, "jax.md", "exec"), names)
     assert 0 < names["value"] < 1
+    assert abs(names["close"] - names["value"]) < 0.01
     assert names["scores"].shape == (3,)
     assert names["gradients"].shape == batch.shape
 
@@ -75,24 +78,75 @@ def test_code_of_the_page_for_jax_runs() -> None:
 CONVENTIONS = blocks(DOCS / "conventions.md")
 
 
+# In float64; of others, what they agree to.
+AGREEMENT = {
+    "pytorch_msssim": PYTORCH_MSSIM_SAME_WINDOW,
+    "monai": MONAI_UNIFORM,
+    "kornia": KORNIA,
+}
+
+
 @pytest.mark.parametrize("number", range(len(CONVENTIONS)))
 def test_conventions_agree_with_their_packages(number: int, request: pytest.FixtureRequest) -> None:
     block = CONVENTIONS[number]
     if "piq" in block:
         request.getfixturevalue("piq")
-    for package in re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE):
+    packages = re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE)
+    for package in packages:
         pytest.importorskip(package)
-    generator = torch.Generator().manual_seed(number)
-    y = torch.rand((2, 3, 180, 190), generator=generator)
-    x = (y + 0.2 * torch.randn(y.shape, generator=generator)).clamp(0, 1)
-    names: dict[str, object] = {"x": x, "y": y}
+    names: dict[str, object] = dict(zip("xy", images_of_conventions(number), strict=True))
     exec(compile(block, "conventions.md", "exec"), names)
     if "theirs" in names:
-        ours, theirs = (torch.as_tensor(names[name]).float() for name in ("ours", "theirs"))
+        ours, theirs = (torch.as_tensor(names[name]).double() for name in ("ours", "theirs"))
         assert ours.shape == theirs.shape
-        assert (ours - theirs).abs().max() < 1e-5
+        tolerance = next((AGREEMENT[package] for package in packages if package in AGREEMENT), SCIKIT_IMAGE)
+        assert (ours - theirs).abs().max() < tolerance
     else:
         assert 0 < float(names["score"]) < 1  # type: ignore[arg-type]
+
+
+def images_of_conventions(number: int, size: tuple[int, int] = (180, 190)) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    y = torch.rand((2, 3, *size), generator=generator, dtype=torch.float64)
+    return (y + 0.2 * torch.randn(y.shape, generator=generator, dtype=torch.float64)).clamp(0, 1), y
+
+
+def as_wang(x: np.ndarray, y: np.ndarray) -> float:
+    """SSIM as scikit-image has that of Wang et al."""
+    metrics = pytest.importorskip("skimage.metrics")
+    found = metrics.structural_similarity(
+        x, y, data_range=255.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return float(found)
+
+
+@pytest.mark.parametrize("size", [(180, 190), (560, 700), (820, 700)])  # made smaller by 1, 2 and 3
+def test_recipe_of_ssim_m_is_right(size: tuple[int, int]) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    (block,) = (block for block in CONVENTIONS if "def smaller" in block)
+    x, y = images_of_conventions(1, size)
+    names: dict[str, object] = {"x": x[:1], "y": y[:1]}
+    exec(compile(block, "conventions.md", "exec"), names)
+    factor = max(1, int(min(size) / 256 + 0.5))
+
+    def smaller(image: torch.Tensor) -> np.ndarray:
+        grey = 255 * image[0].mean(0).numpy()
+        # scipy's box of an even size begins one pixel earlier than MATLAB's, and its "reflect" repeats the edge.
+        box = ndimage.uniform_filter(grey, factor, mode="reflect", origin=-1 if factor % 2 == 0 else 0)
+        return box[::factor, ::factor]
+
+    expected = as_wang(smaller(x), smaller(y))
+    assert abs(float(names["score"]) - expected) < SCIKIT_IMAGE  # type: ignore[arg-type]
+
+
+def test_recipe_of_super_resolution_is_right() -> None:
+    color = pytest.importorskip("skimage.color")
+    (block,) = (block for block in CONVENTIONS if "luma" in block)
+    x, y = images_of_conventions(2)
+    names: dict[str, object] = {"x": x[:1], "y": y[:1]}
+    exec(compile(block, "conventions.md", "exec"), names)
+    luma_x, luma_y = (color.rgb2ycbcr(image[0].numpy(), channel_axis=0)[0][4:-4, 4:-4] for image in (x, y))
+    assert abs(float(names["score"]) - as_wang(luma_x, luma_y)) < SCIKIT_IMAGE  # type: ignore[arg-type]
 
 
 def load(path: Path):

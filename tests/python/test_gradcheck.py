@@ -9,10 +9,15 @@ from images import pair
 from torch.autograd import gradcheck, gradgradcheck
 
 import fused_ssim
+from fused_ssim._base.codes import PADDINGS
 
 IMAGE, VOLUME = (2, 2, 6, 7), (1, 2, 4, 5, 6)
 SMALL = {"window_size": 3}
 MASK = torch.rand((6, 7), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def of_dims(x):
+    return fused_ssim.fused_ssim3d if x.dim() == 5 else fused_ssim.fused_ssim
 
 
 def own_window(x, taps):
@@ -56,6 +61,48 @@ for padding in ("same", "valid"):
         (1, 1, 11, 12, 13),
         lambda x, y, whole=whole: fused_ssim.fused_ssim3d(x, y, **whole),
     )
+
+# Every border, window and mean.
+WINDOWS = {
+    "gaussian": {"window_size": (3, 5, 7), "sigma": (0.7, 1.5, 1.0)},
+    "uniform": {"window_size": 3, "taps": "uniform", "sample_covariance": True},
+    "own": {"taps": [[0.25, 0.5, 0.25], [0.1, 0.2, 0.4, 0.2, 0.1], [1.0]]},
+}
+MEANS = ("mean", "image", "channel", "sum", "none")
+for number, padding in enumerate(PADDINGS):
+    for step, (window, arguments) in enumerate(WINDOWS.items()):
+        for shape in ((2, 1, 6, 7), (1, 2, 4, 5, 7)):
+            of_axes = {
+                key: value[: len(shape) - 2] if isinstance(value, (tuple, list)) else value
+                for key, value in arguments.items()
+            }
+            how = {"padding": padding, "reduction": MEANS[(number + step + len(shape)) % 5], **of_axes}
+            CASES[f"{padding}-{window}-{how['reduction']}-{len(shape) - 2}d"] = (
+                shape,
+                lambda x, y, how=how: of_dims(x)(x, y, **how),
+            )
+    CASES[f"{padding}-photometric"] = (
+        IMAGE,
+        lambda x, y, padding=padding: fused_ssim.photometric_loss(
+            x, y, padding=padding, mask=MASK.to(x.device), **SMALL
+        ),
+    )
+    if padding != "same":  # which is above
+        CASES[f"{padding}-normalized"] = (
+            IMAGE,
+            lambda x, y, padding=padding: fused_ssim.fused_ssim(
+                x, y, padding, mask=MASK.to(x.device), mask_mode="normalized", **SMALL
+            ),
+        )
+    if padding not in ("same", "valid"):
+        CASES[f"{padding}-smaller-than-its-window"] = (
+            (1, 1, 3, 2),
+            lambda x, y, padding=padding: fused_ssim.ssim_map(x, y, padding, window_size=7),
+        )
+        CASES[f"{padding}-ms-ssim"] = (
+            IMAGE,
+            lambda x, y, padding=padding: fused_ssim.MSSSIMLoss(padding, weights=[0.4, 0.6], **SMALL)(x, y),
+        )
 
 
 @pytest.mark.parametrize("name", CASES)

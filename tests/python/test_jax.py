@@ -12,8 +12,18 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from images import FLOAT_DTYPES, pair, readable, relative_error
-from tolerances import GRADIENT, GRADIENT_SCALED, LEVELS, MAP, MASKED_GRADIENT, VALUE, mean_tolerance
+from images import FLOAT_DTYPES, INTEGER_DTYPES, pair, readable, relative_error
+from tolerances import (
+    BFLOAT16_EPS,
+    FLOAT32_EPS,
+    GRADIENT,
+    GRADIENT_SCALED,
+    LEVELS,
+    MAP,
+    MASKED_GRADIENT,
+    VALUE,
+    mean_tolerance,
+)
 
 import fused_ssim
 
@@ -89,6 +99,15 @@ CASES = [
     {"lambda_dssim": 0.7, "reduction": "sum", "mask": "float"},
     {"window_size": 7, "sigma": 0.9, "K": (0.02, 0.05), "data_range": 255.0},
     {"window_size": 33, "sigma": 5.0},
+    {"padding": "reflect"},
+    {"padding": "symmetric", "reduction": "sum", "mask": "float"},
+    {"padding": "replicate", "reduction": "none", "lambda_dssim": 0.3},
+    {"padding": "reflect", "reduction": "image", "mask": "bool", "mask_mode": "normalized"},
+    {"window_size": (3, 9), "sigma": (0.8, 2.0), "padding": "valid"},
+    {"sigma": (0.8, 2.0), "padding": "symmetric", "reduction": "none"},
+    {"taps": "uniform", "window_size": 7, "sample_covariance": True, "padding": "symmetric"},
+    {"taps": [0.25, 0.5, 0.25], "lambda_dssim": 0.5, "sample_covariance": True},
+    {"taps": ((0.25, 0.5, 0.25), (0.1, 0.2, 0.4, 0.2, 0.1)), "reduction": "channel"},
 ]
 
 
@@ -134,7 +153,8 @@ def test_every_setting_agrees_with_the_definition(settings: dict[str, Any], layo
 
 def plain_ssim(x: Any, y: Any) -> Any:
     """The map of SSIM, classic form, in operations of JAX."""
-    bands = [jnp.asarray(oracle.band_matrix(size, 11, 1.5).numpy()) for size in x.shape[2:]]
+    taps = tuple(oracle.gaussian(11, 1.5))
+    bands = [jnp.asarray(oracle.band_matrix(size, taps).numpy()) for size in x.shape[2:]]
 
     def blurred(image: Any) -> Any:
         return jnp.einsum("nchw,hi,wj->ncij", image, *bands)
@@ -230,6 +250,170 @@ def test_layouts_are_those_of_arrays(axis: int | None, shape: tuple[int, ...], r
     found, pull = jax.vjp(lambda a: fused_ssim.jax.ssim(a, y, reduction=reduction, channel_axis=axis), x)
     np.testing.assert_allclose(found, value, rtol=1e-13)
     np.testing.assert_allclose(pull(jnp.ones_like(found))[0], grad, rtol=0, atol=1e-13 * float(abs(grad).max()))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_volumes_may_have_a_window_for_each_axis(reduction: str) -> None:
+    settings = {"window_size": (3, 7, 5), "sigma": (0.7, 2.0, 1.0), "padding": "reflect", "sample_covariance": True}
+    x, y = arrays((2, 2, 9, 12, 11))
+    value, pull = jax.vjp(lambda a, b: fused_ssim.jax.ssim(a, b, reduction=reduction, **settings), x, y)
+    expected, *grads = oracle.ssim_and_grads(tensor(x), tensor(y), reduction=reduction, **settings)
+    assert relative_error(tensor(value), expected) < 10 * VALUE[torch.float64]
+    for found, wanted in zip(pull(jnp.ones_like(value)), grads, strict=True):
+        assert relative_error(tensor(found), wanted) < GRADIENT[torch.float64]
+    for single, name in ((3, "window_size"), (0.7, "sigma")):
+        with pytest.raises(
+            ValueError, match=rf"{name} has 2 values; expected one, or one for each of the axes D, H, W"
+        ):
+            fused_ssim.jax.ssim(x, y, **{name: (single, single)})
+
+
+# ---- Integers, and the dtype of the arithmetic -----------------------------------------------------------------------
+
+
+def integers(image: Any, dtype: torch.dtype) -> tuple[Any, float]:
+    """An image in [0, 1] as integers, and what 1 stands for in them."""
+    limits = torch.iinfo(dtype)
+    return (image * limits.max).round().astype(str(dtype).removeprefix("torch.")), 1 / limits.max
+
+
+INTEGER_CASES: list[dict[str, Any]] = [
+    {},
+    {"reduction": "none", "padding": "reflect"},
+    {"lambda_dssim": 0.4, "reduction": "image", "mask": True},
+    {"weights": (0.6, 0.4), "window_size": (5, 3)},
+]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("dtype", INTEGER_DTYPES, ids=readable)
+@pytest.mark.parametrize("settings", INTEGER_CASES, ids=str)
+def test_one_image_may_be_of_integers(settings: dict[str, Any], dtype: torch.dtype, which: int) -> None:
+    """Its numbers times its scale are what the definition has; the other image has its gradient as ever."""
+    settings = {"data_range": 1.0, **settings}
+    images = list(arrays((2, 3, 24, 22)))
+    images[which], scale = integers(images[which], dtype)
+    if settings.pop("mask", False):
+        settings["mask"] = jnp.asarray(np.random.default_rng(2).random((24, 22)))
+    public = fused_ssim.jax.ms_ssim if "weights" in settings else fused_ssim.jax.ssim
+    if "lambda_dssim" in settings:
+        public = fused_ssim.jax.photometric_loss
+
+    def value_of(*both: Any) -> Any:
+        return public(*both, **settings, integer_scale=scale)
+
+    def pulled(function: Callable[..., Any]) -> tuple[Any, Any]:
+        floats = images[1 - which]
+        value, pull = jax.vjp(lambda a: function(*((a, images[1]) if which else (images[0], a))), floats)
+        return value, pull(random(value.shape))[0]
+
+    value, grad = jax.jit(lambda: pulled(value_of))()
+    expected, expected_grad = pulled(
+        lambda *both: public(*(each * (scale if i == which else 1.0) for i, each in enumerate(both)), **settings)
+    )
+    assert relative_error(tensor(value), tensor(expected)) < 10 * VALUE[torch.float64]
+    assert relative_error(tensor(grad), tensor(expected_grad)) < MASKED_GRADIENT[torch.float64]
+    if not {"mask", "weights"} & set(settings):
+        first, second = (tensor(each) * (scale if i == which else 1.0) for i, each in enumerate(images))
+        values = oracle.objective_and_grads(first, second, **settings, upstream=tensor(random(value.shape)))
+        assert relative_error(tensor(grad), values[2 - which]) < GRADIENT[torch.float64]
+    # JAX has float0 for the derivative by integers.
+    zero, again = jax.grad(lambda *both: value_of(*both).sum(), (which, 1 - which), allow_int=True)(*images)
+    assert (zero.dtype, zero.shape, again.dtype) == (jax.dtypes.float0, images[which].shape, "float64")
+    with pytest.raises(TypeError, match="grad requires real- or complex-valued inputs"):
+        jax.grad(lambda *both: value_of(*both).sum(), which)(*images)
+
+
+@pytest.mark.parametrize("second", INTEGER_DTYPES, ids=readable)
+@pytest.mark.parametrize("first", INTEGER_DTYPES, ids=readable)
+def test_both_images_may_be_of_integers(first: torch.dtype, second: torch.dtype) -> None:
+    x, y = arrays((2, 1, 20, 22))
+    (x, scale1), (y, scale2) = integers(x, first), integers(y, second)
+    scales = (scale1, scale2)
+    found = fused_ssim.jax.ssim(x, y, integer_scale=scales, data_range=1.0, reduction="image")
+    assert found.dtype == "float32"
+    on_host = np.asarray(x), np.asarray(y)
+    expected = fused_ssim.array.value(*on_host, integer_scale=scales, data_range=1.0, reduction="image")
+    np.testing.assert_array_equal(found, expected)
+    if first == second:  # then there is a default range
+        full = {torch.uint8: 255}.get(first, 65535)
+        value = fused_ssim.jax.ssim(x, y, reduction="none")
+        expected = oracle.ssim_map(tensor(x), tensor(y), data_range=full)
+        assert float(abs(tensor(value) - expected).max()) < MAP[torch.float32]
+        ranges = jnp.array([float(full), full / 2])
+        each = fused_ssim.jax.ssim(x, y, data_range=ranges, reduction="image")
+        np.testing.assert_array_equal(each[0], fused_ssim.jax.ssim(x, y, reduction="image")[0])
+    elif torch.uint8 in (first, second):
+        with pytest.raises(ValueError, match="data_range is missing"):
+            fused_ssim.jax.ssim(x, y)
+    zeros = jax.grad(lambda a, b: fused_ssim.jax.ssim(a, b, data_range=255.0), (0, 1), allow_int=True)(x, y)
+    assert [zero.dtype for zero in zeros] == [jax.dtypes.float0] * 2
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_integers_under_transformations(reduction: str) -> None:
+    x, y = arrays((3, 2, 3, 20, 17))
+    y, scale = integers(y, torch.uint8)
+
+    def value_of(a: Any, b: Any) -> Any:
+        return fused_ssim.jax.ssim(a, b, "reflect", integer_scale=scale, reduction=reduction).sum()
+
+    expected = jnp.stack([jax.grad(value_of)(a, b) for a, b in zip(x, y, strict=True)])
+    for function in (
+        jax.vmap(jax.grad(value_of)),
+        jax.jit(jax.vmap(lambda a, b: jax.grad(value_of, (0, 1), allow_int=True)(a, b)[0])),
+        jax.grad(lambda a, b: jax.vmap(value_of)(a, b).sum()),
+        jax.vmap(lambda a, b: jax.grad(lambda c: jax.checkpoint(value_of)(c, b))(a)),
+    ):
+        np.testing.assert_allclose(function(x, y), expected, rtol=0, atol=1e-14)
+    shared = jax.vmap(jax.grad(value_of), in_axes=(0, None))(x, y[0])
+    np.testing.assert_allclose(shared[0], expected[0], rtol=0, atol=1e-14)
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        jax.grad(lambda a: (jax.grad(value_of)(a, y[0]) ** 2).sum())(x[0])
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_float16_beside_integers_keeps_the_digits_of_its_gradient(mask: bool) -> None:
+    x, y = arrays((2, 3, 200, 240), torch.float16)
+    y, scale = integers(y, torch.uint8)
+    more = {"mask": jnp.asarray(np.random.default_rng(1).random((200, 240)) < 0.7)} if mask else {}
+
+    def gradient(a: Any, b: Any, **settings: Any) -> Any:
+        return jax.grad(lambda c: 2.0**14 * fused_ssim.jax.ssim(c, b, **settings, **more))(a)
+
+    found, expected = gradient(x, y, integer_scale=scale), gradient(x.astype("float64"), y * np.float64(scale))
+    assert found.dtype == "float16"
+    assert relative_error(tensor(found), tensor(expected)) < GRADIENT_SCALED[torch.float16]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8], ids=readable)
+def test_arithmetic_may_be_float64(dtype: torch.dtype) -> None:
+    x, y = arrays((2, 1, 24, 26), torch.float32 if dtype == torch.uint8 else dtype)
+    scale = 1.0
+    if dtype == torch.uint8:
+        y, scale = integers(y, dtype)
+    x64, y64 = x.astype("float64"), y.astype("float64") * scale
+    mask = jnp.asarray(np.random.default_rng(2).random((24, 26)))  # of the dtype of the arithmetic
+    settings = {"padding": "symmetric", "mask": mask}
+    for reduction in ("mean", "channel", "none"):
+
+        def both(a: Any, b: Any, reduction: str = reduction, **more: Any) -> Any:
+            value, pull = jax.vjp(lambda c: fused_ssim.jax.ssim(c, b, reduction=reduction, **settings, **more), a)
+            return value, pull(random(value.shape))[0]
+
+        value, grad = both(x, y, arithmetic="float64", integer_scale=scale)
+        expected, expected_grad = both(x64, y64)
+        assert (value.dtype, grad.dtype) == ("float64", x.dtype)
+        assert relative_error(tensor(value), tensor(expected)) < 10 * VALUE[torch.float64]
+        rounding = FLOAT32_EPS if x.dtype == "float32" else BFLOAT16_EPS
+        assert relative_error(tensor(grad), tensor(expected_grad)) <= 2 * rounding
+    with pytest.raises(TypeError, match=r"mask.dtype = float32; expected bool or float64 for images of"):
+        fused_ssim.jax.ssim(x, y, mask=mask.astype("float32"), arithmetic="float64")
+    jax.config.update("jax_enable_x64", False)
+    with pytest.raises(
+        ValueError, match=r'arithmetic = .float64.; expected jax.config.update\("jax_enable_x64", True\)'
+    ):
+        fused_ssim.jax.ssim(x, y, arithmetic="float64")
 
 
 # ---- Numbers that are hard to keep -----------------------------------------------------------------------------------
@@ -414,5 +598,7 @@ def test_masks_and_ranges_are_constants() -> None:
     np.testing.assert_array_equal(
         weighed, jax.grad(lambda a: fused_ssim.jax.ssim(a, y, mask=x[:, :, :1], reduction="sum"))(x)
     )
+    both = jax.grad(lambda a, m: fused_ssim.jax.ssim(a, y, mask=m), (0, 1), allow_int=True)(x, mask > 0)
+    assert both[1].dtype == jax.dtypes.float0
     inside = jax.grad(lambda a: fused_ssim.jax.ssim(a, y, mask=a > 0.5))(x)  # a mask of bool has no derivative
     np.testing.assert_array_equal(inside, jax.grad(lambda a: fused_ssim.jax.ssim(a, y, mask=x > 0.5))(x))

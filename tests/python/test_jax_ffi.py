@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +126,13 @@ def test_equal_settings_are_compiled_once() -> None:
 
 def test_handlers_are_told_every_setting() -> None:
     """And read each: they refuse a program with an attribute that they did not ask for."""
-    settings = Settings(taps=(0.25, 0.5, 0.25), window_size=3, lambda_dssim=0.5, weights=(1.0,))
+    settings = Settings(taps=(0.25, 0.5, 0.25), window_size=(3,), data_range=1.0, lambda_dssim=0.5, weights=(1.0,))
     told = set(_native._attributes(settings))
     fields = {name for name in dir(core.Settings) if not name.startswith("_")}
     assert told == (fields - {"names"}) | {"name1", "name2"}
     x, y = images()
-    kind = _native.Kind.of(replace(Settings(), sigma=1.0), 1)
     attributes = {
-        **_native._attributes(kind.settings),
+        **_native._attributes(Settings(sigma=(1.0,), data_range=1.0)),
         "channel_axis": np.int32(1),
         "has_mask": False,
         "has_ranges": False,
@@ -146,10 +144,15 @@ def test_handlers_are_told_every_setting() -> None:
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("the number of attributes", {**attributes, "another": np.int32(1)}),
         ("attribute sigma", {name: value for name, value in attributes.items() if name != "sigma"}),
-        ("attribute sigma", {**attributes, "sigma": np.float32(2)}),
+        ("attribute sigma", {**attributes, "sigma": np.array([2], np.float32)}),
+        ("attribute window_size", {**attributes, "window_size": np.int32(11)}),
+        ("attribute sample_covariance", {**attributes, "sample_covariance": True}),
         ("the number of arrays", {**attributes, "has_mask": True}),
         ("the axis of the channels", {**attributes, "channel_axis": np.int32(4)}),
-        ("taps are not window_size", {**attributes, "taps": np.ones(3)}),
+        ("the number of taps is not that of window_size", {**attributes, "taps": np.ones(3)}),
+        ("window_size has 3 numbers; expected 1 or 2", {**attributes, "window_size": np.int32([3, 3, 3])}),
+        ("sigma has 0 numbers; expected 1 or 2", {**attributes, "sigma": np.zeros(0)}),
+        ("the number of scales", {**attributes, "integer_scale": np.ones(1)}),
     ]
     for text, bad in wrong:
         with pytest.raises(Exception, match=f"fused_ssim: {text}"):
@@ -230,6 +233,17 @@ def test_bad_images_are_errors_before_anything_runs(error: type[Exception], text
 SETTINGS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "window_size = 4, expected an odd number", {"window_size": 4}),
     (ValueError, "sigma = -1, expected a positive number", {"sigma": -1.0}),
+    (ValueError, r"window_size\[1\] = 4, expected an odd number", {"window_size": (3, 4)}),
+    (
+        ValueError,
+        "window_size has 3 values; expected one, or one for each of the axes H, W",
+        {"window_size": (3, 3, 3)},
+    ),
+    (ValueError, "taps has windows of", {"taps": [0.25, 0.5, 0.25], "window_size": 5}),
+    (ValueError, "taps.* expected", {"taps": [0.25, 0.25, 0.25]}),
+    (ValueError, "sample_covariance = True with a window of one pixel", {"sample_covariance": True, "window_size": 1}),
+    (ValueError, "integer_scale = 0, expected a positive number", {"integer_scale": 0}),
+    (ValueError, "arithmetic = 'float32'; expected one of", {"arithmetic": "float32"}),
     (ValueError, 'padding = "reflex"; expected one of'.replace('"', "'"), {"padding": "reflex"}),
     (ValueError, r"img1.shape\[2\] = 24 < window 25", {"padding": "valid", "window_size": 25}),
     (ValueError, "channel_axis = 7; expected 1 to 3", {"channel_axis": 7}),

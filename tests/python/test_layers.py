@@ -26,6 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("_core",),
     ("_base",),
     ("_torch", "array"),
+    ("gradients",),
     ("compat", "distributed", "functional", "jax", "metrics", "terms"),
     ("losses",),
     ("__init__",),
@@ -34,12 +35,12 @@ LAYERS: list[tuple[str, ...]] = [
 ]
 # The same inside folders; others are only free of circles.
 INSIDE: dict[str, list[tuple[str, ...]]] = {
-    "_base": [("codes",), ("settings",), ("shapes", "backends"), ("checked", "gradients", "info")],
+    "_base": [("arguments", "codes"), ("settings",), ("shapes", "backends"), ("checked", "gradients", "info")],
     "_torch": [
         ("devices",),
         ("checks",),
-        ("composite", "layouts", "plain_filters"),
-        ("plain_math",),
+        ("layouts", "plain_filters"),
+        ("composite", "plain_math"),
         ("plain_call",),
         ("plain_plan",),
         ("plan",),

@@ -226,8 +226,8 @@ def test_bad_settings_are_an_error_at_once():
             make_one()
     with pytest.raises(ValueError, match='reduction = \'image\'; expected "mean" or "none"'):
         metrics.SSIMMetric(reduction="image")
-    with pytest.raises(ValueError, match="padding = 'reflect'"):
-        metrics.SSIMMetric("reflect")
+    with pytest.raises(ValueError, match="padding = 'mirror'"):
+        metrics.SSIMMetric("mirror")
     with pytest.raises(ValueError, match=r"preds\.shape = .* but target\.shape = "):
         metrics.SSIMMetric().update(torch.zeros(1, 1, 20, 20), torch.zeros(1, 1, 20, 21))
 

@@ -301,10 +301,10 @@ ERRORS = {
         TypeError,
         ["X.dtype = torch.float32", "Y.dtype = torch.float64"],
     ),
-    "uint8": (
-        lambda f: f(image(1, 1, 200, 200, dtype=torch.uint8), image(1, 1, 200, 200, dtype=torch.uint8)),
+    "int32": (
+        lambda f: f(image(1, 1, 200, 200, dtype=torch.int32), image(1, 1, 200, 200, dtype=torch.int32)),
         TypeError,
-        ["X.dtype = torch.uint8", "X.float()"],
+        ["X.dtype = torch.int32", "X.float()"],
     ),
     "list": (lambda f: f([[0.0]], image(1, 1, 40, 40)), TypeError, ["X is of type list"]),
     "data-range": (

@@ -14,7 +14,21 @@ import bounds
 import oracle
 import pytest
 import torch
-from cases import FLOAT_DTYPES, LAYOUTS, Case, check, compare, draw_case, laid_out, make_images, ratio, run
+from cases import (
+    FLOAT_DTYPES,
+    LAYOUTS,
+    PADDINGS,
+    Case,
+    check,
+    compare,
+    draw_case,
+    laid_out,
+    make_images,
+    ratio,
+    run,
+    windows,
+    without_integers,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -94,6 +108,7 @@ def test_layouts_change_no_bit(device: str, case: Case) -> None:
 @given(case=cases())
 @examples(60)
 def test_identical_images_give_exactly_one_and_no_gradient(device: str, case: Case) -> None:
+    without_integers(case)  # of two images that are identical, none has another dtype
     x, _ = case.images(device)
     mask = case.mask(device)
     y = laid_out(x, case.layouts[1] if case.layouts[1] != "expanded_batch" else "transposed", device)
@@ -104,8 +119,8 @@ def test_identical_images_give_exactly_one_and_no_gradient(device: str, case: Ca
     elif case.reduction in ("sum", "none") and mask is not None:
         wanted = None  # the sum of the mask, rounded; or the mask
     else:
-        crop = case.settings["window_size"] // 2 if case.padding == "valid" else 0
-        count = oracle._crop(x, crop).numel() if case.reduction == "sum" else 1
+        kept = oracle._crop(x, windows(case)) if case.padding == "valid" else x
+        count = kept.numel() if case.reduction == "sum" else 1
         wanted = torch.full_like(value, count)
     if wanted is not None:
         assert torch.equal(torch.where(value.isnan() & (mask is not None), wanted, value), wanted)
@@ -119,7 +134,7 @@ def scales(draw: Any) -> tuple[Case, tuple[float, ...]]:
     """A case without mask and loss, and the weights of scales."""
     choices = HypothesisChoices(draw)
     window_size = choices.pick([3, 5, 1, 7, 11])
-    padding = choices.pick(["same", "valid"])
+    padding = choices.pick(PADDINGS)
     dims = choices.pick([2, 3])
     # 0 is left out: see test_ms_ssim_weight_of_zero_counts_as_one in test_hunted.py.
     weights = tuple(choices.pick([0.3, 1.0, 0.05]) for _ in range(choices.integer(1, 4)))
@@ -142,6 +157,9 @@ def scales(draw: Any) -> tuple[Case, tuple[float, ...]]:
         "data_range": 255.0 if case.kind == "bytes" else 1.0,
         "K": choices.pick([(0.01, 0.03), (0.05, 0.1)]),
     }
+    if choices.chance(25):
+        case.settings["window_size"] = tuple(min(choices.pick([5, 1, 3, 7]), window_size) for _ in range(dims))
+        case.settings["taps"] = choices.pick([None, "uniform"])
     return case, weights
 
 
@@ -188,6 +206,7 @@ def _loss(planes: Tensor, reduction: str) -> Tensor:
 @examples(80)
 def test_arrays_of_any_strides_are_within_their_bounds(case: Case, flips: int, steps: int) -> None:
     np = pytest.importorskip("numpy")
+    without_integers(case)
     case.mask_axes, case.mask_mode, case.lambda_dssim, case.call = None, "weight", None, "value_and_grad"
     if case.dtype == torch.bfloat16:
         case.dtype = torch.float16  # NumPy has no bfloat16

@@ -12,18 +12,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from images import FLOAT_DTYPES
+from images import FLOAT_DTYPES, INTEGER_DTYPES
 
 import fused_ssim
 import fused_ssim._core as core
 from fused_ssim._base import codes, shapes
-from fused_ssim._base.settings import SCHEMA, Settings, checked_settings, native_settings, pack, unpack
+from fused_ssim._base.settings import (
+    NOT_NATIVE,
+    SCHEMA,
+    Settings,
+    checked_settings,
+    for_dtypes,
+    native_settings,
+    pack,
+    unpack,
+)
 from fused_ssim._torch import checks, composite, devices
 from fused_ssim.array import _libraries
 
 HEADERS = Path(__file__).parents[2] / "include" / "fusedssim"
 FIELDS = {field.name: field for field in fields(Settings)}
-NATIVE_FIELDS = set(FIELDS) - {"backend"}  # which says whether the native library is asked at all
+NATIVE_FIELDS = set(FIELDS) - set(NOT_NATIVE)
 
 # Public names that take settings, and how to call them with one setting.
 X = torch.zeros(1, 1, 12, 12)
@@ -32,7 +41,9 @@ CALLS = {
     "fused_ssim2d": lambda **setting: fused_ssim.fused_ssim2d(X, X, **setting),
     "fused_ssim3d": lambda **setting: fused_ssim.fused_ssim3d(X[None], X[None], **setting),
     "value_and_grad": lambda **setting: fused_ssim.value_and_grad(X, X, **setting),
+    "value_map_and_grad": lambda **setting: fused_ssim.value_map_and_grad(X, X, **setting),
     "ssim_map": lambda **setting: fused_ssim.ssim_map(X, X, **setting),
+    "ssim_db": lambda **setting: fused_ssim.ssim_db(X, X, **setting),
     "ssim_terms": lambda **setting: fused_ssim.ssim_terms(X, X, **setting),
     "photometric_loss": lambda **setting: fused_ssim.photometric_loss(X, X, **setting),
     "PhotometricLoss": lambda **setting: fused_ssim.PhotometricLoss(**setting),
@@ -43,7 +54,14 @@ CALLS = {
     "array.value_and_grad": lambda **setting: fused_ssim.array.value_and_grad(X.numpy(), X.numpy(), **setting),
     **{
         f"array.{name}": lambda name=name, **setting: getattr(fused_ssim.array, name)(X.numpy(), X.numpy(), **setting)
-        for name in ("photometric_loss", "photometric_loss_and_grad", "ms_ssim", "ms_ssim_and_grad")
+        for name in (
+            "photometric_loss",
+            "photometric_loss_and_grad",
+            "ms_ssim",
+            "ms_ssim_and_grad",
+            "value_map_and_grad",
+            "decibels",
+        )
     },
     **{
         f"jax.{name}": lambda name=name, **setting: getattr(fused_ssim.jax, name)(X.numpy(), X.numpy(), **setting)
@@ -79,13 +97,17 @@ def test_native_settings_hold_what_settings_say():
     settings = checked_settings(
         padding="valid",
         reduction="channel",
-        window_size=3,
-        sigma=2.0,
+        window_size=(3, 5),
+        sigma=(2.0, 1.0),
         K=(0.3, 0.4),
         data_range=5.0,
         mask_mode="normalized",
         lambda_dssim=0.5,
-        taps=(0.25, 0.5, 0.25),
+        taps=((0.25, 0.5, 0.25), (0.0, 0.25, 0.5, 0.25, 0.0)),
+        sample_covariance=True,
+        arithmetic="float64",
+        integer_scale=(0.5, 2.0),
+        float32_window=True,
         weights=(0.75, 0.25),
         backend="torch",
         names=("a", "b"),
@@ -93,7 +115,7 @@ def test_native_settings_hold_what_settings_say():
     assert all(getattr(settings, name) != field.default for name, field in FIELDS.items())
     native = native_settings(settings)
     expected = {name: getattr(settings, name) for name in NATIVE_FIELDS}
-    expected.update(padding=core.PADDING_VALID, reduction=core.REDUCTION_PER_PLANE)
+    expected.update(padding=core.PADDING_VALID, reduction=core.REDUCTION_PER_PLANE, arithmetic=core.FLOAT64)
     for name, value in expected.items():
         found = getattr(native, name)
         assert (tuple(found) if isinstance(found, list) else found) == value, name
@@ -101,7 +123,7 @@ def test_native_settings_hold_what_settings_say():
 
 
 def test_native_defaults_are_those_of_settings():
-    native, default = core.Settings(), native_settings(Settings())
+    native, default = core.Settings(), native_settings(for_dtypes(Settings(), "float32", "float32"))
     assert {name: getattr(native, name) for name in NATIVE_FIELDS} == {
         name: getattr(default, name) for name in NATIVE_FIELDS
     }
@@ -133,6 +155,10 @@ def test_public_defaults_are_those_of_settings(name):
             assert parameter.default == 0.2
         elif key == "padding":
             assert parameter.default == ("valid" if "MSSSIM" in name or "ms_ssim" in name else default.padding)
+        elif key in ("window_size", "sigma"):  # one number for all axes
+            assert (parameter.default,) == getattr(default, key), key
+        elif key == "integer_scale":  # one number for both images
+            assert (parameter.default,) * 2 == default.integer_scale
         else:
             assert parameter.default == getattr(default, key), key
 
@@ -140,7 +166,8 @@ def test_public_defaults_are_those_of_settings(name):
 @pytest.mark.parametrize("name", CALLS)
 def test_public_functions_pass_on_every_setting(name):
     _, taken = parameters(name)
-    assert {"padding", "window_size", "sigma", "data_range", "K"} <= set(taken)
+    common = {"padding", "window_size", "sigma", "taps", "sample_covariance", "data_range", "integer_scale", "K"}
+    assert common | {"arithmetic"} <= set(taken)
     for key in taken:
         with pytest.raises((TypeError, ValueError), match=rf"{key} = "):
             CALLS[name](**{key: object()})
@@ -186,7 +213,7 @@ def test_wrapper_for_cpp_has_every_value_and_setting_of_the_header():
     assert not values - set(re.findall(r"FUSEDSSIM_\w+", wrapper))
     params = re.search(r"typedef struct fusedssim_params {(.*?)}", text, re.DOTALL)
     assert params is not None
-    members = set(re.findall(r"(\w+)(?=[;,])", params.group(1))) - {"struct_size"}
+    members = set(re.findall(r"(\w+)(?=[;,])", params.group(1))) - {"struct_size", "reserved"}
     assert not members - set(re.findall(r"\.(\w+)", wrapper))
 
 
@@ -214,7 +241,7 @@ def test_limits_are_those_of_the_native_library():
 
 def test_every_padding_has_a_border_of_plain_operations():
     assert set(composite.BORDERS) == set(codes.PADDINGS)
-    assert fused_ssim.allowed_padding == list(codes.PADDINGS)
+    assert set(fused_ssim.allowed_padding) < set(codes.PADDINGS)
 
 
 @pytest.mark.parametrize("reduction", codes.REDUCTIONS)
@@ -231,12 +258,18 @@ def test_plain_operations_know_every_choice(padding, reduction):
 
 
 def test_tests_know_every_dtype():
-    assert set(checks.DTYPES) == set(FLOAT_DTYPES)
+    assert set(checks.GRADIENT) == set(FLOAT_DTYPES)
+    assert set(checks.DTYPES) == {*FLOAT_DTYPES, *INTEGER_DTYPES}
 
 
 @pytest.mark.parametrize("dtype", checks.DTYPES, ids=str)
 def test_value_and_gradient_have_the_dtypes_of_the_table(dtype):
     x = torch.rand(1, 1, 12, 12).to(dtype)
+    if dtype in INTEGER_DTYPES:
+        assert fused_ssim.ssim_map(x, x).dtype == torch.float32
+        with pytest.raises(TypeError, match=r"img1.dtype = .* has no gradient"):
+            fused_ssim.value_and_grad(x, x)
+        return
     value, grad = fused_ssim.value_and_grad(x, x)
     assert (value.dtype, grad.dtype) == (checks.ARITHMETIC[dtype], checks.GRADIENT[dtype])
 

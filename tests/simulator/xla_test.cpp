@@ -73,11 +73,14 @@ public:
     Frame() {
         set("padding", int32_t{FUSEDSSIM_PADDING_SAME});
         set("reduction", int32_t{FUSEDSSIM_REDUCTION_MEAN});
-        set("window_size", int32_t{11});
-        set("sigma", 1.5);
+        set_numbers("window_size", std::vector<int32_t>{11});
+        set_numbers("sigma", std::vector<double>{1.5});
         set("k1", 0.01);
         set("k2", 0.03);
         set("data_range", 1.0);
+        set("sample_covariance", int32_t{0});
+        set("arithmetic", int32_t{FUSEDSSIM_FLOAT32});
+        set_numbers("integer_scale", std::vector<double>{1.0, 1.0});
         set("normalized", false);
         set("grad_scale", 1.0);
         set("channel_axis", int32_t{1});
@@ -97,10 +100,11 @@ public:
         texts_.push_back({text, std::strlen(text)});
         attributes_[name] = {xla_ffi::kTextKind, &texts_.back()};
     }
-    void set_numbers(const std::string& name, std::vector<double> numbers) {
-        numbers_.push_back(std::move(numbers));
-        arrays_.push_back({xla_ffi::kFloat64, numbers_.back().size(), numbers_.back().data()});
-        attributes_[name] = {xla_ffi::kArrayKind, &arrays_.back()};
+    void set_numbers(const std::string& name, const std::vector<double>& numbers) {
+        set_array(name, xla_ffi::kFloat64, numbers);
+    }
+    void set_numbers(const std::string& name, const std::vector<int32_t>& numbers) {
+        set_array(name, xla_ffi::kInt32, numbers);
     }
     void add_argument(int32_t dtype, void* data, const std::vector<int64_t>& shape) {
         arguments_.push_back(add(dtype, data, shape));
@@ -150,6 +154,13 @@ private:
         scalars_.push_back({dtype, values_.back().data()});
         attributes_[name] = {xla_ffi::kScalarKind, &scalars_.back()};
     }
+    template <typename T>
+    void set_array(const std::string& name, int32_t dtype, const std::vector<T>& numbers) {
+        values_.emplace_back(numbers.size() * sizeof(T));
+        std::memcpy(values_.back().data(), numbers.data(), values_.back().size());
+        arrays_.push_back({dtype, numbers.size(), values_.back().data()});
+        attributes_[name] = {xla_ffi::kArrayKind, &arrays_.back()};
+    }
     void* add(int32_t dtype, void* data, const std::vector<int64_t>& shape) {
         shapes_.push_back(shape);
         buffers_.push_back(
@@ -159,7 +170,6 @@ private:
 
     // Deques, so that addresses stay.
     std::deque<std::vector<char>> values_;
-    std::deque<std::vector<double>> numbers_;
     std::deque<std::vector<int64_t>> shapes_;
     std::deque<xla_ffi::Scalar> scalars_;
     std::deque<xla_ffi::Text> texts_;
@@ -201,6 +211,8 @@ struct Case {
     bool last = false, mask = false, ranges = false, scales = false, loss = false, taps = false;
     fusedssim_reduction reduction = FUSEDSSIM_REDUCTION_MEAN;
     fusedssim_grads grads = FUSEDSSIM_GRAD_X;
+    fusedssim_padding padding = FUSEDSSIM_PADDING_SAME;
+    bool axes = false, bytes = false;  // windows for each axis and sample covariance; y is of bytes
 };
 const Case kCases[] = {
     {"mean"},
@@ -212,6 +224,12 @@ const Case kCases[] = {
     {"loss with a mask", false, true, false, false, true, false, FUSEDSSIM_REDUCTION_PER_IMAGE},
     {"data ranges, own taps", false, false, true, false, false, true, FUSEDSSIM_REDUCTION_PER_IMAGE},
     {"scales", true, false, false, true, false, false, FUSEDSSIM_REDUCTION_PER_IMAGE},
+    {"windows for each axis, reflect", true, false, false, false, false, false, FUSEDSSIM_REDUCTION_NONE,
+     FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y, FUSEDSSIM_PADDING_REFLECT, true},
+    {"taps for each axis, symmetric", false, false, false, false, false, true, FUSEDSSIM_REDUCTION_MEAN,
+     FUSEDSSIM_GRAD_X, FUSEDSSIM_PADDING_SYMMETRIC, true},
+    {"bytes, replicate", false, true, false, false, true, false, FUSEDSSIM_REDUCTION_PER_IMAGE, FUSEDSSIM_GRAD_X,
+     FUSEDSSIM_PADDING_REPLICATE, false, true},
 };
 
 struct Results {
@@ -231,7 +249,7 @@ void check_case(const Case& each, bool cuda) {
     const size_t elements = kN * kC * kH * kW;
     Data x = random_data(elements, 1), y = random_data(elements, 2), ranges = {1.0f, 2.0f};
     Data mask = random_data(kN * kH * kW, 3);
-    const std::vector<double> taps = {0.05, 0.2, 0.5, 0.2, 0.05}, weights = {0.6, 0.4};
+    const std::vector<double> taps = {0.05, 0.2, 0.5, 0.2, 0.05}, short_taps = {0.25, 0.5, 0.25}, weights = {0.6, 0.4};
     const Shape out_shape = each.reduction == FUSEDSSIM_REDUCTION_NONE        ? image_shape(each.last)
                             : each.reduction == FUSEDSSIM_REDUCTION_PER_PLANE ? Shape{kN, kC}
                             : each.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE ? Shape{kN}
@@ -244,14 +262,35 @@ void check_case(const Case& each, bool cuda) {
     fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
     params.reduction = each.reduction;
     params.grad_scale = 8;
-    const fusedssim_tensor tx = image_tensor(x, each.last), ty = image_tensor(y, each.last);
+    const fusedssim_tensor tx = image_tensor(x, each.last);
+    fusedssim_tensor ty = image_tensor(y, each.last);
+    std::vector<uint8_t> bytes_of_y(elements);
+    for (size_t i = 0; i < elements; ++i) bytes_of_y[i] = uint8_t(255 * std::min(std::max(y[i], 0.0f), 1.0f));
+    if (each.bytes) {
+        ty.data = bytes_of_y.data();
+        ty.dtype = FUSEDSSIM_UINT8;
+        params.y_scale = 1.0 / 255;
+    }
+    params.padding = each.padding;
     const fusedssim_tensor tmask = image_tensor(mask, each.last, 1);
     const int64_t n = kN;
     const fusedssim_tensor tranges = fusedssim_contiguous(ranges.data(), FUSEDSSIM_FLOAT32, 1, &n);
     if (each.mask) params.mask = &tmask;
     if (each.ranges) params.data_ranges = &tranges;
     if (each.loss) params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
-    if (each.taps) params.taps = taps.data(), params.window_size = 5;
+    if (each.taps && !each.axes) params.taps = taps.data(), params.window_size = 5;
+    if (each.axes) {
+        params.sample_covariance = 1;
+        params.axis_window_size[1] = 5;
+        params.axis_window_size[2] = 3;
+        if (each.taps) {
+            params.axis_taps[1] = taps.data();
+            params.axis_taps[2] = short_taps.data();
+        } else {
+            params.axis_sigma[1] = 0.8;
+            params.axis_sigma[2] = 0.6;
+        }
+    }
     fusedssim_ms_params levels = FUSEDSSIM_MS_PARAMS_DEFAULT;
     levels.levels = 2;
     std::copy(weights.begin(), weights.end(), levels.weights);
@@ -290,13 +329,22 @@ void check_case(const Case& each, bool cuda) {
         frame.set("has_mask", each.mask);
         frame.set("has_ranges", each.ranges);
         if (each.loss) frame.set("lambda_dssim", 0.2);
+        frame.set("padding", int32_t{each.padding});
         if (each.taps) {
-            frame.set_numbers("taps", taps);
-            frame.set("window_size", int32_t{5});
+            std::vector<double> all = taps;
+            if (each.axes) all.insert(all.end(), short_taps.begin(), short_taps.end());
+            frame.set_numbers("taps", all);
+            frame.set_numbers("window_size", std::vector<int32_t>{5});
         }
+        if (each.axes) {
+            frame.set_numbers("window_size", std::vector<int32_t>{5, 3});
+            if (!each.taps) frame.set_numbers("sigma", std::vector<double>{0.8, 0.6});
+            frame.set("sample_covariance", int32_t{1});
+        }
+        if (each.bytes) frame.set_numbers("integer_scale", std::vector<double>{1.0, 1.0 / 255});
         if (each.scales) frame.set_numbers("weights", weights);
         frame.add_argument(xla_ffi::kFloat32, x.data(), image_shape(each.last));
-        frame.add_argument(xla_ffi::kFloat32, y.data(), image_shape(each.last));
+        frame.add_argument(each.bytes ? xla_ffi::kUint8 : xla_ffi::kFloat32, ty.data, image_shape(each.last));
         if (each.mask) frame.add_argument(xla_ffi::kFloat32, mask.data(), image_shape(each.last, 1));
         if (each.ranges) frame.add_argument(xla_ffi::kFloat32, ranges.data(), {kN});
         if (has_out) {
@@ -317,7 +365,7 @@ void check_case(const Case& each, bool cuda) {
             fusedssim_workspace_size(&params, &exec, op, grads, &tx, &bytes);
         }
         std::vector<double> workspace(bytes / sizeof(double) + 2);
-        if (bytes) frame.add_result(6 /* uint8 */, workspace.data(), {int64_t(bytes)});
+        if (bytes) frame.add_result(xla_ffi::kUint8, workspace.data(), {int64_t(bytes)});
 
         const Told* error = frame.call(cuda ? operation->cuda : operation->cpu);
         expect(!error, what + ": " + (error ? error->text : ""));
@@ -386,12 +434,12 @@ void check_frames() {
     check_error(Simple(16).frame.call(kForward.cuda), xla_ffi::kInternal, "workspace");
     check_error(Simple(0, 2).frame.call(kForward.cpu), xla_ffi::kInternal, "fused_ssim: dtype 2");
     Simple bad(0);
-    bad.frame.set("sigma", -1.0);
+    bad.frame.set_numbers("sigma", std::vector<double>{-1.0});
     check_error(bad.frame.call(kForward.cpu), xla_ffi::kInvalidArgument, "sigma = -1, expected a positive number");
     expect(bad.out[0] == -7.0f, "nothing is written by a call that fails");
     Simple small(0);
     small.frame.set("padding", int32_t{FUSEDSSIM_PADDING_VALID});
-    small.frame.set("window_size", int32_t{25});
+    small.frame.set_numbers("window_size", std::vector<int32_t>{25});
     check_error(small.frame.call(kForward.cpu), xla_ffi::kInvalidArgument, "first.shape[2] = 21 < window 25");
     Simple more(0);
     more.frame.set("another", 1.0);

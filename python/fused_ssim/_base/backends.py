@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from .arguments import choice
 from .codes import BACKENDS
-from .settings import choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,13 +18,19 @@ from .._core import (
     FLOAT64,
     GRAD_X,
     GRAD_Y,
+    INT16,
+    PADDING_REFLECT,
+    PADDING_REPLICATE,
     PADDING_SAME,
+    PADDING_SYMMETRIC,
     PADDING_VALID,
     REDUCTION_MEAN,
     REDUCTION_NONE,
     REDUCTION_PER_IMAGE,
     REDUCTION_PER_PLANE,
     REDUCTION_SUM,
+    UINT8,
+    UINT16,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +38,13 @@ if TYPE_CHECKING:
 
 # ---- Choices of the public functions ---------------------------------------------------------------------------------
 
-PADDINGS: dict[str, int] = {"same": PADDING_SAME, "valid": PADDING_VALID}
+PADDINGS: dict[str, int] = {
+    "same": PADDING_SAME,
+    "valid": PADDING_VALID,
+    "reflect": PADDING_REFLECT,
+    "symmetric": PADDING_SYMMETRIC,
+    "replicate": PADDING_REPLICATE,
+}
 
 
 class Reduction(NamedTuple):
@@ -69,14 +81,17 @@ class Dtype(NamedTuple):
 
     Attributes:
         code: of the native library.
-        arithmetic: the dtype of the arithmetic, and so of values, maps and masks.
-        gradient: the dtype of the gradient of such an image.
+        arithmetic: the dtype of the arithmetic, unless the other image or the settings want more. Values, maps and
+            masks have it, too.
+        gradient: the dtype of the gradient of such an image; None: integers have no gradient.
+        data_range: the default for images of integers.
 
     """
 
     code: int
     arithmetic: str
-    gradient: str
+    gradient: str | None
+    data_range: float | None = None
 
 
 DTYPES: dict[str, Dtype] = {
@@ -84,13 +99,30 @@ DTYPES: dict[str, Dtype] = {
     "float64": Dtype(FLOAT64, arithmetic="float64", gradient="float64"),
     "float16": Dtype(FLOAT16, arithmetic="float32", gradient="float16"),
     "bfloat16": Dtype(BFLOAT16, arithmetic="float32", gradient="bfloat16"),
+    "uint8": Dtype(UINT8, arithmetic="float32", gradient=None, data_range=255.0),
+    "uint16": Dtype(UINT16, arithmetic="float32", gradient=None, data_range=65535.0),
+    "int16": Dtype(INT16, arithmetic="float32", gradient=None, data_range=65535.0),
 }
+
+# What `arithmetic` may ask for, if it asks.
+ARITHMETICS: dict[str, int] = {"float64": FLOAT64}
+
+
+def is_integer(dtype: str) -> bool:
+    """Whether images of that dtype are integers, which may be compared with images of any dtype."""
+    return DTYPES[dtype].gradient is None
+
 
 # Masks may be bool, or of the dtype of the arithmetic.
 MASK_DTYPES: dict[str, int] = {
     "bool": BOOL,
     **{row.arithmetic: DTYPES[row.arithmetic].code for row in DTYPES.values()},
 }
+
+
+def integer_gradient_message(name: str, dtype: object) -> str:
+    """What to say if somebody wants the gradient of an image of integers."""
+    return f"{name}.dtype = {dtype}, which has no gradient; expected a gradient of the other image, or {name} as floats"
 
 
 def complex_message(name: str, dtype: object, magnitude: str, parts: str) -> str:

@@ -30,7 +30,7 @@ def grad_scale(settings: Settings, gradient: str, shape: tuple[int, ...]) -> tup
     The gradient of a mean over a million pixels is below the range of float16 unless the loss is scaled, and the scale
     is known only in backward. So float16 keeps the gradient of the sum over pixels in units of the data range, which
     is near 1. The scale is rounded to a power of two, because that multiplies without an error. ``shape`` is that of
-    the images, ``[N, C, ...]``.
+    the images, ``[N, C, ...]``; the settings are those for their dtypes.
     """
     if gradient != "float16":
         return 1.0, 1.0
@@ -40,6 +40,7 @@ def grad_scale(settings: Settings, gradient: str, shape: tuple[int, ...]) -> tup
     else:
         kept = kept_axes(settings.reduction, len(shape))
     averaged = map_shape(settings, shape)[kept:]
+    assert settings.data_range is not None
     # The derivative of SSIM by a pixel is near 1 / data_range, that of |x - y| is 1. A loss has both.
     unit = settings.data_range if settings.lambda_dssim in (None, 1.0) else min(settings.data_range, 1.0)
     # The derivative by a pixel grows as 1 / K where the images are dark or flat: leave room for that below the usual K.

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, TypeVar
 
 from .codes import REDUCTIONS
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .settings import Settings
+
+T = TypeVar("T")
 
 # The axes of images and volumes, by the number of spatial ones.
 AXES = {2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}
@@ -31,7 +34,14 @@ def spatial_dims(name: str, shape: Sequence[int], note: str = "") -> int:
 
 def window_sizes(settings: Settings, spatial_dims: int) -> tuple[int, ...]:
     """Taps of the window along each spatial axis."""
-    return (settings.window_size,) * spatial_dims
+    return _for_each_axis("window_size", settings.window_size, spatial_dims)
+
+
+def _for_each_axis(name: str, values: tuple[T, ...], spatial_dims: int) -> tuple[T, ...]:
+    if len(values) not in (1, spatial_dims):
+        axes = ", ".join(AXES[spatial_dims].strip("[]").split(", ")[2:])
+        raise ValueError(f"{name} has {len(values)} values; expected one, or one for each of the axes {axes}")
+    return values if len(values) == spatial_dims else values * spatial_dims
 
 
 def radius(settings: Settings, spatial_dims: int) -> tuple[int, ...]:
@@ -51,7 +61,31 @@ def crop(settings: Settings, spatial_dims: int) -> tuple[int, ...]:
 
 def taps(settings: Settings, spatial_dims: int) -> tuple[tuple[float, ...], ...]:
     """The window along each spatial axis."""
-    return (settings.taps or gaussian(settings.window_size, settings.sigma),) * spatial_dims
+    sizes = window_sizes(settings, spatial_dims)
+    if settings.taps is None:
+        sigmas = _for_each_axis("sigma", settings.sigma, spatial_dims)
+        return tuple(gaussian(size, sigma) for size, sigma in zip(sizes, sigmas, strict=True))
+    if len(settings.window_size) == 1:
+        return (settings.taps,) * spatial_dims
+    ends = tuple(accumulate(sizes))
+    return tuple(settings.taps[end - size : end] for size, end in zip(sizes, ends, strict=True))
+
+
+def check_windows(settings: Settings, spatial_dims: int) -> None:
+    """An error if the windows are those of another number of axes, or have no sample covariance."""
+    if settings.taps is None:
+        _for_each_axis("sigma", settings.sigma, spatial_dims)
+    covariance_factor(settings, spatial_dims)
+
+
+def covariance_factor(settings: Settings, spatial_dims: int) -> float:
+    """By what variances and the covariance are multiplied: n / (n - 1) for windows of n pixels, or 1."""
+    pixels = math.prod(window_sizes(settings, spatial_dims))
+    if not settings.sample_covariance:
+        return 1.0
+    if pixels == 1:
+        raise ValueError("sample_covariance = True with a window of one pixel, expected False: n / (n - 1) is infinite")
+    return pixels / (pixels - 1)
 
 
 def gaussian(window_size: int, sigma: float) -> tuple[float, ...]:

@@ -10,16 +10,22 @@ import torch
 from torch import Tensor
 
 from .._base import codes, shapes
+from .._base.settings import for_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .._base.settings import Settings
 
 # The tables of dtypes in terms of torch.
 DTYPES: dict[torch.dtype, codes.Dtype] = {getattr(torch, name): row for name, row in codes.DTYPES.items()}
 NAMES: dict[torch.dtype, str] = {getattr(torch, name): name for name in codes.DTYPES}
 MASK_DTYPES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in codes.MASK_DTYPES.items()}
 ARITHMETIC: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.arithmetic) for dtype, row in DTYPES.items()}
-GRADIENT: dict[torch.dtype, torch.dtype] = {dtype: getattr(torch, row.gradient) for dtype, row in DTYPES.items()}
+# Integers, which have no gradient, are not in it.
+GRADIENT: dict[torch.dtype, torch.dtype] = {
+    dtype: getattr(torch, row.gradient) for dtype, row in DTYPES.items() if row.gradient is not None
+}
 
 
 _is_compiling = torch.compiler.is_dynamo_compiling
@@ -59,14 +65,46 @@ def check_layout(name: str, image: Tensor) -> None:
         raise TypeError(f"{name} has the layout {image.layout}; expected a dense tensor: use {name}.to_dense()")
 
 
-def has_float64(img1: object, img2: object) -> bool:
-    """Whether one of the images is float64, so that the arithmetic will be, if they are allowed."""
-    return getattr(img1, "dtype", None) == torch.float64 or getattr(img2, "dtype", None) == torch.float64
+def arithmetic(settings: Settings, dtype1: torch.dtype, dtype2: torch.dtype) -> torch.dtype:
+    """The dtype of the arithmetic for two images, and so of values, maps and masks of weights."""
+    if settings.arithmetic is not None:
+        return torch.float64
+    first, second = ARITHMETIC[dtype1], ARITHMETIC[dtype2]
+    return second if second == torch.float64 else first
+
+
+def for_images(settings: Settings, img1: Tensor, img2: Tensor) -> Settings:
+    """The settings for the dtypes of these images: see :func:`settings.for_dtypes`."""
+    resolve = for_dtypes.__wrapped__ if _is_compiling() else for_dtypes
+    return resolve(settings, NAMES[img1.dtype], NAMES[img2.dtype])
+
+
+def is_integer(dtype: torch.dtype) -> bool:
+    """Whether images of that dtype are integers."""
+    return dtype in DTYPES and dtype not in GRADIENT
+
+
+def gradient_dtype(dtype1: torch.dtype, dtype2: torch.dtype) -> torch.dtype:
+    """The dtype of gradients, if there are some: those of two images of floats have one."""
+    return GRADIENT.get(dtype1) or GRADIENT.get(dtype2, torch.float32)
+
+
+def check_gradients(names: tuple[str, str], grads: int, dtype1: torch.dtype, dtype2: torch.dtype) -> None:
+    """An error if a gradient is wanted of an image of integers."""
+    for name, dtype, bit in zip(names, (dtype1, dtype2), (codes.GRAD_1, codes.GRAD_2), strict=True):
+        if grads & bit and dtype not in GRADIENT:
+            raise TypeError(codes.integer_gradient_message(name, dtype))
 
 
 def spatial_dims_of(name: str, image: object) -> int:
     """2 for images, 3 for volumes. What is no tensor is found later."""
     return shapes.spatial_dims(name, image.shape) if isinstance(image, Tensor) else 2
+
+
+def converted(image: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
+    """An image in the dtype of the arithmetic, times its scale; where nothing changes, the image itself."""
+    image = image.to(dtype)
+    return image if scale == 1 else image * scale
 
 
 def empty_gradient(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -94,10 +132,12 @@ def check_images(
         if dtype not in DTYPES:
             raise TypeError(
                 f"{name}.dtype = {dtype}; expected {codes.enumeration(codes.DTYPES)}: convert it, for instance by "
-                f"{name}.float(), and pass data_range (255 for 8-bit images)"
+                f"{name}.float(), and pass data_range"
             )
-    if dtype1 != dtype2:
-        raise TypeError(f"{name1}.dtype = {dtype1} but {name2}.dtype = {dtype2}; expected the same dtype")
+    if dtype1 != dtype2 and not (is_integer(dtype1) or is_integer(dtype2)):
+        raise TypeError(
+            f"{name1}.dtype = {dtype1} but {name2}.dtype = {dtype2}; expected the same dtype, or one of integers"
+        )
     for name, shape in ((name1, shape1), (name2, shape2)):
         if len(shape) != spatial_dims + 2:
             other = {4: "; use fused_ssim for images", 5: "; use fused_ssim3d for volumes"}.get(len(shape), "")
@@ -116,13 +156,19 @@ def check_images(
 # ---- Masks -----------------------------------------------------------------------------------------------------------
 
 
-def view_mask(mask: object, img1: Tensor) -> Tensor:
+def view_mask(mask: object, settings: Settings, img1: Tensor, img2: Tensor) -> Tensor:
     """The mask with as many axes as the images, each as long as theirs or 1; an error if it cannot be one."""
     check_tensor("mask", mask)
     assert isinstance(mask, Tensor)
-    expected = ARITHMETIC.get(img1.dtype)  # None: images of another dtype are refused later
+    if settings.sample_covariance and settings.normalized:
+        raise ValueError(
+            "sample_covariance = True with a mask that normalises, expected False: windows have no fixed number of "
+            "pixels there"
+        )
+    expected = _arithmetic_if_known(settings, img1, img2)
     if expected is not None and mask.dtype not in (torch.bool, expected):
-        raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {img1.dtype}")
+        dtypes = " and ".join(dict.fromkeys((str(img1.dtype), str(img2.dtype))))
+        raise TypeError(f"mask.dtype = {mask.dtype}; expected bool or {expected} for images of {dtypes}")
     if mask.requires_grad:
         raise ValueError(
             "mask.requires_grad = True; expected a constant: SSIM has no gradient by its mask, detach() it"
@@ -143,6 +189,13 @@ def view_mask(mask: object, img1: Tensor) -> Tensor:
     return mask if mask.dim() == img1.dim() else mask[(None,) * (img1.dim() - mask.dim())]
 
 
+def _arithmetic_if_known(settings: Settings, img1: Tensor, img2: Tensor) -> torch.dtype | None:
+    """The dtype of the arithmetic; None for images of other dtypes, which are refused later."""
+    if img1.dtype not in DTYPES or getattr(img2, "dtype", None) not in DTYPES:
+        return None
+    return arithmetic(settings, img1.dtype, img2.dtype)
+
+
 # ---- Data ranges -----------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +205,7 @@ def split_range(data_range: Any, image: object = None) -> tuple[Any, Tensor | No
     Of a number that changes from call to call the compiler makes a variable of the graph. That cannot be a setting, but
     it can be a tensor, on the device of ``image``.
     """
-    if type(data_range) is float and not _is_compiling():
+    if data_range is None or (type(data_range) is float and not _is_compiling()):
         return data_range, None
     if isinstance(data_range, Tensor):
         return 1.0, data_range
@@ -171,7 +224,7 @@ def _is_variable(value: object) -> bool:
     return has_static_value is not None and not has_static_value(value)
 
 
-def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:
+def view_ranges(ranges: Tensor, settings: Settings, img1: Tensor, img2: Tensor) -> Tensor:
     """The data range of all images, without axes, or of each, [N]; of the dtype of the arithmetic, where they are."""
     if ranges.requires_grad:
         raise ValueError(
@@ -191,14 +244,18 @@ def view_ranges(ranges: Tensor, img1: Tensor) -> Tensor:
             f"data_range.device = {ranges.device} but the images are on {img1.device}; expected the same device"
         )
     # The dtype first: some devices have no float64.
-    return ranges.to(ARITHMETIC.get(img1.dtype, ranges.dtype)).to(img1.device, non_blocking=True)
+    dtype = _arithmetic_if_known(settings, img1, img2) or ranges.dtype
+    return ranges.to(dtype).to(img1.device, non_blocking=True)
 
 
 # ---- Autocast --------------------------------------------------------------------------------------------------------
 
 
 def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) -> bool:
-    """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one."""
-    if dtype1 == dtype2 or dtype1 not in DTYPES or dtype2 not in DTYPES:
+    """Whether autocast, which lets networks give other dtypes than targets have, wants the two brought to one.
+
+    Integers stay what they are.
+    """
+    if dtype1 == dtype2 or dtype1 not in GRADIENT or dtype2 not in GRADIENT:
         return False
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

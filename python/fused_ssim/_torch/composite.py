@@ -12,17 +12,20 @@ two factors ``1 - something small``. No operation works in place, and each has d
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .._base import shapes
-from .checks import ARITHMETIC
+from . import checks
+from .plain_filters import ELEMENT_SEEN, add_border
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from .._base.settings import Settings
 
@@ -49,6 +52,7 @@ class Dissimilarity(NamedTuple):
 
 def ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings) -> Tensor:
     """What the native library computes for these settings: SSIM, a loss, or MS-SSIM, reduced."""
+    settings = checks.for_images(settings, img1, img2)
     return ssim_with_windows(img1, img2, mask, ranges, settings, shapes.taps(settings, img1.dim() - 2))
 
 
@@ -61,8 +65,12 @@ def ssim_with_windows(
     windows: Sequence[Taps],
 ) -> Tensor:
     """:func:`ssim` with a window for each spatial axis, which are no longer those of ``settings``."""
-    arithmetic = ARITHMETIC[img1.dtype]
-    img1, img2 = img1.to(arithmetic), img2.to(arithmetic)
+    settings = checks.for_images(settings, img1, img2)
+    arithmetic = checks.arithmetic(settings, img1.dtype, img2.dtype)
+    img1, img2 = (
+        checks.converted(image, arithmetic, scale)
+        for image, scale in zip((img1, img2), settings.integer_scale, strict=True)
+    )
     constants = _constants(settings, ranges, img1)
     if settings.weights is not None:
         return _reduce(_multi_scale(img1, img2, settings, windows, constants), settings.reduction)
@@ -109,18 +117,31 @@ def _map_shape(shape: Sequence[int], settings: Settings, reach: Sequence[int]) -
 def _seen(map_weight: Tensor, settings: Settings, reach: Sequence[int]) -> Tensor:
     """The pixels that are seen by a window of the map whose weight is not 0."""
     counts = (map_weight != 0).to(map_weight.dtype)
-    if shapes.is_cropped(settings):
+    seen = ELEMENT_SEEN.get(settings.padding)
+    if seen is not None:
+        # Of the images with their border, and then brought to the elements that are seen there.
+        counts = functional.pad(counts, [width for width in reversed(reach) for _ in range(2)])
+    elif shapes.is_cropped(settings):
         counts = functional.pad(counts, [width for width in reversed(reach) for _ in range(2)])
     pool = functional.max_pool3d if map_weight.dim() == 5 else functional.max_pool2d
-    return pool(counts, [2 * width + 1 for width in reach], stride=1, padding=list(reach)) != 0
+    counts = pool(counts, [2 * width + 1 for width in reach], stride=1, padding=list(reach))
+    for axis, width in enumerate(reach, start=2):
+        if seen is not None and width:
+            size = map_weight.shape[axis]
+            outside = add_border(torch.eye(size, dtype=counts.dtype, device=counts.device), 1, width, seen)
+            counts = (counts.movedim(axis, -1) @ outside.T).movedim(-1, axis)
+    return counts != 0
 
 
 def _constants(settings: Settings, ranges: Tensor | None, img1: Tensor) -> tuple[float | Tensor, float | Tensor]:
     """C1 and C2, for all images or for each."""
+    # The sample covariance equals another C2: docs/derivation.md.
+    factor = shapes.covariance_factor(settings, img1.dim() - 2)
     if ranges is None:
-        return (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2
+        assert settings.data_range is not None
+        return (settings.k1 * settings.data_range) ** 2, (settings.k2 * settings.data_range) ** 2 / factor
     each = ranges.reshape(-1, *(1 for _ in range(img1.dim() - 1)))
-    return (settings.k1 * each) ** 2, (settings.k2 * each) ** 2
+    return (settings.k1 * each) ** 2, (settings.k2 * each) ** 2 / factor
 
 
 def dissimilarity(
@@ -191,28 +212,33 @@ def _multi_scale(
 # ---- Filters ---------------------------------------------------------------------------------------------------------
 
 
-def _add_zeros(images: Tensor, border: list[int]) -> Tensor:
+# Puts a border around one axis of images: of so many elements at either end.
+Border = Callable[[Tensor, int, int], Tensor]
+
+
+def _add_zeros(images: Tensor, axis: int, width: int) -> Tensor:
+    border = [0, 0] * -axis
+    border[-2:] = [width, width]
     return functional.pad(images, border)
 
 
-# For each padding, the function that puts a border around images, with widths as `torch.nn.functional.pad` takes them.
-# None: windows stay inside the image.
-BORDERS: dict[str, Callable[[Tensor, list[int]], Tensor] | None] = {"same": _add_zeros, "valid": None}
+# For each padding, the function that puts a border around images. None: windows stay inside the image.
+BORDERS: dict[str, Border | None] = {
+    "same": _add_zeros,
+    "valid": None,
+    **{name: partial(add_border, seen=seen) for name, seen in ELEMENT_SEEN.items()},
+}
 
 
-def _filter(
-    images: Tensor, windows: Sequence[Taps], add_border: Callable[[Tensor, list[int]], Tensor] | None
-) -> Tensor:
+def _filter(images: Tensor, windows: Sequence[Taps], border: Border | None) -> Tensor:
     """The last axes of [..., C, (D,) H, W], each by its window."""
     # A sum of shifted views, and not a convolution: that one would be free to round its operands to TF32.
     for number, taps in enumerate(windows):
         if taps is None:
             continue
         axis, length = number - len(windows), _length(taps)
-        if add_border is not None:
-            border = [0, 0] * -axis
-            border[-2:] = [length // 2, length // 2]
-            images = add_border(images, border)
+        if border is not None:
+            images = border(images, axis, length // 2)
         size = images.shape[axis] - length + 1
         shifted = [images.narrow(axis, offset, size) for offset in range(length)]
         if isinstance(taps, Tensor):
@@ -269,9 +295,16 @@ def _reduce(values: Tensor, reduction: str, weight: Tensor | None = None) -> Ten
 def gradients(
     grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, settings: Settings
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of ``(grad_out * ssim(...)).sum()``, themselves differentiable."""
-    pull_back = torch.func.vjp(lambda x, y: ssim(x, y, mask, ranges, settings), img1, img2)[1]
-    grad1, grad2 = pull_back(grad_out)
+    """The gradients of ``(grad_out * ssim(...)).sum()``, themselves differentiable; empty for an image of integers."""
+    images = img1, img2
+
+    def value(*floats: Tensor) -> Tensor:
+        x, y = _with_floats(images, floats)
+        return ssim(x, y, mask, ranges, settings)
+
+    found = torch.func.vjp(value, *_floats(images))[1](grad_out)
+    nothing = [img1.new_empty(0, dtype=grad_out.dtype) for _ in images]
+    grad1, grad2 = _with_floats(images, found, nothing)
     return grad1, grad2
 
 
@@ -284,12 +317,34 @@ def second_derivative(
     settings: Settings,
     grad_grad1: Tensor | None,
     grad_grad2: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The gradients of ``(grad_grad1 * grad1 + grad_grad2 * grad2).sum()`` by ``grad_out`` and by both images."""
-    pull_back = torch.func.vjp(lambda g, x, y: gradients(g, x, y, mask, ranges, settings), grad_out, img1, img2)[1]
-    upstream = (
-        torch.zeros_like(img1) if grad_grad1 is None else grad_grad1,
-        torch.zeros_like(img2) if grad_grad2 is None else grad_grad2,
+    images = img1, img2
+
+    def slopes(upstream: Tensor, *floats: Tensor) -> tuple[Tensor, ...]:
+        x, y = _with_floats(images, floats)
+        return _floats(images, gradients(upstream, x, y, mask, ranges, settings))
+
+    given = (
+        torch.zeros_like(image) if grad_grad is None else grad_grad
+        for image, grad_grad in zip(images, (grad_grad1, grad_grad2), strict=True)
     )
-    by_grad_out, by_img1, by_img2 = pull_back(upstream)
+    pull_back = torch.func.vjp(slopes, grad_out, *_floats(images))[1]
+    by_grad_out, *found = pull_back(_floats(images, tuple(given)))
+    by_img1, by_img2 = _with_floats(images, found, (None, None))
     return by_grad_out, by_img1, by_img2
+
+
+def _floats(images: tuple[Tensor, Tensor], values: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+    """What belongs to images of floats: of two values, or the images themselves."""
+    values = images if values is None else values
+    return tuple(value for image, value in zip(images, values, strict=True) if image.is_floating_point())
+
+
+def _with_floats(
+    images: tuple[Tensor, Tensor], values: Sequence[Tensor], others: Sequence[Any] | None = None
+) -> list[Any]:
+    """The inverse of :func:`_floats`: two values, where those of images of integers are ``others``, or the images."""
+    left = list(values)
+    others = images if others is None else others
+    return [left.pop(0) if image.is_floating_point() else other for image, other in zip(images, others, strict=True)]

@@ -9,6 +9,7 @@ tensors), ``transforms`` (``torch.func``) or ``composite`` (forward mode, second
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from .._base import backends
+from .._base import backends, shapes
 from .._base.codes import wanted_gradients
-from .._base.settings import settings_factory, with_backend
+from .._base.settings import ordered_settings, settings_factory, with_backend
 from . import checks, composite, operators, transforms
 from .plan import NoPlanError, plan_for
 
@@ -43,6 +44,7 @@ _strided = torch.strided
 
 # The settings for arguments of a public function.
 settings_of = settings_factory(_is_compiling)
+settings_in_order = partial(ordered_settings, settings_of, _is_compiling)
 
 
 def ssim(
@@ -70,8 +72,10 @@ def ssim(
             return _watched_ssim(img1, img2, settings, spatial_dims, train, mask, data_ranges)
         img2 = checks.plain(settings.names[1], img2)
     if mask is not None:
-        mask = checks.plain("mask", checks.view_mask(mask, img1))
-    ranges = None if data_ranges is None else checks.plain("data_range", checks.view_ranges(data_ranges, img1))
+        mask = checks.plain("mask", checks.view_mask(mask, settings, img1, img2))
+    ranges = None
+    if data_ranges is not None:
+        ranges = checks.plain("data_range", checks.view_ranges(data_ranges, settings, img1, img2))
     try:
         if torch.is_grad_enabled():
             grads = wanted_gradients(img1.requires_grad, img2.requires_grad)
@@ -91,20 +95,23 @@ def value_and_grad(
     grads: int,
     mask: Tensor | None = None,
     data_ranges: Tensor | None = None,
+    grad_scale: float = 1.0,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The value and the gradients of its sum, without autograd."""
+    """The value and the gradients of its sum times ``grad_scale``, without autograd."""
     settings = _with_current_backend(settings)
     if is_watched() or _is_opaque(img1) or _is_opaque(img2):
-        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges)
+        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges, grad_scale)
     img1, img2 = checks.plain(settings.names[0], img1), checks.plain(settings.names[1], img2)
     if mask is not None:
-        mask = checks.plain("mask", checks.view_mask(mask, img1))
-    ranges = None if data_ranges is None else checks.plain("data_range", checks.view_ranges(data_ranges, img1))
+        mask = checks.plain("mask", checks.view_mask(mask, settings, img1, img2))
+    ranges = None
+    if data_ranges is not None:
+        ranges = checks.plain("data_range", checks.view_ranges(data_ranges, settings, img1, img2))
     try:
         plan = plan_for(img1, img2, mask, ranges, settings, spatial_dims, grads)
     except NoPlanError:
-        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges)
-    return plan.value_and_grad(img1, img2, mask, ranges)
+        return _watched_value_and_grad(img1, img2, settings, spatial_dims, grads, mask, data_ranges, grad_scale)
+    return plan.value_and_grad(img1, img2, mask, ranges, grad_scale)
 
 
 def _with_current_backend(settings: Settings) -> Settings:
@@ -272,8 +279,10 @@ def _watched_value_and_grad(
     grads: int,
     mask: Tensor | None,
     ranges: Tensor | None,
+    grad_scale: float,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     img1, img2, mask, ranges = checked(img1, img2, settings, spatial_dims, mask, ranges)
+    checks.check_gradients(settings.names, grads, img1.dtype, img2.dtype)
     both: Sequence[Tensor]
     if _has_tangent(img1) or _has_tangent(img2) or (_is_transformed() and _is_compiling()):
         value = composite.ssim(img1, img2, mask, ranges, settings)
@@ -283,7 +292,7 @@ def _watched_value_and_grad(
         both = transforms.gradients(torch.ones_like(value), img1, img2, mask, ranges, settings, grads)
     else:
         value, *both = operators.value_and_grad(img1.detach(), img2.detach(), mask, ranges, settings, grads)
-    grad1, grad2 = both
+    grad1, grad2 = both if grad_scale == 1 else (grad * grad_scale for grad in both)
     return value, *operators.none_if_unwanted(grads, grad1, grad2)
 
 
@@ -303,8 +312,9 @@ def checked(
         dtype = torch.promote_types(img1.dtype, img2.dtype)
         img1, img2 = img1.to(dtype), img2.to(dtype)
     checks.check_images(names, spatial_dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
-    mask = None if mask is None else checks.view_mask(mask, img1)
-    return img1, img2, mask, None if ranges is None else checks.view_ranges(ranges, img1)
+    shapes.check_windows(settings, spatial_dims)
+    mask = None if mask is None else checks.view_mask(mask, settings, img1, img2)
+    return img1, img2, mask, None if ranges is None else checks.view_ranges(ranges, settings, img1, img2)
 
 
 def _has_tangent(image: Tensor) -> bool:

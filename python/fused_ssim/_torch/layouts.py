@@ -21,7 +21,8 @@ Like = tuple[torch.dtype, torch.device, tuple[int, ...], tuple[int, ...]] | None
 
 def native_images(
     settings: Settings,
-    dtype: torch.dtype,
+    dtype1: torch.dtype,
+    dtype2: torch.dtype,
     shape: tuple[int, ...],
     stride1: tuple[int, ...],
     stride2: tuple[int, ...],
@@ -30,13 +31,14 @@ def native_images(
 ) -> Images:
     """The images of a call as the native library describes them."""
     out = out_shape(settings, shape)
-    image, gradient = checks.DTYPES[dtype].code, checks.DTYPES[checks.GRADIENT[dtype]].code
+    gradient = checks.DTYPES[checks.gradient_dtype(dtype1, dtype2)].code
+    arithmetic = checks.DTYPES[checks.arithmetic(settings, dtype1, dtype2)].code
     return Images(
-        x=Layout(dtype=image, shape=shape, stride=stride1),
-        y=Layout(dtype=image, shape=shape, stride=stride2),
+        x=Layout(dtype=checks.DTYPES[dtype1].code, shape=shape, stride=stride1),
+        y=Layout(dtype=checks.DTYPES[dtype2].code, shape=shape, stride=stride2),
         grad_x=Layout(dtype=gradient, shape=shape, stride=_empty_like_stride(shape, stride1)),
         grad_y=Layout(dtype=gradient, shape=shape, stride=_empty_like_stride(shape, stride2)),
-        out=Layout(dtype=checks.DTYPES[checks.ARITHMETIC[dtype]].code, shape=out, stride=contiguous_strides(out)),
+        out=Layout(dtype=arithmetic, shape=out, stride=contiguous_strides(out)),
         mask=_layout(mask),
         data_ranges=_layout(ranges),
     )

@@ -36,7 +36,7 @@ def ssim(
     packed = pack(settings)
     wanted = wanted_gradients(img1.requires_grad, img2.requires_grad)
     # A float16 gradient is rounded before the upstream gradient is known: too early for that of a mean.
-    in_one_pass = settings.reduction != "none" and checks.GRADIENT[img1.dtype] != torch.float16
+    in_one_pass = settings.reduction != "none" and checks.gradient_dtype(img1.dtype, img2.dtype) != torch.float16
     value: Tensor
     if train and wanted and in_one_pass and torch.is_grad_enabled():
         value, _, _ = torch.ops.fused_ssim.ssim_value_and_grad(img1, img2, mask, ranges, wanted, *packed)
@@ -78,11 +78,14 @@ def _plan(
 
 
 def _plain(
-    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None
+    img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, packed: Sequence[Any]
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    settings = unpack(packed)
     img1, img2 = checks.plain("img1", img1), checks.plain("img2", img2)
-    mask = None if mask is None else checks.plain("mask", checks.view_mask(mask, img1))
-    return img1, img2, mask, None if ranges is None else checks.plain("data_range", checks.view_ranges(ranges, img1))
+    mask = None if mask is None else checks.plain("mask", checks.view_mask(mask, settings, img1, img2))
+    if ranges is not None:
+        ranges = checks.plain("data_range", checks.view_ranges(ranges, settings, img1, img2))
+    return img1, img2, mask, ranges
 
 
 _TENSORS = "Tensor img1, Tensor img2, Tensor? mask, Tensor? data_ranges"
@@ -94,7 +97,7 @@ _TENSORS = "Tensor img1, Tensor img2, Tensor? mask, Tensor? data_ranges"
     schema=f"({_TENSORS}, bool train, {SCHEMA}) -> Tensor",
 )
 def _ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, _train: bool, *packed: Any) -> Tensor:
-    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges)
+    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges, packed)
     return _plan(img1, img2, mask, ranges, packed, 0).forward(img1, img2, mask, ranges)
 
 
@@ -106,7 +109,7 @@ def _ssim(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None
 def _ssim_value_and_grad(
     img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, wanted: int, *packed: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges)
+    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges, packed)
     value, grad1, grad2 = _plan(img1, img2, mask, ranges, packed, wanted).value_and_grad(img1, img2, mask, ranges)
     return value, *_or_empty(img1, grad1, grad2)
 
@@ -119,14 +122,19 @@ def _ssim_value_and_grad(
 def _ssim_backward(
     grad_out: Tensor, img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor | None, wanted: int, *packed: Any
 ) -> tuple[Tensor, Tensor]:
-    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges)
+    img1, img2, mask, ranges = _plain(img1, img2, mask, ranges, packed)
     plan = _plan(img1, img2, mask, ranges, packed, wanted)
     return _or_empty(img1, *plan.gradients(img1, img2, mask, ranges, None, grad_out))
 
 
 def _or_empty(image: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> tuple[Tensor, Tensor]:
     """An operator cannot return None."""
-    return image.new_empty(0) if grad1 is None else grad1, image.new_empty(0) if grad2 is None else grad2
+    return _nothing(image) if grad1 is None else grad1, _nothing(image) if grad2 is None else grad2
+
+
+def _nothing(image: Tensor) -> Tensor:
+    """In place of a gradient that is not wanted. Of floats, also for integers, which would have no derivative."""
+    return image.new_empty(0, dtype=torch.float32)
 
 
 # ---- Shapes, without memory ------------------------------------------------------------------------------------------
@@ -137,19 +145,21 @@ def _fake_value(img1: Tensor, img2: Tensor, mask: Tensor | None, ranges: Tensor 
     dims = shapes.spatial_dims(names[0], img1.shape)
     checks.check_images(names, dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
     if mask is not None:
-        checks.view_mask(mask, img1)
+        checks.view_mask(mask, settings, img1, img2)
     if ranges is not None:
-        checks.view_ranges(ranges, img1)
+        checks.view_ranges(ranges, settings, img1, img2)
+    shapes.check_windows(settings, dims)
     shapes.check_fits(names[0], img1.shape, settings)
-    check_numbers(settings, checks.NAMES[img1.dtype])
-    return img1.new_empty(shapes.out_shape(settings, img1.shape), dtype=checks.ARITHMETIC[img1.dtype])
+    check_numbers(settings, checks.NAMES[img1.dtype], checks.NAMES[img2.dtype])
+    arithmetic = checks.arithmetic(settings, img1.dtype, img2.dtype)
+    return img1.new_empty(shapes.out_shape(settings, img1.shape), dtype=arithmetic)
 
 
 def _fake_gradients(img1: Tensor, img2: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
-    empty_gradient = checks.empty_gradient(img1.dtype)
+    empty_gradient = checks.empty_gradient(checks.gradient_dtype(img1.dtype, img2.dtype))
     return (
-        empty_gradient(img1) if wanted & GRAD_1 else img1.new_empty(0),
-        empty_gradient(img2) if wanted & GRAD_2 else img1.new_empty(0),
+        empty_gradient(img1) if wanted & GRAD_1 else _nothing(img1),
+        empty_gradient(img2) if wanted & GRAD_2 else _nothing(img1),
     )
 
 

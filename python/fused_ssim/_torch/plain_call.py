@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base.shapes import kept_axes, map_shape, reduced_axes
+from .._base.shapes import covariance_factor, kept_axes, map_shape, reduced_axes
 from .plain_filters import halve, unhalve
 from .plain_math import GRADIENT_FACTOR, Constants, Pair, compare
 
@@ -176,11 +176,14 @@ class Call:
 
     def _constants(self, x: Tensor, block: Block) -> Constants:
         settings = self.settings
-        data_range: float | Tensor = settings.data_range
+        data_range: float | Tensor | None = settings.data_range
         if self._ranges is not None:
             data_range = of_planes(self._ranges, x.dim())
             data_range = _of_block(data_range, block)
+        else:
+            assert data_range is not None  # the settings are those for the dtypes of the images
         c1, c2 = ((k * data_range) ** 2 for k in (settings.k1, settings.k2))
+        c2 = c2 / covariance_factor(settings, x.dim() - 2)
         if all(len(taps) == 1 for taps in self._windows[0].taps):
             # Variances are 0, and the constant has no influence. Where it is large, what they give to the gradient
             # vanishes, and what should cancel leaves no rest.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from .._base.settings import Settings
 
+    # Changes images along the spatial axis of that number.
+    AxisChange = Callable[[Tensor, int], Tensor]
+
     # Filters an axis of [planes, ...] by the taps; the last argument is how many zeros lie before and behind the axis.
     AxisFilter = Callable[[Tensor, int, tuple[float, ...], int], Tensor]
 
@@ -42,6 +45,8 @@ class Window:
         self.taps = shapes.taps(settings, dims)
         self.crops = shapes.crop(settings, dims)
         self._spatial = tuple(shape[2:])
+        # How the images go on beyond their border, if that is not by zeros.
+        self._border = ELEMENT_SEEN.get(settings.padding)
         self._axis_filter: AxisFilter = _sum_shifted
         if device.type in CONVOLVES:
             # Kept here, since bringing them to the device anew would wait for it.
@@ -55,18 +60,25 @@ class Window:
 
     def filter(self, images: list[Tensor]) -> list[Tensor]:
         """Images [N, C, ...] filtered, each of the shape of the map. The list is emptied, to free memory."""
-        # "same" is "valid" with zeros around the image.
-        return self._each(images, [len(taps) // 2 - crop for taps, crop in zip(self.taps, self.crops, strict=True)])
+        # "same" is "valid" with zeros around the image, and the other borders are "valid" with a border around it.
+        zeros = [len(taps) // 2 - crop for taps, crop in zip(self.taps, self.crops, strict=True)]
+        return self._each(images, zeros, self._with_border if self._border is not None else None)
 
     def spread(self, maps: list[Tensor]) -> list[Tensor]:
         """The transpose of :meth:`filter`: each map element goes to all pixels that its window sees."""
+        if self._border is not None:
+            # The transpose of "valid", whose result is as wide as the images with their border.
+            return self._each(maps, [len(taps) - 1 for taps in self.taps], None, self._without_border)
         return self._each(maps, [len(taps) // 2 + crop for taps, crop in zip(self.taps, self.crops, strict=True)])
 
     def sees(self, map_weight: Tensor) -> Tensor:
         """The pixels that are seen by a window of the map whose weight is not 0."""
         counts = (map_weight != 0).to(torch.float32)
         for axis, (taps, crop) in enumerate(zip(self.taps, self.crops, strict=True), start=2):
-            counts = _sum_views(counts, axis, (1.0,) * len(taps), len(taps) // 2 + crop)
+            zeros = len(taps) - 1 if self._border is not None else len(taps) // 2 + crop
+            counts = _sum_views(counts, axis, (1.0,) * len(taps), zeros)
+            if self._border is not None:
+                counts = fold_border(counts, axis, len(taps) // 2, self._border)
         return counts > 0
 
     def crop(self, image: Tensor) -> Tensor:
@@ -85,19 +97,35 @@ class Window:
                 plane = vector if plane is None else torch.addcmul(vector, 1 - vector, plane)
         return plane
 
-    def _each(self, images: list[Tensor], zeros: list[int]) -> list[Tensor]:
+    def _each(
+        self, images: list[Tensor], zeros: list[int], before: AxisChange | None = None, behind: AxisChange | None = None
+    ) -> list[Tensor]:
         if images[0].numel() > _SMALL:
-            return [self._filtered(images.pop(0), zeros) for _ in range(len(images))]
+            return [self._filtered(images.pop(0), zeros, before, behind) for _ in range(len(images))]
         stacked = torch.stack(images)
         images.clear()
-        filtered = self._filtered(stacked.flatten(0, 1), zeros)
+        filtered = self._filtered(stacked.flatten(0, 1), zeros, before, behind)
         return list(filtered.reshape(*stacked.shape[:2], *filtered.shape[1:]).unbind())
 
-    def _filtered(self, images: Tensor, zeros: list[int]) -> Tensor:
+    def _filtered(
+        self, images: Tensor, zeros: list[int], before: AxisChange | None, behind: AxisChange | None
+    ) -> Tensor:
         # The last axis first: it is the cheapest, and with "valid" it makes the others shorter.
         for number in reversed(range(len(zeros))):
-            images = self._axis_filter(images, number + 2, self.taps[number], zeros[number])
+            if before:
+                images = before(images, number)
+            images = self._axis_filter(images, number + 2, self.taps[number], 0 if before else zeros[number])
+            if behind:
+                images = behind(images, number)
         return images
+
+    def _with_border(self, images: Tensor, number: int) -> Tensor:
+        assert self._border is not None
+        return add_border(images, number + 2, len(self.taps[number]) // 2, self._border)
+
+    def _without_border(self, images: Tensor, number: int) -> Tensor:
+        assert self._border is not None
+        return fold_border(images, number + 2, len(self.taps[number]) // 2, self._border)
 
     def _missing_by_axis(self, dtype: torch.dtype, device: torch.device) -> list[Tensor | None]:
         """The missing mass along each axis, as a vector that broadcasts to the map."""
@@ -107,7 +135,7 @@ class Window:
             short = 0.0 if abs(short) < 1e-13 else short  # a Gaussian, whose sum in float64 is not quite 1
             ones = (1,) * (len(self.taps) - 1 - number)
             reach = len(taps) // 2
-            if crop or not reach:
+            if crop or not reach or self._border is not None:
                 vector = torch.full((1, *ones), short, dtype=torch.float64) if short else None
             else:
                 # The filter of what is 1 beyond the border and 0 inside: sums of taps, without 1 - ...
@@ -170,6 +198,49 @@ class _Convolution:
         out = functional.conv2d(rows, weight, padding=border, groups=channels)
         shape[axis] += 2 * zeros - len(taps) + 1
         return out.reshape(shape)
+
+
+# ---- Borders ---------------------------------------------------------------------------------------------------------
+
+
+def _reflected(position: int, size: int) -> int:
+    period = max(2 * (size - 1), 1)
+    return min(position % period, -position % period)
+
+
+def _symmetric(position: int, size: int) -> int:
+    return min(position % (2 * size), (-1 - position) % (2 * size))
+
+
+def _replicated(position: int, size: int) -> int:
+    return min(max(position, 0), size - 1)
+
+
+# For each padding that continues images, the element of an axis of some size that is seen at a position outside.
+ELEMENT_SEEN: dict[str, Callable[[int, int], int]] = {
+    "reflect": _reflected,
+    "symmetric": _symmetric,
+    "replicate": _replicated,
+}
+
+
+def add_border(image: Tensor, axis: int, width: int, seen: Callable[[int, int], int]) -> Tensor:
+    """An image that goes on beyond both ends of an axis; differentiable."""
+    size = image.shape[axis]
+    if not width:
+        return image
+    before = [image.narrow(axis, seen(position, size), 1) for position in range(-width, 0)]
+    behind = [image.narrow(axis, seen(size + position, size), 1) for position in range(width)]
+    return torch.cat([*before, image, *behind], axis)
+
+
+def fold_border(image: Tensor, axis: int, width: int, seen: Callable[[int, int], int]) -> Tensor:
+    """The transpose of :func:`add_border`: what lies outside is added to the elements that are seen there, in place."""
+    size = image.shape[axis] - 2 * width
+    inside = image.narrow(axis, width, size)
+    for position in (*range(-width, 0), *range(size, size + width)):
+        inside.narrow(axis, seen(position, size), 1).add_(image.narrow(axis, position + width, 1))
+    return inside
 
 
 # ---- Levels of MS-SSIM -----------------------------------------------------------------------------------------------

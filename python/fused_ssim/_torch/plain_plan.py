@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._base.codes import DEVICES, GRAD_1, GRAD_2
 from .._base.gradients import grad_scale, is_eager
-from .._base.settings import native_settings
+from .._base.settings import for_dtypes, native_settings
 from .._base.shapes import out_shape
 from .._core import Plan as NativePlan
 from . import checks
@@ -42,7 +42,8 @@ class PlainPlan:
         self,
         settings: Settings,
         grads: int,
-        dtype: torch.dtype,
+        dtype1: torch.dtype,
+        dtype2: torch.dtype,
         device: torch.device,
         shape: tuple[int, ...],
         stride1: tuple[int, ...],
@@ -50,25 +51,28 @@ class PlainPlan:
         mask: Like,
         ranges: Like,
     ) -> None:
+        self.settings = settings
+        settings = for_dtypes(settings, checks.NAMES[dtype1], checks.NAMES[dtype2])
         # The native library checks settings and layouts, as if the images were on the CPU.
         NativePlan(
             device=DEVICES["cpu"],
             device_index=0,
             settings=native_settings(settings),
-            images=native_images(settings, dtype, shape, stride1, stride2, mask, ranges),
+            images=native_images(settings, dtype1, dtype2, shape, stride1, stride2, mask, ranges),
             grads=grads,
         )
-        self.settings = settings
+        self._resolved = settings
         self.grads = grads
         self.spatial_dims = len(shape) - 2
-        self.arithmetic = checks.ARITHMETIC[dtype]
+        self.arithmetic = checks.arithmetic(settings, dtype1, dtype2)
         self._device = device
         self._shape = shape
         self._out_shape = out_shape(settings, shape)
-        self._empty_gradient = checks.empty_gradient(dtype)
-        gradient = checks.NAMES[checks.GRADIENT[dtype]]
-        self.eager = is_eager(settings, gradient, 0, mask is not None, ranges is not None)
-        self.grad_scale, self._undo_grad_scale = grad_scale(settings, gradient, shape)
+        gradient = checks.gradient_dtype(dtype1, dtype2)
+        self._empty_gradient = checks.empty_gradient(gradient)
+        of = checks.NAMES[gradient]
+        self.eager = is_eager(settings, of, 0, mask is not None, ranges is not None)
+        self.grad_scale, self._undo_grad_scale = grad_scale(settings, of, shape)
         # What is kept must serve calls outside of inference mode, too.
         with torch.inference_mode(False):
             self._windows = [
@@ -153,10 +157,10 @@ class PlainPlan:
             _check_memory(name, image)
         mask = None if mask is None else checked_weights(mask, self.arithmetic)
         ranges = None if ranges is None else checked_ranges(ranges)
-        call = Call(self.settings, self._windows, self._shape, mask, ranges, wanted, upstream, scale)
+        call = Call(self._resolved, self._windows, self._shape, mask, ranges, wanted, upstream, scale)
         blocks = list(self._blocks())
         if len(blocks) == 1:
-            parts, grads = call.run(img1.to(self.arithmetic), img2.to(self.arithmetic), blocks[0])
+            parts, grads = call.run(*self._pair(img1, img2), blocks[0])
             grad1, grad2 = (
                 None if grad is None else self._as_gradient(grad, image)
                 for grad, image in zip(grads, (img1, img2), strict=True)
@@ -167,7 +171,7 @@ class PlainPlan:
         ]
         all_parts: Parts | None = None
         for block in blocks:
-            parts, grads = call.run(img1[block].to(self.arithmetic), img2[block].to(self.arithmetic), block)
+            parts, grads = call.run(*self._pair(img1[block], img2[block]), block)
             for result, grad in zip(results, grads, strict=True):
                 if result is not None and grad is not None:
                     result[block] = grad
@@ -179,6 +183,11 @@ class PlainPlan:
                     if whole is not None and part is not None:
                         whole[block] = part
         return None if all_parts is None else call.value(all_parts), results[0], results[1]
+
+    def _pair(self, img1: Tensor, img2: Tensor) -> tuple[Tensor, Tensor]:
+        """Both images in the dtype of the arithmetic, integers as what they stand for."""
+        scale1, scale2 = self._resolved.integer_scale
+        return checks.converted(img1, self.arithmetic, scale1), checks.converted(img2, self.arithmetic, scale2)
 
     def _empty_part(self, part: Tensor) -> Tensor:
         """Memory for a part of all blocks, from that of one."""

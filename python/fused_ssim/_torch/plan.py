@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Union
 import torch
 from torch import Tensor
 
-from .._base import codes
+from .._base import codes, shapes
 from .._base.codes import GRAD_1, GRAD_2
 from .._base.gradients import grad_scale, is_eager
-from .._base.settings import native_settings
+from .._base.settings import for_dtypes, native_settings
 from .._base.shapes import out_shape
 from .._core import Plan as NativePlan
 from . import checks
@@ -89,14 +89,16 @@ def _plan(
     if device1.type == "meta" or checks.is_promoted(device1, dtype1, dtype2):
         raise NoPlanError
     checks.check_images(settings.names, spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
+    shapes.check_windows(settings, spatial_dims)
+    checks.check_gradients(settings.names, grads, dtype1, dtype2)
     if backend_of(device1.type, settings.backend) == "torch":
-        return PlainPlan(settings, grads, dtype1, device1, shape1, stride1, stride2, mask, ranges)
+        return PlainPlan(settings, grads, dtype1, dtype2, device1, shape1, stride1, stride2, mask, ranges)
     if not has_kernels(device1.type):
         raise codes.UnsupportedDeviceError(
             f'{settings.names[0]}.device = {device1}, and the backend is "native"; expected a tensor on '
             f'{codes.enumeration(DEVICES)}, or the backend "auto"'
         )
-    return Plan(settings, grads, dtype1, device1, shape1, stride1, stride2, mask, ranges)
+    return Plan(settings, grads, dtype1, dtype2, device1, shape1, stride1, stride2, mask, ranges)
 
 
 class Plan:
@@ -116,6 +118,7 @@ class Plan:
         "_same_dtype",
         "_saved_backward_workspace",
         "_scale",
+        "_scale_dtype",
         "_undo_grad_scale",
         "_value_and_grad",
         "_value_and_grad_workspace",
@@ -133,7 +136,8 @@ class Plan:
         self,
         settings: Settings,
         grads: int,
-        dtype: torch.dtype,
+        dtype1: torch.dtype,
+        dtype2: torch.dtype,
         device: torch.device,
         shape: tuple[int, ...],
         stride1: tuple[int, ...],
@@ -144,17 +148,21 @@ class Plan:
         self.settings = settings
         self.grads = grads
         self.spatial_dims = len(shape) - 2
-        self.arithmetic = checks.ARITHMETIC[dtype]
-        self._same_dtype = dtype == self.arithmetic
-        self._empty_gradient = checks.empty_gradient(dtype)
+        self.arithmetic = checks.arithmetic(settings, dtype1, dtype2)
+        self._same_dtype = dtype1 == self.arithmetic
+        gradient = checks.gradient_dtype(dtype1, dtype2)
+        self._empty_gradient = checks.empty_gradient(gradient)
+        # The dtype in which gradients of that dtype are scaled; `settings.arithmetic` does not change it.
+        self._scale_dtype = checks.ARITHMETIC[gradient]
+        resolved = for_dtypes(settings, checks.NAMES[dtype1], checks.NAMES[dtype2])
         self._out_shape = out_shape(settings, shape)
         where = DEVICES[device.type]
         self._where = where.where(device.index or 0)
         core = NativePlan(
             device=where.code,
             device_index=device.index or 0,
-            settings=native_settings(settings),
-            images=native_images(settings, dtype, shape, stride1, stride2, mask, ranges),
+            settings=native_settings(resolved),
+            images=native_images(resolved, dtype1, dtype2, shape, stride1, stride2, mask, ranges),
             grads=grads,
         )
         # Bound methods and sizes as attributes: to look them up in every call would slow down small images.
@@ -169,9 +177,9 @@ class Plan:
 
         # The native library knows where saving maps pays; there forward saves.
         self.saved_bytes = core.saved_bytes
-        gradient = checks.NAMES[checks.GRADIENT[dtype]]
-        self.eager = is_eager(settings, gradient, self.saved_bytes, mask is not None, ranges is not None)
-        self.grad_scale, self._undo_grad_scale = grad_scale(settings, gradient, shape)
+        of = checks.NAMES[gradient]
+        self.eager = is_eager(settings, of, self.saved_bytes, mask is not None, ranges is not None)
+        self.grad_scale, self._undo_grad_scale = grad_scale(resolved, of, shape)
 
     # Each method spells out its call: a shared helper would cost more time than it saves lines.
 
@@ -220,6 +228,8 @@ class Plan:
     def scale(self, grad_out: Tensor, grad1: Tensor | None, grad2: Tensor | None) -> None:
         """Makes gradients of ``value_and_grad(..., plan.grad_scale)`` those of :meth:`backward`, in place."""
         grad_out = checked_upstream(grad_out, self.arithmetic, self._out_shape)
+        if self._scale_dtype is not self.arithmetic:
+            grad_out = grad_out.to(self._scale_dtype)
         self._scale(
             self._where(),
             self._undo_grad_scale,

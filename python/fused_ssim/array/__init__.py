@@ -19,9 +19,10 @@ one's own. ``fused_ssim.jax`` has differentiable ones for JAX, which also run in
 from __future__ import annotations
 
 from ._losses import ms_ssim, ms_ssim_and_grad, photometric_loss, photometric_loss_and_grad
-from ._ssim import map, value, value_and_grad  # noqa: A004 - fused_ssim.array.map says what it is
+from ._ssim import decibels, map, value, value_and_grad, value_map_and_grad  # noqa: A004 - its page says what it is
 
 __all__ = [
+    "decibels",
     "map",
     "ms_ssim",
     "ms_ssim_and_grad",
@@ -29,4 +30,5 @@ __all__ = [
     "photometric_loss_and_grad",
     "value",
     "value_and_grad",
+    "value_map_and_grad",
 ]

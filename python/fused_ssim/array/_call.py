@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from .._base.codes import DTYPES, GRAD_1, GRAD_2, gradients_of_argnums
+from .._base.arguments import choice
+from .._base.codes import GRAD_1, GRAD_2, gradients_of_argnums
 from .._base.settings import Settings, settings_factory
 from ._libraries import Backend, backend_of, is_masked, is_numbers, unmasked
-from ._plans import check_alike, check_dtype, layout_of, mask_layout, plan_of, range_layout
+from ._plans import check_alike, check_dtype, layout_of, mask_layout, plan_of, range_layout, result_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,34 @@ def forward(img1: Any, img2: Any, mask: Any, channel_axis: Any, **arguments: Any
     img1, img2, mask, arguments = _without_masked_arrays(img1, img2, mask, arguments)
     ranges = _take_ranges(arguments)
     return Call(img1, img2, _settings_of(**arguments), mask=mask, ranges=ranges, channel_axis=channel_axis).forward()
+
+
+def decibels(img1: Any, img2: Any, mask: Any, channel_axis: Any, **arguments: Any) -> Any:
+    """``-10 log10(1 - SSIM)`` for arguments of a public function."""
+    choice(("mean", "image", "channel", "none"))("reduction", arguments["reduction"])
+    img1, img2, mask, arguments = _without_masked_arrays(img1, img2, mask, arguments)
+    ranges = _take_ranges(arguments)
+    settings = _settings_of(**arguments, lambda_dssim=1.0)
+    call = Call(img1, img2, settings, mask=mask, ranges=ranges, channel_axis=channel_axis)
+    return call.library.decibels(call.forward())
+
+
+def value_map_and_grad(
+    img1: Any, img2: Any, channel_axis: Any, argnums: int | Sequence[int], reduction: str, **arguments: Any
+) -> tuple[Any, Any, Any]:
+    """The mean or the sum of the map, the map, and the gradients of the former, for arguments of a public function."""
+    is_mean = choice(("mean", "sum"))("reduction", reduction) == "mean"
+    wanted, grads = gradients_of_argnums(argnums)
+    for name, image in (("img1", img1), ("img2", img2)):
+        if is_masked(image):
+            raise TypeError(
+                f"{name} is a masked array; expected a plain one: call value_and_grad and map, which take it"
+            )
+    ranges = _take_ranges(arguments)
+    call = Call(img1, img2, _settings_of(**arguments, reduction="none"), grads, None, ranges, channel_axis)
+    value, full, *both = call.value_map_and_grad(is_mean)
+    found = tuple(both[number] for number in wanted)
+    return value, full, found if isinstance(argnums, (tuple, list)) else found[0]
 
 
 def value_and_grad(
@@ -50,38 +80,43 @@ class Call:
         channel_axis: Any = 1,
     ) -> None:
         names = settings.names
-        self._backend: Backend = backend_of(img1, img2, names)
-        self._img1 = self._backend.view(names[0], img1)
-        self._img2 = self._backend.view(names[1], img2)
-        first = self._backend.memory(names[0], self._img1)
-        second = self._backend.memory(names[1], self._img2)
+        self.library: Backend = backend_of(img1, img2, names)
+        self._img1 = self.library.view(names[0], img1)
+        self._img2 = self.library.view(names[1], img2)
+        first = self.library.memory(names[0], self._img1)
+        second = self.library.memory(names[1], self._img2)
         for name, memory in zip(names, (first, second), strict=True):
             check_dtype(name, memory)
         self._layout = layout = layout_of(settings, first.shape, channel_axis)
         check_alike(names, first, second)
         self._settings, self._grads = settings, grads
-        self._ranges = None if ranges is None else self._backend.numbers("data_range", ranges, first, self._img1)
+        self._arithmetic, self._grad_dtype = result_dtypes(settings, first.dtype, second.dtype)
+        self._ranges = None
+        if ranges is not None:
+            self._ranges = self.library.numbers("data_range", ranges, self._arithmetic, self._img1)
         of_ranges = None
         if self._ranges is not None:
-            of_ranges = range_layout(self._backend.memory("data_range", self._ranges), first, layout.axes)
+            of_ranges = range_layout(self.library.memory("data_range", self._ranges), first, layout.axes)
         if mask is not None:
             backend_of(img1, mask, (names[0], "mask"))  # an error if they are of two libraries
-        self._mask = None if mask is None else self._backend.view("mask", mask)
-        mask_memory = None if self._mask is None else self._backend.memory("mask", self._mask)
-        of_mask = None if mask_memory is None else mask_layout(mask_memory, first, layout.axes)
+        self._mask = None if mask is None else self.library.view("mask", mask)
+        mask_memory = None if self._mask is None else self.library.memory("mask", self._mask)
+        of_mask = None
+        if mask_memory is not None:
+            of_mask = mask_layout(mask_memory, first, second, self._arithmetic, layout.axes)
         self._pointers = (
             first.pointer,
             second.pointer,
             0 if mask_memory is None else mask_memory.pointer,
-            0 if self._ranges is None else self._backend.pointer(self._ranges),
+            0 if self._ranges is None else self.library.pointer(self._ranges),
         )
         self._device = first.device
         self._shape = first.shape
-        self._arithmetic, self._grad_dtype = DTYPES[first.dtype].arithmetic, DTYPES[first.dtype].gradient
         self._plan = plan_of(
             settings,
             grads,
             first.dtype,
+            second.dtype,
             first.device,
             layout,
             first.strides,
@@ -90,7 +125,7 @@ class Call:
             of_ranges,
         )
         # As many threads as the library finds good, or the stream of the arrays.
-        self._where = self._backend.stream(self._img1, self._img2)
+        self._where = self.library.stream(self._img1, self._img2)
 
     def forward(self) -> Any:
         """The value."""
@@ -99,8 +134,8 @@ class Call:
         self._plan.forward(self._where, self._at(workspace), *self._pointers, self._at(out), 0)
         return self._finish(out)
 
-    def value_and_grad(self) -> tuple[Any, Any, Any]:
-        """The value, and the gradients of its sum; None for one that is not wanted."""
+    def value_and_grad(self, grad_scale: float = 1.0) -> tuple[Any, Any, Any]:
+        """The value, and the gradients of its sum times ``grad_scale``; None for one that is not wanted."""
         out = self._empty(self._layout.out_shape, self._arithmetic)
         grad1, grad2 = self._empty_gradients()
         workspace = self._workspace(self._plan.value_and_grad_workspace)
@@ -111,13 +146,20 @@ class Call:
             self._at(out),
             self._at(grad1),
             self._at(grad2),
-            1.0,
+            grad_scale,
         )
         return self._finish(out), self._finish(grad1), self._finish(grad2)
 
+    def value_map_and_grad(self, is_mean: bool) -> tuple[Any, Any, Any, Any]:
+        """The mean or the sum of the map, the map, and the gradients of the former."""
+        elements = math.prod(self._layout.out_shape)
+        full, *grads = self.value_and_grad(1 / elements if is_mean else 1.0)
+        mean = self.library.mean(full)
+        return mean if is_mean else mean * elements, full, *grads
+
     def backward(self, upstream: Any) -> tuple[Any, Any]:
         """The gradients of ``(upstream * value).sum()``; ``upstream`` is like what :meth:`forward` gives."""
-        memory = self._backend.memory("upstream", upstream)
+        memory = self.library.memory("upstream", upstream)
         if (memory.shape, memory.dtype, memory.device) != (self._layout.out_shape, self._arithmetic, self._device):
             raise ValueError(
                 f"upstream is {memory.dtype} {memory.shape}; expected {self._arithmetic} {self._layout.out_shape}"
@@ -146,22 +188,22 @@ class Call:
         return grad1, grad2
 
     def _empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        return self._backend.empty(shape, dtype, self._img1)
+        return self.library.empty(shape, dtype, self._img1)
 
     def _workspace(self, size: int) -> Any:
         return self._empty((size,), "uint8") if size else None
 
     def _at(self, array: Any) -> int:
-        return 0 if array is None else self._backend.pointer(array)
+        return 0 if array is None else self.library.pointer(array)
 
     def _finish(self, array: Any) -> Any:
-        return None if array is None else self._backend.finish(self._where, self._device, array)
+        return None if array is None else self.library.finish(self._where, self._device, array)
 
 
 def _take_ranges(arguments: dict[str, Any]) -> Any:
     """The data range, if it is an array that is to be read; a number stays among the arguments."""
     data_range = arguments["data_range"]
-    if not is_numbers(data_range):
+    if data_range is None or not is_numbers(data_range):
         return None
     arguments["data_range"] = 1.0
     return data_range

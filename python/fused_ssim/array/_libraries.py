@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base.codes import DTYPES, UnsupportedDeviceError
+from .._base.codes import UnsupportedDeviceError
 from .._base.shapes import contiguous_strides
 
 
@@ -77,10 +77,19 @@ class NumPy:
         pointer = int(array.__array_interface__["data"][0])
         return Memory(pointer, array.dtype.name, array.shape, strides, CPU)
 
-    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+    def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         """``array``, a few numbers, in the dtype of the arithmetic for these images. ``like`` is one of them."""
         del like
-        return np.array(self.view(name, array), dtype=DTYPES[images.dtype].arithmetic)
+        return np.array(self.view(name, array), dtype=arithmetic)
+
+    def mean(self, array: Any) -> Any:
+        """The mean of the elements, in their dtype; summed in float64, so that the mean of ones is 1."""
+        return array.mean(dtype=np.float64).astype(array.dtype)
+
+    def decibels(self, loss: Any) -> Any:
+        """``-10 log10(loss)``, infinite for 0."""
+        with np.errstate(divide="ignore"):
+            return -10 * np.log10(loss)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         """A C-contiguous array, where ``like`` is."""
@@ -120,9 +129,17 @@ class CuPy:
         strides = _in_elements(name, array)
         return Memory(array.data.ptr, array.dtype.name, array.shape, strides, Device("cuda", array.device.id))
 
-    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+    def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         with like.device:
-            return self.view(name, array).astype(DTYPES[images.dtype].arithmetic, copy=False)
+            return self.view(name, array).astype(arithmetic, copy=False)
+
+    def mean(self, array: Any) -> Any:
+        with array.device:
+            return array.mean(dtype=np.float64).astype(array.dtype)
+
+    def decibels(self, loss: Any) -> Any:
+        with loss.device:
+            return -10 * self._cupy.log10(loss)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         with like.device:
@@ -161,12 +178,18 @@ class Numba:
             Device("cuda", _current_device()),
         )
 
-    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+    def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         del like
-        view, expected = self.view(name, array), DTYPES[images.dtype].arithmetic
-        if view.dtype.name != expected:
-            raise TypeError(f"{name}.dtype = {view.dtype}; expected {expected} for images of {images.dtype}")
+        view = self.view(name, array)
+        if view.dtype.name != arithmetic:
+            raise TypeError(f"{name}.dtype = {view.dtype}; expected {arithmetic} for these images")
         return view
+
+    def mean(self, _array: Any) -> Any:
+        raise TypeError("arrays of Numba cannot be summed here; call value_and_grad and map")
+
+    def decibels(self, _loss: Any) -> Any:
+        raise TypeError("arrays of Numba have no logarithm here; call photometric_loss with lambda_dssim = 1")
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         return self._cuda.device_array(shape, dtype, stream=like.stream)
@@ -214,9 +237,15 @@ class Jax:
             raise UnsupportedDeviceError(f"{name} is on {device}; expected the CPU or a CUDA device")
         return Memory(self.pointer(array), array.dtype.name, array.shape, strides, where)
 
-    def numbers(self, name: str, array: Any, images: Memory, like: Any) -> Any:
+    def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         del like
-        return self.view(name, array).astype(DTYPES[images.dtype].arithmetic).block_until_ready()
+        return self.view(name, array).astype(arithmetic).block_until_ready()
+
+    def mean(self, array: Any) -> Any:
+        return array.mean()
+
+    def decibels(self, loss: Any) -> Any:
+        return -10 * self._numpy.log10(loss)
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         (device,) = like.devices()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._base.settings import number, scale_weights
+from .._base.arguments import number
+from .._base.settings import scale_weights
 from . import _call
 
 if TYPE_CHECKING:
@@ -22,10 +23,14 @@ def photometric_loss(
     lambda_dssim: float = 0.2,
     padding: str = "same",
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: Any = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: Any = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     reduction: str = "mean",
     mask: Any = None,
     mask_mode: str = "weight",
@@ -39,16 +44,24 @@ def photometric_loss(
 
     Args:
         pred: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, or another layout that ``channel_axis`` names:
-            float32, float64, float16 or bfloat16.
-        target: as ``pred``, with the same shape and dtype, of the same library and on the same device.
+            float32, float64, float16 or bfloat16, or integers: uint8, uint16 or int16.
+        target: as ``pred``, with the same shape, of the same library and device; the dtypes may differ if one is of
+            integers.
         lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
         padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
             inside the image. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all pixels.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values; the difference is not divided by it. Or an array, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``; the difference is not divided by it. Or an array, ``[N]``
+            for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
         mask: how much each pixel counts, bool or float, as for :func:`value`.
@@ -72,8 +85,12 @@ def photometric_loss(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         mask_mode=mask_mode,
         lambda_dssim=number("lambda_dssim", lambda_dssim),
@@ -88,10 +105,14 @@ def photometric_loss_and_grad(
     padding: str = "same",
     *,
     argnums: int | Sequence[int] = 0,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: Any = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: Any = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     reduction: str = "mean",
     mask: Any = None,
     mask_mode: str = "weight",
@@ -101,17 +122,25 @@ def photometric_loss_and_grad(
 
     Args:
         pred: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, or another layout that ``channel_axis`` names:
-            float32, float64, float16 or bfloat16.
-        target: as ``pred``, with the same shape and dtype, of the same library and on the same device.
+            float32, float64, float16 or bfloat16, or integers: uint8, uint16 or int16.
+        target: as ``pred``, with the same shape, of the same library and device; the dtypes may differ if one is of
+            integers.
         lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
         padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
             inside the image. ``"valid"`` is about SSIM: the mean of ``|pred - target|`` is that of all pixels.
         argnums: which gradient: 0 for ``pred``, 1 for ``target``, ``(0, 1)`` for both.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values; the difference is not divided by it. Or an array, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``; the difference is not divided by it. Or an array, ``[N]``
+            for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"``, ``"sum"``, ``"image"`` (``[N]``) or ``"channel"`` (``[N, C]``), of both terms;
             ``"none"``, the sum of both for each pixel, not with ``"valid"`` unless ``lambda_dssim`` is 1.
         mask: how much each pixel counts, bool or float, as for :func:`value`.
@@ -138,8 +167,12 @@ def photometric_loss_and_grad(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         mask_mode=mask_mode,
         lambda_dssim=number("lambda_dssim", lambda_dssim),
@@ -152,10 +185,14 @@ def ms_ssim(
     img2: Any,
     padding: str = "valid",
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: Any = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: Any = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     weights: Iterable[float] | None = None,
     reduction: str = "mean",
     channel_axis: int | None = 1,
@@ -167,15 +204,22 @@ def ms_ssim(
 
     Args:
         img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, or another layout that ``channel_axis`` names:
-            float32, float64, float16 or bfloat16.
-        img2: as ``img1``, with the same shape and dtype, of the same library and on the same device.
-        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or ``"same"``,
-            which pads each scale with zeros and takes images of any size.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or an array, ``[N]`` for a range of each image.
+            float32, float64, float16 or bfloat16, or integers: uint8, uint16 or int16.
+        img2: as ``img1``, with the same shape, of the same library and device; the dtypes may differ if one is of
+            integers.
+        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or another
+            one, which continues the images of each scale and takes images of any size.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or an array, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         weights: of the scales, finest first; 1 to 8 of them. Default: .0448, .2856, .3001, .2363, .1333.
         reduction: ``"mean"`` or ``"sum"`` of all channels of all images, one number; ``"image"``, the mean of each
             image, ``[N]``; ``"channel"``, the value of each channel of each image, ``[N, C]``.
@@ -197,8 +241,12 @@ def ms_ssim(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         weights=scale_weights(weights),
     )
@@ -210,10 +258,14 @@ def ms_ssim_and_grad(
     padding: str = "valid",
     *,
     argnums: int | Sequence[int] = 0,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: Any = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: Any = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     weights: Iterable[float] | None = None,
     reduction: str = "mean",
     channel_axis: int | None = 1,
@@ -222,16 +274,23 @@ def ms_ssim_and_grad(
 
     Args:
         img1: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``, or another layout that ``channel_axis`` names:
-            float32, float64, float16 or bfloat16.
-        img2: as ``img1``, with the same shape and dtype, of the same library and on the same device.
-        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or ``"same"``,
-            which pads each scale with zeros and takes images of any size.
+            float32, float64, float16 or bfloat16, or integers: uint8, uint16 or int16.
+        img2: as ``img1``, with the same shape, of the same library and device; the dtypes may differ if one is of
+            integers.
+        padding: ``"valid"``: each side must be larger than ``(window_size - 1) * 2**(scales - 1)``; or another
+            one, which continues the images of each scale and takes images of any size.
         argnums: which gradient: 0 for ``img1``, 1 for ``img2``, ``(0, 1)`` for both.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or an array, ``[N]`` for a range of each image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or an array, ``[N]`` for a range of each image.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         weights: of the scales, finest first; 1 to 8 of them. Default: .0448, .2856, .3001, .2363, .1333.
         reduction: ``"mean"`` or ``"sum"`` of all channels of all images, one number; ``"image"``, the mean of each
             image, ``[N]``; ``"channel"``, the value of each channel of each image, ``[N, C]``.
@@ -255,8 +314,12 @@ def ms_ssim_and_grad(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         weights=scale_weights(weights),
     )

@@ -124,7 +124,8 @@ def _file(*names: str, text: str, **options: Any) -> Callable[[Any], Any]:
     type=click.Choice(list(PADDINGS)),
     default="same",
     show_default=True,
-    help="same: zeros around the image; valid: only windows that lie inside it (as scikit-image does).",
+    help="What windows see beyond the image. same: zeros; valid: only windows that lie inside it count (as for "
+    "scikit-image); reflect, symmetric: its mirror image, with the edge once or twice; replicate: its edge.",
 )
 @click.option(
     "--data-range",

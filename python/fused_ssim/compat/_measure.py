@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._base.settings import INFINITE_K, number
+from .._base.arguments import number
+from .._base.settings import INFINITE_K
 from .._torch import checks
 from . import _windows
 from ._windows import Window
@@ -83,7 +84,7 @@ class Measure:
         factors = []
         for scale in range(len(betas)):
             if scale:
-                preds, target = pool(preds, 2), pool(target, 2)
+                preds, target = (pool(_windows.as_float(image), 2) for image in (preds, target))
             ranged = self._ranged(preds, target)
             last = scale == len(betas) - 1
             factor = self._ssim(*ranged, "image") if last else self._contrast(*ranged)
@@ -97,10 +98,16 @@ class Measure:
 
     def _ssim(self, preds: Tensor, target: Tensor, data_range: float | Tensor, reduction: str) -> Tensor:
         dims = preds.dim() - 2
-        windows = self.windows(dims)
+        windows, padding = self.windows(dims), "reflect"
         border = [window.radius for window in windows]
-        if dims == 3:  # the border of the last axis is that of kernel_size, also for a Gaussian
+        if dims == 3 and border[2] != self.sizes(dims)[2] // 2:
+            # The border of the last axis is that of kernel_size, also for a Gaussian. If the window is another, the map
+            # is smaller or larger than the images.
             border[2] = self.sizes(dims)[2] // 2
+            preds, target = (
+                _reflected(name, image, border) for name, image in zip(_NAMES, (preds, target), strict=True)
+            )
+            padding = "valid"
         return _windows.ssim(
             preds,
             target,
@@ -109,7 +116,7 @@ class Measure:
             data_range=data_range,
             K=self.K,
             reduction=reduction,
-            border=border,
+            padding=padding,
         )
 
     def _contrast(self, preds: Tensor, target: Tensor, data_range: float | Tensor) -> Tensor:
@@ -121,11 +128,13 @@ class Measure:
     def _ranged(self, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor, float | Tensor]:
         """The images and their data range."""
         if self.data_range is None:
-            ranges = [image.amax() - image.amin() for image in (preds, target)]
+            # As floats first: torch has no extremes of uint16, and int16 has none of their difference.
+            ranges = [image.amax() - image.amin() for image in (_windows.as_float(preds), _windows.as_float(target))]
             return preds, target, torch.maximum(*ranges)
         if isinstance(self.data_range, tuple):
             low, high = self.data_range
-            return preds.clamp(low, high), target.clamp(low, high), high - low
+            preds, target = (_windows.as_float(image).clamp(low, high) for image in (preds, target))
+            return preds, target, high - low
         return preds, target, self.data_range
 
     def _check_size(self, preds: Tensor, scales: int) -> None:
@@ -140,6 +149,17 @@ class Measure:
                 )
 
 
+def _reflected(name: str, image: Tensor, widths: Sequence[int]) -> Tensor:
+    for axis, width in enumerate(widths, start=2):
+        if image.shape[axis] <= width:
+            raise ValueError(
+                f"{name}.shape[{axis}] = {image.shape[axis]}; expected more than {width}, so that the image can be "
+                "continued by its reflection"
+            )
+    image = _windows.as_float(image)
+    return functional.pad(image, [width for width in reversed(widths) for _ in range(2)], mode="reflect")
+
+
 def checked(preds: object, target: object) -> tuple[Tensor, Tensor]:
     for name, image in zip(_NAMES, (preds, target), strict=True):
         checks.check_tensor(name, image)
@@ -150,7 +170,9 @@ def checked(preds: object, target: object) -> tuple[Tensor, Tensor]:
             f"preds.shape = {tuple(preds.shape)} has {preds.dim()} axes; expected 4, [N, C, H, W], or 5, "
             "[N, C, D, H, W]"
         )
-    target = target.to(preds.dtype)
+    preds, target = _windows.readable(preds), _windows.readable(target)
+    if preds.is_floating_point() and target.is_floating_point():
+        target = target.to(preds.dtype)
     _windows.check(_NAMES, preds, target, preds.dim() - 2)
     return preds, target
 

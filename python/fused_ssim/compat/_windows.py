@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the modules for packages of torch share: windows for each axis, borders, the terms of SSIM.
+"""What the modules for packages of torch share: windows for each axis, and images that are converted.
 
-This is the place that knows which of it the native library has. It takes one window of up to 33 taps for all axes, and
-no border but zeros. So a reflected border is put around copies of the images, whose windows then stay inside; and
-windows that differ between axes, or are wider, run as plain operations of torch, tens of times slower.
+This is the place that knows which of it the native library lacks: windows of more than 33 taps, and data ranges with a
+gradient. They run as plain operations of torch, tens of times slower.
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .._base import shapes
-from .._base.settings import integer, number
+from .._base.arguments import integer, number
 from .._core import MAX_WINDOW_SIZE
 from .._torch import checks, composite, eager
-
-if TYPE_CHECKING:
-    from .._base.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -68,11 +63,21 @@ def for_each_axis(name: str, value: Any, dims: int) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def as_float(image: Tensor) -> Tensor:
-    """Integer images as float32, as packages convert them that take such images."""
-    if image.is_floating_point() or image.is_complex():
+def readable(image: Tensor) -> Tensor:
+    """Integers that the kernels do not read as float32, as packages convert them that take such images."""
+    if image.dtype in checks.DTYPES or image.is_floating_point() or image.is_complex():
         return image
     return image.to(torch.float32)
+
+
+def float_dtype(image: Tensor) -> torch.dtype:
+    """The dtype of an image, or float32 for integers: what packages convert those to."""
+    return image.dtype if image.is_floating_point() else torch.float32
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Integers as float32, for operations that have none for them."""
+    return image if image.is_complex() else image.to(float_dtype(image))
 
 
 # ---- Computation -----------------------------------------------------------------------------------------------------
@@ -87,30 +92,41 @@ def ssim(
     data_range: float | Tensor,
     K: tuple[float, float],
     reduction: str,
-    border: Sequence[int] | None = None,
+    padding: str = "valid",
     lambda_dssim: float | None = None,
 ) -> Tensor:
-    """SSIM of images that fit together, or the loss, over the windows inside the images; reduced.
+    """SSIM of images that fit together, or the loss; reduced.
 
-    ``border``: how far the images are first continued by their reflection, along each spatial axis (the element at the
-    edge is not repeated). A data range that requires a gradient gets it, from plain operations of torch.
+    A data range that requires a gradient gets it, from plain operations of torch.
     """
     dims = len(windows)
     check(names, img1, img2, dims)
-    if border is not None:
-        img1, img2 = (_reflected(name, image, border) for name, image in zip(names, (img1, img2), strict=True))
     for axis, window in enumerate(windows, start=2):
-        if img1.shape[axis] < window.size:
+        if padding == "valid" and img1.shape[axis] < window.size:
             raise ValueError(f"{names[0]}.shape[{axis}] = {img1.shape[axis]} < window {window.size}")
     range_of_all, ranges = checks.split_range(data_range, img1)
-    is_native = len(set(windows)) == 1 and windows[0].size <= MAX_WINDOW_SIZE
-    settings = _settings(windows[0], names, range_of_all, K, reduction, lambda_dssim)
+    is_native = max(window.size for window in windows) <= MAX_WINDOW_SIZE
+    arguments: dict[str, Any] = {"padding": padding, "data_range": range_of_all, "K": K, "reduction": reduction}
+    arguments["names"] = names
+    if lambda_dssim is not None:
+        arguments["lambda_dssim"] = lambda_dssim
     if is_native and not (ranges is not None and ranges.requires_grad and torch.is_grad_enabled()):
         ranges = None if ranges is None else ranges.detach()
+        settings = eager.settings_of(**arguments, **_as_settings(windows))
         return eager.ssim(img1, img2, settings, dims, data_ranges=ranges)
+    settings = eager.settings_of(**arguments)
     if ranges is not None:
-        ranges = ranges.to(checks.ARITHMETIC[img1.dtype])
+        ranges = ranges.to(checks.arithmetic(settings, img1.dtype, img2.dtype))
     return composite.ssim_with_windows(img1, img2, None, ranges, settings, [window.taps() for window in windows])
+
+
+def _as_settings(windows: Sequence[Window]) -> dict[str, Any]:
+    """The arguments for the windows; a single number where they are all alike."""
+    each = windows[:1] if len(set(windows)) == 1 else windows
+    sizes = tuple(window.size for window in each)
+    if each[0].sigma is None:
+        return {"window_size": sizes, "known_taps": tuple(tap for window in each for tap in window.taps())}
+    return {"window_size": sizes, "sigma": tuple(window.sigma for window in each)}
 
 
 def check(names: tuple[str, str], img1: object, img2: object, dims: int) -> None:
@@ -121,34 +137,3 @@ def check(names: tuple[str, str], img1: object, img2: object, dims: int) -> None
     assert isinstance(img1, Tensor)
     assert isinstance(img2, Tensor)
     checks.check_images(names, dims, img1.dtype, img1.device, img1.shape, img2.dtype, img2.device, img2.shape)
-
-
-def _settings(
-    window: Window,
-    names: tuple[str, str],
-    data_range: float,
-    K: tuple[float, float],
-    reduction: str,
-    lambda_dssim: float | None,
-) -> Settings:
-    return eager.settings_of(
-        padding="valid",
-        window_size=window.size,
-        sigma=1.5 if window.sigma is None else window.sigma,
-        taps=window.taps() if window.sigma is None else None,
-        data_range=data_range,
-        K=K,
-        reduction=reduction,
-        names=names,
-        **({} if lambda_dssim is None else {"lambda_dssim": lambda_dssim}),
-    )
-
-
-def _reflected(name: str, image: Tensor, widths: Sequence[int]) -> Tensor:
-    for axis, width in enumerate(widths, start=2):
-        if image.shape[axis] <= width:
-            raise ValueError(
-                f"{name}.shape[{axis}] = {image.shape[axis]}; expected more than {width}, so that the image can be "
-                "continued by its reflection"
-            )
-    return functional.pad(image, [width for width in reversed(widths) for _ in range(2)], mode="reflect")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._base.codes import PADDINGS
 from .._torch import eager
 from .fused_ssim_cuda import fusedssim, fusedssim3d, fusedssim_backward, fusedssim_backward3d, map_settings
 
@@ -18,7 +17,8 @@ __all__ = [
     "fusedssim_backward3d",
 ]
 
-allowed_padding: list[str] = list(PADDINGS)
+# As fused-ssim has it; the functions of this package take more.
+allowed_padding: list[str] = ["same", "valid"]
 
 
 class FusedSSIMMap:
@@ -59,4 +59,4 @@ class FusedSSIMMap:
         """
         if isinstance(spatial_dims, bool) or spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims = {spatial_dims!r}; expected 2 or 3")
-        return eager.ssim(img1, img2, map_settings(C1, C2, padding, img1, img2), spatial_dims, train)
+        return eager.ssim(img1, img2, map_settings(C1, C2, padding), spatial_dims, train)

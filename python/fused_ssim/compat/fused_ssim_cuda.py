@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .._base.arguments import number
 from .._base.codes import GRAD_1
-from .._base.settings import number
-from .._torch import checks, eager, operators
+from .._torch import eager, operators
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,21 +76,21 @@ def fusedssim_backward3d(
 
 
 def _map(C1: float, C2: float, img1: Tensor, img2: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    settings = map_settings(C1, C2, "same", img1, img2)
+    settings = map_settings(C1, C2, "same")
     with torch.no_grad():
         values = eager.ssim(img1, img2, settings, spatial_dims, train=False)
     return values, values.new_empty(0), values.new_empty(0), values.new_empty(0)
 
 
 def _gradient(C1: float, C2: float, img1: Tensor, img2: Tensor, dL_dmap: Tensor, spatial_dims: int) -> Tensor:
-    settings = map_settings(C1, C2, "same", img1, img2)
+    settings = map_settings(C1, C2, "same")
     with torch.no_grad():
         img1, img2, _, _ = eager.checked(img1, img2, settings, spatial_dims, None, None)
         grad, _ = operators.backward(dL_dmap, img1, img2, None, None, settings, GRAD_1)
     return grad
 
 
-def map_settings(C1: float, C2: float, padding: str, img1: Tensor, img2: Tensor) -> Settings:
+def map_settings(C1: float, C2: float, padding: str) -> Settings:
     """The settings of a map by the constants that fused-ssim takes."""
     return eager.settings_of(
         padding=padding,
@@ -99,7 +99,7 @@ def map_settings(C1: float, C2: float, padding: str, img1: Tensor, img2: Tensor)
         data_range=1.0,
         K=(_root("C1", C1), _root("C2", C2)),
         reduction="none",
-        float32_window=not checks.has_float64(img1, img2),
+        float32_window=True,
     )
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """SSIM under the names and with the arguments of kornia (0.9), its metrics and its losses, images and volumes.
 
-The window is Gaussian, of sigma 1.5. ``"same"`` continues the images by their reflection (the element at the edge is
-not repeated), which takes copies of them.
+The window is Gaussian, of sigma 1.5. ``"same"`` continues the images by their reflection: the element at the edge is
+not repeated. Images of integers are read where they are.
 
 ``eps``, which kornia adds to the denominator, is not added here: identical images are 1. It moves a value by at most
 ``eps / (C1 * C2)``, which is 1.1e-5 for black images with the defaults, and far less for others. An ``eps`` that may
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .._base.settings import choice, number
+from .._base.arguments import choice, number
 from .._torch import checks
 from . import _windows
 from ._windows import Window
@@ -60,8 +60,8 @@ def ssim(
         The map: of the dtype of the images.
 
     Raises:
-        ValueError: the shapes differ or have other than four axes, the images are smaller than the window (or half of
-            it for ``"same"``), or another argument is out of range.
+        ValueError: the shapes differ or have other than four axes, the images are smaller than the window for
+            ``"valid"``, or another argument is out of range.
         TypeError: an argument is of another type.
 
     """
@@ -227,18 +227,19 @@ def _compute(
         data_range=max_val,
         K=(0.01, 0.03),
         reduction=reduction,
-        border=(window.radius,) * dims if padding == "same" else None,
+        padding="reflect" if padding == "same" else "valid",
         lambda_dssim=lambda_dssim,
     )
 
 
 def _common(img1: Tensor, img2: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
-    """The images in one dtype, which is that of the result."""
+    """The images in one dtype, which is that of the result, but integers that the kernels read as they are."""
     for name, image in zip(_NAMES, (img1, img2), strict=True):
         checks.check_tensor(name, image)
-    img1, img2 = _windows.as_float(img1), _windows.as_float(img2)
-    dtype = torch.promote_types(img1.dtype, img2.dtype)
-    return img1.to(dtype), img2.to(dtype), dtype
+    img1, img2 = _windows.readable(img1), _windows.readable(img2)
+    dtype = torch.promote_types(_windows.float_dtype(img1), _windows.float_dtype(img2))
+    img1, img2 = (image.to(dtype) if image.is_floating_point() else image for image in (img1, img2))
+    return img1, img2, dtype
 
 
 def _check_eps(eps: float, max_val: float) -> None:

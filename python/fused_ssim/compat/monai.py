@@ -2,8 +2,8 @@
 """SSIM under the names and with the arguments of MONAI (1.6), images and volumes.
 
 Only windows inside the image count. Results are float32 as in MONAI, or float64 for float64 images, which MONAI brings
-to float32. Windows that differ between axes, or have more than 33 taps, run as plain operations of torch, tens of times
-slower.
+to float32. Images of integers are read where they are. Windows of more than 33 taps run as plain operations of torch,
+tens of times slower.
 
 MONAI need not be installed. If it is, ``SSIMMetric`` is a metric of it. If not, it can be called, and has
 ``aggregate``, ``reset`` and ``get_buffer``, for a single process.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._base.settings import choice, integer, number
+from .._base.arguments import choice, integer, number
 from .._torch import checks
 from . import _windows
 from ._metric import require_a_single_process
@@ -125,8 +125,8 @@ class _Measure:
         for name, image in zip(self.names, (img1, img2), strict=True):
             checks.check_tensor(name, image)
         return _windows.ssim(
-            _windows.as_float(img1),
-            _windows.as_float(img2),
+            _windows.readable(img1),
+            _windows.readable(img2),
             self.windows,
             names=self.names,
             data_range=data_range,

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._base.settings import INFINITE_K, choice, number
+from .._base.arguments import choice, number
+from .._base.settings import INFINITE_K
 from .._torch import checks
 from . import _windows
 from ._windows import Window
@@ -109,7 +110,11 @@ def multi_scale_ssim(
     reduction = _checked_reduction(reduction)
     x, y = _checked(x, y)
     if scale_weights is None:
-        weights = torch.tensor(_SCALE_WEIGHTS, dtype=checks.ARITHMETIC[x.dtype], device=x.device)
+        weights = torch.tensor(
+            _SCALE_WEIGHTS,
+            dtype=torch.promote_types(checks.ARITHMETIC[x.dtype], checks.ARITHMETIC[y.dtype]),
+            device=x.device,
+        )
     else:
         checks.check_tensor("scale_weights", scale_weights)
         if scale_weights.dim() != 1:
@@ -265,7 +270,7 @@ def _checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             raise ValueError(
                 f"{name}.shape = {tuple(image.shape)}; expected [N, C, H, W]: complex images are not supported"
             )
-    x, y = _windows.as_float(x), _windows.as_float(y)
+    x, y = _windows.readable(x), _windows.readable(y)
     _windows.check(_NAMES, x, y, 2)
     return x, y
 
@@ -274,10 +279,12 @@ def _smaller(x: Tensor, y: Tensor, downsample: bool) -> tuple[Tensor, Tensor]:
     factor = round(min(x.shape[-2:]) / 256)
     if not downsample or factor <= 1:
         return x, y
+    x, y = _windows.as_float(x), _windows.as_float(y)
     return functional.avg_pool2d(x, factor), functional.avg_pool2d(y, factor)
 
 
 def _halved(image: Tensor) -> Tensor:
+    image = _windows.as_float(image)
     if image.shape[2] % 2 or image.shape[3] % 2:
         image = functional.pad(image, [1, 0, 1, 0], mode="replicate")
     return functional.avg_pool2d(image, 2)

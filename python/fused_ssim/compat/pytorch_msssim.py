@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .._base import shapes
-from .._base.settings import integer, number, rounded_to_float32, scale_weights
+from .._base.arguments import integer, number
+from .._base.settings import rounded_to_float32, scale_weights
 from .._core import MAX_LEVELS, MAX_WINDOW_SIZE
 from .._torch import checks, composite, eager
 
@@ -384,7 +385,7 @@ def _compute(
         data_range=data_range,
         K=tuple(K) if isinstance(K, list) else K,
         reduction=reduction,
-        taps=window.taps,
+        known_taps=window.taps,
         weights=weights,
         names=_NAMES,
     )
@@ -402,7 +403,7 @@ def _compute(
     checks.check_images(_NAMES, spatial_dims, X.dtype, X.device, X.shape, Y.dtype, Y.device, Y.shape)
     short = {axis for axis, scale in unfiltered if scale == 0}
     windows = [None if axis in short else window.for_composite() for axis in range(2, X.dim())]
-    ranges = None if ranges is None else checks.view_ranges(ranges, X)
+    ranges = None if ranges is None else checks.view_ranges(ranges, settings, X, Y)
     return composite.ssim_with_windows(X, Y, None, ranges, settings, windows)
 
 

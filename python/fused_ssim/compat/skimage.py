@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """SSIM under the name and with the arguments of scikit-image (0.26), for NumPy arrays, without torch.
 
-Integer images are computed in float64, as there. Values, maps and gradients agree to rounding; those of float32 images
-are more exact here. Beyond the border the full map and the gradient see the image continued symmetrically (the element
-at the edge is repeated), which takes a copy of it; the mean alone needs none.
+Integer images are computed in float64, as there, and read where they are; those of 32 bits and more are copied. Values,
+maps and gradients agree to rounding; those of float32 images are more exact here.
 
 Refused are images of other than two or three spatial axes, windows of more than 33 taps, and masked arrays, whose mask
 scikit-image does not look at.
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._base.codes import GRAD_2
-from .._base.settings import INFINITE_K, Settings, integer, number, settings_factory
+from .._base.arguments import integer, number
+from .._base.codes import DTYPES, GRAD_2
+from .._base.settings import INFINITE_K, settings_factory
 from .._base.shapes import gaussian
 from .._core import MAX_WINDOW_SIZE
 from ..array._call import Call
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["structural_similarity"]
 
 _NAMES = ("im1", "im2")
-# Elements of an image that are done at a time: 16 MB of float64.
-_AT_ONCE = 2**21
+# The dtypes that the native library reads as others: bool is bytes of 0 and 1.
+_READ_AS = {"bool": np.uint8}
 _settings_of = settings_factory(lambda: False)
 
 
@@ -90,15 +90,16 @@ def structural_similarity(
     found_range = _range(first, second) if data_range is None else number("data_range", data_range)
     float_type = np.dtype(np.float32 if first.dtype in (np.float32, np.float16) else np.float64)
 
-    measure = _Measure(convention, found_range, float_type, _planes(first, channel), _planes(second, channel))
+    measure = _Measure(convention, found_range, float_type, _planes(first, channel), _planes(second, channel), gradient)
     results: list[Any] = []
-    if not (full or gradient):
-        value = measure.means().mean(dtype=np.float64)
+    if gradient:
+        maps, slopes = measure.map_and_gradient()
+        value, results = measure.mean_of(maps), [slopes, *([maps] if full else [])]
+    elif full:
+        results = [measure.map()]
+        value = measure.mean_of(results[0])
     else:
-        maps, slopes = measure.maps(gradient)
-        value = _crop(maps, convention.window // 2).mean(axis=tuple(range(2, maps.ndim)), dtype=np.float64).mean()
-        results = [slopes] if gradient else []
-        results += [maps] if full else []
+        value = measure.mean()
     if channel is not None:
         value = float_type.type(value)
     arrays = [each[0, 0] if channel is None else np.moveaxis(each[0], 0, channel) for each in results]
@@ -126,11 +127,16 @@ class _Convention(NamedTuple):
         return len(self.taps) // 2
 
 
+# The constants of SSIM; None: those of the convention.
+_Constants = tuple[float | None, float | None]
+
+
 class _Measure:
     """Two batches of planes ``[1, C, ...]``, and the measures of them.
 
     The sample covariance needs no other formula: n / (n - 1) times a variance plus C2 is the same, but for a factor
-    that cancels, as the variance plus (n - 1) / n times C2.
+    that cancels, as the variance plus (n - 1) / n times C2. (With ``gaussian_weights`` scikit-image has an n that is
+    not the number of taps.)
     """
 
     def __init__(
@@ -140,65 +146,64 @@ class _Measure:
         float_type: np.dtype[Any],
         im1: NDArray[Any],
         im2: NDArray[Any],
+        has_gradient: bool,
     ) -> None:
-        self._convention, self._data_range, self._float_type = convention, data_range, float_type
-        self._im1, self._im2 = im1, im2
+        self._convention, self._data_range = convention, data_range
+        self._arithmetic = "float64" if float_type == np.float64 else None
+        self._im1, self._im2 = _readable(im1, im2, float_type, has_gradient)
 
-    def _images(self, wider: int, planes: slice = slice(None)) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Some planes of both images, of the float type, and wider at each edge."""
-        im1, im2 = (_continued(image[:, planes], wider, self._float_type) for image in (self._im1, self._im2))
-        return im1, im2
-
-    def _settings(self, reduction: str, k1: float | None = None, k2: float | None = None) -> Settings:
+    def _call(
+        self,
+        padding: str,
+        reduction: str,
+        grads: int = 0,
+        crop: int = 0,
+        K: _Constants = (None, None),
+    ) -> Call:
+        """``crop``: what is first taken off the images. ``K``: other constants."""
         K1, K2 = self._convention.K
-        return _settings_of(
-            padding="valid",
+        settings = _settings_of(
+            padding=padding,
             window_size=len(self._convention.taps),
-            taps=self._convention.taps,
+            known_taps=self._convention.taps,
             data_range=self._data_range,
-            K=(K1 if k1 is None else k1, K2 / self._convention.sample**0.5 if k2 is None else k2),
+            K=(K1 if K[0] is None else K[0], K2 / self._convention.sample**0.5 if K[1] is None else K[1]),
             reduction=reduction,
+            arithmetic=self._arithmetic,
             names=_NAMES,
         )
+        return Call(_crop(self._im1, crop), _crop(self._im2, crop), settings, grads)
 
-    def means(self) -> NDArray[Any]:
-        """The mean of each channel, over the map without its border."""
-        wider = self._convention.radius - self._convention.window // 2
-        settings = self._settings("channel")
-        parts = [Call(*self._images(wider, planes), settings).forward() for planes in self._portions()]
-        return np.concatenate(parts, axis=1)
+    def mean(self) -> Any:
+        """The mean of the map without its border."""
+        border, radius = self._convention.window // 2, self._convention.radius
+        if radius <= border:
+            return self._call("valid", "channel", crop=border - radius).forward().mean(dtype=np.float64)
+        return self.mean_of(self._call("symmetric", "none").forward())
 
-    def _portions(self) -> list[slice]:
-        """The planes in portions, each of which stays in a cache between what is done to it."""
-        step = max(1, _AT_ONCE // self._im1[0, 0].size)
-        return [slice(start, start + step) for start in range(0, self._im1.shape[1], step)]
+    def mean_of(self, maps: NDArray[Any]) -> Any:
+        """The same, from the map."""
+        inside = _crop(maps, self._convention.window // 2)
+        return inside.mean(axis=tuple(range(2, maps.ndim)), dtype=np.float64).mean()
 
-    def maps(self, with_gradient: bool) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """The map of the size of the images; and the gradient of the mean of each channel's map by the second image."""
-        maps = np.empty(self._im1.shape, self._float_type)
-        slopes = np.empty_like(maps) if with_gradient else None
-        for planes in self._portions():
-            images = self._images(self._convention.radius, planes)
-            if slopes is None:
-                maps[:, planes] = Call(*images, self._settings("none")).forward()
-            else:
-                maps[:, planes], slope = self._map_and_gradient(*images)
-                np.divide(slope, self._im1[0, 0].size, out=slopes[:, planes])
-        return maps, slopes
+    def map(self) -> NDArray[Any]:
+        """The map of the size of the images."""
+        found: NDArray[Any] = self._call("symmetric", "none").forward()
+        return found
 
-    def _map_and_gradient(self, im1: NDArray[Any], im2: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The map of images with a border, and the gradient of its sum by the second one without."""
-        maps, _, slope = Call(im1, im2, self._settings("none"), GRAD_2).value_and_grad()
+    def map_and_gradient(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The map, and the gradient of the mean of each channel's map by the second image."""
         sample = self._convention.sample
+        share = 1 / (sample * self._im1[0, 0].size)
+        maps, _, slope = self._call("symmetric", "none", GRAD_2).value_and_grad(share)
         if sample != 1:
             # Scikit-image's gradient lacks the factor of the sample covariance in the terms that come from variances.
             # The exact one, divided by the factor, has it right in all but one term: the derivative of luminance, with
             # contrast and structure as they are.
-            contrast = Call(im1, im2, self._settings("none", k1=INFINITE_K)).forward()
-            contrast *= sample - 1
-            slope += Call(im1, im2, self._settings("none", k2=INFINITE_K), GRAD_2).backward(contrast)[1]
-            slope /= sample
-        return maps, _folded(slope, self._convention.radius)
+            contrast = self._call("symmetric", "none", K=(INFINITE_K, None)).forward()
+            contrast *= (sample - 1) * share
+            slope += self._call("symmetric", "none", GRAD_2, K=(None, INFINITE_K)).backward(contrast)[1]
+        return maps, slope
 
 
 # ---- Arguments -------------------------------------------------------------------------------------------------------
@@ -293,25 +298,25 @@ def _planes(image: NDArray[Any], channel: int | None) -> NDArray[Any]:
     return image[None, None] if channel is None else np.moveaxis(image, channel, 0)[None]
 
 
-def _continued(image: NDArray[Any], width: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The planes in that dtype, which the kernels read, and continued symmetrically along their spatial axes.
+def _readable(
+    im1: NDArray[Any], im2: NDArray[Any], float_type: np.dtype[Any], has_gradient: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The planes as the kernels read them with the result of scikit-image, which converts both to the float type.
 
-    A negative width takes off instead. There is a copy only for a border, or for another dtype.
+    A gradient has the dtype of its image, so the second image is converted for one.
     """
-    if width <= 0:
-        image = _crop(image, -width)
-        if image.dtype == dtype and image.dtype.isnative and image.flags.aligned:
-            return image
-        return image.astype(dtype, order="C")
-    if width > min(image.shape[2:]):  # the window is wider than the image, which is repeated more than once
-        return np.pad(image.astype(dtype), [(0, 0)] * 2 + [(width, width)] * (image.ndim - 2), mode="symmetric")
-    result = np.empty((*image.shape[:2], *(length + 2 * width for length in image.shape[2:])), dtype)
-    _crop(result, width)[...] = image
-    for axis in range(2, image.ndim):
-        inner = np.moveaxis(result, axis, 0)
-        inner[:width] = inner[width : 2 * width][::-1]
-        inner[-width:] = inner[-2 * width : -width][::-1]
-    return result
+    images = [image.view(_READ_AS.get(image.dtype.name, image.dtype)) for image in (im1, im2)]
+    for index, image in enumerate(images):
+        is_read = image.dtype.name in DTYPES and image.dtype.isnative and image.flags.aligned
+        if has_gradient and index == 1:
+            is_read = is_read and image.dtype == float_type
+        # float64 has more digits than a result in float32 takes from an image.
+        if not is_read or (float_type == np.float32 and image.dtype == np.float64):
+            images[index] = image.astype(float_type, order="C")
+    kinds = {image.dtype for image in images if image.dtype.kind == "f"}
+    if len(kinds) == 2:  # which are never read together
+        images = [image.astype(float_type, order="C") if image.dtype != float_type else image for image in images]
+    return images[0], images[1]
 
 
 def _crop(array: NDArray[Any], width: int) -> NDArray[Any]:
@@ -319,22 +324,3 @@ def _crop(array: NDArray[Any], width: int) -> NDArray[Any]:
     where = [slice(None)] * 2 + [inside] * (array.ndim - 2)
     cropped: NDArray[Any] = array[tuple(where)]
     return cropped
-
-
-def _folded(array: NDArray[Any], width: int) -> NDArray[Any]:
-    """The transpose of :func:`_continued`: what stands beyond an edge is added to the elements that it repeats."""
-    for axis in range(2, array.ndim):
-        length = array.shape[axis] - 2 * width
-        moved = np.moveaxis(array, axis, 0)
-        inside = moved[width : width + length]
-        for start in range(0, width, length):  # more than one round where the window is wider than the image
-            stop = min(start + length, width)
-            before, behind = moved[width - stop : width - start], moved[width + length + start : width + length + stop]
-            if start // length % 2 == 0:
-                inside[: stop - start] += before[::-1]
-                inside[length - (stop - start) :] += behind[::-1]
-            else:
-                inside[length - (stop - start) :] += before
-                inside[: stop - start] += behind
-        array = np.moveaxis(inside, 0, axis)
-    return array

@@ -2,13 +2,12 @@
 """SSIM and MS-SSIM under the names and with the arguments of torchmetrics (1.9), images and volumes.
 
 The window is Gaussian, of ``int(3.5 * sigma + 0.5) * 2 + 1`` taps whatever ``kernel_size`` is, or uniform. Images are
-continued by their reflection at the border (the element at the edge is not repeated), which takes copies of them. SSIM
-is the mean of the whole map; contrast is the mean over the windows inside the images. Results are float32, or float64
-for float64 images.
+continued by their reflection at the border (the element at the edge is not repeated). SSIM is the mean of the whole
+map; contrast is the mean over the windows inside the images. Results are float32, or float64 for float64 images. Images
+of integers, which torchmetrics does not take, are read where they are.
 
 With ``data_range=None`` the range depends on the images, and so has its part in the gradient: if a gradient is wanted,
-plain operations of torch compute it, tens of times slower. They also do windows that differ between axes, or have more
-than 33 taps.
+plain operations of torch compute it, tens of times slower. They also do windows of more than 33 taps.
 
 torchmetrics need not be installed. If it is, the classes are metrics of it. If not, they have ``update``, ``compute``,
 ``forward`` and ``reset`` for a single process.
@@ -58,8 +57,8 @@ def structural_similarity_index_measure(
     """The structural similarity (Wang et al. 2004) as torchmetrics defines it, differentiable in both images.
 
     Args:
-        preds: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16 or bfloat16.
-        target: as ``preds``, with the same shape and device; brought to the same dtype.
+        preds: images ``[N, C, H, W]`` or volumes ``[N, C, D, H, W]``: float32, float64, float16, bfloat16 or integers.
+        target: as ``preds``, with the same shape and device; of two dtypes of floats, brought to that of ``preds``.
         gaussian_kernel: a Gaussian window of ``int(3.5 * sigma + 0.5) * 2 + 1`` taps; ``False``: a uniform one.
         sigma: standard deviation of the Gaussian, in pixels; or one for each spatial axis.
         kernel_size: taps of the uniform window: odd; or a number for each spatial axis.
@@ -78,7 +77,7 @@ def structural_similarity_index_measure(
     Raises:
         ValueError: the shapes differ or have other than four or five axes, an image is smaller than the window, or
             another argument is out of range.
-        TypeError: an argument is of another type, or the images are not of the four dtypes.
+        TypeError: an argument is of another type.
 
     """
     check_reduction(reduction)

@@ -8,7 +8,7 @@ value, and each process's part of the gradient, are those of the whole: with the
 
 Every process of the group must make the same call, and the same call of ``backward`` with the same upstream gradient:
 the value is one value, known to all. Arguments that do not fit together are an error in every process; shapes, dtypes
-and whether gradients are wanted are exchanged first, 32 numbers from each process. gloo serves CPU tensors, NCCL CUDA
+and whether gradients are wanted are exchanged first, 48 numbers from each process. gloo serves CPU tensors, NCCL CUDA
 tensors.
 """
 
@@ -24,12 +24,14 @@ from torch import Tensor
 
 from .._base import shapes
 from .._torch import checks, eager
-from .._torch.checks import ARITHMETIC, spatial_dims_of
+from .._torch.checks import spatial_dims_of
 from ._agreement import agree
 from ._dtensor import is_dtensor, local_parts
 from ._exchange import Part, sum_over_processes, with_neighbours
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch.distributed import ProcessGroup
 
     from .._base.settings import Settings
@@ -44,10 +46,14 @@ def sharded_ssim(
     group: ProcessGroup | None = None,
     padding: str = "same",
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: float | Tensor = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: float | Tensor | None = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
     mask_mode: str = "weight",
@@ -62,14 +68,20 @@ def sharded_ssim(
         img2: as ``img1``, with the same part of the other images.
         dim: the axis that is spread: 0, the batch, or a spatial axis, 2 or more (or negative). Not for DTensors.
         group: the processes; default: all. Not for DTensors.
-        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
-            inside the image.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, the same in every process; ``[N]`` for a range of each image, of this process's images
-            if ``dim`` is the batch.
+        padding: ``"same"``, ``"valid"``, ``"reflect"``, ``"symmetric"`` or ``"replicate"``: what windows see beyond the
+            border; ``"valid"`` counts only pixels whose window lies inside the image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, the same in every process; ``[N]`` for a
+            range of each image, of this process's images if ``dim`` is the batch.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, of the images of all processes
             if ``dim`` is spatial, of this process's images if it is the batch.
         mask: this process's part of a mask, as for :func:`fused_ssim.fused_ssim`, of as many axes as the images. An
@@ -90,8 +102,12 @@ def sharded_ssim(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         mask_mode=mask_mode,
     )
@@ -106,10 +122,14 @@ def sharded_photometric_loss(
     group: ProcessGroup | None = None,
     padding: str = "same",
     *,
-    window_size: int = 11,
-    sigma: float = 1.5,
-    data_range: float | Tensor = 1.0,
+    window_size: int | Sequence[int] = 11,
+    sigma: float | Sequence[float] = 1.5,
+    taps: str | Sequence[Any] | None = None,
+    sample_covariance: bool = False,
+    data_range: float | Tensor | None = None,
+    integer_scale: float | tuple[float, float] = 1.0,
     K: tuple[float, float] = (0.01, 0.03),
+    arithmetic: str | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
     mask_mode: str = "weight",
@@ -122,14 +142,20 @@ def sharded_photometric_loss(
         lambda_dssim: the share of SSIM, 0 to 1; 1 is the loss ``1 - SSIM``.
         dim: the axis that is spread: 0, the batch, or a spatial axis, 2 or more (or negative). Not for DTensors.
         group: the processes; default: all. Not for DTensors.
-        padding: ``"same"`` pads with zeros, and every pixel counts; ``"valid"`` counts only pixels whose window lies
-            inside the image.
-        window_size: taps of the Gaussian window along each axis: odd, from 1 to 33.
-        sigma: standard deviation of the window, in pixels.
-        data_range: the largest value that a pixel can have minus the smallest: 1.0 for images in [0, 1], 255 for 8-bit
-            values. Or a tensor, the same in every process; ``[N]`` for a range of each image, of this process's images
-            if ``dim`` is the batch.
+        padding: ``"same"``, ``"valid"``, ``"reflect"``, ``"symmetric"`` or ``"replicate"``: what windows see beyond the
+            border; ``"valid"`` counts only pixels whose window lies inside the image.
+        window_size: taps of the window along each axis: odd, from 1 to 33; or a number for each spatial axis.
+        sigma: standard deviation of the Gaussian window, in pixels; or one for each spatial axis.
+        taps: a window instead of the Gaussian: ``"uniform"``; its numbers, symmetric, not negative, of sum 1; or such
+            numbers for each spatial axis.
+        sample_covariance: variances and the covariance are multiplied by n / (n - 1), for windows of n pixels.
+        data_range: the largest value that a pixel can have minus the smallest; None: 1.0, and for integers 255 (uint8)
+            or 65535 (uint16, int16), times ``integer_scale``. Or a tensor, the same in every process; ``[N]`` for a
+            range of each image, of this process's images if ``dim`` is the batch.
+        integer_scale: what 1 stands for in images of integers; or a number for each image.
         K: the two constants of SSIM, at least 0.
+        arithmetic: ``"float64"``: results are float64, and so is what leads to them, whatever the images are. None:
+            float32, and float64 for float64 images.
         reduction: ``"mean"`` or ``"sum"`` of everything; ``"image"`` or ``"channel"``, as for :func:`sharded_ssim`.
         mask: this process's part of a mask, of as many axes as the images; as for :func:`sharded_ssim`.
         mask_mode: ``"weight"``: the mask weighs positions of the map, and windows see all pixels; ``"normalized"``: the
@@ -147,8 +173,12 @@ def sharded_photometric_loss(
         padding=padding,
         window_size=window_size,
         sigma=sigma,
+        taps=taps,
+        sample_covariance=sample_covariance,
         data_range=data_range,
+        integer_scale=integer_scale,
         K=K,
+        arithmetic=arithmetic,
         reduction=reduction,
         mask_mode=mask_mode,
         lambda_dssim=lambda_dssim,
@@ -206,7 +236,7 @@ def _sharded(
         for (share, *_), (total, weight) in zip(terms, sums, strict=True)
     )
     assert isinstance(value, Tensor)
-    return value.to(ARITHMETIC[img1.dtype])
+    return value.to(checks.arithmetic(settings, img1.dtype, img2.dtype))
 
 
 # A share of the value, a sum over this process's part, and the divisor of a mean.
@@ -222,7 +252,7 @@ def _terms(
     group: ProcessGroup | None,
     settings: Settings,
 ) -> list[_Term]:
-    weight = _full(mask, img1)
+    weight = _full(mask, img1, checks.arithmetic(settings, img1.dtype, img2.dtype))
     structural = _crop_other_axes(weight, part, settings).narrow(part.dim, part.map_begin - part.begin, part.map_length)
     # With padding "valid" the two terms of a loss are means of different numbers of elements.
     apart = settings.lambda_dssim is not None and shapes.is_cropped(settings)
@@ -232,7 +262,11 @@ def _terms(
     terms = [(settings.lambda_dssim or 0.0 if apart else 1.0, total, _sum(structural, settings.reduction))]
     if apart:
         assert settings.lambda_dssim is not None
-        difference = (img1.to(weight.dtype) - img2.to(weight.dtype)).abs() * weight
+        first, second = (
+            checks.converted(image, weight.dtype, scale)
+            for image, scale in zip((img1, img2), checks.for_images(settings, img1, img2).integer_scale, strict=True)
+        )
+        difference = (first - second).abs() * weight
         terms.append(
             (1 - settings.lambda_dssim, _sum(difference, settings.reduction), _sum(weight, settings.reduction))
         )
@@ -249,7 +283,7 @@ def _structural_sum(
     settings: Settings,
 ) -> Tensor:
     """The sum over this process's own positions of the map."""
-    dim, spatial_dims, arithmetic = part.dim, img1.dim() - 2, ARITHMETIC[img1.dtype]
+    dim, spatial_dims, arithmetic = part.dim, img1.dim() - 2, checks.arithmetic(settings, img1.dtype, img2.dtype)
     masked_statistics = mask is not None and settings.normalized
     if part.radius:
         img1, img2 = with_neighbours(part, group, img1, img2)
@@ -276,9 +310,8 @@ def _variant(settings: Settings, reduction: str, lambda_dssim: float | None) -> 
     return replace(settings, reduction=reduction, lambda_dssim=lambda_dssim)
 
 
-def _full(mask: Tensor | None, img1: Tensor) -> Tensor:
+def _full(mask: Tensor | None, img1: Tensor, arithmetic: torch.dtype) -> Tensor:
     """The mask, or ones, in the shape of the images; expanded, not copied."""
-    arithmetic = ARITHMETIC[img1.dtype]
     weight = torch.ones((), dtype=arithmetic, device=img1.device) if mask is None else mask.to(arithmetic)
     return weight.expand(img1.shape)
 

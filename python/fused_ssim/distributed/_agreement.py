@@ -41,7 +41,7 @@ def agree(
         if isinstance(settings, Exception):
             raise settings
         dim, mask = _check(img1, img2, mask, dim, settings)
-        ranges = None if ranges is None else checks.view_ranges(ranges, img1)
+        ranges = None if ranges is None else checks.view_ranges(ranges, settings, img1, img2)
         _check_values(mask, ranges)
         facts = _facts(img1, img2, mask, ranges, dim, settings)
     except (TypeError, ValueError) as error:
@@ -73,7 +73,7 @@ def agree(
     return columns["length"], dim, mask, ranges, is_spread
 
 
-_FACTS = 32
+_FACTS = 48
 _MASK_FORM = "what the mask is along dim: 1 for one layer that stands for all, 2 for as many as the images"
 
 
@@ -90,9 +90,10 @@ def _check(
     axis = dim + img1.dim() if dim < 0 else dim
     if axis != 0 and not 2 <= axis < img1.dim():
         raise ValueError(f"dim = {dim}; expected 0, the batch, or a spatial axis of {names[0]}, 2 to {img1.dim() - 1}")
+    shapes.check_windows(settings, spatial_dims)
     shapes.check_fits(names[0], img1.shape, settings, skipped=axis)
-    check_numbers(settings, checks.NAMES[img1.dtype])
-    return axis, None if mask is None else checks.view_mask(mask, img1)
+    check_numbers(settings, checks.NAMES[img1.dtype], checks.NAMES[img2.dtype])
+    return axis, None if mask is None else checks.view_mask(mask, settings, img1, img2)
 
 
 def _check_values(mask: Tensor | None, ranges: Tensor | None) -> None:
@@ -118,6 +119,7 @@ def _facts(
         f"{names[0]}.dim()": img1.dim(),
         **{f"{names[0]}.shape[{axis}]": size for axis, size in enumerate(shape)},
         f"{names[0]}.dtype": _DTYPES.index(img1.dtype),
+        f"{names[1]}.dtype": _DTYPES.index(img2.dtype),
         f"{names[0]}.requires_grad": int(recorded and img1.requires_grad),
         f"{names[1]}.requires_grad": int(recorded and img2.requires_grad),
         "mask": 0 if mask is None else 1 + _DTYPES.index(mask.dtype),
@@ -133,6 +135,8 @@ _PUBLIC_NAMES = {"k1": "K[0]", "k2": "K[1]", "normalized": 'mask_mode = "normali
 
 def _encoded(value: object) -> int:
     """A setting as 64 bits: floats by their own, so that the others can print them; text and lists by a checksum."""
+    if isinstance(value, tuple) and len(value) == 1:  # one number for all axes
+        (value,) = value
     if isinstance(value, float):
         return int(struct.unpack("q", struct.pack("d", value))[0])
     return int(value) if isinstance(value, int) else zlib.crc32(repr(value).encode())
@@ -142,16 +146,17 @@ def _shown(name: str, code: int) -> str:
     """A fact that was sent as a number, for an error message."""
     if name.endswith(".dtype"):
         return str(_DTYPES[code])
-    if name in _FLOATS:
+    if name in _FLOATS and not 0 < code < 2**32:  # that is a checksum
         return repr(struct.unpack("d", struct.pack("q", code))[0])
     for word in _WORDS:
         if code == zlib.crc32(repr(word).encode()):
             return repr(word)
-    return str(code)
+    return "another list" if name in _LISTS else str(code)
 
 
 _FLOATS = ("sigma", "K[0]", "K[1]", "data_range", "lambda_dssim")
-_WORDS = (*codes.PADDINGS, *codes.REDUCTIONS)
+_LISTS = ("sigma", "taps", "weights", "integer_scale")
+_WORDS = (*codes.PADDINGS, *codes.REDUCTIONS, *codes.ARITHMETICS, None)
 
 
 # A dtype as a number: its place in this list.

@@ -148,11 +148,16 @@ def _exchange(
     operations = []
     for (rank, _, _), tensors in zip(to, sent, strict=True):
         peer = dist.get_global_rank(whole, rank)
-        operations += [dist.P2POp(dist.isend, tensor.contiguous(), peer, group) for tensor in tensors]
+        operations += [dist.P2POp(dist.isend, _sendable(tensor.contiguous()), peer, group) for tensor in tensors]
     for (rank, _, _), tensors in zip(origin, received, strict=True):
         peer = dist.get_global_rank(whole, rank)
-        operations += [dist.P2POp(dist.irecv, tensor, peer, group) for tensor in tensors]
+        operations += [dist.P2POp(dist.irecv, _sendable(tensor), peer, group) for tensor in tensors]
     if operations:
         for work in dist.batch_isend_irecv(operations):
             work.wait()
     return received
+
+
+def _sendable(tensor: Tensor) -> Tensor:
+    """The same memory in a dtype that every backend can send: integers of 16 bits as bytes."""
+    return tensor.view(torch.uint8) if tensor.dtype in (torch.int16, torch.uint16) else tensor

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._base.codes import DTYPES
-from .._base.settings import integer, settings_factory
+from .._base.arguments import integer
+from .._base.settings import settings_factory
 from ..array._layouts import Axes
 from ..array._libraries import is_masked
-from ..array._plans import check_alike, check_dtype, layout_of, mask_layout, range_layout
+from ..array._plans import check_alike, check_dtype, layout_of, mask_layout, range_layout, result_dtypes
 from . import _derivatives
 from ._native import Arrays, Kind, memory_of
 
@@ -56,11 +56,17 @@ def _ssim(img1: Any, img2: Any, mask: Any, ranges: Any, *, kind: Kind) -> Any:
         check_dtype(name, memory)
     layout = layout_of(settings, first.shape, kind.channel_axis)
     check_alike(kind.names, first, second)
+    arithmetic, _ = result_dtypes(settings, first.dtype, second.dtype)
+    if arithmetic == "float64" and not jax.config.jax_enable_x64:
+        raise ValueError(
+            f'arithmetic = {settings.arithmetic!r}; expected jax.config.update("jax_enable_x64", True) before it: '
+            "without it, JAX has no float64"
+        )
     if ranges is not None:
-        ranges = ranges.astype(DTYPES[first.dtype].arithmetic)
+        ranges = ranges.astype(arithmetic)
         range_layout(memory_of(ranges), first, layout.axes)
     if mask is not None:
-        _, mask_shape, _ = mask_layout(memory_of(mask), first, layout.axes)
+        _, mask_shape, _ = mask_layout(memory_of(mask), first, second, arithmetic, layout.axes)
         mask = _as_batch(mask, mask_shape, layout.axes)
     img1, img2 = (_as_batch(image, layout.shape, layout.axes) for image in (img1, img2))
     arrays = Arrays(img1, img2, mask, ranges)

@@ -40,7 +40,8 @@ class _Kept:
     an empty array here, of one axis.
 
     Attributes:
-        gradients: of the sum of the value, divided by ``factor``. Where backward computes them: numbers.
+        gradients: of the sum of the value, divided by ``factor``. Where backward computes them: numbers. None for an
+            image of integers, which never has one.
         arrays: of the call, if backward computes the gradients.
         factor: see ``gradients``.
 
@@ -51,14 +52,17 @@ class _Kept:
     factor: float
 
     @classmethod
-    def of(cls, gradients: Iterable[Any], factor: float, arrays: Arrays | None = None) -> _Kept:
+    def of(cls, images: Arrays, gradients: Iterable[Any], factor: float, arrays: Arrays | None = None) -> _Kept:
         """With gradients that are None where they are not wanted."""
-        first, second = (jnp.zeros(0) if grad is None else grad for grad in gradients)
+        first, second = (
+            None if not _is_float(image) else jnp.zeros(0) if grad is None else grad
+            for image, grad in zip(images[:2], gradients, strict=True)
+        )
         return cls((first, second), arrays, factor)
 
     def wanted(self) -> tuple[bool, bool]:
         """Which gradients are wanted."""
-        first, second = (grad.ndim != 1 for grad in self.gradients)
+        first, second = (grad is not None and grad.ndim != 1 for grad in self.gradients)
         return first, second
 
     def scaled(self, kind: Kind, upstream: Any) -> Arrays:
@@ -73,16 +77,26 @@ class _Kept:
 
         both = zip(self.gradients, self.wanted(), strict=True)
         first, second = (scaled(grad) if is_wanted else None for grad, is_wanted in both)
-        return _cotangents(first, second)
+        return self.cotangents(first, second)
+
+    def cotangents(self, first: Any, second: Any) -> Arrays:
+        """What backward gives: these gradients, and zeros for one of floats that is not wanted.
+
+        JAX wants one structure here, too. Of integers it wants nothing.
+        """
+        other = second if first is None else first
+        if other is None:
+            return Arrays(None, None, None, None)
+        first, second = (
+            jnp.zeros_like(other) if grad is None and kept is not None else grad
+            for grad, kept in zip((first, second), self.gradients, strict=True)
+        )
+        return Arrays(first, second, None, None)
 
 
-def _cotangents(first: Any, second: Any) -> Arrays:
-    """What backward gives. Zeros for a gradient that is not wanted, since JAX wants one structure here, too."""
-    if first is None and second is not None:
-        first = jnp.zeros_like(second)
-    if second is None and first is not None:
-        second = jnp.zeros_like(first)
-    return Arrays(first, second, None, None)
+def _is_float(array: Any) -> bool:
+    """Whether there are derivatives by the elements of an array."""
+    return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
 
 # ---- The value -------------------------------------------------------------------------------------------------------
@@ -99,11 +113,11 @@ def _ssim_forward(kind: Kind, primals: Arrays) -> tuple[Any, _Kept]:
     eager, scale, factor = _native.units(kind, arrays)
     if not eager:
         marks = (jnp.zeros(()) if wanted & bit else None for bit in (GRAD_1, GRAD_2))
-        return ssim(kind, arrays), _Kept.of(marks, 1.0, arrays)
+        return ssim(kind, arrays), _Kept.of(arrays, marks, 1.0, arrays)
     if not wanted:
-        return ssim(kind, arrays), _Kept.of((None, None), factor)
+        return ssim(kind, arrays), _Kept.of(arrays, (None, None), factor)
     value, *both = _value_and_grad(kind, wanted, scale, arrays)
-    return value, _Kept.of(both, factor)
+    return value, _Kept.of(arrays, both, factor)
 
 
 def _ssim_backward(kind: Kind, kept: _Kept, upstream: Any) -> tuple[Any]:
@@ -112,7 +126,7 @@ def _ssim_backward(kind: Kind, kept: _Kept, upstream: Any) -> tuple[Any]:
         return (None,)
     if kept.arrays is None:
         return (kept.scaled(kind, upstream),)
-    return (_cotangents(*_backward(kind, wanted, upstream, kept.arrays)),)
+    return (kept.cotangents(*_backward(kind, wanted, upstream, kept.arrays)),)
 
 
 ssim.defvjp(_ssim_forward, _ssim_backward, symbolic_zeros=True)
@@ -120,14 +134,18 @@ ssim.defvjp(_ssim_forward, _ssim_backward, symbolic_zeros=True)
 
 def _plain(primals: Arrays) -> tuple[Arrays, int]:
     """The arrays that JAX is about to differentiate by, and the set of those gradients."""
+
+    def is_wanted(primal: Any) -> bool:
+        return bool(primal.perturbed) and _is_float(primal.value)  # JAX also marks integers and bools
+
     for name, primal in (("mask", primals.mask), ("data_range", primals.ranges)):
-        if primal is not None and primal.perturbed:
+        if primal is not None and is_wanted(primal):
             raise ValueError(
                 f"{name} is differentiated; expected a constant: SSIM has no gradient by it, take "
                 f"jax.lax.stop_gradient({name})"
             )
     arrays = Arrays(*(None if primal is None else primal.value for primal in primals))
-    return arrays, wanted_gradients(primals.img1.perturbed, primals.img2.perturbed)
+    return arrays, wanted_gradients(is_wanted(primals.img1), is_wanted(primals.img2))
 
 
 # ---- Gradients, which have no derivatives ----------------------------------------------------------------------------
@@ -146,7 +164,7 @@ def _value_and_grad_forward(kind: Kind, wanted: int, scale: float, primals: Arra
         [grad if those & bit else None for grad, bit in zip(both, (GRAD_1, GRAD_2), strict=True)]
         for those in (wanted, needed)
     )
-    return (value, *asked), _Kept.of(kept, 1 / scale)
+    return (value, *asked), _Kept.of(arrays, kept, 1 / scale)
 
 
 def _value_and_grad_backward(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from .._base.codes import DTYPES, GRAD_1, GRAD_2
+from .._base.codes import GRAD_1, GRAD_2
 from .._base.gradients import grad_scale, is_eager
-from .._base.settings import Settings, pack, unpack
+from .._base.settings import NOT_NATIVE, Settings, for_dtypes, pack, unpack
 from .._base.shapes import contiguous_strides
 from .._core import XLA_HANDLERS
 from ..array._libraries import CPU, Device, Memory
-from ..array._plans import ImageLayout, layout_of, mask_layout, plan_of, range_layout
+from ..array._plans import ImageLayout, layout_of, mask_layout, plan_of, range_layout, result_dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,9 +124,10 @@ def backward(kind: Kind, wanted: int, upstream: Any, arrays: Arrays) -> tuple[An
 
 def units(kind: Kind, arrays: Arrays) -> tuple[bool, float, float]:
     """Whether forward computes the gradients, the scale under which it stores them, and the factor that undoes that."""
-    settings, image = kind.settings, arrays.memory("img1")
-    gradient = DTYPES[image.dtype].gradient
-    shape = layout_of(settings, image.shape, kind.channel_axis).shape
+    first, second = arrays.memory("img1"), arrays.memory("img2")
+    settings = for_dtypes(kind.settings, first.dtype, second.dtype)
+    _, gradient = result_dtypes(settings, first.dtype, second.dtype)
+    shape = layout_of(kind.settings, first.shape, kind.channel_axis).shape
     eager = is_eager(settings, gradient, 0, arrays.mask is not None, arrays.ranges is not None)
     return eager, *grad_scale(settings, gradient, shape)
 
@@ -140,24 +141,37 @@ class _Call:
     """A call with arrays of known shapes and dtypes. To make it is to check it."""
 
     def __init__(self, kind: Kind, arrays: Arrays, wanted: int) -> None:
-        settings, image = kind.settings, arrays.memory("img1")
-        row = DTYPES[image.dtype]
-        self._kind, self._arrays, self._wanted = kind, arrays, wanted
-        self._layout: ImageLayout = layout_of(settings, image.shape, kind.channel_axis)
-        self.value = jax.ShapeDtypeStruct(self._layout.out_shape, row.arithmetic)
-        gradient = jax.ShapeDtypeStruct(image.shape, row.gradient)
+        settings, first, second = kind.settings, arrays.memory("img1"), arrays.memory("img2")
+        self._settings, self._arrays, self._wanted = settings, arrays, wanted
+        self._layout: ImageLayout = layout_of(settings, first.shape, kind.channel_axis)
+        self._arithmetic, of_gradients = result_dtypes(settings, first.dtype, second.dtype)
+        self.value = jax.ShapeDtypeStruct(self._layout.out_shape, self._arithmetic)
+        gradient = jax.ShapeDtypeStruct(first.shape, of_gradients)
         self.gradients = [gradient for bit in (GRAD_1, GRAD_2) if wanted & bit]
         self._plans = {device: self._plan(Device(device, 0)) for device in PLATFORMS}
 
     def _plan(self, device: Device) -> NativePlan | None:
         """The plan for a device; None if the library has no code for it, which it says when it is called."""
-        arrays, settings, axes = self._arrays, self._kind.settings, self._layout.axes
-        image = arrays.memory("img1")
-        mask = None if arrays.mask is None else mask_layout(arrays.memory("mask"), image, axes)
-        ranges = None if arrays.ranges is None else range_layout(arrays.memory("ranges"), image, axes)
-        strides = image.strides
+        arrays, axes = self._arrays, self._layout.axes
+        first, second = arrays.memory("img1"), arrays.memory("img2")
+        mask = ranges = None
+        if arrays.mask is not None:
+            mask = mask_layout(arrays.memory("mask"), first, second, self._arithmetic, axes)
+        if arrays.ranges is not None:
+            ranges = range_layout(arrays.memory("ranges"), first, axes)
         try:
-            return plan_of(settings, self._wanted, image.dtype, device, self._layout, strides, strides, mask, ranges)
+            return plan_of(
+                self._settings,
+                self._wanted,
+                first.dtype,
+                second.dtype,
+                device,
+                self._layout,
+                first.strides,
+                second.strides,
+                mask,
+                ranges,
+            )
         except NotImplementedError:  # a build without that device
             return None
 
@@ -170,7 +184,8 @@ class _Call:
         scale: float = 1.0,
     ) -> tuple[Any, ...]:
         """The results of an operation. ``more``: what it reads besides the arrays."""
-        attributes = _attributes(self._kind.settings)
+        dtypes = (self._arrays.memory(name).dtype for name in ("img1", "img2"))
+        attributes = _attributes(for_dtypes(self._settings, *dtypes))
         channel_axis = self._layout.axes.channel
         assert channel_axis is not None
         attributes["channel_axis"] = np.int32(channel_axis)
@@ -193,18 +208,18 @@ class _Call:
 
 
 def _attributes(settings: Settings) -> dict[str, Any]:
-    """The settings as constants of a program, by name, in the types that the handlers read."""
+    """The settings as constants of a program, by name, in the types that the handlers read.
+
+    They are those of :func:`for_dtypes`.
+    """
     result: dict[str, Any] = {"name1": settings.names[0], "name2": settings.names[1]}
     for each in fields(settings):
         value, convert = getattr(settings, each.name), each.metadata["native"]
-        if each.name in ("backend", "names") or value is None:
-            continue
         value = value if convert is None else convert(value)
-        if type(value) is int:
-            value = np.int32(value)
-        elif type(value) is float:
-            value = np.float64(value)
-        elif type(value) is tuple:
-            value = np.array(value, np.float64)
+        if each.name in (*NOT_NATIVE, "names") or value is None:
+            continue
+        if type(value) is not bool:
+            are_integers = all(type(number) is int for number in (value if type(value) is tuple else (value,)))
+            value = np.array(value, np.int32 if are_integers else np.float64)[()]  # a scalar where it is one
         result[each.name] = value
     return result

@@ -257,14 +257,14 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
         // The six outermost taps: as many as keep the ports for loads, and those for this and for multiply-adds,
         // equally busy.
         constexpr int kVectors = (2 * R + Vectors::lanes - 1) / Vectors::lanes + 1;
-        Vec next[kQuantities][kVectors];
+        Vec before[kQuantities][kVectors - 1];
         for (int q = 0; q < kQuantities; ++q)
-            for (int k = 0; k + 1 < kVectors; ++k) next[q][k + 1] = Vectors::load(in + planar(q, k * Vectors::lanes));
+            for (int k = 0; k + 1 < kVectors; ++k) before[q][k] = Vectors::load(in + planar(q, k * Vectors::lanes));
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)
             for (int q = 0; q < kQuantities; ++q) {
                 const A* at = in + planar(q, i);
-                Vec* const v = next[q];
-                for (int k = 0; k + 1 < kVectors; ++k) v[k] = v[k + 1];
+                Vec v[kVectors];
+                for (int k = 0; k + 1 < kVectors; ++k) v[k] = before[q][k];
                 v[kVectors - 1] = Vectors::load(at + (kVectors - 1) * Vectors::lanes);
                 Vec left = tap.at[R] * v[0], right = start[q] + tap.at[R] * shifted_from<A, 2 * R>(v);
                 left += tap.at[R - 1] * shifted_from<A, 1>(v);
@@ -274,6 +274,7 @@ __attribute__((noinline)) void filter_along_row(const A* in, const A* taps, int 
                 Vec sum = left + right;
                 for (int k = R - 3; k > 0; --k) tap.add_pair(sum, k, at + R - k, at + R + k);
                 Vectors::store(out + q * pitch + i, sum + tap.at[0] * Vectors::load(at + R));
+                for (int k = 0; k + 1 < kVectors; ++k) before[q][k] = v[k + 1];
             }
     } else {
         for (std::int64_t i = 0; i < n; i += Vectors::lanes)

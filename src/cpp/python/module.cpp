@@ -81,8 +81,14 @@ NB_MODULE(_core, m) {
     m.attr("FLOAT16") = static_cast<int>(FUSEDSSIM_FLOAT16);
     m.attr("BFLOAT16") = static_cast<int>(FUSEDSSIM_BFLOAT16);
     m.attr("BOOL") = static_cast<int>(FUSEDSSIM_BOOL);
+    m.attr("UINT8") = static_cast<int>(FUSEDSSIM_UINT8);
+    m.attr("UINT16") = static_cast<int>(FUSEDSSIM_UINT16);
+    m.attr("INT16") = static_cast<int>(FUSEDSSIM_INT16);
     m.attr("PADDING_SAME") = static_cast<int>(FUSEDSSIM_PADDING_SAME);
     m.attr("PADDING_VALID") = static_cast<int>(FUSEDSSIM_PADDING_VALID);
+    m.attr("PADDING_REFLECT") = static_cast<int>(FUSEDSSIM_PADDING_REFLECT);
+    m.attr("PADDING_SYMMETRIC") = static_cast<int>(FUSEDSSIM_PADDING_SYMMETRIC);
+    m.attr("PADDING_REPLICATE") = static_cast<int>(FUSEDSSIM_PADDING_REPLICATE);
     m.attr("REDUCTION_MEAN") = static_cast<int>(FUSEDSSIM_REDUCTION_MEAN);
     m.attr("REDUCTION_SUM") = static_cast<int>(FUSEDSSIM_REDUCTION_SUM);
     m.attr("REDUCTION_PER_IMAGE") = static_cast<int>(FUSEDSSIM_REDUCTION_PER_IMAGE);

@@ -23,6 +23,11 @@ inline std::string error_text(fusedssim_status status, const ImageNames& images)
         {"grad_y", grad_y.c_str()},
         {"grad_out", "the upstream gradient"},
         {"params.data_ranges", "data_range"},
+        {"params.axis_window_size", "window_size"},
+        {"params.axis_sigma", "sigma"},
+        {"params.axis_taps", "taps"},
+        {"params.x_scale", "integer_scale[0]"},
+        {"params.y_scale", "integer_scale[1]"},
         {"params.k1", "K[0]"},
         {"params.k2", "K[1]"},
         {"params.", ""},
@@ -33,14 +38,15 @@ inline std::string error_text(fusedssim_status status, const ImageNames& images)
     return *text ? text : fusedssim_status_string(status);
 }
 
-// Calls visit(name, member) for each setting that is a member of fusedssim_params. To add one takes one line here.
+// Calls visit(name, member) for each setting that is a member of fusedssim_params, but the windows (windows.h). To add
+// one takes one line here.
 template <typename Visit>
 void for_each_param(Visit&& visit) {
     visit("padding", &fusedssim_params::padding);
     visit("reduction", &fusedssim_params::reduction);
-    visit("window_size", &fusedssim_params::window_size);
-    visit("sigma", &fusedssim_params::sigma);
     visit("k1", &fusedssim_params::k1);
     visit("k2", &fusedssim_params::k2);
     visit("data_range", &fusedssim_params::data_range);
+    visit("sample_covariance", &fusedssim_params::sample_covariance);
+    visit("arithmetic", &fusedssim_params::arithmetic);
 }

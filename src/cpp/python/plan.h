@@ -21,16 +21,13 @@ class Plan {
 public:
     Plan(fusedssim_device device, int32_t device_index, Settings settings, const Images& images, fusedssim_grads grads)
         : settings_(std::move(settings)), images_(images) {
-        if (!settings_.taps.empty()) {
-            if (settings_.taps.size() != static_cast<size_t>(settings_.params.window_size)) {
-                throw nanobind::value_error("taps are not window_size");
-            }
-            settings_.params.taps = settings_.taps.data();
-        }
+        settings_.set_windows(static_cast<size_t>(images_.x.ndim - 2));
         if (images_.mask) settings_.params.mask = &*images_.mask;
         if (images_.data_ranges) settings_.params.data_ranges = &*images_.data_ranges;
         exec_.device = device;
         exec_.device_id = device_index;
+        // The queries take one image for both: the one that is not of integers.
+        sizes_like_ = fusedssim_grad_dtype(images_.x.dtype) < 0 ? images_.y : images_.x;
 
         // The first query also checks the settings and the shape.
         if (settings_.is_multi_scale()) {
@@ -43,14 +40,14 @@ public:
         if (grads != FUSEDSSIM_GRAD_NONE) {
             value_and_grad_workspace_ = workspace_size(FUSEDSSIM_OP_VALUE_AND_GRAD, grads);
             backward_workspace_ = workspace_size(FUSEDSSIM_OP_BACKWARD, grads);
-            check(fusedssim_saved_size(&settings_.params, &exec_, grads, &images_.x, &saved_bytes_), settings_.names);
+            check(fusedssim_saved_size(&settings_.params, &exec_, grads, &sizes_like_, &saved_bytes_), settings_.names);
             if (saved_bytes_ > 0) {
                 saved_backward_workspace_ = workspace_size(FUSEDSSIM_OP_BACKWARD_SAVED, grads);
             }
         }
     }
 
-    // settings_.params points into this object.
+    // The parameters point into this object.
     Plan(const Plan&) = delete;
     Plan& operator=(const Plan&) = delete;
 
@@ -117,12 +114,14 @@ public:
             settings_.names);
     }
 
-    // The gradients that value_and_grad() wrote, times factor * grad_out, in place.
+    // The gradients that value_and_grad() wrote, times factor * grad_out, in place. grad_out has the dtype of the
+    // arithmetic that gradients of that dtype want, which params.arithmetic does not change.
     void scale(uintptr_t where, double factor, uintptr_t grad_out, const Extents& grad_out_stride, uintptr_t grad_x,
                uintptr_t grad_y) const {
         const fusedssim_exec exec = exec_at(where, 0, 0);
-        const fusedssim_tensor tgo = upstream(grad_out, grad_out_stride);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
+        fusedssim_tensor tgo = upstream(grad_out, grad_out_stride);
+        tgo.dtype = fusedssim_arithmetic_dtype(tgx.data ? tgx.dtype : tgy.dtype);
         run(
             [&] {
                 fusedssim_status status = FUSEDSSIM_OK;
@@ -160,13 +159,13 @@ private:
 
     size_t workspace_size(fusedssim_op op, fusedssim_grads grads) const {
         size_t bytes = 0;
-        check(fusedssim_workspace_size(&settings_.params, &exec_, op, grads, &images_.x, &bytes), settings_.names);
+        check(fusedssim_workspace_size(&settings_.params, &exec_, op, grads, &sizes_like_, &bytes), settings_.names);
         return bytes;
     }
 
     size_t ms_workspace_size(fusedssim_grads grads) const {
         size_t bytes = 0;
-        check(fusedssim_ms_workspace_size(&settings_.params, &levels_, &exec_, grads, &images_.x, &bytes),
+        check(fusedssim_ms_workspace_size(&settings_.params, &levels_, &exec_, grads, &sizes_like_, &bytes),
               settings_.names);
         return bytes;
     }
@@ -204,6 +203,7 @@ private:
 
     Settings settings_;
     Images images_;
+    fusedssim_tensor sizes_like_;
     fusedssim_ms_params levels_ = FUSEDSSIM_MS_PARAMS_DEFAULT;
     fusedssim_exec exec_ = FUSEDSSIM_EXEC_DEFAULT;
     size_t saved_bytes_ = 0;

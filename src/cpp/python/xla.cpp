@@ -13,6 +13,7 @@
 
 #include "fusedssim/fusedssim.h"
 #include "names.h"
+#include "windows.h"
 
 namespace {
 
@@ -50,6 +51,9 @@ fusedssim_dtype dtype_of(int32_t dtype) {
         case xla_ffi::kFloat64: return FUSEDSSIM_FLOAT64;
         case xla_ffi::kFloat16: return FUSEDSSIM_FLOAT16;
         case xla_ffi::kBfloat16: return FUSEDSSIM_BFLOAT16;
+        case xla_ffi::kUint8: return FUSEDSSIM_UINT8;
+        case xla_ffi::kUint16: return FUSEDSSIM_UINT16;
+        case xla_ffi::kInt16: return FUSEDSSIM_INT16;
         case xla_ffi::kBool: return FUSEDSSIM_BOOL;
         default: fail("dtype " + std::to_string(dtype));
     }
@@ -79,14 +83,13 @@ public:
 
     bool has(const char* name) const { return index_of(name) >= 0; }
 
-    // Numbers, or nullptr if there is no such attribute.
-    const double* numbers(const char* name, size_t* length) const {
-        if (!has(name)) return nullptr;
+    // An array of integers of 32 bits or of doubles.
+    template <typename T>
+    Numbers<T> numbers(const char* name) const {
         const auto* array = static_cast<const xla_ffi::Array*>(find(name, xla_ffi::kArrayKind));
         ++taken_;
-        if (!array || array->dtype != xla_ffi::kFloat64) fail(std::string("attribute ") + name);
-        *length = array->length;
-        return static_cast<const double*>(array->data);
+        if (!array || array->dtype != kDtype<T>) fail(std::string("attribute ") + name);
+        return {static_cast<const T*>(array->data), array->length};
     }
 
     std::string text(const char* name) const {
@@ -166,17 +169,33 @@ struct Settings {
             params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
             params.lambda_dssim = attributes.get<double>("lambda_dssim");
         }
-        size_t length = 0;
-        params.taps = attributes.numbers("taps", &length);
-        if (params.taps && length != static_cast<size_t>(params.window_size)) fail("taps are not window_size");
-        if (const double* weights = attributes.numbers("weights", &length)) {
-            if (length > FUSEDSSIM_MAX_LEVELS) fail("the number of weights");
+        windows.sizes = attributes.numbers<int32_t>("window_size");
+        windows.sigmas = attributes.numbers<double>("sigma");
+        if (attributes.has("taps")) windows.taps = attributes.numbers<double>("taps");
+        const Numbers<double> scales = attributes.numbers<double>("integer_scale");
+        if (scales.count != 2) fail("the number of scales");
+        params.x_scale = scales.data[0];
+        params.y_scale = scales.data[1];
+        if (attributes.has("weights")) {
+            const Numbers<double> weights = attributes.numbers<double>("weights");
+            if (weights.count > FUSEDSSIM_MAX_LEVELS) fail("the number of weights");
             is_multi_scale = true;
-            levels.levels = static_cast<int32_t>(length);
-            std::fill(std::copy(weights, weights + length, levels.weights), std::end(levels.weights), 0.0);
+            levels.levels = static_cast<int32_t>(weights.count);
+            double* const end = std::copy(weights.data, weights.data + weights.count, levels.weights);
+            std::fill(end, std::end(levels.weights), 0.0);
         }
     }
 
+    // Completes `params` for images with so many axes.
+    void set_windows(int32_t ndim) {
+        try {
+            ::set_windows(params, windows, static_cast<size_t>(ndim - 2));
+        } catch (const std::invalid_argument& error) {
+            fail(error.what());
+        }
+    }
+
+    Windows windows;  // of the frame
     fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
     fusedssim_ms_params levels = FUSEDSSIM_MS_PARAMS_DEFAULT;
     bool is_multi_scale = false;
@@ -214,6 +233,7 @@ xla_ffi::Error* execute(const xla_ffi::Frame& frame, fusedssim_device device, Op
     Buffers arguments(frame.arguments), results(frame.results);
     const fusedssim_tensor x = channels_second(arguments.next(), channel_axis);
     const fusedssim_tensor y = channels_second(arguments.next(), channel_axis);
+    settings.set_windows(x.ndim);
     fusedssim_tensor mask, ranges, out{}, grad_x{}, grad_y{};
     if (has_mask) {
         mask = channels_second(arguments.next(), channel_axis);

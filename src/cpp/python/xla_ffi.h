@@ -48,7 +48,8 @@ struct Error;    // known to XLA only
 struct Context;  // the same
 
 // Of elements, by number.
-constexpr int32_t kBool = 1, kFloat16 = 10, kFloat32 = 11, kFloat64 = 12, kBfloat16 = 16, kInt32 = 4;
+constexpr int32_t kBool = 1, kInt16 = 3, kInt32 = 4, kUint8 = 6, kUint16 = 7, kFloat16 = 10, kFloat32 = 11,
+                  kFloat64 = 12, kBfloat16 = 16;
 
 struct Buffer {
     size_t size;

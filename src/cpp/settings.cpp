@@ -32,8 +32,8 @@ void check_taps(const double* taps, int window_size, const char* name, const cha
         if (!(tap >= 0) || !std::isfinite(tap))
             fail(kInvalid, "{%s}%s[%d] = %g, expected a number >= 0", name, index, i, tap);
         if (tap != mirrored)
-            fail(kInvalid, "{%s}%s[%d] = %g but {%s}%s[%d] = %g, expected a symmetric window", name, index, i, tap, name,
-                 index, window_size - 1 - i, mirrored);
+            fail(kInvalid, "{%s}%s[%d] = %g but {%s}%s[%d] = %g, expected a symmetric window", name, index, i, tap,
+                 name, index, window_size - 1 - i, mirrored);
         sum += tap;
     }
     if (std::abs(sum - 1) > 1e-4) fail(kInvalid, "the sum of {%s}%s is %g, expected 1", name, index, sum);
@@ -56,7 +56,9 @@ AxisWindow window_of(const fusedssim_params& params, int axis) {
     const double sigma = params.axis_sigma[axis];
     const bool is_own = size != 0 || sigma != 0;
     return {size ? size : int(params.window_size), sigma != 0 ? sigma : params.sigma,
-            params.axis_taps[axis] ? params.axis_taps[axis] : is_own ? nullptr : params.taps};
+            params.axis_taps[axis] ? params.axis_taps[axis]
+            : is_own               ? nullptr
+                                   : params.taps};
 }
 
 void check_windows(const fusedssim_params& params) {
@@ -69,7 +71,10 @@ void check_windows(const fusedssim_params& params) {
         const char index[] = {'[', char('0' + axis), ']', 0};
         if (params.axis_window_size[axis])
             check_window_size(params.axis_window_size[axis], "params.axis_window_size", index);
-        if (params.axis_sigma[axis] != 0) check_positive(params.axis_sigma[axis], "params.axis_sigma", index);
+        if (params.axis_sigma[axis] != 0)
+            check_positive(params.axis_sigma[axis], "params.axis_sigma", index);
+        else if (!window_of(params, axis).taps)
+            check_positive(params.sigma, "params.sigma");
         if (params.axis_taps[axis])
             check_taps(params.axis_taps[axis], window_of(params, axis).size, "params.axis_taps", index);
     }
@@ -135,8 +140,9 @@ void check_params(const fusedssim_params& params) {
     if (params.sample_covariance != 0 && params.sample_covariance != 1)
         fail(kInvalid, "{params.sample_covariance} = %d, expected 0 or 1", int(params.sample_covariance));
     if (params.sample_covariance && params.mask && params.mask_mode == FUSEDSSIM_MASK_NORMALIZED)
-        fail(kInvalid, "{params.sample_covariance} = 1 with a mask that normalises, expected 0: windows have no fixed "
-                       "number of elements there");
+        fail(kInvalid,
+             "{params.sample_covariance} = 1 with a mask that normalises, expected 0: windows have no fixed "
+             "number of elements there");
     if (params.reserved) fail(kInvalid, "{params.reserved} = %d, expected 0", int(params.reserved));
     check_positive(params.x_scale, "params.x_scale");
     check_positive(params.y_scale, "params.y_scale");
@@ -192,7 +198,8 @@ double covariance_divisor(const fusedssim_params& params, bool is_3d) {
     double n = 1;
     for (int axis = is_3d ? 0 : 1; axis < kAxes; ++axis) n *= window_of(params, axis).size;
     if (n == 1)
-        fail(kInvalid, "{params.sample_covariance} = 1 with a window of one element, expected 0: n / (n - 1) is infinite");
+        fail(kInvalid,
+             "{params.sample_covariance} = 1 with a window of one element, expected 0: n / (n - 1) is infinite");
     return std::sqrt(n / (n - 1));
 }
 

@@ -265,6 +265,20 @@ static void bad_values(void) {
     CHECK_SPOILT(f.params.window_size = FUSEDSSIM_MAX_WINDOW_SIZE + 2, FUSEDSSIM_INVALID_ARGUMENT, "window_size");
     CHECK_SPOILT(f.params.sigma = 0, FUSEDSSIM_INVALID_ARGUMENT, "sigma");
     CHECK_SPOILT(f.params.k1 = -0.5, FUSEDSSIM_INVALID_ARGUMENT, "k1");
+    CHECK_SPOILT(f.params.arithmetic = FUSEDSSIM_FLOAT16, FUSEDSSIM_INVALID_ARGUMENT, "arithmetic");
+    CHECK_SPOILT(f.params.sample_covariance = 2, FUSEDSSIM_INVALID_ARGUMENT, "sample_covariance");
+    CHECK_SPOILT(f.params.axis_window_size[1] = 4, FUSEDSSIM_INVALID_ARGUMENT, "axis_window_size[1] = 4");
+    CHECK_SPOILT(f.params.axis_sigma[2] = -1, FUSEDSSIM_INVALID_ARGUMENT, "axis_sigma[2] = -1");
+    CHECK_SPOILT(f.params.x_scale = 0.5, FUSEDSSIM_INVALID_ARGUMENT, "x_scale");
+    CHECK_SPOILT(f.params.y_scale = 0, FUSEDSSIM_INVALID_ARGUMENT, "y_scale");
+    CHECK_SPOILT(f.params.reserved = 1, FUSEDSSIM_INVALID_ARGUMENT, "reserved");
+    {
+        /* sigma serves an axis of another size, although there are taps */
+        static const double box[3] = {0.25, 0.5, 0.25};
+        CHECK_SPOILT(
+            (f.params.taps = box, f.params.window_size = 3, f.params.axis_window_size[2] = 5, f.params.sigma = 0),
+            FUSEDSSIM_INVALID_ARGUMENT, "sigma");
+    }
     CHECK_SPOILT(f.params.data_ranges = &f.x, FUSEDSSIM_INVALID_ARGUMENT, "data_ranges");
     CHECK_SPOILT(f.params.data_range = 0, FUSEDSSIM_INVALID_ARGUMENT, "data_range");
     CHECK_SPOILT(f.exec.device = 9, FUSEDSSIM_INVALID_ARGUMENT, "device");

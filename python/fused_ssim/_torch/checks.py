@@ -258,4 +258,7 @@ def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) 
     """
     if dtype1 == dtype2 or dtype1 not in GRADIENT or dtype2 not in GRADIENT:
         return False
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    try:  # torch 2.11 cannot compile the question whether there is autocast for a device
+        return torch.is_autocast_enabled(device.type)
+    except RuntimeError:
+        return False

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <string>
-#include <utility>
 
 #include "core/dtype.h"
 #include "devices.h"
@@ -239,13 +238,7 @@ void set_grads(Checked& c, const Arguments& a) {
     if (p.saved && p.saved_grads == 1 && a.grad_y)
         fail(kInvalid, "{saved} was filled for {grad_x} alone ({saved_bytes} = %zu), expected {grad_y} to be NULL",
              a.saved_bytes);
-    if (!p.grad_x.data && !p.saved) {
-        // SSIM is symmetric: the gradient by y of (x, y) is the gradient by x of (y, x).
-        std::swap(p.x, p.y);
-        std::swap(p.x_dtype, p.y_dtype);
-        std::swap(p.x_scale, p.y_scale);
-        std::swap(p.grad_x, p.grad_y);
-    }
+    if (!p.grad_x.data && !p.saved) exchange_images(p);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "core/border.h"
 #include "core/pooling.h"
@@ -132,6 +133,15 @@ struct Problem {
     }
     FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
+
+// Makes y of x and x of y. SSIM is symmetric: the gradient by y of (x, y) is the gradient by x of (y, x).
+inline void exchange_images(Problem& p) {
+    std::swap(p.x, p.y);
+    std::swap(p.x_dtype, p.y_dtype);
+    std::swap(p.x_scale, p.y_scale);
+    std::swap(p.grad_x, p.grad_y);
+    std::swap(p.coarse_x, p.coarse_y);
+}
 
 // The arguments of the operations; what an operation does not have is NULL.
 struct Arguments {

@@ -38,21 +38,30 @@
     M(any, 5, __VA_ARGS__)              \
     M(any64, 5, __VA_ARGS__)            \
     M(any, 8, __VA_ARGS__)              \
-    M(any, 16, __VA_ARGS__)             \
+    M(any, 16, __VA_ARGS__)
+#define FUSEDSSIM_TYPES(M, ...)             \
+    M(f32, 5, __VA_ARGS__)                  \
+    M(f16, 5, __VA_ARGS__)                  \
+    M(bf16, 5, __VA_ARGS__)                 \
+    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__) \
     M(any64, 16, __VA_ARGS__)
-#define FUSEDSSIM_TYPES(M, ...) \
-    M(f32, 5, __VA_ARGS__)      \
-    M(f16, 5, __VA_ARGS__)      \
-    M(bf16, 5, __VA_ARGS__)     \
-    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__)
-#define FUSEDSSIM_TYPES_OF_IMAGES(M, ...) \
-    M(f64, 5, __VA_ARGS__)                \
-    FUSEDSSIM_TYPES(M, __VA_ARGS__)
-#define FUSEDSSIM_TYPES_OF_VALUES(M, ...) M(u8, 5, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)                 \
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
+// Images: those with kernels for two gradients, and those without. What is rarest makes two gradients in two launches,
+// and the wheel smaller.
+#define FUSEDSSIM_PAIR_TYPES(M, ...)        \
+    M(f32, 5, __VA_ARGS__)                  \
+    M(f16, 5, __VA_ARGS__)                  \
+    M(bf16, 5, __VA_ARGS__)                 \
+    M(f64, 5, __VA_ARGS__)                  \
+    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__)
+#define FUSEDSSIM_SINGLE_TYPES(M, ...) M(any64, 16, __VA_ARGS__)
+#define FUSEDSSIM_NORMALIZED_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
+#define FUSEDSSIM_NORMALIZED_SINGLE_TYPES(M, ...) M(any, 16, __VA_ARGS__) M(any64, 16, __VA_ARGS__)
+// Values alone.
+#define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
 #define FUSEDSSIM_IMAGE_TYPES(M, ...) M(f32, __VA_ARGS__) M(any, __VA_ARGS__) M(any64, __VA_ARGS__)
 #define FUSEDSSIM_GRAD_TYPES(M, ...)  M(f32, __VA_ARGS__) M(f16, __VA_ARGS__) M(bf16, __VA_ARGS__) M(f64, __VA_ARGS__)
@@ -70,17 +79,22 @@
     FUSEDSSIM_WITH_GRADS(X, FAMILY, UNIT, TYPES)
 
 // ssim2d.cu: value, map and gradient of images.
-#define FUSEDSSIM_SSIM2D(X)                                            \
-    FUSEDSSIM_TYPES_OF_VALUES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)   \
-    FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_TYPES_OF_IMAGES)
-#define FUSEDSSIM_SSIM2D_NORMALIZED(X) FUSEDSSIM_WITH_VALUE(X, ssim2d_normalized, ssim2d, FUSEDSSIM_NORMALIZED_TYPES)
+#define FUSEDSSIM_SSIM2D_KERNELS(X, FAMILY, PAIRS, SINGLES) \
+    FUSEDSSIM_WITH_VALUE(X, FAMILY, ssim2d, PAIRS)          \
+    SINGLES(FUSEDSSIM_TILED, X, FAMILY, ssim2d, 0)          \
+    SINGLES(FUSEDSSIM_TILED, X, FAMILY, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D(X)                                                              \
+    FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                         \
+    FUSEDSSIM_SSIM2D_KERNELS(X, ssim2d, FUSEDSSIM_PAIR_TYPES, FUSEDSSIM_SINGLE_TYPES)
+#define FUSEDSSIM_SSIM2D_NORMALIZED(X)                                                   \
+    FUSEDSSIM_SSIM2D_KERNELS(X, ssim2d_normalized, FUSEDSSIM_NORMALIZED_PAIR_TYPES, FUSEDSSIM_NORMALIZED_SINGLE_TYPES)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F)   \
     F(ssim2d, FUSEDSSIM_SSIM2D)        \
     F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED)
 
 // ssim3d.cu: the same of volumes. The gradient is a second kernel, which does not care whether windows are normalised.
 #define FUSEDSSIM_SSIM3D_FORWARD(X)                                          \
-    FUSEDSSIM_TYPES_OF_VALUES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0) \
+    FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0)     \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)

@@ -50,6 +50,16 @@ std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; 
 // The gradient of an image is made in one pass: nothing is saved. Volumes save their partial maps.
 std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
+Problem only_x(Problem p) {
+    p.grad_y.data = nullptr;
+    return p;
+}
+Problem only_y(Problem p) {
+    exchange_images(p);
+    p.value.data = p.map.data = nullptr;
+    return only_x(p);
+}
+
 void run(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
     require_workspace(exec, workspace.total);
@@ -61,8 +71,13 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     };
     double* const sums = doubles(p.value.data, workspace.sums);
     double* const mask_sums = doubles(p.needs_mask_sums(), workspace.mask_sums);
-    const int grads = kernel_grads(p);
     const KernelType type = kernel_type(p);
+    const int grads = kernel_grads(p, type);
+    if (grads < p.grads()) {
+        run(only_x(p), exec);
+        run(only_y(p), exec);
+        return;
+    }
     const Blocks blocks = cut_blocks(p, type, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.

@@ -120,6 +120,11 @@ constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radi
     return type;
 }
 
+// The gradients that kernels of this type compute at once: some have no kernels for two.
+constexpr int grads_at_once(bool is_3d, bool is_normalized, KernelType type, int grads) {
+    return filter_kernel(forward_family(is_3d, is_normalized), type, grads) >= 0 ? grads : 1;
+}
+
 // ---- What the list must have ----------------------------------------------------------------------------------------
 
 constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16,
@@ -139,6 +144,7 @@ struct Coverage {
             is_complete = false;
     }
     constexpr void add_filters(bool is_3d, bool is_normalized, KernelType type, int grads) {
+        grads = grads_at_once(is_3d, is_normalized, type, grads);
         add(filter_kernel(forward_family(is_3d, is_normalized), type, grads));
         if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, type, grads));
     }

@@ -61,7 +61,7 @@ namespace {
 
 // Whether the kernels for the usual calls serve, as far as one image of those to come tells.
 bool may_be_usual(const Problem& p) {
-    return has_usual_kernels(p.x_dtype, p.is_3d, kernel_grads(p)) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
+    return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
            p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kRadiusBuckets[0];
 }
 
@@ -108,11 +108,11 @@ std::size_t partial_maps_bytes(const Problem& p, int grads) {
 }
 
 Workspace plan_workspace(const Problem& p) {
-    const int grads = kernel_grads(p);
     // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
     // of kernel.
-    const Blocks general = cut_blocks(p, general_type(p.arithmetic, p.is_normalized, p.max_radius()), grads);
-    const Blocks usual = may_be_usual(p) ? cut_blocks(p, usual_type(p.x_dtype), grads) : general;
+    const auto blocks_of = [&](KernelType type) { return cut_blocks(p, type, kernel_grads(p, type)); };
+    const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
+    const Blocks general = blocks_of(type), usual = may_be_usual(p) ? blocks_of(usual_type(p.x_dtype)) : general;
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -128,7 +128,7 @@ Workspace plan_workspace(const Problem& p) {
         w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
-    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, grads)));
+    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, kernel_grads(p, type))));
     return w;
 }
 

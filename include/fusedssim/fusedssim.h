@@ -437,8 +437,8 @@ enum {
 };
 
 /* Bytes of workspace that `op` needs on exec->device for images like x, whose data may be NULL. If the dtypes of the
- * images differ, give the one that is not of integers. grads: the gradients that op will write. 0 for the CPU. No driver
- * call is made, and no device has to be there. Since 0.1. */
+ * images differ, give the one that is not of integers. grads: the gradients that op will write. 0 for the CPU. No
+ * driver call is made, and no device has to be there. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         fusedssim_op op, fusedssim_grads grads,
                                                         const fusedssim_tensor* x, size_t* bytes);

@@ -93,7 +93,8 @@ enum class Op : fusedssim_op {
     backward_saved = FUSEDSSIM_OP_BACKWARD_SAVED,
 };
 
-// The dtypes that follow from that of an image: of `out`, `grad_out` and the arithmetic, and of its gradient. Since 0.1.
+// The dtypes that follow from that of an image: of `out`, `grad_out` and the arithmetic, and of its gradient. Since
+// 0.1.
 constexpr Dtype arithmetic_dtype(Dtype images) {
     return static_cast<Dtype>(fusedssim_arithmetic_dtype(static_cast<fusedssim_dtype>(images)));
 }
@@ -321,9 +322,9 @@ struct Params {
 private:
     static void check_taps(const std::vector<double>& taps, int window_size, const std::string& name) {
         if (!taps.empty() && taps.size() != static_cast<std::size_t>(window_size))
-            throw Error(Status::invalid_argument, "params." + name + " has " + std::to_string(taps.size()) +
-                                                      " elements, expected window_size = " +
-                                                      std::to_string(window_size));
+            throw Error(Status::invalid_argument,
+                        "params." + name + " has " + std::to_string(taps.size()) +
+                            " elements, expected window_size = " + std::to_string(window_size));
     }
 };
 

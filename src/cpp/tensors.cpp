@@ -26,7 +26,9 @@ fusedssim_tensor read_any_tensor(const fusedssim_tensor* tensor, const char* nam
 fusedssim_tensor read_tensor(const fusedssim_tensor* tensor, const char* name) {
     const fusedssim_tensor t = read_any_tensor(tensor, name);
     if (fusedssim_arithmetic_dtype(t.dtype) < 0)
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s}.dtype = %s, expected float32, float64, float16, bfloat16, uint8, uint16 or int16",
+        fail(FUSEDSSIM_INVALID_DTYPE,
+             "{%s}.dtype = %s, expected float32, float64, float16, bfloat16, uint8, "
+             "uint16 or int16",
              name, dtype_name(dtype_of(t)));
     return t;
 }

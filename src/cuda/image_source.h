@@ -34,7 +34,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     const Tile& tile;
     const Constants& constants;
     Pivot<A> pivot;   // of the tile and its chunk
-    PartSlots slots;  // of both images. Pairs: takes_usual() has seen that rows and columns have the same strides
+    PartSlots slots;  // of both images. Pairs: has_one_offset() has seen that rows and columns have the same strides
     // More bits of slots.flags, for what does not change from slice to slice.
     static constexpr unsigned kPacked = PartSlots::kFree;      // pairs are accessed as one
     static constexpr unsigned kSumsL1 = 2 * PartSlots::kFree;  // |x - y| is summed

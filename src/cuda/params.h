@@ -63,8 +63,8 @@ struct Strip2d {
     static_assert(out > 0, "the strip is all margin");
 };
 
-// The type of a position in a slice of partial maps. takes_usual() in the launchers sees that 32 bits suffice where they
-// are used.
+// The type of a position in a slice of partial maps. has_one_offset() in the launchers sees that 32 bits suffice where
+// they are used.
 template <bool kNarrow>
 struct Position {
     using type = unsigned;
@@ -130,7 +130,7 @@ struct Format {
 template <class A>
 struct AxisTaps {
     A window[kMaxRadius + 1];  // from the centre outwards
-    A edge[kMaxRadius + 1];    // edge_tap() by distance, for Border::replicate
+    A edge[kMaxRadius + 1];    // of an edge, by distance: from there on, for Border::replicate
     A sum;                     // of the whole window
 };
 

@@ -77,7 +77,7 @@ struct SliceFilter {
 
     // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are
     // counted from the first halo element of the tile. expand(values, quantities) computes from them what is to be
-    // filtered. size_of_edges: of the axis, if its ends take the edge's taps, else 0; first_row is the tile's first output.
+    // filtered. size_of_edges: of the axis if its ends take the edge's taps, else 0. first_row: of the tile's outputs.
     template <int kValues, class In, class Expand>
     __device__ __forceinline__ void filter_y(const AxisTaps<A>& axis, int size_of_edges, int first_row, In in,
                                              Expand expand) {

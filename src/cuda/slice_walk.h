@@ -29,8 +29,8 @@ struct Slots {
     static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
     unsigned flags;  // a bit for each part of this thread: it lies in the slice. The bits from kFree on are the user's.
     static constexpr unsigned kFree = 1u << kCount;
-    // Of each part from the slice's first element, in the unit of the view's strides. is_narrow() has seen that 32 bits
-    // suffice.
+    // Of each part from the slice's first element, in the unit of the view's strides. has_one_offset() in the launchers
+    // has seen that 32 bits suffice.
     unsigned offset[kCount];
 
     template <class V>
@@ -54,7 +54,8 @@ struct Slots {
     }
 };
 
-// The same for general kernels: a part is one element, wherever it lies, and the element that is seen beyond the border.
+// The same for general kernels: a part is one element, wherever it lies. Beyond the border it is the one that is seen
+// there.
 template <class A, int R>
 struct ElementSlots {
     using Block = Block3d<A, R>;

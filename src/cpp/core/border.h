@@ -6,8 +6,8 @@
 // A kernel that reads an image, or a normalised mask, at a position that may lie outside asks sees_element() first, and
 // then reads the element that element_seen() names. What it does not see is zero.
 //
-// The gradient, for one axis (derivation.md, "Borders"). Let F be the filter with its border: the gradient is F^T of the
-// partials p.
+// The gradient, for one axis (derivation.md, "Borders"). Let F be the filter with its border: the gradient is F^T of
+// the partials p.
 //
 //     zeros       F^T = F
 //     symmetric   F^T = F: element j is seen where windows reach w(i - j) and w(i + j + 1), which i and j may exchange
@@ -15,12 +15,13 @@
 //                 are seen twice. So F^T = D F D^-1: edge partials count twice, F continues them like the images, and
 //                 the gradient of edge elements is halved. See edge_partial_weight(), edge_gradient_weight().
 //     replicate   F^T = the filter of zeros, but for the edge elements: these are seen by all taps that reach beyond.
-//                 Their gradient takes the sums of taps from the distance on, edge_tap(), instead of taps.
+//                 In their gradient a partial weighs the sum of all taps from its distance to the edge on.
 //
 // With a mirror, partials outside the image are those of the element that is seen there. So a kernel may either read
 // them there, or compute them from images that are continued twice as far.
 //
-// To add a border: an enumerator, and its cases here; a fusedssim_padding, and edges_of() in settings.cpp. A border whose transpose is none of the above needs a case where kernels ask is_mirror().
+// To add a border: an enumerator, and its cases here; a fusedssim_padding, and edges_of() in settings.cpp. A border
+// whose transpose is none of the above needs a case where kernels ask is_mirror().
 // The pooling of MS-SSIM has a border of its own (core/pooling.h).
 #pragma once
 
@@ -57,18 +58,6 @@ FUSEDSSIM_MATH int edge_partial_weight(Border border, int element, int size) {
 }
 FUSEDSSIM_MATH float edge_gradient_weight(Border border, int element, int size) {
     return is_seen_once(border, element, size) ? 0.5f : 1.0f;
-}
-
-// What the partial at `position` weighs in the gradient of an edge element, for Border::replicate: the taps that reach
-// that edge or beyond. Of a row of one element, that is all.
-template <class A>
-FUSEDSSIM_MATH A edge_tap(const A* taps, int radius, int element, int position, int size) {
-    A sum = A(0);
-    for (int k = -radius; k <= radius; ++k) {
-        const int at = position + k;
-        if ((at <= 0 ? 0 : at >= size - 1 ? size - 1 : at) == element) sum += taps[k < 0 ? -k : k];
-    }
-    return sum;
 }
 
 }  // namespace fusedssim

@@ -22,8 +22,8 @@ constexpr int kMultiprocessors = 132;
 
 // ---- Which kernels --------------------------------------------------------------------------------------------------
 
-// How many gradients the kernels of a type compute at once. Maps that were saved for both gradients serve a backward for
-// one as well.
+// How many gradients the kernels of a type compute at once. Maps that were saved for both gradients serve a backward
+// for one as well.
 inline int kernel_grads(const Problem& p, KernelType type) {
     return grads_at_once(p.is_3d, p.is_normalized, type, p.saved_grads ? p.saved_grads : p.grads());
 }

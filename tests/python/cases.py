@@ -346,7 +346,8 @@ def ratio(actual: Tensor, expected: Tensor, second: Tensor, error: Tensor) -> tu
     known = expected.isfinite() & second.isfinite() & allowed.isfinite()
     if bool(known.any()):
         differ, size = float((expected - second).abs()[known].max()), float(expected.abs()[known].max())
-        assert differ <= 1e-6 * size + 1e-12, "the two references differ: one of them is wrong"
+        # Far from 0, what the variance of float64 loses may be 1e-6 of C2.
+        assert differ <= 1e-5 * size + 1e-12, "the two references differ: one of them is wrong"
     # A mean over a mask of zeros: NaN on both sides.
     if bool((actual.isnan() != expected.isnan())[known | expected.isnan()].any()):
         return float("inf"), "NaN in one of the two"

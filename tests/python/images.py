@@ -65,9 +65,14 @@ def hard_case(name: str, device: str = "cpu", size: int = 256) -> tuple[Tensor, 
     return x.to(device), y.to(device)
 
 
+def _compared(actual: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64 on the CPU."""
+    return actual.detach().to("cpu", torch.float64), expected.detach().to("cpu", torch.float64)
+
+
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """The error as max |actual - expected| / max |expected|."""
-    actual = actual.detach().to("cpu", torch.float64)
+    actual, expected = _compared(actual, expected)
     assert actual.shape == expected.shape
     error = (actual - expected).abs().max()
     return float(error / expected.abs().max()) if error else 0.0
@@ -75,11 +80,12 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 def relative_norm_error(actual: Tensor, expected: Tensor) -> float:
     """The error as ||actual - expected|| / ||expected||."""
-    return float((actual.detach().to("cpu", torch.float64) - expected).norm() / expected.norm())
+    actual, expected = _compared(actual, expected)
+    return float((actual - expected).norm() / expected.norm())
 
 
 def absolute_error(actual: Tensor, expected: Tensor) -> float:
     """The error as max |actual - expected|."""
-    actual = actual.detach().to("cpu", torch.float64)
+    actual, expected = _compared(actual, expected)
     assert actual.shape == expected.shape
     return float((actual - expected).abs().max())

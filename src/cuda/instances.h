@@ -17,7 +17,7 @@
 // ssim3d.cu, and FAMILY<TYPE>(p) in reduce.cu, whose kernels have radius 0 and 0 gradients here.
 //
 // To add a family: its kernels and a line in the FAMILIES of its unit; the function template in the .cu file; a
-// launcher. To add an element type: the rows of types below; loads and stores in device.h; Element and the functions
+// launcher. To add an element type: the rows of types below; loads and stores in elements.h; Element and the functions
 // behind it in kernel_list.h. If one of these is forgotten, a file does not compile: kernel_list.h asserts that each
 // call finds a kernel, and that each kernel is found by a call.
 #pragma once

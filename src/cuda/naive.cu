@@ -8,7 +8,8 @@
 //
 //     core/ssim_math.h   the formulas themselves (docs/derivation.md derives them)
 //     params.h           what a real kernel is told: strides, masks, reductions, and how planes are cut into blocks
-//     device.h           element types; the filter along the axis that a block walks, in registers (TransposedFir)
+//     elements.h         element types
+//     device.h           the filter along the axis that a block walks, in registers (TransposedFir)
 //     pivot_sample.h     the level that is subtracted from the images, so that float32 keeps its digits
 //     ssim2d.cu          one kernel instead of two: the filter separated by axis, a block that walks down a strip, and
 //                        partial maps that never leave the chip (strip_rows.h is its shared memory)

@@ -56,7 +56,7 @@ A __shfl_xor_sync(unsigned, A value, unsigned lanes) {
     return A(simulator::shuffle_xor(double(value), lanes));
 }
 
-// What device.h says in PTX for a GPU.
+// What elements.h says in PTX for a GPU.
 namespace fusedssim {
 constexpr bool kHasAsyncCopies = true;
 inline float half_to_float(unsigned short bits) { return simulator::half_to_float(bits); }

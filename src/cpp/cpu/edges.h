@@ -30,6 +30,7 @@ public:
     void set(Border border, const A* taps, int radius, int size, int first, int last) {
         count = 0;
         if (border == Border::zeros || radius == 0) return;
+        if (radius < 0 || radius > kMaxRadius) __builtin_unreachable();  // the static analyzer does not know
         for (int from = 0; from < size; ++from) {
             if (from == radius && size > 2 * radius) from = size - radius;  // between, no window sees what is beside
             const int before = count;

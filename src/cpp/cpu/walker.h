@@ -311,7 +311,7 @@ private:
         }
     }
 
-    // The same for the only row of an image's slices.
+    // The only row of an image's slices, filtered along the walk.
     void fill_across(int l) {
         A* out[kSlices];
         for (int slice = 0; slice < kSlices; ++slice) out[slice] = across(slice) + g.columns.first;

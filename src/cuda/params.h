@@ -234,7 +234,6 @@ struct SsimParams {
     FUSEDSSIM_MATH int map_end_z() const { return depth - crop_z(); }
     FUSEDSSIM_MATH int map_end_y() const { return height - crop_y(); }
     FUSEDSSIM_MATH int map_end_x() const { return width - crop_x(); }
-    FUSEDSSIM_MATH bool in_map_y(int row) const { return is_counted(row, height, crop_y()); }
     FUSEDSSIM_MATH bool in_map(int row, int column) const {
         return row >= map_begin_y() && row < map_end_y() && column >= map_begin_x() && column < map_end_x();
     }

@@ -23,26 +23,14 @@ struct Place {
 // a tile is in_y rows of kColumns parts, the first of which begins kMargin elements before the tile. A thread has every
 // 256th part.
 template <class A, int R, int kColumns, int kWidth, int kMargin>
-struct Slots {
+struct Parts {
     using Block = Block3d<A, R>;
     static constexpr int kAll = Block::in_y * kColumns;
     static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
-    unsigned flags;  // a bit for each part of this thread: it lies in the slice. The bits from kFree on are the user's.
+    unsigned flags;  // a bit for each part of this thread: it is loaded. The bits from kFree on are the user's.
     static constexpr unsigned kFree = 1u << kCount;
-    // Of each part from the slice's first element, in the unit of the view's strides. has_one_offset() in the launchers
-    // has seen that 32 bits suffice.
-    unsigned offset[kCount];
 
-    template <class V>
-    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const V& v, int width) : flags(0) {
-#pragma unroll
-        for (int i = 0; i < kCount; ++i) {
-            const int y = row(tile, index(i)), x = column(tile, index(i));
-            const bool in_slice = index(i) < kAll && y >= 0 && y < p.height && x >= 0 && x < width;
-            flags |= unsigned(in_slice) << i;
-            offset[i] = unsigned(y * v.h + x * v.w);
-        }
-    }
+    __device__ __forceinline__ Parts() : flags(0) {}
     __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
     __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
     // The row and the column of part e in its plane.
@@ -54,36 +42,46 @@ struct Slots {
     }
 };
 
+// Parts of the slice that are loaded from one offset each.
+template <class A, int R, int kColumns, int kWidth, int kMargin>
+struct Slots : Parts<A, R, kColumns, kWidth, kMargin> {
+    using Base = Parts<A, R, kColumns, kWidth, kMargin>;
+    using Base::flags, Base::index, Base::row, Base::column;
+    // Of each part from the slice's first element, in the unit of the view's strides. has_one_offset() in the launchers
+    // has seen that 32 bits suffice.
+    unsigned offset[Base::kCount];
+
+    template <class V>
+    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const V& v, int width) {
+#pragma unroll
+        for (int i = 0; i < Base::kCount; ++i) {
+            const int y = row(tile, index(i)), x = column(tile, index(i));
+            const bool in_slice = index(i) < Base::kAll && y >= 0 && y < p.height && x >= 0 && x < width;
+            flags |= unsigned(in_slice) << i;
+            offset[i] = unsigned(y * v.h + x * v.w);
+        }
+    }
+};
+
 // The same for general kernels: a part is one element, wherever it lies. Beyond the border it is the one that is seen
 // there.
 template <class A, int R>
-struct ElementSlots {
-    using Block = Block3d<A, R>;
-    static constexpr int kAll = Block::in_y * Block::in_x;
-    static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
-    static constexpr unsigned kFree = 1u << kCount;
-    unsigned flags;
-    int row_seen[kCount], column_seen[kCount];
+struct ElementSlots : Parts<A, R, Block3d<A, R>::in_x, 1, R> {
+    using Base = Parts<A, R, Block3d<A, R>::in_x, 1, R>;
+    using Base::flags, Base::index, Base::row, Base::column;
+    int row_seen[Base::kCount], column_seen[Base::kCount];
 
     // Without a border that is seen, `border` is zeros.
-    __device__ __forceinline__ ElementSlots(const SsimParams<A>& p, const Tile& tile, Border border) : flags(0) {
+    __device__ __forceinline__ ElementSlots(const SsimParams<A>& p, const Tile& tile, Border border) {
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) {
+        for (int i = 0; i < Base::kCount; ++i) {
             const int y = row(tile, index(i)), x = column(tile, index(i));
             const bool is_seen =
-                index(i) < kAll && sees_element(border, y, p.height) && sees_element(border, x, p.width);
+                index(i) < Base::kAll && sees_element(border, y, p.height) && sees_element(border, x, p.width);
             flags |= unsigned(is_seen) << i;
             row_seen[i] = element_seen(border, y, p.height);
             column_seen[i] = element_seen(border, x, p.width);
         }
-    }
-    __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
-    __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
-    __device__ __forceinline__ static int row(const Tile& tile, int e) {
-        return tile.tile_y * Block::out_y - R + e / Block::in_x;
-    }
-    __device__ __forceinline__ static int column(const Tile& tile, int e) {
-        return tile.tile_x * Block::out_x - R + e % Block::in_x;
     }
     // From the slice's first element, in the unit of the view's strides.
     template <class V>

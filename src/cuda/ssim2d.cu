@@ -73,9 +73,8 @@ struct Strip {
     // for `across`: whether the map has an element, for each column of this thread.
     unsigned flags;
     static constexpr unsigned kFirst4 = 15, kLast4 = kFirst4 << (kColumns - 4), kAllColumns = kFirst4 | kLast4;
-    static constexpr unsigned kOwned = 1 << 8;  // this block sums (and writes) these elements of the map
-    static constexpr unsigned kPlain =
-        1 << 9;  // only their sum is wanted, of the first 4 and all or none of the last 4
+    static constexpr unsigned kOwned = 1 << 8;        // this block sums (and writes) these elements of the map
+    static constexpr unsigned kPlain = 1 << 9;        // only the sum is wanted, of 4 columns or of all
     static constexpr unsigned kStoresMap = 1 << 10;   // the map is written
     static constexpr unsigned kStatistics = 1 << 11;  // this thread computes statistics
     static constexpr unsigned kGradient = 1 << 12;    // this thread computes gradients

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._base import shapes
 from ._base.arguments import choice
-from ._base.codes import gradients_of_argnums
+from ._base.codes import as_argnums_ask, gradients_of_argnums
 from ._base.settings import COMMON_SETTINGS
 from ._torch import checks, eager
 from ._torch.checks import spatial_dims_of
@@ -142,10 +142,9 @@ def value_and_grad(
         reduction,
         mask_mode,
     )
-    wanted, grads = gradients_of_argnums(argnums)
+    grads = gradients_of_argnums(argnums)
     value, *both = eager.value_and_grad(img1, img2, settings, spatial_dims_of("img1", img1), grads, mask, ranges)
-    chosen = tuple(grad for grad in (both[number] for number in wanted) if grad is not None)
-    return value, chosen if isinstance(argnums, (tuple, list)) else chosen[0]
+    return value, as_argnums_ask(argnums, both)
 
 
 def value_map_and_grad(
@@ -208,7 +207,7 @@ def value_map_and_grad(
         "none",
         mask_mode,
     )
-    wanted, grads = gradients_of_argnums(argnums)
+    grads = gradients_of_argnums(argnums)
     dims = spatial_dims_of("img1", img1)
     is_sum, total = reduction == "sum", None
     scale = 1.0
@@ -220,10 +219,9 @@ def value_map_and_grad(
     if not is_sum:
         total = float(full.numel()) if mask is None else _weight(mask, full, settings, img1, img2)
         value = value / total
-    chosen = [grad for grad in (both[number] for number in wanted) if grad is not None]
     if isinstance(total, Tensor):
-        chosen = [(grad / total).to(grad.dtype) for grad in chosen]
-    return value.to(full.dtype), full, tuple(chosen) if isinstance(argnums, (tuple, list)) else chosen[0]
+        both = [None if grad is None else (grad / total).to(grad.dtype) for grad in both]
+    return value.to(full.dtype), full, as_argnums_ask(argnums, both)
 
 
 def _weight(mask: Tensor, full: Tensor, settings: Settings, img1: Tensor, img2: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ A code that the native library lacks is an ``ImportError``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._core import (
     BFLOAT16,
@@ -163,9 +163,16 @@ def wanted_gradients(first: bool, second: bool) -> int:
     return (GRAD_1 if first else 0) | (GRAD_2 if second else 0)
 
 
-def gradients_of_argnums(argnums: int | Sequence[int]) -> tuple[tuple[int, ...], int]:
-    """``argnums`` of a public function: the numbers of the images in the order asked for, and the set of gradients."""
+def gradients_of_argnums(argnums: int | Sequence[int]) -> int:
+    """The set of gradients that ``argnums`` of a public function asks for."""
     wanted: tuple[int, ...] = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)  # type: ignore[assignment]
     if not wanted or any(type(number) is not int or number not in (0, 1) for number in wanted):
         raise ValueError(f"argnums = {argnums!r}; expected 0 for img1, 1 for img2, or a tuple of them")
-    return wanted, wanted_gradients(0 in wanted, 1 in wanted)
+    return wanted_gradients(0 in wanted, 1 in wanted)
+
+
+def as_argnums_ask(argnums: int | Sequence[int], gradients: Sequence[Any]) -> Any:
+    """The gradients by both images as a public function returns them: several in a tuple, or the one."""
+    if isinstance(argnums, (tuple, list)):
+        return tuple(gradients[number] for number in argnums)
+    return gradients[argnums]  # type: ignore[index]

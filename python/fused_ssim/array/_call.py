@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .._base.arguments import choice
-from .._base.codes import GRAD_1, GRAD_2, gradients_of_argnums
+from .._base.codes import GRAD_1, GRAD_2, as_argnums_ask, gradients_of_argnums
 from .._base.settings import Settings, settings_factory
 from ._libraries import Backend, backend_of, is_masked, is_numbers, unmasked
 from ._plans import check_alike, check_dtype, layout_of, mask_layout, plan_of, range_layout, result_dtypes
@@ -40,7 +40,7 @@ def value_map_and_grad(
 ) -> tuple[Any, Any, Any]:
     """The mean or the sum of the map, the map, and the gradients of the former, for arguments of a public function."""
     is_mean = choice(("mean", "sum"))("reduction", reduction) == "mean"
-    wanted, grads = gradients_of_argnums(argnums)
+    grads = gradients_of_argnums(argnums)
     for name, image in (("img1", img1), ("img2", img2)):
         if is_masked(image):
             raise TypeError(
@@ -49,21 +49,19 @@ def value_map_and_grad(
     ranges = _take_ranges(arguments)
     call = Call(img1, img2, _settings_of(**arguments, reduction="none"), grads, None, ranges, channel_axis)
     value, full, *both = call.value_map_and_grad(is_mean)
-    found = tuple(both[number] for number in wanted)
-    return value, full, found if isinstance(argnums, (tuple, list)) else found[0]
+    return value, full, as_argnums_ask(argnums, both)
 
 
 def value_and_grad(
     img1: Any, img2: Any, mask: Any, channel_axis: Any, argnums: int | Sequence[int], **arguments: Any
 ) -> tuple[Any, Any]:
     """The value and the gradients that ``argnums`` names, for arguments of a public function."""
-    wanted, grads = gradients_of_argnums(argnums)
+    grads = gradients_of_argnums(argnums)
     img1, img2, mask, arguments = _without_masked_arrays(img1, img2, mask, arguments)
     ranges = _take_ranges(arguments)
     call = Call(img1, img2, _settings_of(**arguments), grads, mask, ranges, channel_axis)
     result, *both = call.value_and_grad()
-    found = tuple(both[number] for number in wanted)
-    return result, found if isinstance(argnums, (tuple, list)) else found[0]
+    return result, as_argnums_ask(argnums, both)
 
 
 class Call:

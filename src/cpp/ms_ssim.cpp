@@ -8,8 +8,9 @@
 //                | pool                       |                     |                                ^
 //     last      x, y ----> means of SSIM ----+                     +----------------------> gradient of the last level
 //
-// Gradients go from the last level to the first, each in one pass that weights its own part and adds that of the level
-// above.
+// A level's means and their gradient are made in one pass. Then gradients go from the last level to the first: each is
+// multiplied by the derivative by its means, and gets that of the level above. Gradients in half precision would be
+// rounded twice. They are made by a pass of their own, which knows the derivatives.
 #include "ms_ssim.h"
 
 #include <algorithm>
@@ -89,6 +90,12 @@ Problem make_level(const MsProblem& m, int level) {
     return p;
 }
 
+// Whether the gradient can be made before it is known what multiplies it.
+bool scales_grads_later(const Problem& p) {
+    const auto is_exact = [&](const View& grad, Dtype dtype) { return !grad.data || dtype == p.arithmetic; };
+    return p.grads() && is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
+}
+
 Problem without_grads(Problem p) {
     p.grad_x.data = p.grad_y.data = nullptr;
     return p;
@@ -126,7 +133,11 @@ Layout plan(const MsProblem& m, const Backend& backend) {
             if (grads > 0) l.levels[i].grad_x = take(image);
             if (grads > 1) l.levels[i].grad_y = take(image);
         }
-        inner = std::max({inner, backend.workspace_bytes(without_grads(p)), backend.workspace_bytes(without_value(p))});
+        if (scales_grads_later(p))
+            inner = std::max(inner, backend.workspace_bytes(p));
+        else
+            inner =
+                std::max({inner, backend.workspace_bytes(without_grads(p)), backend.workspace_bytes(without_value(p))});
     }
     l.inner = take(inner);
     return l;
@@ -197,7 +208,9 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             pool_image(finer.y_dtype, finer.y_scale, finer.y, p.y);
         }
         p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
-        backend.run(without_grads(p), inner);
+        // grad_scale comes in once, at the level that writes the result.
+        if (i > 0) p.grad_scale = 1;
+        backend.run(scales_grads_later(p) ? p : without_grads(p), inner);
     }
 
     CombineProblem combine{};
@@ -222,13 +235,22 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         Problem p = without_value(levels[i]);
         p.upstream = kUpstreamPlane;
         p.grad_out = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
-        // grad_scale comes in once, at the level that writes the result.
-        p.grad_scale = i == 0 ? m.first.grad_scale : 1;
         if (coarser) {
             p.coarse_x = coarser->grad_x;
             p.coarse_y = coarser->grad_y;
         }
-        backend.run(p, inner);
+        if (scales_grads_later(p)) {
+            const auto scale_grad = [&](const View& grad, const View& coarse) {
+                if (grad.data)
+                    backend.scale({p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height, p.width,
+                                   p.grad_out, grad, 1.0, coarse, p.coarse_factor()},
+                                  inner);
+            };
+            scale_grad(p.grad_x, p.coarse_x);
+            scale_grad(p.grad_y, p.coarse_y);
+        } else {
+            backend.run(p, inner);
+        }
         coarser = &levels[i];
     }
     if (is_value_last && m.first.value.data) {

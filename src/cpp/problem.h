@@ -167,6 +167,12 @@ struct ScaleProblem {
     std::int64_t depth, height, width;
     View scale, grad;
     double factor;
+    // Gradients of the next coarser level of MS-SSIM, of the type of the arithmetic, whose elements are added to those
+    // of their blocks, times the factor. data NULL: none.
+    View coarse;
+    double coarse_factor;
+
+    std::int64_t rows() const { return images * channels * depth * height; }
 };
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad);
 

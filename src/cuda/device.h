@@ -159,6 +159,12 @@ struct Tile {
           tile_x(strip) {}
 };
 
+// A column of a plane.
+struct Spot {
+    Tile tile;
+    int x;
+};
+
 // Where an element of the plane of a tile lies.
 __device__ __forceinline__ char* address(const ByteView& v, const Tile& tile, int z, int y, int x) {
     return static_cast<char*>(v.data) + (tile.image * v.n + tile.channel * v.c + z * v.d + y * v.h + x * v.w);
@@ -193,13 +199,40 @@ struct Cursor {
     }
 };
 
-// The value of the mask [N, C, D, H, W] at an element of a tile's plane. A weight that is not positive counts as 0.
+// What an element of a mask weighs: any byte but 0 is 1, and a weight that is not positive counts as 0.
+__device__ __forceinline__ int mask_weight(unsigned char element) { return element != 0; }
+template <class A>
+__device__ __forceinline__ A mask_weight(A element) {
+    return element > A(0) ? element : A(0);
+}
+// The bits of an element of a mask: they can be loaded long before somebody waits for the weight.
+template <class A>
+struct MaskBits {
+    unsigned bits;
+    __device__ __forceinline__ A weight(int is_bool) const {
+        return is_bool ? A(bits != 0) : mask_weight(__uint_as_float(bits));
+    }
+};
+template <>
+struct MaskBits<double> {
+    unsigned long long bits;
+    __device__ __forceinline__ double weight(int is_bool) const {
+        return is_bool ? double(bits != 0) : mask_weight(__longlong_as_double((long long)(bits)));
+    }
+};
+template <class A>
+__device__ __forceinline__ MaskBits<A> load_mask_bits(const void* at, int is_bool) {
+    if (is_bool) return {*static_cast<const unsigned char*>(at)};
+    return *static_cast<const MaskBits<A>*>(at);
+}
+template <class A>
+__device__ __forceinline__ A mask_weight_at(const void* at, int is_bool) {
+    return is_bool ? A(mask_weight(*static_cast<const unsigned char*>(at))) : mask_weight(*static_cast<const A*>(at));
+}
+// The weight that the mask [N, C, D, H, W] has at an element of a tile's plane.
 template <class A>
 __device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Tile& tile, int z, int y, int x) {
-    const void* const at = address(v, tile, z, y, x);
-    if (is_bool) return A(*static_cast<const unsigned char*>(at) != 0);
-    const A weight = *static_cast<const A*>(at);
-    return weight > A(0) ? weight : A(0);
+    return mask_weight_at<A>(address(v, tile, z, y, x), is_bool);
 }
 
 // The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's
@@ -241,6 +274,12 @@ __device__ __forceinline__ A coarse_gradient(const SsimParams<A>& p, const ByteV
 template <class T>
 __device__ __forceinline__ void hide_holes(typename Elements<T>::Raw& raw, const Format<arithmetic_t<T>>& format) {
     if (!is_finite(Elements<T>::value(raw, format))) raw = {};
+}
+
+// Whether a gradient has parts for add_to_gradient(), with this factor of the gradient of |x - y|.
+template <class A>
+__device__ __forceinline__ bool has_rare_parts(const SsimParams<A>& p, A l1_scale) {
+    return p.coarse_x.data || p.is_normalized || (l1_scale != A(0) && (p.mask.data || p.upstream == kUpstreamMap));
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.

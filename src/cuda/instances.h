@@ -60,6 +60,8 @@
 #define FUSEDSSIM_SINGLE_TYPES(M, ...) M(any64, 16, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_SINGLE_TYPES(M, ...) M(any, 16, __VA_ARGS__) M(any64, 16, __VA_ARGS__)
+// Images that stand side by side in a sheet. General kernels can do this, too.
+#define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
@@ -86,10 +88,13 @@
 #define FUSEDSSIM_SSIM2D(X)                                                              \
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                         \
     FUSEDSSIM_SSIM2D_KERNELS(X, ssim2d, FUSEDSSIM_PAIR_TYPES, FUSEDSSIM_SINGLE_TYPES)
+#define FUSEDSSIM_SSIM2D_SHEETS(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim2d_sheets, ssim2d, FUSEDSSIM_SHEET_TYPES)
 #define FUSEDSSIM_SSIM2D_NORMALIZED(X)                                                   \
     FUSEDSSIM_SSIM2D_KERNELS(X, ssim2d_normalized, FUSEDSSIM_NORMALIZED_PAIR_TYPES, FUSEDSSIM_NORMALIZED_SINGLE_TYPES)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F)   \
     F(ssim2d, FUSEDSSIM_SSIM2D)        \
+    F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS) \
     F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED)
 
 // ssim3d.cu: the same of volumes. The gradient is a second kernel, which does not care whether windows are normalised.

@@ -32,6 +32,7 @@ constexpr bool kHasLongBatches = true;
 //     R            the radius bucket
 //     G            the number of gradients: 0 (value or map only), 1 (by x), 2 (by x and y)
 //     kNormalized  the windows are normalised by the mass of a mask
+//     kSheets      several planes may stand side by side in a sheet: see Partition
 //     kMoments     the filtered quantities of a position: 4, or 5 if kNormalized
 //     kMaps        the partial maps: 3 for one gradient, 4 for two
 
@@ -39,25 +40,29 @@ constexpr bool kHasLongBatches = true;
 template <class A, int R, int G, bool kNormalized, bool kGeneral>
 struct Strip2d {
     static constexpr bool narrow = R <= 5, wide = R > 8;
-    // Columns that are read, one for each thread of a role. Doubles and a fifth moment need more shared memory; wide
-    // windows, a second gradient and general images need more registers.
+    // A thread has no registers for all vertical filters of a column if windows are longer. Statistics and gradients
+    // are then the roles of different threads; without a gradient, two threads share the moments of a column.
+    static constexpr int roles = !narrow && G ? 2 : 1;
+    static constexpr int split = wide && !G && !kNormalized && sizeof(A) == 4 ? 2 : 1;
+    // Columns that are read. Doubles and a fifth moment need more shared memory; longer windows, a second gradient and
+    // general images need more registers.
     static constexpr int columns = sizeof(A) == 8 || kNormalized || (wide && G) ? 128
-                                   : wide || G == 2 || (G && kGeneral)          ? 192
+                                   : narrow && (G == 2 || (G && kGeneral))      ? 192
                                                                                 : 256;
-    // A thread has no registers for both vertical filters if windows are wide. Statistics and gradients are then the
-    // roles of different threads.
-    static constexpr int roles = wide && G ? 2 : 1;
-    static constexpr int threads = columns * roles;
+    static constexpr int role_threads = columns * split, threads = role_threads * roles;
     // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
     // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
-    static constexpr int rows = kHasLongBatches && sizeof(A) == 4 && narrow && !kNormalized && !G ? 8 : 4;
-    static constexpr int group = rows;          // adjacent columns that a thread filters horizontally, of one row
+    static constexpr int rows =
+        split == 2 || (kHasLongBatches && sizeof(A) == 4 && narrow && !kNormalized && !G) ? 8 : 4;
+    static constexpr int group = rows / split;  // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
+    static constexpr int gap = R;               // columns that are zero between two planes of a sheet
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
     static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
     static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
-    static constexpr int min_blocks = threads == 128 ? (narrow && sizeof(A) == 4 && !G ? 3 : 2)
+    static constexpr int min_blocks = threads == 128   ? (narrow && sizeof(A) == 4 && !G ? 3 : 2)
+                                      : threads >= 512 ? 1
                                       : sizeof(A) == 4 && (narrow || (!wide && !G)) ? 2
                                                                                     : 1;
     static_assert(out > 0, "the strip is all margin");
@@ -94,27 +99,43 @@ struct ByteView {
     long long n, c, d, h, w;
 };
 
-// How the blocks of ssim2d share the rows of all strips. Number the rows of all strips of all planes, one strip after
-// the other: each block takes an equal share of adjacent numbers. The rows of a block in one strip are a *piece*. Most
-// blocks have two pieces. So halos cost little, and all blocks end at about the same time.
-struct Partition {
-    long long blocks, planes;
-    int strips, rows;        // of a plane
-    int columns;             // of a strip: a multiple of 4
-    long long share, extra;  // rows of a block; the first `extra` blocks have one more
+// Divides by a constant of a launch: exact for numbers below 2^32 / divisor.
+struct Divisor {
+    unsigned long long factor;  // 2^32 / divisor, rounded up
+    FUSEDSSIM_MATH static Divisor of(unsigned divisor) { return {((1ull << 32) + divisor - 1) / divisor}; }
+    FUSEDSSIM_MATH unsigned quotient(unsigned number) const { return unsigned(number * factor >> 32); }
+};
 
-    // The first row of a block, and the block of a row. Rows are numbered over all strips.
-    FUSEDSSIM_MATH long long begin(long long block) const { return block * share + (block < extra ? block : extra); }
+// How the blocks of ssim2d share the rows of all strips. Planes whose width makes poor strips stand side by side: so
+// many make a *sheet*, with a gap of zeros behind each that the windows of both neighbours see. Any other plane is a
+// sheet of its own. Number the rows of all strips of all sheets, one strip after the other: each block takes an equal
+// share of adjacent numbers. The rows of a block in one strip are a *piece*. Blocks have one piece, or two, or more if
+// strips are short. So halos cost little, and all blocks end at about the same time.
+struct Partition {
+    long long blocks, sheets;
+    int planes, pitch;              // of a sheet; columns from one plane to the next
+    Divisor by_pitch, by_channels;  // 0, which gives 0, if sheets have one plane
+    int strips, rows;               // of a sheet
+    int columns;                    // of a strip: a multiple of 4
+    long long share, extra;         // rows of a block; `extra` blocks, evenly among the others, have one more
+    Divisor by_blocks;
+
+    // The first row of a block, and the block of a row. Rows are numbered over all strips. If a strip has a whole
+    // number of blocks, no block crosses from one strip to the next.
+    FUSEDSSIM_MATH long long begin(long long block) const {
+        return block * share + by_blocks.quotient(unsigned(block * extra));
+    }
     FUSEDSSIM_MATH long long block_at(long long row) const {
-        const long long longer = extra * (share + 1);
-        return row < longer ? row / (share + 1) : extra + (row - longer) / share;
+        long long block = row / (share + 1);  // this one, or one soon after it
+        while (begin(block + 1) <= row) ++block;
+        return block;
     }
     // The sum of a piece stands at index strip + block: from one piece to the next, one of the two grows by 1. Below,
-    // the index of a plane's first sum, and the number of all sums.
-    FUSEDSSIM_MATH long long first_sum(long long plane) const {
-        return plane * strips + block_at(plane * strips * rows);
+    // the index of a sheet's first sum, and the number of all sums.
+    FUSEDSSIM_MATH long long first_sum(long long sheet) const {
+        return sheet * strips + block_at(sheet * strips * rows);
     }
-    FUSEDSSIM_MATH long long sums() const { return planes * strips + blocks + 1; }
+    FUSEDSSIM_MATH long long sums() const { return sheets * strips + blocks + 1; }
 };
 
 constexpr int kThreadsReduce = 256;
@@ -141,7 +162,7 @@ struct ReduceParams {
     const double* mask_sums;   // [2][groups], or NULL: the elements are counted below
     Partition partition;       // ssim2d
     long long sums_per_group;  // 0: the partition gives the sums of each group
-    long long groups, planes_per_group;
+    long long groups, sheets_per_group;
     double map_elements, image_elements;  // of a group
     Reduction reduction;
     ByteView out;  // [], [N] or [N, C] (out)
@@ -203,6 +224,7 @@ struct SsimParams {
     int has_l1;   // sums of |x - y| are wanted
     // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
     int packed_map, packed_grads;
+    int packed_mask;           // ssim2d: and so are eight elements of the mask
     int packed_images;         // ssim3d: two adjacent elements of x and y are aligned so, and W is even
     A scale;                   // factor of the gradients of SSIM
     A l1_scale;                // factor of the gradients of |x - y|; 0: there is no such part
@@ -240,15 +262,15 @@ struct SsimParams {
 };
 
 // sum_mask: the sums of a mask over the map and over the image, for each part of each plane. reduce_mask: for each
-// group.
+// group. A plane that stands for several of a group is read once and counts `repeats` times.
 struct MaskParams {
-    ByteView mask;     // [N, C, D, H, W]; strides are 0 where it is broadcast
+    ByteView mask;     // [N, C, D, H, W] of the planes that are read
     int mask_is_bool;  // the mask has bytes; otherwise elements of the arithmetic
     int channels, depth, height, width;
     int crops[kAxes];
-    int is_3d;
     int parts;  // of a plane
     long long planes, groups;
+    double repeats;
     double* parts_sums;  // [2][planes][parts]: over the map, over the image (out of sum_mask, in of reduce_mask)
     double* mask_sums;   // [2][groups] (out)
 
@@ -266,10 +288,11 @@ struct PoolParams {
     ByteView in;                         // [N, C, D, H, W]
     Dtype dtype;                         // of in
     double scale;                        // of in, if those are integers; otherwise 1
-    ByteView out;                        // [N, C, out_depth, out_height, out_width] of the arithmetic (out)
-    long long elements;                  // of out
+    ByteView out;                        // [N, C, out_depth, out_height, out_width] of the arithmetic, contiguous (out)
+    long long rows;                      // of out
     int channels, depth, height, width;  // of in
     int out_depth, out_height, out_width, is_3d;
+    int packed;  // 8 adjacent elements of `in` are aligned to be read as two times four, and 4 of `out` as one
 };
 
 // combine: MS-SSIM from the means of its levels.
@@ -282,17 +305,18 @@ struct CombineParams {
     double weights[kMaxLevels];
 };
 
-// scale: grad *= factor * scale.
+// scale: grad = factor * scale * grad + coarse_factor * coarse.
 struct ScaleParams {
-    ByteView scale;  // [], [N] or [N, C] of the arithmetic
-    ByteView grad;   // [N, C, D, H, W] (in and out)
-    long long rows;  // N * C * D * H
+    ByteView scale;   // [], [N] or [N, C] of the arithmetic
+    ByteView grad;    // [N, C, D, H, W] (in and out)
+    ByteView coarse;  // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of the arithmetic; data NULL: none
+    long long rows;   // N * C * D * H
     // The number of elements, if all have one scale and stand side by side from an aligned address on; otherwise 0, and
     // the kernel goes through the rows.
     long long flat;
     int channels, depth, height, width;
     int scale_is_f64;
-    double factor;
+    double factor, coarse_factor;
 };
 
 }  // namespace fusedssim

@@ -32,17 +32,20 @@ struct PivotSample {
     bool counts;
 
     // The box has `slices` slices, `rows` rows and `columns` columns from (z, row, column) on.
-    __device__ __forceinline__ PivotSample(const SsimParams<A>& params, const Tile& tile, int z, int slices, int row,
-                                           int rows, int column, int columns)
+    // spot_of(column) is the Spot of that column.
+    template <class SpotOf>
+    __device__ __forceinline__ PivotSample(const SsimParams<A>& params, int z, int slices, int row, int rows,
+                                           int column, int columns, SpotOf spot_of)
         : p(params) {
         // A lattice: each lane has a column, a row and a slice of its own.
         const auto within = [](unsigned i, int size) { return int((2 * i + 1) % 64 * (long long)size >> 6); };
         const unsigned lane = threadIdx.x % 32;
-        const int z_at = z + within(lane * 13, slices), y_at = row + within(lane * 19, rows),
-                  x_at = column + within(lane, columns);
-        x = Cursor<T>(p.x, tile, z_at, y_at, x_at).load(0, 0, p.x_format);
-        y = Cursor<T>(p.y, tile, z_at, y_at, x_at).load(0, 0, p.y_format);
-        counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, tile, z_at, y_at, x_at) != A(0);
+        const int z_at = z + within(lane * 13, slices), y_at = row + within(lane * 19, rows);
+        const Spot at = spot_of(column + within(lane, columns));
+        const int x_at = at.x;
+        x = Cursor<T>(p.x, at.tile, z_at, y_at, x_at).load(0, 0, p.x_format);
+        y = Cursor<T>(p.y, at.tile, z_at, y_at, x_at).load(0, 0, p.y_format);
+        counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, at.tile, z_at, y_at, x_at) != A(0);
     }
     __device__ __forceinline__ Pivot<A> pivot() const {
         const A x_value = Elements<T>::value(x, p.x_format), y_value = Elements<T>::value(y, p.y_format);

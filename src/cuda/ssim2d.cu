@@ -35,8 +35,23 @@
 
 namespace fusedssim {
 
+// Where a column of a sheet is, which begins with the plane of `tile`. Behind a plane, its x is too large. What takes
+// other columns than these, and the block's tile for all threads, has a plane to itself: see may_share_sheets() in the
+// launchers.
+template <bool kSheets, class A>
+__device__ __forceinline__ Spot spot_of(const SsimParams<A>& p, const Tile& tile, int column) {
+    if constexpr (!kSheets) return {tile, column};
+    const Partition& sheet = p.partition;
+    const int plane = imin(int(sheet.by_pitch.quotient(imax(column, 0))), sheet.planes - 1);
+    const int channel = tile.channel + plane, images = int(sheet.by_channels.quotient(channel));
+    Spot at = {tile, column - plane * sheet.pitch};
+    at.tile.image += images;
+    at.tile.channel = channel - images * p.channels;
+    return at;
+}
+
 // The walk of a block down (a part of) one strip.
-template <class T, int R, int G, bool kNormalized>
+template <class T, int R, int G, bool kNormalized, bool kSheets>
 struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
@@ -46,8 +61,9 @@ struct Strip {
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
-    // Running sums of a thread, of 2R numbers each.
-    static constexpr int kStates = G && Shape::roles == 1 ? kMoments + kMaps : kMoments;
+    // The moments that a thread filters down a column, and its running sums, of 2R numbers each.
+    static constexpr int kSplit = Shape::split, kOwnMoments = kMoments / kSplit;
+    static constexpr int kStates = G && Shape::roles == 1 ? kMoments + kMaps : kOwnMoments;
     static constexpr int kColumns = Shape::group;  // adjacent columns of a thread, across
     static constexpr int kGroups = Shape::columns / kColumns;
     struct Shared {
@@ -64,6 +80,7 @@ struct Strip {
     using Edges = EdgeSums<A, R, kMaps>;
     Edges& edge_sums;
     const int role, thread;     // of Shape::roles: 0 statistics, 1 gradients; the number of the thread in its role
+    const int down, part;       // down: the column of the strip, and which part of its moments this thread filters
     const int x0;               // the first column that the block writes
     const int row_begin, rows;  // the rows that the block writes,
     int map_begin, map_rows;    // and those rows of the map that it computes
@@ -92,7 +109,7 @@ struct Strip {
     TransposedFir<A, R> fir[kStates];
     Cursor<T> x_at, y_at;                                 // the row that will be read next
     typename Access::Raw x[Shape::rows], y[Shape::rows];  // the next batch, already loaded
-    A m[kNormalized ? Shape::rows : 1];                   // and its mask
+    MaskBits<A> m[kNormalized ? Shape::rows : 1];         // and its mask
     Cursor<T> x_here, y_here, to_x, to_y;                 // across: where the gradient is computed
     A dssim_sum, l1_sum;
     A scale, l1_scale;            // of the gradients in this plane
@@ -102,14 +119,18 @@ struct Strip {
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory,
                                      Edges& edges)
         : p(params), tile(at), shared(memory), edge_sums(edges),
-          role(Shape::roles == 2 ? threadIdx.x / Shape::columns : 0),
-          thread(Shape::roles == 2 ? threadIdx.x % Shape::columns : threadIdx.x),
+          role(Shape::roles == 2 ? threadIdx.x / Shape::role_threads : 0),
+          thread(Shape::roles == 2 ? threadIdx.x % Shape::role_threads : threadIdx.x),
+          down(kSplit == 2 ? thread % Shape::columns : thread), part(kSplit == 2 ? thread / Shape::columns : 0),
           x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
-          group(thread % kGroups), flags(0), x_at(cursor(p.x, kGeneral ? 0 : first_row(), read_column())),
-          y_at(cursor(p.y, kGeneral ? 0 : first_row(), read_column())), x_here(gradient_cursor(p.x)),
-          y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)), to_y(gradient_cursor(p.grad_y)), dssim_sum(0),
-          l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
-          sample(p, tile, 0, 1, first, end - first, x0, imin(p.partition.columns, p.width - x0)) {
+          group(thread % kGroups), flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
+          x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)),
+          to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
+          sample(p, 0, 1, first, end - first, x0, imin(p.partition.columns, sheet_width() - x0), [&](int column) {
+              Spot spot = spot_of<kSheets>(params, at, column);
+              if (kSheets) spot.x = imin(spot.x, params.width - 1);
+              return spot;
+          }) {
         if (G) plane_scales(p, tile, scale, l1_scale);
         map_begin = row_begin - Shape::margin;
         int map_end = end + Shape::margin;
@@ -120,23 +141,24 @@ struct Strip {
         map_rows = imax(map_end - map_begin, 0);
         // The partials of columns without a map element are zero, and so is what lies beyond the border, if windows see
         // nothing there. Shared memory is zero at these columns from the beginning, and no thread writes there.
-        const int partial_column = x0 - Shape::margin + thread;
+        const int partial_column = spot(x0 - Shape::margin + down).x;
         // Of the columns of a strip, the threads behind the last one that it needs do nothing.
         const int used = p.partition.columns + 2 * Shape::halo;
-        if (has_statistics() && thread < used && sees_element(border(), x0 - Shape::halo + thread, p.width))
+        if (has_statistics() && down < used && sees_element(border(), spot(x0 - Shape::halo + down).x, p.width))
             flags |= kReads;
-        if (p.has_l1 && thread >= Shape::halo && thread < Shape::halo + p.partition.columns) flags |= kSumsL1;
-        if (has_gradient() && thread < imin(Shape::statistics, used - 2 * Shape::margin) &&
+        if (p.has_l1 && part == 0 && down >= Shape::halo && down < Shape::halo + p.partition.columns) flags |= kSumsL1;
+        if (has_gradient() && down < imin(Shape::statistics, used - 2 * Shape::margin) &&
             (has_partials_beyond() || (partial_column >= p.map_begin_x() && partial_column < p.map_end_x())))
             flags |= kFilters;
-        if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted | kRare;
-        if (p.coarse_x.data) flags |= kRare;
+        if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted;
+        if (has_rare_parts(p, l1_scale)) flags |= kRare;
         if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
         if (border() == Border::reflect) flags |= kEdges | kWeighted;
-        if (kGeneral && x0 - Shape::halo + thread >= p.width) flags &= ~kSumsL1;
+        if (kGeneral && spot(x0 - Shape::halo + down).x >= p.width) flags &= ~kSumsL1;
 
-        const int column = statistics_column(group);
+        // A group is that of the plane of its last column: the gap before a plane is wider than the rest of the group.
+        const int column = spot(statistics_column(group) + kColumns - 1).x - (kColumns - 1);
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
             if (column + c >= p.map_begin_x() && column + c < p.map_end_x() &&
@@ -154,8 +176,10 @@ struct Strip {
         if (has_statistics() && kColumns * group < imin(Shape::statistics, used - 2 * R) &&
             (column < p.width || has_partials_beyond()))
             flags |= kStatistics;
-        if (has_gradient() && kColumns * group < p.partition.columns && gradient_column() < p.width) flags |= kGradient;
-        if (p.packed_grads && gradient_column() + 3 < p.width) flags |= kPacked;
+        // (A variable for that column, outside the conditions, spills registers in the loop over rows.)
+        if (has_gradient() && kColumns * group < p.partition.columns && spot(gradient_column()).x < p.width)
+            flags |= kGradient;
+        if (p.packed_grads && spot(gradient_column()).x + 3 < p.width) flags |= kPacked;
     }
 
     __device__ __forceinline__ bool has_statistics() const { return Shape::roles == 1 || role == 0; }
@@ -167,7 +191,15 @@ struct Strip {
     __device__ __forceinline__ int row_seen(int row) const { return element_seen(border(), row, p.height); }
     __device__ __forceinline__ int column_seen(int column) const { return element_seen(border(), column, p.width); }
     // Down: the column of the images that this thread reads.
-    __device__ __forceinline__ int read_column() const { return column_seen(x0 - Shape::halo + thread); }
+    __device__ __forceinline__ int read_column() const { return column_seen(x0 - Shape::halo + down); }
+    __device__ __forceinline__ int sheet_width() const {
+        return kSheets ? (p.partition.planes - 1) * p.partition.pitch + p.width : p.width;
+    }
+    __device__ __forceinline__ Spot spot(int column) const { return spot_of<kSheets>(p, tile, column); }
+    __device__ __forceinline__ Cursor<T> read_cursor(const ByteView& v) const {
+        const Spot at = spot(x0 - Shape::halo + down);
+        return Cursor<T>(v, at.tile, 0, kGeneral ? 0 : first_row(), column_seen(at.x));
+    }
     // A position in this plane, in a view with elements of that type.
     template <class Element = T>
     __device__ __forceinline__ Cursor<Element> cursor(const ByteView& v, int row, int column) const {
@@ -184,8 +216,11 @@ struct Strip {
         return x0 - Shape::margin + kColumns * of_group;
     }
     __device__ __forceinline__ int gradient_column() const { return x0 + kColumns * group; }
+    // `group`, computed again where that is rare, since registers are short.
+    __device__ __forceinline__ static int group_again() { return thread_again() % Shape::columns % kGroups; }
     __device__ __forceinline__ Cursor<T> gradient_cursor(const ByteView& v) const {
-        return cursor(v, first_row() - Shape::rows + across_row - 2 * R, gradient_column());
+        const Spot at = spot(gradient_column());
+        return Cursor<T>(v, at.tile, 0, first_row() - Shape::rows + across_row - 2 * R, at.x);
     }
     // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest if there
     // are zeros above the image, which leave the running sums as they begin.
@@ -199,19 +234,30 @@ struct Strip {
         if (flags & kReads) prefetch(first);
         pivot = sample.pivot();
         begin();
-        for (int row = first; row <= last + (G ? Shape::rows : 0); row += Shape::rows) {
-            const int before = row - Shape::rows;  // the batch whose partials are there
-            if (flags & kReads) moments_down(row);
-            if (G && (flags & kFilters)) partials_down(before - R);
-            __syncthreads();
-            if constexpr (G != 0) {
-                if (flags & kGradient) gradient_across(before + across_row - 2 * R);
-                next_gradient_rows();
-            }
-            if (flags & kReads) prefetch(row + Shape::rows);
-            if (flags & kStatistics) statistics_across(row + across_row - R);
-            __syncthreads();
+        const int end = last + (G ? Shape::rows : 0);
+        // Each role has a loop of its own: so no thread needs registers for both.
+        if constexpr (Shape::roles == 1) {
+            for (int row = first; row <= end; row += Shape::rows) batch<true, G != 0>(row);
+        } else if (role == 0) {
+            for (int row = first; row <= end; row += Shape::rows) batch<true, false>(row);
+        } else {
+            for (int row = first; row <= end; row += Shape::rows) batch<false, true>(row);
         }
+    }
+    // A batch of rows, from this one on.
+    template <bool kHasStatistics, bool kHasGradient>
+    __device__ __forceinline__ void batch(int row) {
+        const int before = row - Shape::rows;  // the batch whose partials are there
+        if (kHasStatistics && (flags & kReads)) moments_down(row);
+        if (kHasGradient && (flags & kFilters)) partials_down(before - R);
+        __syncthreads();
+        if constexpr (kHasGradient) {
+            if (flags & kGradient) gradient_across(before + across_row - 2 * R);
+            next_gradient_rows();
+        }
+        if (kHasStatistics && (flags & kReads)) prefetch(row + Shape::rows);
+        if (kHasStatistics && (flags & kStatistics)) statistics_across(row + across_row - R);
+        __syncthreads();
     }
     // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it
     // hold what the filter makes of them. (With another border no result comes from these.) Under a mask that
@@ -219,17 +265,30 @@ struct Strip {
     __device__ __forceinline__ void begin() {
         if (kNormalized || !has_statistics()) return;
         A outside[kMoments];
-        Column<A, kMoments> beside;
+        OwnMoments beside;
         expand<false>(-pivot.s, -pivot.d, A(0), outside);
 #pragma unroll
-        for (int q = 0; q < kMoments; ++q) beside.v[q] = fir[q].begin(outside[q], p.taps_y());
+        for (int q = 0; q < kOwnMoments; ++q) beside.v[q] = fir[q].begin(own(outside, q), p.taps_y());
         if (!(flags & kReads))
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) shared.moments.at(k, thread) = beside;
+            for (int k = 0; k < Shape::rows; ++k) store_own(k, beside);
         if (thread == 0) {
             const Moments<A> first = moments_begin(pivot, p.window_rest, shared.stability.c2x2);
             shared.begin = {first.m_s, first.m_d, first.sq, first.sq_d};
         }
+    }
+    // Down: the part of a column's moments that is this thread's.
+    using OwnMoments = Column<A, kOwnMoments>;
+    __device__ __forceinline__ A own(const A (&quantities)[kMoments], int q) const {
+        return kSplit == 2 && part ? quantities[kOwnMoments + q] : quantities[q];
+    }
+    __device__ __forceinline__ void store_own(int k, const OwnMoments& from) {
+        Column<A, kMoments>& all = shared.moments.at(k, down);
+        if constexpr (kSplit == 1)
+            all = from;
+        else
+#pragma unroll
+            for (int q = 0; q < kOwnMoments; ++q) all.v[kOwnMoments * part + q] = from.v[q];
     }
     __device__ __forceinline__ void next_gradient_rows() {
         x_here.next_rows(Shape::rows);
@@ -263,8 +322,12 @@ struct Strip {
         Access::load(y, p.y_format,
                      [&](int k) -> const void* { return seen[k] < 0 ? nullptr : y_at.at + seen[k] * p.y.h; });
         if constexpr (kNormalized) {
+            const char* const at = address(p.mask, tile, 0, 0, read_column());
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) m[k] = seen[k] < 0 ? A(0) : mask_at(seen[k], read_column());
+            for (int k = 0; k < Shape::rows; ++k) {
+                m[k] = {};
+                if (seen[k] >= 0) m[k] = load_mask_bits<A>(at + seen[k] * p.mask.h, p.mask_is_bool);
+            }
         }
     }
     __device__ __forceinline__ void prefetch_row(int k, bool valid) {
@@ -297,7 +360,7 @@ struct Strip {
         if constexpr (kRolls) {
 #pragma unroll 1
             for (int k = 0; k < Shape::rows; ++k) {
-                filter_down(k, xs[0], ys[0], m[0]);
+                filter_down(k, xs[0], ys[0], mask_of(m[0]));
 #pragma unroll
                 for (int next = 1; next < Shape::rows; ++next) {
                     xs[next - 1] = xs[next];
@@ -307,8 +370,11 @@ struct Strip {
             }
         } else {
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) filter_down(k, x_of(k), y_of(k), m[kNormalized ? k : 0]);
+            for (int k = 0; k < Shape::rows; ++k) filter_down(k, x_of(k), y_of(k), mask_of(m[kNormalized ? k : 0]));
         }
+    }
+    __device__ __forceinline__ A mask_of(MaskBits<A> bits) const {
+        return kNormalized ? bits.weight(p.mask_is_bool) : A(0);
     }
     // Row k of the batch.
     __device__ __forceinline__ void filter_down(int k, A xk, A yk, A mask) {
@@ -316,10 +382,10 @@ struct Strip {
         const A s = (xk + yk) - pivot.s, d = (xk - yk) - pivot.d;
         A quantities[kMoments];
         expand<kNormalized>(s, d, mask, quantities);
-        Column<A, kMoments> out;
+        OwnMoments out;
 #pragma unroll
-        for (int q = 0; q < kMoments; ++q) out.v[q] = fir[q].step(quantities[q], p.taps_y());
-        shared.moments.at(k, thread) = out;
+        for (int q = 0; q < kOwnMoments; ++q) out.v[q] = fir[q].step(own(quantities, q), p.taps_y());
+        store_own(k, out);
     }
     template <class Difference>
     __device__ __forceinline__ void sum_l1(int row, Difference difference) {
@@ -333,10 +399,13 @@ struct Strip {
                 l1_sum += (differences[k] + differences[k + 1]) + (differences[k + 2] + differences[k + 3]);
         } else {
             const int column = x0 - Shape::halo + thread_again() % Shape::columns;
+            const char* const at = address(p.mask, tile, 0, row, column);
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k)
                 if (is_own(row + k))
-                    l1_sum += p.mask.data ? weighted(mask_at(row + k, column), differences[k]) : differences[k];
+                    l1_sum += p.mask.data
+                                  ? weighted(mask_weight_at<A>(at + k * p.mask.h, p.mask_is_bool), differences[k])
+                                  : differences[k];
         }
     }
 
@@ -352,14 +421,14 @@ struct Strip {
     }
     __device__ __forceinline__ void filter_partials_down(int row, int k) {
         constexpr int kFirst = Shape::roles == 2 ? 0 : kMoments;
-        const Column<A, kMaps> in = shared.partials.at(k, thread);
+        const Column<A, kMaps> in = shared.partials.at(k, down);
         Column<A, kMaps> out;
 #pragma unroll
         for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
-        if (kGeneral && border() == Border::replicate)
+        if (kGeneral && __builtin_expect(border() == Border::replicate, false))
             edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
         out.fill();
-        shared.filtered.at(k, thread) = out;
+        shared.filtered.at(k, down) = out;
     }
 
     // Statistics of a row of the map, at kColumns columns.
@@ -406,7 +475,7 @@ struct Strip {
 
     // The rest of it where not all columns are alike, or more than their sum is wanted.
     __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns]) {
-        const int column = statistics_column(thread_again() % Shape::columns % kGroups);
+        const int column = statistics_column(group_again());
         const unsigned counted = flags & kAllColumns;
         A weights[kColumns];
 #pragma unroll
@@ -428,15 +497,23 @@ struct Strip {
             return;
         }
         const char* const at = address(p.mask, tile, 0, row, column);
-        if (p.mask_is_bool) {
-#pragma unroll
-            for (int c = 0; c < kColumns; ++c)
-                if (counted >> c & 1) weights[c] = A(*reinterpret_cast<const unsigned char*>(at + c * p.mask.w) != 0);
-        } else {
-#pragma unroll
-            for (int c = 0; c < kColumns; ++c)
-                if (counted >> c & 1) weights[c] = at_least(*reinterpret_cast<const A*>(at + c * p.mask.w), A(0));
+        if (!G && p.packed_mask && counted == kAllColumns) {
+            if (p.mask_is_bool)
+                load_packed_weights<unsigned char>(at, weights);
+            else
+                load_packed_weights<A>(at, weights);
+            return;
         }
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c)
+            if (counted >> c & 1) weights[c] = mask_weight_at<A>(at + c * p.mask.w, p.mask_is_bool);
+    }
+    template <class Element>
+    __device__ __forceinline__ static void load_packed_weights(const char* at, A (&weights)[kColumns]) {
+        Element elements[kColumns];
+        Packed<Element, kColumns>::load(at, elements);
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) weights[c] = A(mask_weight(elements[c]));
     }
     // Multiplies the partials that this thread has just stored by the mask, the upstream map and what edges weigh.
     __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted,
@@ -491,12 +568,12 @@ struct Strip {
     // The gradient of a row, at 4 columns.
     __device__ __forceinline__ void gradient_across(int row) {
         if (!is_own(row)) return;
-        const int column = gradient_column();
+        const int column = spot(gradient_column()).x;
         const bool packed = flags & kPacked;
         A filtered[4][kMaps] = {};
         shared.filtered.template filter<R>(across_row, group, p.taps_x(), filtered);
-        if (kGeneral && border() == Border::replicate) {
-            const int again = x0 + 4 * (thread_again() % Shape::columns % kGroups);
+        if (kGeneral && __builtin_expect(border() == Border::replicate, false)) {
+            const int again = x0 + 4 * (group_again());
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (again + c == 0 || again + c == p.width - 1)
@@ -559,7 +636,7 @@ struct Strip {
                 if (G == 2) grad_y[c] -= l1;
             }
         } else if (flags & kRare) {
-            const int again = x0 + 4 * (thread_again() % Shape::columns % kGroups);
+            const int again = x0 + 4 * (group_again());
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (again + c < p.width)
@@ -582,9 +659,9 @@ struct Strip {
 };
 
 // A block goes through its pieces of strips.
-template <class T, int R, int G, bool kNormalized>
+template <class T, int R, int G, bool kNormalized, bool kSheets>
 __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p) {
-    using Walk = Strip<T, R, G, kNormalized>;
+    using Walk = Strip<T, R, G, kNormalized, kSheets>;
     using Shape = typename Walk::Shape;
     __shared__ typename Walk::Shared shared;
     const Partition& partition = p.partition;
@@ -601,8 +678,9 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
             for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float4)); i += Shape::threads)
                 reinterpret_cast<float4*>(&shared)[i] = make_float4(0, 0, 0, 0);
             __syncthreads();
-            const long long plane = strip / partition.strips;
-            const Tile tile(plane, p.channels, int(strip - plane * partition.strips));
+            const long long sheet = strip / partition.strips;
+            const Tile tile(kSheets ? sheet * partition.planes : sheet, p.channels,
+                            int(strip - sheet * partition.strips));
             // Not in registers, which are short. The first barrier of the walk comes before it is read.
             if (threadIdx.x == 0) shared.stability = image_stability(p, tile);
             typename Walk::Edges edges;
@@ -621,14 +699,20 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
 // The families of this unit (instances.h), and the shapes of their blocks.
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim2d(const SsimParams<arithmetic_t<T>>& p) {
-    walk_pieces<T, R, G, false>(p);
+    walk_pieces<T, R, G, false, is_general<T>>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_sheets(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, false, true>(p);
 }
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim2d_normalized(const SsimParams<arithmetic_t<T>>& p) {
-    walk_pieces<T, R, G, true>(p);
+    walk_pieces<T, R, G, true, true>(p);
 }
 template <class T, int R, int G>
 using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false, is_general<T>>;
+template <class T, int R, int G>
+using ssim2d_sheets_shape = ssim2d_shape<T, R, G>;
 template <class T, int R, int G>
 using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, is_general<T>>;
 

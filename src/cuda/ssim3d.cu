@@ -36,7 +36,8 @@ namespace fusedssim {
 // The pivot of the partials of a plane.
 template <class T>
 __device__ __forceinline__ Pivot<arithmetic_t<T>> plane_pivot(const SsimParams<arithmetic_t<T>>& p, const Tile& tile) {
-    return PivotSample<T>(p, tile, 0, p.depth, 0, p.height, 0, p.width).pivot();
+    const auto in_plane = [&](int column) { return Spot{tile, column}; };
+    return PivotSample<T>(p, 0, p.depth, 0, p.height, 0, p.width, in_plane).pivot();
 }
 
 // Statistics of a tile: sums, the map, and, if G, the partial maps.
@@ -51,9 +52,10 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const Place<A, R> at(p, tile, threadIdx.x);
     using Source = ImageSource<T, R, kNormalized>;
     __shared__ typename Source::Constants shared;
-    const PivotSample<T> near(p, tile, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
+    const auto in_plane = [&](int column) { return Spot{tile, column}; };
+    const PivotSample<T> near(p, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
                               imin(Block::out_y, p.height - tile.tile_y * Block::out_y), tile.tile_x * Block::out_x,
-                              imin(Block::out_x, p.width - tile.tile_x * Block::out_x));
+                              imin(Block::out_x, p.width - tile.tile_x * Block::out_x), in_plane);
     Pivot<A> pivot = near.pivot();
     // Registers of the warp are faster here if there is no gradient, and slower if there is one.
     if (!G) pivot = {of_warp(pivot.s), of_warp(pivot.d)};
@@ -101,7 +103,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if (place.row >= p.height || column >= p.width) continue;
             const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, column) : A(1);
             A difference = A(0);
-            if (p.has_l1)
+            if (p.has_l1 && (!Block::staged || p.map.data))
                 difference = absolute(Cursor<T>(p.x, tile, z, place.row, column).value(p.x_format) -
                                       Cursor<T>(p.y, tile, z, place.row, column).value(p.y_format));
             if (!Block::staged) source.l1_sum += weighted(weight, difference);
@@ -237,7 +239,7 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
             }
         }
     };
-    const bool is_rare = p.mask.data || p.upstream == kUpstreamMap || p.coarse_x.data;
+    const bool is_rare = has_rare_parts(p, l1_scale);
     const auto store = [&](const Cursor<T>& to, const Format<A>& format, const A(&values)[Block::columns]) {
         if (packed) {
             Packed<T, Block::columns>::store(to.at, values);

@@ -578,12 +578,46 @@ void larger() {
     }
 }
 
+// Planes side by side in a sheet: of one strip and of several, of other widths than a multiple of what threads take,
+// with gaps in memory, and in another order there than in the sheet.
+void sheets() {
+    for (const Extents& shape : {Extents{9, 3, 6, 32}, Extents{7, 1, 21, 28}, Extents{2, 5, 13, 61},
+                                 Extents{1, 3, 9, 130}, Extents{40, 1, 3, 7}, Extents{5, 2, 4, 1}}) {
+        for (const int window : {3, 11, 15, 21})
+            for (const fusedssim_grads grads : {1, 2, 3}) {
+                Case c{shape};
+                c.params.window_size = window;
+                c.grads = grads;
+                check(c);
+                c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                c.layout = {0, 2, 3, 1};
+                check(c);
+                if (window > shape[2] || window > shape[3]) continue;
+                c.params.padding = FUSEDSSIM_PADDING_VALID;
+                c.layout = {};
+                c.pad = c.shift = 1;
+                check(c);
+            }
+        for (const fusedssim_dtype dtype : kTypes)
+            for (const fusedssim_reduction reduction : {FUSEDSSIM_REDUCTION_MEAN, FUSEDSSIM_REDUCTION_SUM,
+                                                        FUSEDSSIM_REDUCTION_PER_IMAGE, FUSEDSSIM_REDUCTION_PER_PLANE}) {
+                Case c{shape, dtype, Call::forward};
+                c.params.reduction = reduction;
+                check(c);
+                c.call = Call::value_and_grad;
+                c.y_layout = {1, 0, 2, 3};
+                check(c);
+            }
+    }
+}
+
 struct Group {
     const char* name;
     void (*run)();
 } const kGroups[] = {{"images", images}, {"volumes", volumes},         {"layouts", layouts}, {"reductions", reductions},
                      {"masks", masks},   {"windows", windows},         {"borders", borders}, {"dtypes", dtypes},
-                     {"axes", axes},     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger}};
+                     {"axes", axes},     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger},
+                     {"sheets", sheets}};
 
 }  // namespace
 

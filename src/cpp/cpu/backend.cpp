@@ -112,10 +112,10 @@ void run(const Problem& p, const fusedssim_exec& exec) {
 
 void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
-    const std::int64_t planes = p.images * p.channels;
+    const std::int64_t rows = p.rows(), some = ceil_div(std::int64_t(32768), p.width), tasks = ceil_div(rows, some);
     std::atomic<std::int64_t> next{0};
-    on_threads(thread_count(exec.cpu_threads, planes, planes * p.depth * p.height * p.width / 8), [&] {
-        for (std::int64_t plane; (plane = next.fetch_add(1)) < planes;) k.scale(p, plane);
+    on_threads(thread_count(exec.cpu_threads, tasks, rows * p.width / 8), [&] {
+        for (std::int64_t i; (i = next.fetch_add(1)) < tasks;) k.scale(p, i * some, std::min((i + 1) * some, rows));
     });
 }
 

@@ -76,23 +76,40 @@ inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
     return sums;
 }
 
-inline void scale(const ScaleProblem& p, std::int64_t plane) {
-    const std::int64_t n = plane / p.channels, c = plane % p.channels;
-    const std::int64_t at = n * p.scale.n + c * p.scale.c;
+// Scales a row. The coarse row is NULL, or has an element for each block of the row's elements.
+template <class T, class A>
+void scale_row(T* row, std::int64_t step, int n, A product, const A* coarse, A factor) {
+    const auto scale_all = [&](auto part_of) {
+        if (step == 1)
+            for (int i = 0; i < n; ++i) from_float(product * to_float(row[i]) + part_of(i), row[i]);
+        else
+            for (int i = 0; i < n; ++i) from_float(product * to_float(row[i * step]) + part_of(i), row[i * step]);
+    };
+    if (coarse)
+        scale_all([=](int i) { return factor * coarse[block_of(i, n)]; });
+    else
+        scale_all([](int) { return A(0); });
+}
+inline void scale(const ScaleProblem& p, std::int64_t first, std::int64_t last) {
     dispatch_grad_dtype(p.grad_dtype, [&](auto element) {
         using T = decltype(element);
         using A = arithmetic_t<T>;
-        const A product = A(p.factor * double(static_cast<const A*>(p.scale.data)[at]));
-        if (product == A(1)) return;
-        for (std::int64_t d = 0; d < p.depth; ++d)
-            for (std::int64_t h = 0; h < p.height; ++h) {
-                T* row = static_cast<T*>(p.grad.data) + n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h;
-                if (p.grad.w == 1)
-                    for (std::int64_t w = 0; w < p.width; ++w) from_float(product * to_float(row[w]), row[w]);
-                else
-                    for (std::int64_t w = 0; w < p.width; ++w)
-                        from_float(product * to_float(row[w * p.grad.w]), row[w * p.grad.w]);
-            }
+        for (std::int64_t row = first; row < last; ++row) {
+            std::int64_t rest = row;
+            const std::int64_t h = rest % p.height;
+            rest /= p.height;
+            const std::int64_t d = rest % p.depth, plane = rest / p.depth;
+            const std::int64_t n = plane / p.channels, c = plane % p.channels;
+            const A product = A(p.factor * double(static_cast<const A*>(p.scale.data)[n * p.scale.n + c * p.scale.c]));
+            const A* coarse = nullptr;
+            if (p.coarse.data)
+                coarse = static_cast<const A*>(p.coarse.data) + n * p.coarse.n + c * p.coarse.c +
+                         block_of(int(d), int(p.depth)) * p.coarse.d + block_of(int(h), int(p.height)) * p.coarse.h;
+            else if (product == A(1))
+                continue;
+            scale_row(static_cast<T*>(p.grad.data) + n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h,
+                      p.grad.w, int(p.width), product, coarse, A(p.coarse_factor));
+        }
     });
 }
 

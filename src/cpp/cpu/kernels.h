@@ -70,8 +70,8 @@ struct Kernels {
     void (*run)(const Work& work, const Task& task, void* scratch);
     // The sums of the mask of one slice (an image: row) of a plane.
     MaskSums (*sum_mask)(const Problem& p, std::int64_t plane, int slice);
-    // grad *= factor * scale for one plane.
-    void (*scale)(const ScaleProblem& p, std::int64_t plane);
+    // ScaleProblem, for the rows from `first` to `last` of all planes.
+    void (*scale)(const ScaleProblem& p, std::int64_t first, std::int64_t last);
     // One slice of the pooled plane (an image: one row).
     void (*pool)(const PoolProblem& p, std::int64_t plane, int slice);
 };

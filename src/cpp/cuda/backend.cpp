@@ -81,7 +81,9 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const Blocks blocks = cut_blocks(p, type, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const int forward_kernel = filter_kernel(forward_family(p.is_3d, p.is_normalized), type, grads);
+    const Family family =
+        blocks.partition.planes > 1 ? sheet_family(p.is_normalized, type) : forward_family(p.is_3d, p.is_normalized);
+    const int forward_kernel = filter_kernel(family, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
                               with_constants(type, grads, [&](auto zero, auto bucket, auto, auto) {
@@ -150,8 +152,7 @@ void pool(const PoolProblem& p, const fusedssim_exec& exec) {
     const ContextScope context(driver, exec.device_id);
     const PoolParams k = make_pool_params(p);
     const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::pool, p.arithmetic, p.in_dtype));
-    launch(driver, exec, kernel, std::min<std::int64_t>(ceil_div(k.elements, kThreadsReduce), 1 << 20), kThreadsReduce,
-           k);
+    launch(driver, exec, kernel, few_blocks(ceil_div(k.rows, kThreadsReduce / 32)), kThreadsReduce, k);
 }
 
 void combine(const CombineProblem& p, const fusedssim_exec& exec) {

@@ -72,6 +72,7 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::combine: return kernel_index(family, element_of(arithmetic), 0, 0);
         case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
         case Family::ssim2d:
+        case Family::ssim2d_sheets:
         case Family::ssim2d_normalized:
         case Family::ssim3d_forward:
         case Family::ssim3d_forward_normalized:
@@ -109,6 +110,13 @@ constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
         case Dtype::boolean: break;
     }
     return false;
+}
+// The family of images side by side in sheets: general kernels have one for all.
+constexpr Family sheet_family(bool is_normalized, KernelType type) {
+    return type.is_general() ? forward_family(false, is_normalized) : Family::ssim2d_sheets;
+}
+constexpr bool has_sheet_kernels(KernelType type, int grads) {
+    return filter_kernel(sheet_family(false, type), type, grads) >= 0;
 }
 // The general kernels for a radius: of the smallest bucket that holds it, among those that there are kernels of.
 constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
@@ -160,8 +168,12 @@ constexpr Coverage coverage_of_calls() {
     for (int is_3d = 0; is_3d <= 1; ++is_3d)
         for (int grads = 0; grads <= 2; ++grads) {
             for (const Dtype dtype : kImageDtypes)
-                if (has_usual_kernels(dtype, is_3d, grads))
-                    coverage.add_filters(is_3d, false, usual_type(dtype), grads);
+                if (has_usual_kernels(dtype, is_3d, grads)) {
+                    const KernelType type = usual_type(dtype);
+                    coverage.add_filters(is_3d, false, type, grads);
+                    if (!is_3d && has_sheet_kernels(type, grads))
+                        coverage.add(filter_kernel(sheet_family(false, type), type, grads));
+                }
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
                     for (const int radius : kRadiusBuckets)

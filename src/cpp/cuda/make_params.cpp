@@ -95,6 +95,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.is_loss = p.reduction.is_loss;
     k.has_l1 = p.reduction.l1_weight != 0;
     k.packed_map = p.crop(Axis::x) % 4 == 0 && is_packed(p.map, sizeof(A), 4);
+    k.packed_mask = is_packed(p.mask, p.mask_is_bool ? 1 : sizeof(A), 8);
     const auto is_packed_or_absent = [&](const View& v, std::size_t size) {
         return !v.data || is_packed(v, size, p.is_3d ? 2 : 4);
     };
@@ -131,9 +132,9 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
     if (p.is_3d)
         k.sums_per_group = blocks.total / p.groups;
     else if (p.groups == 1)
-        k.sums_per_group = blocks.partition.first_sum(p.planes());
+        k.sums_per_group = blocks.partition.first_sum(blocks.partition.sheets);
     k.groups = p.groups;
-    k.planes_per_group = p.planes_per_group;
+    k.sheets_per_group = p.is_3d ? 0 : blocks.partition.sheets / p.groups;
     k.map_elements = p.map_elements();
     k.image_elements = p.image_elements();
     k.reduction = p.reduction;
@@ -143,18 +144,19 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
 }
 
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums) {
+    const MaskPlanes m = mask_planes(p);
     MaskParams k{};
     k.mask = mask_in_bytes(p);
     k.mask_is_bool = p.mask_is_bool;
-    k.channels = int(p.channels);
+    k.channels = int(m.channels);
     k.depth = p.depth;
     k.height = p.height;
     k.width = p.width;
     for (const Axis axis : {Axis::z, Axis::y, Axis::x}) k.crops[int(axis)] = p.crop(axis);
-    k.is_3d = p.is_3d;
-    k.parts = int(mask_parts(p));
-    k.planes = p.planes();
+    k.parts = int(m.parts);
+    k.planes = m.planes();
     k.groups = p.groups;
+    k.repeats = double(p.planes() / m.planes());
     k.parts_sums = parts_sums;
     k.mask_sums = mask_sums;
     return k;
@@ -164,15 +166,17 @@ ScaleParams make_scale_params(const ScaleProblem& p) {
     ScaleParams k{};
     k.scale = in_bytes(p.scale, dtype_size(p.scale_dtype));
     k.grad = in_bytes(p.grad, dtype_size(p.grad_dtype));
-    k.rows = p.images * p.channels * p.depth * p.height;
+    k.rows = p.rows();
     k.channels = int(p.channels);
     k.depth = int(p.depth);
     k.height = int(p.height);
     k.width = int(p.width);
     k.scale_is_f64 = p.scale_dtype == Dtype::float64;
     k.factor = p.factor;
+    k.coarse = in_bytes(p.coarse, dtype_size(p.scale_dtype));
+    k.coarse_factor = p.coarse_factor;
     const std::int64_t elements = k.rows * k.width;
-    const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0;
+    const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0 && !p.coarse.data;
     if (has_one_scale && is_dense(p) && reinterpret_cast<std::uintptr_t>(p.grad.data) % 16 == 0) k.flat = elements;
     return k;
 }
@@ -191,7 +195,9 @@ PoolParams make_pool_params(const PoolProblem& p) {
     k.out_depth = p.is_3d ? pooled_size(p.depth) : 1;
     k.out_height = pooled_size(p.height);
     k.out_width = pooled_size(p.width);
-    k.elements = p.images * p.channels * k.out_depth * k.out_height * k.out_width;
+    k.rows = p.images * p.channels * k.out_depth * k.out_height;
+    k.packed = p.in_dtype == Dtype::float32 && p.arithmetic == Dtype::float32 && p.width % 8 == 0 &&
+               is_packed(p.in, sizeof(float), 4) && is_packed(p.out, sizeof(float), 4);
     return k;
 }
 

@@ -36,20 +36,72 @@ Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t le
     return b;
 }
 
+constexpr int kShortest = 8;  // rows of a block of images, or more
+// Blocks of images that run at a time.
 template <class Shape>
-Blocks cut_images(const Problem& p) {
-    constexpr int kShortest = 8;
+constexpr std::int64_t kSlots = std::int64_t(kMultiprocessors) * Shape::min_blocks;
+
+// How many planes stand side by side in a sheet, and how many strips that is.
+struct Sheet {
+    int planes, pitch, width, strips;
+};
+// Those of one value, if nothing is wanted for which a thread would have to know its plane while it walks, and if there
+// are few strips less: a plane of its own has its strips at whole cache lines.
+template <class Shape>
+Sheet make_sheet(const Problem& p, bool may_share) {
+    const int pitch = int(round_up(std::int64_t(p.width) + Shape::gap, Shape::group));
+    const Sheet alone = {1, pitch, p.width, tiles(p.width, Shape::out)};
+    if (!may_share || p.border != Border::zeros || p.upstream != kUpstreamOne || p.mask.data || p.map.data ||
+        p.data_ranges.data || p.coarse_x.data || p.coarse_y.data)
+        return alone;
+    constexpr double kMost = 4e9;  // what a Divisor divides: below 2^32 / divisor
+    const double planes = double(p.planes_per_group), channels = double(p.channels);
+    if (planes * pitch * pitch > kMost || (planes + channels) * channels > kMost) return alone;
+    Sheet shared = {int(planes), pitch, int(planes - 1) * pitch + p.width, 0};
+    shared.strips = tiles(shared.width, Shape::out);
+    // While there are multiprocessors without work, narrow strips are faster.
+    const std::int64_t strips = p.planes_per_group * alone.strips;
+    const bool is_full = p.groups * strips * p.height > kShortest * kSlots<Shape>;
+    return is_full && 20 * std::int64_t(shared.strips) <= 19 * strips ? shared : alone;
+}
+
+template <class Shape>
+Blocks cut_images(const Problem& p, bool may_share) {
+    constexpr std::int64_t kAtOnce = kSlots<Shape>;
+    const Sheet sheet = make_sheet<Shape>(p, may_share);
     Blocks b{};
     Partition& part = b.partition;
-    part.planes = p.planes();
+    part.planes = sheet.planes;
+    part.pitch = sheet.pitch;
+    part.strips = sheet.strips;
+    if (sheet.planes > 1) {
+        part.by_pitch = Divisor::of(unsigned(sheet.pitch));
+        part.by_channels = Divisor::of(unsigned(p.channels));
+    }
+    part.sheets = p.planes() / part.planes;
     part.rows = p.height;
-    part.strips = tiles(p.width, Shape::out);
     // Strips of equal width, in whole sectors of 32 bytes.
-    part.columns = std::min(Shape::out, 8 * tiles(tiles(p.width, part.strips), 8));
-    const std::int64_t rows = part.planes * part.strips * part.rows;
-    part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kMultiprocessors * Shape::min_blocks);
+    part.columns = std::min(Shape::out, 8 * tiles(tiles(sheet.width, part.strips), 8));
+    const std::int64_t strips = part.sheets * part.strips, rows = strips * part.rows;
+    part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kAtOnce);
+    // Each piece pays for its halo, in whole batches of rows, and for its beginning. Blocks of equal shares have two
+    // pieces, or one more than they have whole strips. If strips are short, blocks that do not cross from one to the
+    // next are faster.
+    const auto batches = [](std::int64_t piece) {
+        constexpr int kBegin = 2, kEarly = int(ceil_div(Shape::halo, Shape::rows));
+        return kBegin + kEarly + ceil_div(piece + Shape::halo, Shape::rows) + (Shape::margin ? 1 : 0);
+    };
+    const auto parts = std::clamp<std::int64_t>(kAtOnce / strips, 0, std::max(1, part.rows / kShortest));  // of a strip
+    const std::int64_t equal = rows / part.blocks, pieces = 1 + ceil_div(equal, part.rows);
+    const std::int64_t cost = ceil_div(equal, Shape::rows) + pieces * batches(0);
+    if (parts > 0 && 100 * batches(ceil_div(part.rows, parts)) < 97 * cost) part.blocks = strips * parts;
+    if (parts == 0 && strips % ceil_div(strips, kAtOnce) == 0) {
+        const std::int64_t each = ceil_div(strips, kAtOnce);
+        if (100 * each * batches(part.rows) < 97 * cost) part.blocks = strips / each;
+    }
     part.share = rows / part.blocks;
     part.extra = rows % part.blocks;
+    part.by_blocks = Divisor::of(unsigned(part.blocks));
     b.total = part.blocks;
     b.sums = part.sums();
     return b;
@@ -75,11 +127,19 @@ bool has_one_offset(const Problem& p) {
 }  // namespace
 
 KernelType kernel_type(const Problem& p) {
-    if (may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_one_offset(p))) return usual_type(p.x_dtype);
-    return general_type(p.arithmetic, p.is_normalized, p.max_radius());
+    const KernelType general = general_type(p.arithmetic, p.is_normalized, p.max_radius());
+    if (!may_be_usual(p) || p.y_dtype != p.x_dtype || (p.is_3d && !has_one_offset(p))) return general;
+    const KernelType usual = usual_type(p.x_dtype);
+    if (p.is_3d || has_sheet_kernels(usual, p.grads())) return usual;
+    // Where the usual kernels have no sheets, general ones are faster if planes are small enough.
+    const auto strips = [&](KernelType type, bool may_share) {
+        const Partition part = cut_blocks(p, type, kernel_grads(p, type), may_share).partition;
+        return part.sheets * part.strips;
+    };
+    return 5 * strips(general, true) < 2 * strips(usual, false) ? general : usual;
 }
 
-Blocks cut_blocks(const Problem& p, KernelType type, int grads) {
+Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) {
     return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto is_general) {
         using A = decltype(zero);
         if (p.is_3d) {
@@ -87,14 +147,21 @@ Blocks cut_blocks(const Problem& p, KernelType type, int grads) {
             return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
                               2 * radius, kMultiprocessors * Shape::min_blocks);
         }
-        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true, true>>(p)
-                               : cut_images<Strip2d<A, radius, gradients, false, is_general>>(p);
+        const bool shares = may_share && has_sheet_kernels(type, grads);
+        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true, true>>(p, shares)
+                               : cut_images<Strip2d<A, radius, gradients, false, is_general>>(p, shares);
     });
 }
 
-std::int64_t mask_parts(const Problem& p) {
+constexpr std::int64_t kMaskBlocks = 8 * kMultiprocessors;  // of sum_mask, or one for each plane
+
+MaskPlanes mask_planes(const Problem& p) {
+    MaskPlanes m{p.images, p.channels, 0};
+    if (p.mask.c == 0 && p.planes_per_group > 1) m.channels = 1;
+    if (p.mask.n == 0 && p.groups == 1) m.images = 1;
     const std::int64_t rows = std::int64_t(p.depth) * p.height;
-    return std::min<std::int64_t>(ceil_div(rows, 8), std::max<std::int64_t>(1, 8 * kMultiprocessors / p.planes()));
+    m.parts = std::min<std::int64_t>(ceil_div(rows, 8), std::max<std::int64_t>(1, kMaskBlocks / m.planes()));
+    return m;
 }
 
 View partial_maps_layout(const Problem& p) {
@@ -109,10 +176,17 @@ std::size_t partial_maps_bytes(const Problem& p, int grads) {
 
 Workspace plan_workspace(const Problem& p) {
     // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
-    // of kernel.
-    const auto blocks_of = [&](KernelType type) { return cut_blocks(p, type, kernel_grads(p, type)); };
+    // of kernel, and for images in any number of sheets and blocks.
     const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
-    const Blocks general = blocks_of(type), usual = may_be_usual(p) ? blocks_of(usual_type(p.x_dtype)) : general;
+    const auto most = [&](auto count) {
+        const auto of = [&](KernelType t) { return count(cut_blocks(p, t, kernel_grads(p, t), false)); };
+        return std::max(of(type), may_be_usual(p) ? of(usual_type(p.x_dtype)) : std::int64_t(0));
+    };
+    constexpr std::int64_t kMostBlocks = 3 * kMultiprocessors;  // of images
+    const std::int64_t blocks = p.is_3d ? most([](const Blocks& b) { return b.total; }) : kMostBlocks;
+    const std::int64_t sums =
+        p.is_3d ? most([](const Blocks& b) { return b.sums; })
+                : most([](const Blocks& b) { return b.partition.sheets * b.partition.strips + kMostBlocks + 1; });
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -121,11 +195,11 @@ Workspace plan_workspace(const Problem& p) {
     };
     constexpr std::int64_t kDouble = sizeof(double), kTag = sizeof(*Completion::tags);
     if (p.value.data) {
-        w.sums = take(std::max(general.sums, usual.sums) * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
-        w.tags = take(std::min<std::int64_t>(std::max(general.total, usual.total), kMostSums) * kTag);
+        w.sums = take(sums * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
+        w.tags = take(std::min<std::int64_t>(blocks, kMostSums) * kTag);
     }
     if (p.needs_mask_sums()) {
-        w.parts = take(2 * p.planes() * mask_parts(p) * kDouble);
+        w.parts = take(2 * std::max(p.planes(), kMaskBlocks) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
     if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, kernel_grads(p, type))));

@@ -65,10 +65,15 @@ struct Blocks {
     std::int64_t total;
     std::int64_t sums;  // that are written, of each kind
 };
-Blocks cut_blocks(const Problem& p, KernelType type, int grads);
+Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share_sheets = true);
 
-// sum_mask cuts a plane of the mask into so many parts, one for each block.
-std::int64_t mask_parts(const Problem& p);
+// What sum_mask reads: of planes that a mask is broadcast over, and that belong to one group, the first. It cuts a
+// plane into so many parts, one for each block.
+struct MaskPlanes {
+    std::int64_t images, channels, parts;
+    std::int64_t planes() const { return images * channels; }
+};
+MaskPlanes mask_planes(const Problem& p);
 
 // ---- Device memory --------------------------------------------------------------------------------------------------
 

@@ -115,6 +115,10 @@ def bench_command(
     if source is not None:
         report = _earlier(source)
     elif survey:
+        if names or original is not None or limit is not None or budget is not None or dtypes != ("float32",):
+            raise click.UsageError(
+                "--survey measures this package alone; only --device, --quick and --shape choose what"
+            )
         report = _survey(device, quick, shapes, commit)
     else:
         report = _measure(device, quick, shapes, dtypes, names, original, limit, budget, commit)

@@ -205,8 +205,8 @@ class _Surveyor:
         return limits.get((dims, mode)) if self.device.type == "cuda" else None
 
     def _free(self) -> None:
-        gc.collect()
         if self.device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
 
 

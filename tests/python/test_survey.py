@@ -4,24 +4,21 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import math
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
+import commandline
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
 import fused_ssim
-from fused_ssim.cli import main
 from fused_ssim.cli.bench import survey, survey_figure, survey_rows, survey_tables, timing
 from fused_ssim.cli.bench.cases import INFERENCE, MODES, TRAIN, Plan
 from fused_ssim.cli.bench.survey_rows import ROWS, SIZES, Row, Size
 
-README = Path(__file__).parents[2] / "benchmarks" / "readme.py"
 CPU = torch.device("cpu")
 # The least sides that MS-SSIM takes, and one call a loop.
 USUAL = [(1, 2, 176, 177), (1, 1, 44, 45, 46)]
@@ -29,21 +26,8 @@ PLAN = Plan(shapes=USUAL, loop_seconds=0.0, repeats=3, case_seconds=0.0)
 FEW = (Size((1, 1, 40, 40), (1, 1, 20, 20)), Size((1, 1, 16, 16, 16), (1, 1, 12, 12, 12), limit=1.5))
 
 
-def load_readme() -> Any:
-    if not README.exists():
-        pytest.skip("no checkout around the tests")
-    spec = importlib.util.spec_from_file_location("readme_script", README)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def bench(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, ["bench", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return commandline.run("bench", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -298,11 +282,11 @@ def test_default_plans_fit_the_rows():
 
 
 def test_performance_page_follows_the_surveys(on_gpu, tmp_path):
-    readme = load_readme()
+    readme = commandline.readme_script()
     results, docs = tmp_path / "benchmarks" / "results", tmp_path / "docs"
     results.mkdir(parents=True)
     docs.mkdir()
-    benchmark = README.parent / "results" / "cpu.json"
+    benchmark = commandline.README.parent / "results" / "cpu.json"
     (results / "cpu.json").write_bytes(benchmark.read_bytes())
     (results / "survey-gpu.json").write_text(json.dumps(on_gpu), encoding="utf-8")
     pages = [tmp_path / "README.md", docs / "benchmarks.md", docs / "performance.md"]

@@ -220,14 +220,14 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(line)
     for table in tables:
         click.echo()
-        _print(table)
+        show_table(table)
     if not notes:
         click.echo()
         for line in after:
             click.echo(line)
 
 
-def _print(table: Table) -> None:
+def show_table(table: Table) -> None:
     """With rich if there is one, and as plain columns otherwise."""
     try:
         from rich import box

@@ -243,7 +243,7 @@ def query_gpu(device: torch.device, field: str) -> str:
 # ---- Python overhead -------------------------------------------------------------------------------------------------
 
 
-class _NoOp(torch.autograd.Function):
+class NoOp(torch.autograd.Function):
     """The least that a differentiable operation with two saved tensors can do."""
 
     @staticmethod
@@ -259,7 +259,7 @@ class _NoOp(torch.autograd.Function):
 
 def overhead(device: torch.device, plan: Plan, shape: Shape = (1, 3, 64, 64)) -> dict[str, Any]:
     """Wall time to enqueue one forward and backward, against an operation that does nothing; interleaved medians."""
-    noop: Callable[..., Tensor] = _NoOp.apply
+    noop: Callable[..., Tensor] = NoOp.apply
     calls = {"fused-ssim": with_gradient(fused_ssim.fused_ssim), "noop": with_gradient(noop)}
     inputs = Inputs(shape, "float32", TRAIN, device)
     times: dict[str, list[float]] = {name: [] for name in calls}

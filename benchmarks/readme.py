@@ -53,8 +53,9 @@ def load(results: Path) -> tuple[Found, Found]:
         of_kind.append((path, report, hashlib.sha256(data).hexdigest()))
     if not found:
         raise OutOfDateError(f"no results in {results}: run benchmarks/bench.py --json {results}/<device>.json")
-    both = (sorted(group, key=lambda item: item[1]["environment"]["device"] != "cuda") for group in (found, surveys))
-    return next(both), next(both)
+    for group in (found, surveys):
+        group.sort(key=lambda item: item[1]["environment"]["device"] != "cuda")
+    return found, surveys
 
 
 def block(results: str, parts: list[list[str]]) -> str:

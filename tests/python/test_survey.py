@@ -258,6 +258,14 @@ def test_command_measures_draws_and_shows_again(monkeypatch, tmp_path):
     assert again.stdout == result.stdout
 
 
+def test_a_survey_without_any_figure_is_an_error(monkeypatch, report):
+    empty = {**report, "results": [], "failures": ["usual call, 1x1x32x33, inference: no memory"]}
+    monkeypatch.setattr(survey, "run", lambda *_, **__: empty)
+    result = bench("--survey", "--device", "cpu", "--shape", "1x1x32x33")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nothing could be measured: usual call, 1x1x32x33, inference: no memory" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

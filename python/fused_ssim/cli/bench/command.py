@@ -192,7 +192,10 @@ def _survey(device: str, quick: bool, shapes: list[tuple[int, ...]], commit: str
     if shapes:
         plan = dataclasses.replace(plan, shapes=shapes, memory_shapes=shapes)
     click.echo(f"measuring on {describe_device(where)}", err=True)
-    return run(where, plan, commit=commit, progress=lambda text: click.echo(f"  {text}", err=True))
+    report = run(where, plan, commit=commit, progress=lambda text: click.echo(f"  {text}", err=True))
+    if not any("ratio" in entry for entry in report["results"]):
+        raise Failure(f"nothing could be measured: {'; '.join(report['failures'])}")
+    return report
 
 
 def _draw(report: dict[str, Any], folder: Path) -> list[Path]:
@@ -206,25 +209,22 @@ def _draw(report: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    if report.get("kind") == "survey":
+    is_survey = report.get("kind") == "survey"
+    if is_survey:
         from fused_ssim.cli.bench.survey_tables import everything
     else:
         from fused_ssim.cli.bench.tables import everything
 
     before, tables, after = everything(report)
-    for line in before:
-        click.echo(line)
-    # What one looks for comes last: of a comparison the table, of a survey what stands out.
-    notes = [f"note: {line}" for line in after] if report.get("kind") != "survey" else []
-    for line in notes:
+    # What one looks for comes last: of a comparison the tables, of a survey what stands out.
+    first, last = (before, ["", *after]) if is_survey else ([*before, *(f"note: {line}" for line in after)], [])
+    for line in first:
         click.echo(line)
     for table in tables:
         click.echo()
         show_table(table)
-    if not notes:
-        click.echo()
-        for line in after:
-            click.echo(line)
+    for line in last:
+        click.echo(line)
 
 
 def show_table(table: Table) -> None:

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,13 +98,8 @@ class _Surveyor:
                 entry["limit"] = self._limit(row.limits, dims, mode)
                 self.results.append(entry)
                 self.progress(f"{row.name}: {readable(shape)}, {mode}")
-
-                def inputs(row: Row = row) -> timing.Inputs:
-                    return timing.Inputs(shape, row.dtype, mode, self.device, row.arrange)
-
-                def call(row: Row = row) -> Call:
-                    return row.prepare(shape, mode, self.device)
-
+                call = partial(row.prepare, shape, mode, self.device)
+                inputs = partial(timing.Inputs, shape, row.dtype, mode, self.device, row.arrange)
                 self._compare(entry, usual, call, inputs)
 
     def shapes(self, usual_shape: Shape, mode: str, sizes: Sequence[Size]) -> None:
@@ -111,9 +107,9 @@ class _Surveyor:
         if not sizes:
             return
         dims = spatial_dims(usual_shape)
+        call = partial(ours, mode, dims)
         with ExitStack() as stack:
-            inputs = timing.Inputs(usual_shape, "float32", mode, self.device)
-            usual, way = self._ready(stack, ours(mode, dims), inputs)
+            usual, way = self._ready(stack, call(), timing.Inputs(usual_shape, "float32", mode, self.device))
             for size in sizes:
                 on_gpu = self.device.type == "cuda"
                 shape = size.large if on_gpu else size.small
@@ -122,11 +118,8 @@ class _Surveyor:
                 entry["limit_seconds"] = size.seconds.get(mode) if on_gpu else None
                 self.sizes.append(entry)
                 self.progress(f"{readable(shape)}, {mode}")
-
-                def other(shape: Shape = shape) -> timing.Inputs:
-                    return timing.Inputs(shape, "float32", mode, self.device)
-
-                self._compare(entry, usual, lambda: ours(mode, dims), other, elements(usual_shape) / elements(shape))
+                inputs = partial(timing.Inputs, shape, "float32", mode, self.device)
+                self._compare(entry, usual, call, inputs, elements(usual_shape) / elements(shape))
                 if "seconds" in entry:
                     entry["ns_per_element"] = entry["seconds"] * 1e9 / elements(shape)
 
@@ -189,9 +182,9 @@ class _Surveyor:
     def _ready(self, stack: ExitStack, call: Call, inputs: timing.Inputs) -> tuple[timing.Run, str]:
         """A call to be timed: as a CUDA graph, or as a loop where there is none; and which of the two."""
         if self.device.type == "cuda":
-            timing.wall(
-                lambda: inputs.rotate(call, 1), self.device
-            )  # an error of the call itself is not one of capture
+            # Outside of a capture first, so that an error of the call itself is not taken for one of the capture.
+            inputs.rotate(call, 1)
+            timing.synchronize(self.device)
             try:
                 return stack.enter_context(timing.captured(call, inputs, self.device)), "graph"
             except torch.OutOfMemoryError:

@@ -33,7 +33,7 @@ def draw_survey(report: Report, path: Path, metadata: dict[str, str] | None = No
     dims = [count for count in NAMES if any(dims_of(entry) == count for entry in report["results"])]
     kinds = [kind for kind in ("results", "sizes") if report[kind]]
     groups = {(kind, count): _groups(report[kind], count) for kind in kinds for count in dims}
-    heights = [max(len(groups[kind, count]) for count in dims) for kind in kinds]
+    heights = [max(1, *(len(groups[kind, count]) for count in dims)) for kind in kinds]
     size = max(5.4 * len(dims), 6.4), 1.6 + 0.7 * len(kinds) + 0.25 * sum(heights)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(kinds), len(dims), squeeze=False, height_ratios=heights)

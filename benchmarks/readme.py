@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Writes the figures of benchmarks/results/*.json into docs/benchmarks.md, with pictures; a few into README.md.
 
+Those of surveys (`bench --survey`) go into docs/performance.md.
+
     python benchmarks/readme.py            # writes the parts between the marks, and docs/images/benchmark-*.png
     python benchmarks/readme.py --check    # only says whether they are up to date: exit code 1 if not
 
@@ -19,9 +21,10 @@ from typing import Any
 
 import click
 
-from fused_ssim.cli.bench import tables
+from fused_ssim.cli.bench import survey_tables, tables
 from fused_ssim.cli.bench.cases import INFERENCE, TRAIN, readable
 from fused_ssim.cli.bench.libraries import OURS
+from fused_ssim.cli.bench.survey import KIND
 
 BEGIN = "<!-- benchmark:begin -->"
 END = "<!-- benchmark:end -->"
@@ -31,42 +34,47 @@ PICTURES = Path("docs") / "images"
 SHORT = ("1x3x256x256", "1x3x1080x1920", "1x1x64³", "2x3x96³")
 
 Report = dict[str, Any]
+Found = list[tuple[Path, Report, str]]  # results with their digests
 
 
 class OutOfDateError(click.ClickException):
     """Something has to be done by hand, or the script has to be run."""
 
 
-def load(results: Path) -> list[tuple[Path, Report, str]]:
-    """The results with their digests, those of GPUs first."""
-    found = []
+def load(results: Path) -> tuple[Found, Found]:
+    """The results and the surveys, those of GPUs first."""
+    found, surveys = [], []
     for path in sorted(results.glob("*.json")):
         data = path.read_bytes()
         report = json.loads(data)
         if report.get("schema") != 1 or not report.get("results"):
             raise OutOfDateError(f"{path} is not a result of benchmarks/bench.py")
-        found.append((path, report, hashlib.sha256(data).hexdigest()))
+        of_kind = surveys if report.get("kind") == KIND else found
+        of_kind.append((path, report, hashlib.sha256(data).hexdigest()))
     if not found:
         raise OutOfDateError(f"no results in {results}: run benchmarks/bench.py --json {results}/<device>.json")
-    return sorted(found, key=lambda item: item[1]["environment"]["device"] != "cuda")
+    for group in (found, surveys):
+        group.sort(key=lambda item: item[1]["environment"]["device"] != "cuda")
+    return found, surveys
 
 
-def block(found: list[tuple[Path, Report, str]], results: str, short: bool) -> str:
-    """The part between the marks: of README.md (short), or of docs/benchmarks.md."""
-    parts = [BEGIN, f"<!-- written by benchmarks/readme.py from {results}/*.json; do not edit -->", ""]
-    for path, report, _ in found:
-        parts += summary(report) if short else section(path.stem, report)
-    return "\n".join([*parts, END])
+def block(results: str, parts: list[list[str]]) -> str:
+    """What stands between the marks."""
+    head = [BEGIN, f"<!-- written by benchmarks/readme.py from {results}/*.json; do not edit -->", ""]
+    return "\n".join([*head, *(line for part in parts for line in part), END])
+
+
+def device_of(report: Report) -> str:
+    where = report["environment"]
+    more = f" (driver {where['driver']})" if where["device"] == "cuda" else f", {where['threads']} threads"
+    return where["device_name"] + more
 
 
 def heading(report: Report) -> tuple[str, str]:
     """The device, and a line that says what the tables show."""
-    where = report["environment"]
     others = others_of(report)
     legend = f"milliseconds a call, float32{f'; in brackets, times as long as {OURS}' if others else ''}"
-    device = where["device_name"]
-    device += f" (driver {where['driver']})" if where["device"] == "cuda" else f", {where['threads']} threads"
-    return device, f"PyTorch {where['versions']['torch']}: {legend}."
+    return device_of(report), f"PyTorch {report['environment']['versions']['torch']}: {legend}."
 
 
 def others_of(report: Report) -> list[str]:
@@ -95,12 +103,34 @@ def section(stem: str, report: Report) -> list[str]:
         if table.rows:
             lines += [*markdown(table, title), ""]
     if has_pictures(report):
-        lines += [f"![Time of value + gradient against size, {device}](images/{name_of(stem)})", ""]
+        lines += [f"![Time of value + gradient against size, {device}](images/{name_of(stem, report)})", ""]
     lines += [*facts(report), ""]
     measured = ", ".join(f"{name} {where['versions'][name]}" for name in others_of(report))
     commit = f", commit {where['commit'][:10]}" if where["commit"] else ""
     lines += [f"Measured {where['date'][:10]}{commit}" + (f", against {measured}." if measured else "."), ""]
     return lines
+
+
+def survey(stem: str, report: Report) -> list[str]:
+    """One device: what other arguments, layouts and shapes cost."""
+    where, device = report["environment"], device_of(report)
+    lines = [
+        f"### {device}",
+        "",
+        f"![What calls cost besides the usual one, {device}](images/{name_of(stem, report)})",
+        "",
+    ]
+    table = survey_tables.rows_table(report)
+    lines += [f"{table.title}:", "", *markdown(table, "call", bold=False), ""]
+    sizes = survey_tables.sizes_table(report)
+    if sizes is not None:
+        lines += [f"{sizes.title}:", "", *markdown(sizes, "shape", bold=False), ""]
+    peaks = [entry for entry in report["memory"] if entry["images"] is not None]
+    if peaks:
+        texts = (f"{tables.images(entry['images'])} for {readable(tuple(entry['shape']))}" for entry in peaks)
+        lines += [f"Peak memory of value + gradient besides the two images, in images: {', '.join(texts)}.", ""]
+    commit = f", commit {where['commit'][:10]}" if where["commit"] else ""
+    return [*lines, f"Measured {where['date'][:10]}{commit}, PyTorch {where['versions']['torch']}.", ""]
 
 
 def facts(report: Report) -> list[str]:
@@ -137,10 +167,10 @@ def facts(report: Report) -> list[str]:
     return lines
 
 
-def markdown(table: tables.Table, title: str) -> list[str]:
+def markdown(table: tables.Table, title: str, bold: bool = True) -> list[str]:
     """A Markdown table; this package's column in bold. Columns without a figure, of skipped packages, are left out."""
     kept = [i for i in range(1, len(table.columns)) if any(row[i][:1].isdigit() for row in table.rows)]
-    rows = [[row[0], *(f"**{row[i]}**" if i == 1 else row[i] for i in kept)] for row in table.rows]
+    rows = [[row[0], *(f"**{row[i]}**" if i == 1 and bold else row[i] for i in kept)] for row in table.rows]
     return [
         f"| {title} | {' | '.join(table.columns[i] for i in kept)} |",
         "|---" + "|---:" * len(kept) + "|",
@@ -148,12 +178,14 @@ def markdown(table: tables.Table, title: str) -> list[str]:
     ]
 
 
-def name_of(stem: str) -> str:
-    return f"benchmark-{stem}-time.png"
+def name_of(stem: str, report: Report) -> str:
+    return f"benchmark-{stem}.png" if report.get("kind") == KIND else f"benchmark-{stem}-time.png"
 
 
 def has_pictures(report: Report) -> bool:
-    return any(entry["mode"] == TRAIN and "seconds" in entry for entry in report["results"])
+    return report.get("kind") == KIND or any(
+        entry["mode"] == TRAIN and "seconds" in entry for entry in report["results"]
+    )
 
 
 def replaced(text: str, new: str, path: Path) -> str:
@@ -163,31 +195,45 @@ def replaced(text: str, new: str, path: Path) -> str:
     return text[: text.index(BEGIN)] + new + text[text.index(END) + len(END) :]
 
 
+def draw(picture: Path, stem: str, report: Report, digest: str) -> None:
+    from fused_ssim.cli.bench.figures import draw_all
+    from fused_ssim.cli.bench.survey_figure import draw_survey
+
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    if report.get("kind") == KIND:
+        draw_survey(report, picture, {"Source": digest})
+        return
+    with TemporaryDirectory() as folder:
+        draw_all(report, Path(folder), f"benchmark-{stem}-", {"Source": digest})
+        shutil.copy(Path(folder) / picture.name, picture)
+
+
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 if something is out of date.")
 @click.option("--root", type=click.Path(file_okay=False, exists=True, path_type=Path), default=ROOT, hidden=True)
 def main(check: bool, root: Path) -> None:
-    """Write the figures of benchmarks/results/*.json into docs/benchmarks.md and README.md."""
+    """Write the figures of benchmarks/results/*.json into docs/benchmarks.md, docs/performance.md and README.md."""
     results = Path("benchmarks") / "results"
-    found = load(root / results)
+    found, surveys = load(root / results)
+    pages = {
+        root / "README.md": [summary(report) for _, report, _ in found],
+        root / "docs" / "benchmarks.md": [section(path.stem, report) for path, report, _ in found],
+    }
+    if surveys:
+        pages[root / "docs" / "performance.md"] = [survey(path.stem, report) for path, report, _ in surveys]
     updated: dict[Path, str] = {}
-    for page, short in ((root / "README.md", True), (root / "docs" / "benchmarks.md", False)):
+    for page, parts in pages.items():
         text = page.read_text(encoding="utf-8") if page.exists() else ""
-        new = replaced(text, block(found, results.as_posix(), short), page)
+        new = replaced(text, block(results.as_posix(), parts), page)
         if new != text:
             updated[page] = new
     stale = [str(page) for page in updated]
-    for path, report, digest in found:
-        picture = root / PICTURES / name_of(path.stem)
+    for path, report, digest in [*found, *surveys]:
+        picture = root / PICTURES / name_of(path.stem, report)
         if has_pictures(report) and not (picture.exists() and digest.encode() in picture.read_bytes()):
             stale.append(str(picture))
             if not check:
-                from fused_ssim.cli.bench.figures import draw_all
-
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                with TemporaryDirectory() as folder:
-                    draw_all(report, Path(folder), f"benchmark-{path.stem}-", {"Source": digest})
-                    shutil.copy(Path(folder) / picture.name, picture)
+                draw(picture, path.stem, report, digest)
     if check:
         if stale:
             raise OutOfDateError(f"out of date: {', '.join(stale)}; run benchmarks/readme.py")

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 import tifffile
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from fused_ssim.cli import main
 
-if TYPE_CHECKING:
-    from pathlib import Path
+README = Path(__file__).parents[2] / "benchmarks" / "readme.py"
 
 
 def run(*arguments: object) -> Result:
@@ -30,6 +32,18 @@ def compare(*arguments: object) -> dict[str, Any]:
     report = json.loads(result.stdout)
     assert isinstance(report, dict)
     return report
+
+
+def readme_script() -> Any:
+    """The script that writes the figures of the pages, as a module."""
+    if not README.exists():
+        pytest.skip("no checkout around the tests")
+    spec = importlib.util.spec_from_file_location("readme_script", README)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def save(path: Path, values: np.ndarray, **options: Any) -> Path:

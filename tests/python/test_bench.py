@@ -3,27 +3,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import commandline
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from fused_ssim.cli import main
+import fused_ssim
 from fused_ssim.cli.bench import cases, tables, timing
 from fused_ssim.cli.bench.libraries import find
 
-README = Path(__file__).parents[2] / "benchmarks" / "readme.py"
-
 
 def bench(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, ["bench", *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return commandline.run("bench", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +154,22 @@ def test_original_package_that_is_not_there_is_explained(tmp_path):
     assert "--original" in find(names=["original fused-ssim"])[1]["original fused-ssim"]
 
 
+@pytest.mark.parametrize("name", ["pytorch-msssim", "MONAI", "frame-analytics"])
+def test_other_packages_compute_the_same(name: str) -> None:
+    libraries, missing = find(names=[name])
+    if name in missing:
+        pytest.skip(missing[name])
+    library = libraries[1]
+    calls = [library.prepare(mode, 2) for mode in cases.MODES]
+    assert all(calls)
+    x, y = timing.Inputs((2, 3, 40, 45), "float32", cases.TRAIN, torch.device("cpu")).pairs[0]
+    value, gradient = calls[0](x, y)
+    expected = fused_ssim.fused_ssim(x, y, library.padding)
+    assert float(value.detach()) == pytest.approx(expected.item(), abs=1e-5)
+    assert float(calls[1](x, y)) == pytest.approx(expected.item(), abs=1e-5)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, x)[0], rtol=1e-3, atol=1e-8)
+
+
 def test_counts_are_those_of_the_documentation():
     shape2d, shape3d = (1, 1, 10, 10), (1, 1, 10, 10, 10)
     assert cases.least_fmas(shape2d, cases.TRAIN) == 154 * 100
@@ -175,19 +187,8 @@ def test_milliseconds_have_three_digits(seconds, text):
     assert tables.milliseconds(seconds) == text
 
 
-def load_readme() -> Any:
-    if not README.exists():
-        pytest.skip("no checkout around the tests")
-    spec = importlib.util.spec_from_file_location("readme_script", README)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_readme_follows_the_results(quick, tmp_path):
-    readme = load_readme()
+    readme = commandline.readme_script()
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     data = (quick[0] / "result.json").read_text(encoding="utf-8")

@@ -12,7 +12,8 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,9 +35,11 @@ class Device:
 CPU = Device("cpu", 0)
 
 
-@dataclass(frozen=True)
-class Memory:
-    """An array as the native library sees it. ``strides`` are in elements."""
+class Memory(NamedTuple):
+    """An array as the native library sees it. ``strides`` are in elements.
+
+    A tuple, since each call makes several: a frozen dataclass takes more than twice the time.
+    """
 
     pointer: int
     dtype: str
@@ -75,7 +78,7 @@ class NumPy:
                 f"it by {name}.copy()"
             )
         pointer = int(array.__array_interface__["data"][0])
-        return Memory(pointer, array.dtype.name, array.shape, strides, CPU)
+        return Memory(pointer, _name_of(array.dtype), array.shape, strides, CPU)
 
     def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         """``array``, a few numbers, in the dtype of the arithmetic for these images. ``like`` is one of them."""
@@ -93,7 +96,7 @@ class NumPy:
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         """A C-contiguous array, where ``like`` is."""
-        return np.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
+        return np.empty(shape, like.dtype if _name_of(like.dtype) == dtype else dtype)
 
     def pointer(self, array: Any) -> int:
         """Where an array of :meth:`empty` is."""
@@ -127,7 +130,7 @@ class CuPy:
 
     def memory(self, name: str, array: Any) -> Memory:
         strides = _in_elements(name, array)
-        return Memory(array.data.ptr, array.dtype.name, array.shape, strides, Device("cuda", array.device.id))
+        return Memory(array.data.ptr, _name_of(array.dtype), array.shape, strides, Device("cuda", array.device.id))
 
     def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         with like.device:
@@ -143,7 +146,7 @@ class CuPy:
 
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         with like.device:
-            return self._cupy.empty(shape, like.dtype if like.dtype.name == dtype else dtype)
+            return self._cupy.empty(shape, like.dtype if _name_of(like.dtype) == dtype else dtype)
 
     def pointer(self, array: Any) -> int:
         return int(array.data.ptr)
@@ -172,7 +175,7 @@ class Numba:
         shape, strides = tuple(array.shape), _in_elements(name, array)
         return Memory(
             int(array.device_ctypes_pointer.value or 0),
-            array.dtype.name,
+            _name_of(array.dtype),
             shape,
             strides,
             Device("cuda", _current_device()),
@@ -235,7 +238,7 @@ class Jax:
             where = Device("cuda", device.local_hardware_id)
         else:
             raise UnsupportedDeviceError(f"{name} is on {device}; expected the CPU or a CUDA device")
-        return Memory(self.pointer(array), array.dtype.name, array.shape, strides, where)
+        return Memory(self.pointer(array), _name_of(array.dtype), array.shape, strides, where)
 
     def numbers(self, name: str, array: Any, arithmetic: str, like: Any) -> Any:
         del like
@@ -250,7 +253,7 @@ class Jax:
     def empty(self, shape: tuple[int, ...], dtype: str, like: Any) -> Any:
         (device,) = like.devices()
         # A buffer of its own, which nobody else has seen when it is written to.
-        array = self._numpy.empty(shape, like.dtype if like.dtype.name == dtype else dtype, device=device)
+        array = self._numpy.empty(shape, like.dtype if _name_of(like.dtype) == dtype else dtype, device=device)
         if array.dtype.name != dtype:
             raise TypeError(f"the result is {dtype}, which JAX has only with jax_enable_x64")
         return array.block_until_ready()
@@ -346,14 +349,26 @@ def _name(array: Any) -> str:
     return f"{type(array).__module__}.{type(array).__qualname__}"
 
 
+@lru_cache(maxsize=64)
+def _name_of(dtype: Any) -> str:
+    """The name of a dtype, which NumPy puts together anew each time."""
+    return str(dtype.name)
+
+
 def _in_elements(name: str, array: Any) -> tuple[int, ...]:
-    size = array.dtype.itemsize
-    if any(stride % size for stride in array.strides):
+    strides = _divided(array.strides, array.dtype.itemsize)
+    if strides is None:
         raise ValueError(
-            f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's {size}: copy it, for "
-            f"instance by numpy.ascontiguousarray({name})"
+            f"{name}.strides = {tuple(array.strides)} bytes; expected multiples of an element's "
+            f"{array.dtype.itemsize}: copy it, for instance by numpy.ascontiguousarray({name})"
         )
-    return tuple(stride // size for stride in array.strides)
+    return strides
+
+
+@lru_cache(maxsize=256)
+def _divided(strides: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+    """Strides in elements of so many bytes; None if they are no multiples of it."""
+    return None if any(stride % size for stride in strides) else tuple(stride // size for stride in strides)
 
 
 # ---- The CUDA driver, for facts that an array library does not tell -------------------------------------------------

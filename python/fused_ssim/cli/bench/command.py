@@ -35,6 +35,9 @@ def _shape(_context: click.Context, _parameter: click.Parameter, values: tuple[s
 @click.command("bench", short_help="Measure time and memory, next to other packages.")
 @device_option
 @click.option("--quick", is_flag=True, help="Small shapes and few repeats: does it run, not how fast.")
+@click.option(
+    "--survey", is_flag=True, help="What other arguments, layouts and shapes cost, as ratios to the usual call."
+)
 @click.option("--shape", "shapes", multiple=True, callback=_shape, metavar="NxCxHxW", help="Measure this; repeatable.")
 @click.option(
     "--dtype",
@@ -72,6 +75,7 @@ def _shape(_context: click.Context, _parameter: click.Parameter, values: tuple[s
 def bench_command(
     device: str,
     quick: bool,
+    survey: bool,
     shapes: list[tuple[int, ...]],
     dtypes: tuple[str, ...],
     names: tuple[str, ...],
@@ -85,16 +89,20 @@ def bench_command(
 ) -> None:
     """Time and memory of SSIM, next to the other packages that are installed.
 
-    pytorch-msssim, torchmetrics, MONAI, fussim and scikit-image are measured in the same process if they can be
-    imported; the original fused-ssim with --original. Each call is timed with its gradient (torch.autograd.grad) and
-    without: by CUDA events over loops of calls and by the replay of a CUDA graph, or by the wall clock on the CPU.
-    Medians; the images rotate, so that none are in the L2 cache.
+    pytorch-msssim, torchmetrics, MONAI, fussim, frame-analytics and scikit-image are measured in the same process if
+    they can be imported; the original fused-ssim with --original. Each call is timed with its gradient
+    (torch.autograd.grad) and without: by CUDA events over loops of calls and by the replay of a CUDA graph, or by the
+    wall clock on the CPU. Medians; the images rotate, so that none are in the L2 cache.
+
+    --survey measures this package alone: strides, dtypes, windows, paddings, masks, losses and shapes next to the usual
+    call, and says which of them stand out. --shape gives it another usual shape of images, or of volumes.
 
     \b
     Examples:
       fused-ssim bench --quick
       fused-ssim bench --json result.json --plots plots
       fused-ssim bench --shape 1x3x2160x3840 --dtype float16 --library pytorch-msssim
+      fused-ssim bench --survey --json survey.json --plots plots
     """
     if plots is not None:
         import fused_ssim.cli.bench.figures  # noqa: F401  # says what is missing before anything is measured
@@ -106,14 +114,18 @@ def bench_command(
         check_writable(json_path)
     if source is not None:
         report = _earlier(source)
+    elif survey:
+        if names or original is not None or limit is not None or budget is not None or dtypes != ("float32",):
+            raise click.UsageError(
+                "--survey measures this package alone; only --device, --quick and --shape choose what"
+            )
+        report = _survey(device, quick, shapes, commit)
     else:
         report = _measure(device, quick, shapes, dtypes, names, original, limit, budget, commit)
     if json_path is not None:
         json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if plots is not None:
-        from fused_ssim.cli.bench.figures import draw_all
-
-        for path in draw_all(report, plots):
+        for path in _draw(report, plots):
             click.echo(f"drawn: {path}", err=True)
     _show(report)
 
@@ -168,21 +180,54 @@ def _measure(
         raise Failure(f"out of memory: {str(error).splitlines()[0]}") from error
 
 
+def _survey(device: str, quick: bool, shapes: list[tuple[int, ...]], commit: str | None) -> dict[str, Any]:
+    from fused_ssim.cli.bench.survey import run
+    from fused_ssim.cli.bench.survey_rows import survey_plan
+    from fused_ssim.cli.devices import describe_device, pick_device
+
+    if len({len(shape) for shape in shapes}) < len(shapes):
+        raise click.UsageError("--survey takes one --shape of images and one of volumes")
+    where = pick_device(device)
+    plan = survey_plan(where, quick)
+    if shapes:
+        plan = dataclasses.replace(plan, shapes=shapes, memory_shapes=shapes)
+    click.echo(f"measuring on {describe_device(where)}", err=True)
+    report = run(where, plan, commit=commit, progress=lambda text: click.echo(f"  {text}", err=True))
+    if not any("ratio" in entry for entry in report["results"]):
+        raise Failure(f"nothing could be measured: {'; '.join(report['failures'])}")
+    return report
+
+
+def _draw(report: dict[str, Any], folder: Path) -> list[Path]:
+    if report.get("kind") == "survey":
+        from fused_ssim.cli.bench.survey_figure import draw_survey
+
+        return [draw_survey(report, folder / "survey.png")]
+    from fused_ssim.cli.bench.figures import draw_all
+
+    return draw_all(report, folder)
+
+
 def _show(report: dict[str, Any]) -> None:
-    from fused_ssim.cli.bench.tables import everything
+    is_survey = report.get("kind") == "survey"
+    if is_survey:
+        from fused_ssim.cli.bench.survey_tables import everything
+    else:
+        from fused_ssim.cli.bench.tables import everything
 
     before, tables, after = everything(report)
-    for line in before:
+    # What one looks for comes last: of a comparison the tables, of a survey what stands out.
+    first, last = (before, ["", *after]) if is_survey else ([*before, *(f"note: {line}" for line in after)], [])
+    for line in first:
         click.echo(line)
-    # The comparison comes last, since it is what one looks for.
-    for line in after:
-        click.echo(f"note: {line}")
     for table in tables:
         click.echo()
-        _print(table)
+        show_table(table)
+    for line in last:
+        click.echo(line)
 
 
-def _print(table: Table) -> None:
+def show_table(table: Table) -> None:
     """With rich if there is one, and as plain columns otherwise."""
     try:
         from rich import box

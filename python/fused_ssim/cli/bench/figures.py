@@ -27,6 +27,7 @@ LOOKS: dict[str, tuple[str, str]] = {
     OURS: ("#d55e00", "o"),
     "original fused-ssim": ("#0072b2", "s"),
     "fussim": ("#009e73", "D"),
+    "frame-analytics": ("#e69f00", "<"),
     "pytorch-msssim": ("#56b4e9", "^"),
     "torchmetrics": ("#cc79a7", "v"),
     "MONAI": ("#8c6d1f", "P"),
@@ -90,7 +91,7 @@ def _times(report: Report, mode: str) -> Figure:
     handles.append(_line("floor: least bytes and FMAs", "#888888", "--", 1.2))
     columns = min(len(handles), 4)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
-    _title(figure, report, f"SSIM, {mode}: time of a call (float32)")
+    title(figure, report, f"SSIM, {mode}: time of a call (float32)")
     return figure
 
 
@@ -115,7 +116,7 @@ def _time_axis(axis: Any, panel: list[Report], title: str) -> None:
     axis.grid(which="major", color=GRID, linewidth=0.8)
     axis.tick_params(colors=INK, length=3)
     axis.set_axisbelow(True)
-    _no_frame(axis)
+    no_frame(axis)
 
 
 def _memory(report: Report) -> Figure:
@@ -146,22 +147,24 @@ def _memory(report: Report) -> Figure:
         axis.set_xticks([])  # the bars carry their figures
         axis.set_title(f"{NAMES[number]}, {readable(shape)}", fontsize=11, color=INK, loc="left")
         axis.tick_params(colors=INK, length=0)
-        _no_frame(axis)
+        no_frame(axis)
         for label in axis.get_yticklabels():
             label.set_fontweight("bold" if label.get_text() == OURS else "normal")
     figure.supxlabel("times the memory of one image", fontsize=9.5, color=INK)
-    _title(figure, report, "SSIM, value + gradient: peak memory besides the two images (float32)")
+    title(figure, report, "SSIM, value + gradient: peak memory besides the two images (float32)")
     return figure
 
 
-def _title(figure: Figure, report: Report, text: str) -> None:
+def title(figure: Figure, report: Report, text: str) -> None:
+    """The title of a picture, with the device below it."""
     where = report["environment"]
     device = where["device_name"] + ("" if where["device"] == "cuda" else f", {where['threads']} threads")
     subtitle = f"{device}, PyTorch {where['versions']['torch']}"
     figure.suptitle(f"{text}\n{subtitle}", fontsize=11.5, color=INK, x=0.01, ha="left")
 
 
-def _no_frame(axis: Any) -> None:
+def no_frame(axis: Any) -> None:
+    """Takes the frame off a panel."""
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
 

@@ -52,12 +52,12 @@ class Library:
     capturable: bool = False
 
 
-def with_gradient(value: Callable[[Tensor, Tensor], Tensor]) -> Call:
-    """The value and its gradient to the first image, as a training loop computes them."""
+def with_gradient(value: Callable[[Tensor, Tensor], Tensor], upstream: Tensor | None = None) -> Call:
+    """The value and its gradient to the first image, as a training loop computes them; `upstream`: for a map."""
 
     def call(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         result = value(x, y)
-        return result, torch.autograd.grad(result, x)[0]
+        return result, torch.autograd.grad(result, x, upstream)[0]
 
     return call
 
@@ -110,7 +110,8 @@ def ours(mode: str, dims: int) -> Call:
     return without_gradient(lambda x, y: ssim(x, y, train=False))
 
 
-def _either(value: Callable[[Tensor, Tensor], Tensor], mode: str) -> Call:
+def either(value: Callable[[Tensor, Tensor], Tensor], mode: str) -> Call:
+    """The call of a function in a mode."""
     return with_gradient(value) if mode == TRAIN else without_gradient(value)
 
 
@@ -118,7 +119,7 @@ def _pytorch_msssim() -> Library:
     ssim: Any = importlib.import_module("pytorch_msssim").ssim
 
     def prepare(mode: str, _dims: int) -> Call:
-        return _either(lambda x, y: ssim(x, y, data_range=1.0, win_size=WINDOW, win_sigma=SIGMA), mode)
+        return either(lambda x, y: ssim(x, y, data_range=1.0, win_size=WINDOW, win_sigma=SIGMA), mode)
 
     return Library("pytorch-msssim", importlib.metadata.version("pytorch-msssim"), "valid", prepare)
 
@@ -129,7 +130,7 @@ def _torchmetrics() -> Library:
     def prepare(mode: str, _dims: int) -> Call:
         # Its window comes from sigma: 11 taps for 1.5.
         ssim = module.structural_similarity_index_measure
-        return _either(lambda x, y: ssim(x, y, gaussian_kernel=True, sigma=SIGMA, data_range=1.0), mode)
+        return either(lambda x, y: ssim(x, y, gaussian_kernel=True, sigma=SIGMA, data_range=1.0), mode)
 
     return Library("torchmetrics", importlib.metadata.version("torchmetrics"), "reflect", prepare)
 
@@ -139,7 +140,7 @@ def _monai() -> Library:
 
     def prepare(mode: str, dims: int) -> Call:
         loss = module.SSIMLoss(spatial_dims=dims, data_range=1.0, win_size=WINDOW, kernel_sigma=SIGMA)
-        return _either(lambda x, y: 1 - loss(x, y), mode)
+        return either(lambda x, y: 1 - loss(x, y), mode)
 
     return Library("MONAI", importlib.metadata.version("monai"), "valid", prepare)
 
@@ -155,6 +156,17 @@ def _fussim() -> Library:
         return without_gradient(lambda x, y: module.fused_ssim(x, y, train=False))
 
     return Library("fussim", importlib.metadata.version("fussim"), "same", prepare, devices=("cuda",))
+
+
+def _frame_analytics() -> Library:
+    module: Any = importlib.import_module("frame_analytics")
+
+    def prepare(mode: str, dims: int) -> Call | None:
+        if dims != 2:
+            return None
+        return either(lambda x, y: module.ssim(x, y, data_range=1.0, win_size=WINDOW, sigma=SIGMA), mode)
+
+    return Library("frame-analytics", importlib.metadata.version("frame-analytics"), "valid", prepare)
 
 
 def _scikit_image() -> Library:
@@ -200,6 +212,7 @@ _BUILDERS: dict[str, Callable[[], Library]] = {
     "torchmetrics": _torchmetrics,
     "MONAI": _monai,
     "fussim": _fussim,
+    "frame-analytics": _frame_analytics,
     "scikit-image": _scikit_image,
 }
 KNOWN = [OURS, *_BUILDERS, ORIGINAL]

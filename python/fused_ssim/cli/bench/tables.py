@@ -160,19 +160,27 @@ def overhead(report: Report) -> str:
     )
 
 
-def heading(report: Report) -> list[str]:
-    """The device, its ceilings and the versions, line by line."""
-    where, limits = report["environment"], report["ceilings"]
+def origin(report: Report) -> list[str]:
+    """The date, the device and the versions, line by line."""
+    where = report["environment"]
     device = where["device_name"]
     if where["device"] == "cuda":
         device += f", driver {where['driver'] or 'unknown'}, CUDA {where['cuda']}; host: {where['cpu']}"
     else:
         device += f", {where['threads']} threads"
-    rate = limits["fmas_per_second"]
     return [
         f"{where['date']}, commit {where['commit'] or 'unknown'}",
         device,
         ", ".join(f"{name} {version}" for name, version in where["versions"].items()),
+    ]
+
+
+def heading(report: Report) -> list[str]:
+    """Where the figures come from, and the ceilings of the device, line by line."""
+    limits = report["ceilings"]
+    rate = limits["fmas_per_second"]
+    return [
+        *origin(report),
         f"copy {limits['bytes_per_second'] / 1e9:,.0f} GB/s ({limits['bytes_source']})",
         f"FMA {'unknown' if rate is None else f'{rate / 1e12:.3g} T/s'} ({limits['fmas_source']})",
     ]

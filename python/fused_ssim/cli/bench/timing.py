@@ -7,7 +7,8 @@ import math
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 import fused_ssim
-from fused_ssim.cli.bench.cases import DTYPES, TRAIN, Ceilings, Plan, Shape, elements
+from fused_ssim.cli.bench.cases import DTYPES, TRAIN, Ceilings, Plan, Shape
 from fused_ssim.cli.bench.libraries import Call, with_gradient
 
 MOST_INPUTS = 128
@@ -33,21 +34,40 @@ class Timing:
     loops: int
 
 
-class Inputs:
-    """Pairs of images in [0, 1], a clean one and a noisy one: enough pairs that no call finds its images in the L2."""
+@dataclass(frozen=True)
+class Run:
+    """Something to be timed: `start(times)` makes so many calls, a multiple of `multiple`."""
 
-    def __init__(self, shape: Shape, dtype: str, mode: str, device: torch.device) -> None:
+    start: Callable[[int], object]
+    multiple: int = 1
+
+
+Arrange = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Inputs:
+    """Pairs of images in [0, 1], a clean one and a noisy one: enough pairs that no call finds its images in the L2.
+
+    `arrange` gives a pair another layout in memory, or another dtype.
+    """
+
+    def __init__(
+        self, shape: Shape, dtype: str, mode: str, device: torch.device, arrange: Arrange | None = None
+    ) -> None:
         generator = torch.Generator(device).manual_seed(1)
-        pair_bytes = 2 * elements(shape) * DTYPES[dtype].itemsize
-        wanted = math.ceil(CACHES * l2_bytes(device) / pair_bytes) if device.type == "cuda" else 1
-        count = min(max(wanted, 1), MOST_INPUTS)
-        self.in_cache = count < wanted
+        count = wanted = 1
         self.pairs: list[tuple[Tensor, Tensor]] = []
-        for _ in range(count):
+        while len(self.pairs) < count:
             y = torch.rand(shape, generator=generator, device=device)
             x = torch.randn(shape, generator=generator, device=device).mul_(0.1).add_(y).clamp_(0, 1)
             x, y = x.to(DTYPES[dtype]), y.to(DTYPES[dtype])
+            if arrange is not None:
+                x, y = arrange(x, y)
+            if device.type == "cuda" and not self.pairs:
+                wanted = max(math.ceil(CACHES * l2_bytes(device) / (x.nbytes + y.nbytes)), 1)
+                count = min(wanted, MOST_INPUTS)
             self.pairs.append((x.requires_grad_(mode == TRAIN), y))
+        self.in_cache = count < wanted
         self._next = 0
 
     def rotate(self, call: Call, times: int) -> None:
@@ -78,13 +98,14 @@ def wall(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def measure(call: Call, inputs: Inputs, device: torch.device, plan: Plan) -> Timing:
-    """Time of one call in a loop of calls: by CUDA events on CUDA, by the wall clock on the CPU."""
-    return _loops(lambda times: inputs.rotate(call, times), device, plan, multiple=1)
+def plain(call: Call, inputs: Inputs) -> Run:
+    """Calls one after the other, each with the next pair of inputs."""
+    return Run(lambda times: inputs.rotate(call, times))
 
 
-def measure_graph(call: Call, inputs: Inputs, device: torch.device, plan: Plan) -> Timing:
-    """Time of one call when a CUDA graph of calls, one for each pair of inputs, is replayed."""
+@contextmanager
+def captured(call: Call, inputs: Inputs, device: torch.device) -> Iterator[Run]:
+    """Replays of a CUDA graph of calls, one for each pair of inputs."""
     new_stream: Any = torch.cuda.Stream  # has no type hints
     stream = new_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -98,10 +119,27 @@ def measure_graph(call: Call, inputs: Inputs, device: torch.device, plan: Plan) 
     with torch.cuda.graph(graph, stream=stream):
         inputs.rotate(call, calls)
     try:
-        return _loops(lambda times: _repeat(graph.replay, times // calls), device, plan, multiple=calls)
+        yield Run(lambda times: _repeat(graph.replay, times // calls), calls)
     finally:
         synchronize(device)
         graph.reset()
+
+
+def measure(call: Call, inputs: Inputs, device: torch.device, plan: Plan) -> Timing:
+    """Time of one call in a loop of calls: by CUDA events on CUDA, by the wall clock on the CPU."""
+    return _loops(plain(call, inputs), device, plan)
+
+
+def measure_graph(call: Call, inputs: Inputs, device: torch.device, plan: Plan) -> Timing:
+    """Time of one call when a CUDA graph of calls, one for each pair of inputs, is replayed."""
+    with captured(call, inputs, device) as run:
+        return _loops(run, device, plan)
+
+
+def in_turns(runs: Sequence[Run], device: torch.device, plan: Plan) -> list[list[float]]:
+    """Seconds of one call of each, loop by loop. A round is a loop of each: what else the machine does falls on all."""
+    calls = [_calls_in_loop(run, device, plan) for run in runs]
+    return [list(times) for times in zip(*_rounds(runs, calls, device, plan), strict=True)]
 
 
 def _repeat(run: Callable[[], object], times: int) -> None:
@@ -109,22 +147,35 @@ def _repeat(run: Callable[[], object], times: int) -> None:
         run()
 
 
-def _loops(run: Callable[[int], object], device: torch.device, plan: Plan, multiple: int) -> Timing:
-    once = wall(lambda: run(multiple), device) / multiple  # first call: compiles, loads, allocates
+def _loops(run: Run, device: torch.device, plan: Plan) -> Timing:
+    calls = _calls_in_loop(run, device, plan)
+    times = [seconds for (seconds,) in _rounds([run], [calls], device, plan)]
+    return Timing(statistics.median(times), min(times), max(times), calls, len(times))
+
+
+def _calls_in_loop(run: Run, device: torch.device, plan: Plan) -> int:
+    """How many calls take as long as a loop should."""
+    start, multiple = run.start, run.multiple
+    once = wall(lambda: start(multiple), device) / multiple  # first call: compiles, loads, allocates
     if once < plan.loop_seconds:
-        wall(lambda: run(multiple), device)
-        once = wall(lambda: run(multiple), device) / multiple
+        wall(lambda: start(multiple), device)
+        once = wall(lambda: start(multiple), device) / multiple
     # For short calls the wall time of a single one is mostly waiting, so look at a loop.
     if once < plan.loop_seconds / 4:
         probe = max(round(plan.loop_seconds / 4 / once / multiple), 1) * multiple
-        once = wall(lambda: run(probe), device) / probe
-    calls = max(round(plan.loop_seconds / once / multiple), 1) * multiple
-    _loop(run, calls, device)  # once more for warm-up: clocks and caches
+        once = wall(lambda: start(probe), device) / probe
+    return max(round(plan.loop_seconds / once / multiple), 1) * multiple
+
+
+def _rounds(runs: Sequence[Run], calls: Sequence[int], device: torch.device, plan: Plan) -> Iterator[tuple[float, ...]]:
+    """Seconds of one call of each, round by round."""
+    for run, count in zip(runs, calls, strict=True):
+        _loop(run.start, count, device)  # once more for warm-up: clocks and caches
     begin = time.perf_counter()
-    times: list[float] = []
-    while len(times) < plan.repeats and (len(times) < 3 or time.perf_counter() - begin < plan.case_seconds):
-        times.append(_loop(run, calls, device) / calls)
-    return Timing(statistics.median(times), min(times), max(times), calls, len(times))
+    done = 0
+    while done < plan.repeats and (done < 3 or time.perf_counter() - begin < plan.case_seconds):
+        yield tuple(_loop(run.start, count, device) / count for run, count in zip(runs, calls, strict=True))
+        done += 1
 
 
 def _loop(run: Callable[[int], object], calls: int, device: torch.device) -> float:
@@ -150,13 +201,13 @@ def ceilings(device: torch.device, plan: Plan) -> Ceilings:
         size = min(2 << 30, torch.cuda.mem_get_info(device)[0] // 8)
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    copies = _loops(lambda times: _repeat(lambda: target.copy_(source), times), device, plan, multiple=1)
+    copies = _loops(Run(lambda times: _repeat(lambda: target.copy_(source), times)), device, plan)
     bandwidth = 2 * target.nbytes / copies.median
     bytes_source = f"measured: a copy of {size / 2**20:.0f} MiB, bytes read plus bytes written"
     if device.type == "cuda":
         return Ceilings(bandwidth, bytes_source, *_cuda_fmas(device))
     a = torch.rand(1024, 1024)
-    products = _loops(lambda times: _repeat(lambda: a @ a, times), device, plan, multiple=1)
+    products = _loops(Run(lambda times: _repeat(lambda: a @ a, times)), device, plan)
     return Ceilings(
         bandwidth, bytes_source, 1024**3 / products.median, "measured: a float32 matrix product, 1024 x 1024 x 1024"
     )
@@ -192,7 +243,7 @@ def query_gpu(device: torch.device, field: str) -> str:
 # ---- Python overhead -------------------------------------------------------------------------------------------------
 
 
-class _NoOp(torch.autograd.Function):
+class NoOp(torch.autograd.Function):
     """The least that a differentiable operation with two saved tensors can do."""
 
     @staticmethod
@@ -208,7 +259,7 @@ class _NoOp(torch.autograd.Function):
 
 def overhead(device: torch.device, plan: Plan, shape: Shape = (1, 3, 64, 64)) -> dict[str, Any]:
     """Wall time to enqueue one forward and backward, against an operation that does nothing; interleaved medians."""
-    noop: Callable[..., Tensor] = _NoOp.apply
+    noop: Callable[..., Tensor] = NoOp.apply
     calls = {"fused-ssim": with_gradient(fused_ssim.fused_ssim), "noop": with_gradient(noop)}
     inputs = Inputs(shape, "float32", TRAIN, device)
     times: dict[str, list[float]] = {name: [] for name in calls}

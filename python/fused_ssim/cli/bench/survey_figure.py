@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 COLOURS = {INFERENCE: "#56b4e9", TRAIN: "#0072b2"}
 ABOVE = "#d55e00"
-PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # behind figures, so that a mark does not cross them
 SHORTEST, LONGEST = 0.5, 4.0  # of the axis, at least
 Group = list[tuple[str, dict[str, Report]]]  # a name, and its entries by mode
 
@@ -81,7 +80,10 @@ def _bars(axis: Any, groups: Group, rows: int) -> None:
             axis.barh(
                 at, value - 1, height, left=1, color=colour, alpha=0.6 if mode == INFERENCE and colour == ABOVE else 1
             )
-            axis.text(max(value, 1) * 1.04, at, number(value), va="center", fontsize=6.5, color=INK, bbox=PAPER)
+            # A figure stands behind its bar, and behind a mark that would cross it.
+            end = max(value, 1)
+            behind = limit if limit is not None and end <= limit < 1.4 * end else end
+            axis.text(behind * 1.04, at, number(value), va="center", fontsize=6.5, color=INK)
             if limit is not None:
                 axis.plot([limit, limit], [at - height / 2, at + height / 2], color=INK, linewidth=1.6)
     axis.axvline(1, color=INK, linewidth=0.8)

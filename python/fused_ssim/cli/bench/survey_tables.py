@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from fused_ssim.cli.bench.cases import INFERENCE, MODES, TRAIN, readable
 from fused_ssim.cli.bench.survey_rows import STANDS_OUT
-from fused_ssim.cli.bench.tables import NOTHING, Report, Table, images, milliseconds, origin
+from fused_ssim.cli.bench.tables import NOTHING, Report, Table, images, is_busy, milliseconds, origin
 
 NOISE = 1.02  # a ratio this much above its limit still keeps it
 SHORT = {TRAIN: "value + gradient", INFERENCE: "value"}
@@ -119,6 +119,9 @@ def everything(report: Report) -> tuple[list[str], list[Table], list[str]]:
     lines = [f"medians of {how}, in turns with the usual call; \N{PLUS-MINUS SIGN}: half the distance of the quartiles"]
     if loops and report["environment"]["device"] == "cuda":
         lines.append(f"{loops} calls were not captured into a CUDA graph, and the time of the host may count for them")
+    if is_busy(report):
+        load = report["environment"]["load_before"]
+        lines.append(f"the CPU was not idle (load {load:.1f}): ratios of calls that were disturbed mean little")
     title = f"what stands out (above its limit, or above {STANDS_OUT:g} times the usual)"
     after = [f"{title}:", *(f"  {line}" for line in found)] if found else [f"{title}: nothing"]
     return [*origin(report), *lines], [table for table in tables if table is not None], after

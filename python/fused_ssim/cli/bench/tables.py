@@ -186,6 +186,12 @@ def heading(report: Report) -> list[str]:
     ]
 
 
+def is_busy(report: Report) -> bool:
+    """Whether others were at work on the CPU that was measured."""
+    where = report["environment"]
+    return where["device"] == "cpu" and (where["load_before"] or 0) > 0.3
+
+
 def everything(report: Report) -> tuple[list[str], list[Table], list[str]]:
     """Lines before, tables, and lines after: the whole report in words."""
     tables = [ceilings(report)]
@@ -209,7 +215,7 @@ def everything(report: Report) -> tuple[list[str], list[Table], list[str]]:
         if entry["library"] not in names:
             names.append(entry["library"])
     notes.append("padding: " + "; ".join(f"{padding}: {', '.join(names)}" for padding, names in paddings.items()))
-    where = report["environment"]
-    if where["device"] == "cpu" and (where["load_before"] or 0) > 0.3:
-        notes.append(f"the CPU was not idle (load {where['load_before']:.1f}): packages whose threads spin suffer most")
+    if is_busy(report):
+        load = report["environment"]["load_before"]
+        notes.append(f"the CPU was not idle (load {load:.1f}): packages whose threads spin suffer most")
     return heading(report), tables, [*([overhead(report)] if report["overhead"] else []), *notes]

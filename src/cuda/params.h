@@ -223,8 +223,7 @@ struct SsimParams {
     int is_loss;  // the map is that of the loss
     int has_l1;   // sums of |x - y| are wanted
     // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
-    int packed_map, packed_grads;
-    int packed_mask;           // ssim2d: and so are eight elements of the mask
+    int packed_map, packed_grads, packed_mask;
     int packed_images;         // ssim3d: two adjacent elements of x and y are aligned so, and W is even
     A scale;                   // factor of the gradients of SSIM
     A l1_scale;                // factor of the gradients of |x - y|; 0: there is no such part

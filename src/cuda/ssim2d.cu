@@ -250,14 +250,21 @@ struct Strip {
         const int before = row - Shape::rows;  // the batch whose partials are there
         if (kHasStatistics && (flags & kReads)) moments_down(row);
         if (kHasGradient && (flags & kFilters)) partials_down(before - R);
-        __syncthreads();
+        wait_for_block();
         if constexpr (kHasGradient) {
             if (flags & kGradient) gradient_across(before + across_row - 2 * R);
             next_gradient_rows();
         }
         if (kHasStatistics && (flags & kReads)) prefetch(row + Shape::rows);
         if (kHasStatistics && (flags & kStatistics)) statistics_across(row + across_row - R);
-        __syncthreads();
+        wait_for_block();
+    }
+    // The roles wait for each other in different places of the program.
+    __device__ __forceinline__ static void wait_for_block() {
+        if constexpr (Shape::roles == 1)
+            __syncthreads();
+        else
+            sync_roles<Shape::threads>();
     }
     // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it
     // hold what the filter makes of them. (With another border no result comes from these.) Under a mask that
@@ -510,10 +517,13 @@ struct Strip {
     }
     template <class Element>
     __device__ __forceinline__ static void load_packed_weights(const char* at, A (&weights)[kColumns]) {
-        Element elements[kColumns];
-        Packed<Element, kColumns>::load(at, elements);
 #pragma unroll
-        for (int c = 0; c < kColumns; ++c) weights[c] = A(mask_weight(elements[c]));
+        for (int first = 0; first < kColumns; first += 4) {
+            Element elements[4];
+            Packed<Element>::load(at + first * sizeof(Element), elements);
+#pragma unroll
+            for (int c = 0; c < 4; ++c) weights[first + c] = A(mask_weight(elements[c]));
+        }
     }
     // Multiplies the partials that this thread has just stored by the mask, the upstream map and what edges weigh.
     __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted,

@@ -41,6 +41,10 @@ SHAPES_2D = [
     (30, 40, 2, 3),
     (5, 5, 23, 29),
     (1, 1, 263, 269),
+    # Enough small planes for kernels that take several side by side.
+    (90, 1, 28, 28),
+    (24, 3, 35, 32),
+    (3, 7, 113, 67),
 ]
 SHAPES_3D = [
     (1, 1, 1, 1, 1),

@@ -146,6 +146,8 @@ void check_params(const fusedssim_params& params) {
     if (params.reserved) fail(kInvalid, "{params.reserved} = %d, expected 0", int(params.reserved));
     check_positive(params.x_scale, "params.x_scale");
     check_positive(params.y_scale, "params.y_scale");
+    if (!(params.variance_grad_scale >= 0 && params.variance_grad_scale <= 1))
+        fail(kInvalid, "{params.variance_grad_scale} = %g, expected a number from 0 to 1", params.variance_grad_scale);
     if (!has_l1) return;
     if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
         fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);

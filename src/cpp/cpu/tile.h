@@ -37,8 +37,11 @@ Direct direct(const Problem& p, const Tiling& t) {
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
     const bool may_be = last_columns >= Simd<A>::lanes;
     const bool x_fits = p.x_dtype == p.arithmetic, y_fits = p.y_dtype == p.arithmetic;
+    const auto fits = [&](Dtype image, const View& grad) {
+        return !grad.data || (p.grad_dtype(image) == p.arithmetic && grad.w == 1);
+    };
     return {may_be && x_fits && y_fits && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
-            may_be && x_fits && p.grad_x.w == 1 && (!p.grad_y.data || (y_fits && p.grad_y.w == 1))};
+            may_be && p.grad_x.data && fits(p.x_dtype, p.grad_x) && fits(p.y_dtype, p.grad_y)};
 }
 
 // The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics

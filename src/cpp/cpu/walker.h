@@ -221,9 +221,17 @@ private:
             const int n = Simd<A>::round_up(strip.n);
             const A* const at = in + (g.middle.x - g.x.radius - g.outer.x) + strip.first + strip.shift;
             filter_row<kMoments>(at, strip.begin, s.moments_row + strip.first, kRowPitch, n);
-            pointwise<G, kNormalized>(s.moments_row + strip.first, pivots.pointwise(strip), stability, n,
-                                      s.dssim + strip.first, s.partials + strip.first);
+            pointwise_of(s.moments_row + strip.first, pivots.pointwise(strip), n, s.dssim + strip.first,
+                         s.partials + strip.first);
         }
+    }
+
+    FUSEDSSIM_MATH void pointwise_of(A* moments, const PointwiseSettings<A>& settings, int n, A* dssim,
+                                     A* partials) const {
+        if (G && settings.of_variances != A(1))
+            pointwise<G, kNormalized, false>(moments, settings, stability, n, dssim, partials);
+        else
+            pointwise<G, kNormalized, true>(moments, settings, stability, n, dssim, partials);
     }
 
     // Computes kSlices slices from l on, or those among them that `computed` names: the statistics, the sums of DSSIM
@@ -447,8 +455,8 @@ private:
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
-        v.grad_x.write_gradient(p.x_dtype, sum_x, l, y_at, g.inner.x, n);
-        if (G == 2) v.grad_y.write_gradient(p.y_dtype, sum_y, l, y_at, g.inner.x, n);
+        v.grad_x.write_gradient(p.grad_dtype(p.x_dtype), sum_x, l, y_at, g.inner.x, n);
+        if (G == 2) v.grad_y.write_gradient(p.grad_dtype(p.y_dtype), sum_y, l, y_at, g.inner.x, n);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns

@@ -41,8 +41,8 @@ void check_taps(const double* taps, int window_size, const char* name, const cha
 
 void check_window_size(int size, const char* name, const char* index) {
     if (size < 1 || size > FUSEDSSIM_MAX_WINDOW_SIZE || size % 2 == 0)
-        fail(kInvalid, "{%s}%s = %d, expected an odd number from 1 to %d", name, index, size,
-             FUSEDSSIM_MAX_WINDOW_SIZE);
+        fail(kInvalid, "{%s}%s = %d, expected an odd number from 1 to %d%s", name, index, size,
+             FUSEDSSIM_MAX_WINDOW_SIZE, size % 2 == 0 ? ": a window has an element in its middle" : "");
 }
 
 // The window that params wants along an axis.

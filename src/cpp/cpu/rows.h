@@ -163,6 +163,11 @@ void map_row(bool is_loss, A ssim_weight, A l1_weight, const A* __restrict one, 
              const A* __restrict l1, int n, A* __restrict out) {
     for (int i = 0; i < n; ++i) out[i] = map_value(is_loss, ssim_weight, l1_weight, one[i], dssim[i], l1[i]);
 }
+// The same of SSIM without a mask.
+template <class A>
+void ssim_row(const A* __restrict dssim, int n, A* __restrict out) {
+    for (int i = 0; i < n; ++i) out[i] = ssim_from_dssim(dssim[i]);
+}
 template <class T, class A>
 void store_row(const A* __restrict row, int n, T* __restrict out, std::int64_t step) {
     if (step == 1)

@@ -170,6 +170,15 @@ struct WalkedView {
         dispatch_dtype(
             dtype, [&](auto element) { convert_row(at<const decltype(element)>(l, y, x), column, n, A(scale), out); });
     }
+    // Asks for a row of an image ahead of time: the rows of a tile are too short and too far apart for a processor to
+    // foresee.
+    void prefetch_image(Dtype dtype, int l, int y, int x, int n) const {
+        const auto size = std::int64_t(dtype_size(dtype)), last = (n - 1) * column * size;
+        if (column * size > kCacheLine || -column * size > kCacheLine) return;
+        const char* const first = static_cast<const char*>(data) + (base + l * slice + y * row + x * column) * size;
+        for (std::int64_t i = last < 0 ? last : 0; i <= (last < 0 ? 0 : last); i += kCacheLine)
+            __builtin_prefetch(first + i);
+    }
     template <class A>
     void read_mask(const Problem& p, int l, int y, int x, int n, A* out) const {
         if (p.mask_is_bool)

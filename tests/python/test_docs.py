@@ -94,7 +94,7 @@ def test_conventions_agree_with_their_packages(number: int, request: pytest.Fixt
         request.getfixturevalue("piq")
     packages = re.findall(r"^(?:import|from) (\w+)", block, re.MULTILINE)
     for package in packages:
-        pytest.importorskip(package)
+        pytest.importorskip(package, minversion={"jax": "0.8"}.get(package))  # enable_x64
     names: dict[str, object] = dict(zip("xy", images_of_conventions(number), strict=True))
     exec(compile(block, "conventions.md", "exec"), names)
     if "theirs" in names:

@@ -288,6 +288,8 @@ static void bad_values(void) {
     CHECK_SPOILT(f.exec.cpu_threads = -1, FUSEDSSIM_INVALID_ARGUMENT, "cpu_threads");
     CHECK_SPOILT(f.x.dtype = f.y.dtype = 77, FUSEDSSIM_INVALID_DTYPE, "dtype");
     CHECK_SPOILT(f.y.dtype = FUSEDSSIM_FLOAT16, FUSEDSSIM_INVALID_DTYPE, "dtype");
+    CHECK_SPOILT((f.x.dtype = FUSEDSSIM_UINT8, f.exec.device = FUSEDSSIM_CUDA), FUSEDSSIM_INVALID_DTYPE,
+                 "no gradient on this device");
     CHECK_SPOILT(f.out.dtype = FUSEDSSIM_FLOAT64, FUSEDSSIM_INVALID_DTYPE, "out");
     CHECK_SPOILT(f.x.ndim = f.y.ndim = 3, FUSEDSSIM_INVALID_ARGUMENT, "ndim");
     CHECK_SPOILT(f.y.shape[3] = WIDTH - 1, FUSEDSSIM_INVALID_ARGUMENT, "shape[3]");

@@ -170,7 +170,8 @@ FUSEDSSIM_INLINE fusedssim_dtype fusedssim_arithmetic_dtype(fusedssim_dtype imag
            : images == FUSEDSSIM_INT16    ? FUSEDSSIM_FLOAT32
                                           : -1;
 }
-/* The dtype of the gradient by an image: that of the image. -1 for integers, which have none. */
+/* The dtype of the gradient by an image: that of the image. -1 for integers, which have none but on the CPU, where it
+ * is that of the arithmetic. */
 FUSEDSSIM_INLINE fusedssim_dtype fusedssim_grad_dtype(fusedssim_dtype image) {
     return image >= FUSEDSSIM_FLOAT32 && image <= FUSEDSSIM_BFLOAT16 ? image : -1;
 }
@@ -305,6 +306,10 @@ typedef struct fusedssim_params {
     /* An element of an image of integers stands for its number times this: 1 / 255 for a uint8 target whose prediction
      * is in [0, 1]. > 0; only 1 for images of another dtype. */
     double x_scale, y_scale;
+    /* In every gradient, derivatives by variances and covariance are multiplied by this: 0 to 1, and 0 stands for 1.
+     * The gradient of scikit-image lacks the factor n / (n - 1) of the sample covariance there: (n - 1) / n with
+     * sample_covariance = 1 gives it. The value is the same: gradients are its derivatives only if this is 1. */
+    double variance_grad_scale;
 } fusedssim_params;
 
 #define FUSEDSSIM_PARAMS_DEFAULT \
@@ -330,7 +335,8 @@ typedef struct fusedssim_params {
      {0, 0, 0},                  \
      {NULL, NULL, NULL},         \
      1.0,                        \
-     1.0}
+     1.0,                        \
+     0}
 
 typedef int32_t fusedssim_device;
 enum { FUSEDSSIM_CPU = 0, FUSEDSSIM_CUDA = 1 };
@@ -353,7 +359,8 @@ typedef struct fusedssim_exec {
 /* ---- SSIM: the three operations ---------------------------------------------------------------------------------- */
 
 /* x and y must agree in shape, and in dtype, unless one of them or both are of integers. `out` and `grad_out` have the
- * dtype of the arithmetic, `grad_x` the dtype and shape of x, `grad_y` those of y. There is no gradient by integers. */
+ * dtype of the arithmetic, `grad_x` the dtype and shape of x, `grad_y` those of y. On the CPU alone there is a gradient
+ * by an image of integers: that by what its elements stand for, which has the dtype of the arithmetic. */
 
 /* Which gradients: a bit set. */
 typedef uint32_t fusedssim_grads;

@@ -265,6 +265,7 @@ struct Params {
     std::array<double, 3> axis_sigma;
     std::array<std::vector<double>, 3> axis_taps;  // empty: as NULL
     double x_scale, y_scale;
+    double variance_grad_scale;
 
     Params() {
         const fusedssim_params c = FUSEDSSIM_PARAMS_DEFAULT;
@@ -285,6 +286,7 @@ struct Params {
         std::copy_n(c.axis_sigma, 3, axis_sigma.begin());
         x_scale = c.x_scale;
         y_scale = c.y_scale;
+        variance_grad_scale = c.variance_grad_scale;
     }
 
     // Points into this object. A number of taps that is not window_size is an error.
@@ -316,6 +318,7 @@ struct Params {
             c.axis_taps[axis] = axis_taps[axis].empty() ? nullptr : axis_taps[axis].data();
         c.x_scale = x_scale;
         c.y_scale = y_scale;
+        c.variance_grad_scale = variance_grad_scale;
         return c;
     }
 

@@ -84,6 +84,7 @@ class Plan:
         grad_x: int,
         grad_y: int,
         grad_scale: float,
+        variance_grad_scale: float,
         /,
     ) -> None: ...
     def backward(

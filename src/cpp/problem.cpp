@@ -80,6 +80,7 @@ Problem make_base(const fusedssim_params& params, const fusedssim_tensor& x, con
     }
     p.reduction = make_reduction(params);
     p.grad_scale = params.grad_scale;
+    p.variance_grad_scale = params.variance_grad_scale == 0 ? 1 : params.variance_grad_scale;
     p.upstream = kUpstreamOne;
     return p;
 }
@@ -206,13 +207,16 @@ void set_out(Checked& c, const fusedssim_params& params, const fusedssim_tensor*
 }
 
 // The gradient by `image`, which is x or y.
-View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name, const fusedssim_tensor& image,
-                const char* image_name) {
+View check_grad(const Checked& c, const fusedssim_exec& exec, const fusedssim_tensor* grad, const char* name,
+                const fusedssim_tensor& image, const char* image_name) {
     const fusedssim_tensor t = read_tensor(grad, name);
-    if (is_integer(dtype_of(image)))
-        fail(FUSEDSSIM_INVALID_DTYPE, "{%s} is given, expected NULL: {%s}.dtype = %s has no gradient", name, image_name,
-             dtype_name(dtype_of(image)));
-    require_dtype(t, name, dtype_of(image), ("the dtype of {" + std::string(image_name) + "}").c_str());
+    const bool is_by_integers = is_integer(dtype_of(image));
+    if (is_by_integers && !backend_of(exec).is_host)
+        fail(FUSEDSSIM_INVALID_DTYPE, "{%s} is given, expected NULL: {%s}.dtype = %s has no gradient on this device",
+             name, image_name, dtype_name(dtype_of(image)));
+    require_dtype(
+        t, name, c.problem.grad_dtype(dtype_of(image)),
+        is_by_integers ? "the type of the arithmetic" : ("the dtype of {" + std::string(image_name) + "}").c_str());
     require_same_shape(t, name, c.x.ndim, c.x.shape, "the shape of {x}");
     require_data(t, name);
     require_no_self_overlap(t, name);
@@ -221,11 +225,11 @@ View check_grad(const Checked& c, const fusedssim_tensor* grad, const char* name
     return spatial_view(t);
 }
 
-void set_grads(Checked& c, const Arguments& a) {
+void set_grads(Checked& c, const fusedssim_exec& exec, const Arguments& a) {
     if (!a.grad_x && !a.grad_y) fail(kInvalid, "{grad_x} and {grad_y} are both NULL, expected at least one");
     Problem& p = c.problem;
-    if (a.grad_x) p.grad_x = check_grad(c, a.grad_x, "grad_x", c.x, "x");
-    if (a.grad_y) p.grad_y = check_grad(c, a.grad_y, "grad_y", c.y, "y");
+    if (a.grad_x) p.grad_x = check_grad(c, exec, a.grad_x, "grad_x", c.x, "x");
+    if (a.grad_y) p.grad_y = check_grad(c, exec, a.grad_y, "grad_y", c.y, "y");
     void* const others[] = {p.grad_y.data, p.map.data,  p.value.data,      p.grad_out.data,
                             p.saved,       p.mask.data, p.data_ranges.data};
     const char* const names[] = {"grad_y", "out", "out", "grad_out", "saved", "params.mask", "params.data_ranges"};
@@ -252,7 +256,7 @@ Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec,
 Problem make_value_and_grad(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a) {
     Checked c = make_images(params, exec, a);
     if (a.out) set_out(c, params, a.out);
-    set_grads(c, a);
+    set_grads(c, exec, a);
     return c.problem;
 }
 
@@ -260,7 +264,7 @@ Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec
     Checked c = make_images(params, exec, a);
     c.problem.grad_out = check_out(c, params, read_tensor(a.grad_out, "grad_out"), "grad_out");
     c.problem.upstream = params.reduction == FUSEDSSIM_REDUCTION_NONE ? kUpstreamMap : kUpstreamPlane;
-    set_grads(c, a);
+    set_grads(c, exec, a);
     return c.problem;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/border.h"
+#include "core/dtype.h"
 #include "core/pooling.h"
 #include "core/ssim_math.h"
 #include "core/view.h"
@@ -20,8 +21,8 @@ namespace fusedssim {
 struct Problem {
     bool is_3d;
     Dtype arithmetic;  // float32 or float64
-    // Of the images, and of their gradients. They are the same, unless one or both are integers. An element of an image
-    // of integers stands for its number times the image's scale; that of others is 1.
+    // Of the images, which are the same, unless one or both are integers. An element of an image of integers stands for
+    // its number times the image's scale; that of others is 1.
     Dtype x_dtype, y_dtype;
     double x_scale, y_scale;
     // Images have depth 1. Each spatial axis fits an int.
@@ -51,6 +52,7 @@ struct Problem {
     std::int64_t groups, planes_per_group;
     Reduction reduction;
     double grad_scale;
+    double variance_grad_scale;  // of derivatives by variances and covariance: 1, unless a gradient is to lack a factor
 
     // Gradients of the next coarser level of MS-SSIM, contiguous and of the type of the arithmetic; NULL: none. An
     // element of this level gets its block's gradient over the elements of a block (core/pooling.h).
@@ -131,6 +133,8 @@ struct Problem {
     FUSEDSSIM_MATH double data_range_of(std::int64_t image) const {
         return data_ranges.data ? double(static_cast<const A*>(data_ranges.data)[image * data_ranges.n]) : data_range;
     }
+    // That of the gradient by an image of this dtype.
+    FUSEDSSIM_MATH Dtype grad_dtype(Dtype image) const { return is_integer(image) ? arithmetic : image; }
     FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
 

@@ -41,8 +41,8 @@ void check_taps(const double* taps, int window_size, const char* name, const cha
 
 void check_window_size(int size, const char* name, const char* index) {
     if (size < 1 || size > FUSEDSSIM_MAX_WINDOW_SIZE || size % 2 == 0)
-        fail(kInvalid, "{%s}%s = %d, expected an odd number from 1 to %d", name, index, size,
-             FUSEDSSIM_MAX_WINDOW_SIZE);
+        fail(kInvalid, "{%s}%s = %d, expected an odd number from 1 to %d%s", name, index, size,
+             FUSEDSSIM_MAX_WINDOW_SIZE, size % 2 == 0 ? ": a window has an element in its middle" : "");
 }
 
 // The window that params wants along an axis.
@@ -146,6 +146,8 @@ void check_params(const fusedssim_params& params) {
     if (params.reserved) fail(kInvalid, "{params.reserved} = %d, expected 0", int(params.reserved));
     check_positive(params.x_scale, "params.x_scale");
     check_positive(params.y_scale, "params.y_scale");
+    if (!(params.variance_grad_scale >= 0 && params.variance_grad_scale <= 1))
+        fail(kInvalid, "{params.variance_grad_scale} = %g, expected a number from 0 to 1", params.variance_grad_scale);
     if (!has_l1) return;
     if (!(params.lambda_dssim >= 0 && params.lambda_dssim <= 1))
         fail(kInvalid, "{params.lambda_dssim} = %g, expected a number from 0 to 1", params.lambda_dssim);

@@ -36,6 +36,13 @@ __device__ __forceinline__ Border border_of(const SsimParams<A>& p) {
     return Border::zeros;
 }
 
+// What multiplies derivatives by variances: see dssim_and_partials().
+template <class T, class A>
+__device__ __forceinline__ A variance_grad_scale(const SsimParams<A>& p) {
+    if constexpr (is_general<T>) return p.variance_grad_scale;
+    return A(1);
+}
+
 // Bytes of shared memory that a block may have without a call of the driver.
 constexpr int kStaticShared = 48 * 1024;
 

@@ -237,6 +237,7 @@ struct SsimParams {
     ByteView
         data_ranges;  // of A: of each image, in place of `stability`, with the constants k1 and k2. data NULL: none
     double k1, k2;
+    A variance_grad_scale;  // for general kernels; 1 in the others
 
     FUSEDSSIM_MATH const A* taps_z() const { return taps[int(Axis::z)].window; }
     FUSEDSSIM_MATH const A* taps_y() const { return taps[int(Axis::y)].window; }

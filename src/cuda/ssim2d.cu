@@ -465,8 +465,9 @@ struct Strip {
             if constexpr (kNormalized) u = normalize(at, moments[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
                 Column<A, kMaps> maps;
-                here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v)
-                                 : dssim_and_partials<G>(at, pivot, stability, u, maps.v);
+                const A of_variances = variance_grad_scale<T>(p);
+                here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v, of_variances)
+                                 : dssim_and_partials<G>(at, pivot, stability, u, maps.v, of_variances);
                 maps.fill();
                 shared.partials.in_group(across_row, group, c) = maps;
             } else {

@@ -155,8 +155,8 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
             if constexpr (kNormalized) u = normalize(m, filtered[c][kMoments - 1], stability.c2x2);
             if constexpr (G != 0) {
                 A values[kMaps];
-                here[c] =
-                    dssim_and_partials<G>(m, pivot, stability_read_late, u, m.m_s + shift_s, m.m_d + shift_d, values);
+                here[c] = dssim_and_partials<G>(m, pivot, stability_read_late, u, m.m_s + shift_s, m.m_d + shift_d,
+                                                values, variance_grad_scale<T>(p));
 #pragma unroll
                 for (int q = 0; q < kMaps; ++q) partials[q][c] = values[q];
             } else {

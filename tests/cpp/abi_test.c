@@ -90,7 +90,7 @@ static void layout(void) {
     CHECK(offsetof(fusedssim_tensor, shape) == 24);
     CHECK(offsetof(fusedssim_tensor, stride) == 64);
 
-    CHECK(sizeof(fusedssim_params) == 184);
+    CHECK(sizeof(fusedssim_params) == 192);
     CHECK(offsetof(fusedssim_params, arithmetic) == 96);
     CHECK(offsetof(fusedssim_params, sample_covariance) == 100);
     CHECK(offsetof(fusedssim_params, axis_window_size) == 104);
@@ -98,6 +98,7 @@ static void layout(void) {
     CHECK(offsetof(fusedssim_params, axis_taps) == 144);
     CHECK(offsetof(fusedssim_params, x_scale) == 168);
     CHECK(offsetof(fusedssim_params, y_scale) == 176);
+    CHECK(offsetof(fusedssim_params, variance_grad_scale) == 184);
     CHECK(offsetof(fusedssim_params, data_ranges) == 88);
     CHECK(offsetof(fusedssim_params, objective) == 56);
     CHECK(offsetof(fusedssim_params, lambda_dssim) == 64);
@@ -271,6 +272,8 @@ static void bad_values(void) {
     CHECK_SPOILT(f.params.axis_sigma[2] = -1, FUSEDSSIM_INVALID_ARGUMENT, "axis_sigma[2] = -1");
     CHECK_SPOILT(f.params.x_scale = 0.5, FUSEDSSIM_INVALID_ARGUMENT, "x_scale");
     CHECK_SPOILT(f.params.y_scale = 0, FUSEDSSIM_INVALID_ARGUMENT, "y_scale");
+    CHECK_SPOILT(f.params.variance_grad_scale = 1.5, FUSEDSSIM_INVALID_ARGUMENT, "variance_grad_scale = 1.5");
+    CHECK_SPOILT(f.params.variance_grad_scale = -1, FUSEDSSIM_INVALID_ARGUMENT, "variance_grad_scale");
     CHECK_SPOILT(f.params.reserved = 1, FUSEDSSIM_INVALID_ARGUMENT, "reserved");
     {
         /* sigma serves an axis of another size, although there are taps */
@@ -285,6 +288,8 @@ static void bad_values(void) {
     CHECK_SPOILT(f.exec.cpu_threads = -1, FUSEDSSIM_INVALID_ARGUMENT, "cpu_threads");
     CHECK_SPOILT(f.x.dtype = f.y.dtype = 77, FUSEDSSIM_INVALID_DTYPE, "dtype");
     CHECK_SPOILT(f.y.dtype = FUSEDSSIM_FLOAT16, FUSEDSSIM_INVALID_DTYPE, "dtype");
+    CHECK_SPOILT((f.x.dtype = FUSEDSSIM_UINT8, f.exec.device = FUSEDSSIM_CUDA), FUSEDSSIM_INVALID_DTYPE,
+                 "no gradient on this device");
     CHECK_SPOILT(f.out.dtype = FUSEDSSIM_FLOAT64, FUSEDSSIM_INVALID_DTYPE, "out");
     CHECK_SPOILT(f.x.ndim = f.y.ndim = 3, FUSEDSSIM_INVALID_ARGUMENT, "ndim");
     CHECK_SPOILT(f.y.shape[3] = WIDTH - 1, FUSEDSSIM_INVALID_ARGUMENT, "shape[3]");

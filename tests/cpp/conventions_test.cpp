@@ -133,6 +133,7 @@ Case draw(fusedssim_padding padding) {
     if (c.is_3d && c.params.window_size > 11) c.params.window_size = 7;
     c.params.sigma = 0.6 + 2 * uniform();
     const int kind = below(4);  // the same Gaussian, a uniform one, sizes of each axis, taps of each axis
+    if (kind == 1 && below(2)) c.params.window_size = 7;  // the CPU has filters for it
     const Values flat(33, 1.0 / c.params.window_size);
     static Values kept[4];  // taps live as long as the call
     kept[3] = flat;
@@ -213,6 +214,7 @@ void check(Case c) {
     }
     if (elements == 1) c.params.sample_covariance = 0;
     if (c.params.sample_covariance) oracle.factor = elements / (elements - 1);
+    if (c.params.variance_grad_scale != 0) oracle.variance_grad_scale = c.params.variance_grad_scale;
     const auto planes = std::size_t(c.images * c.channels), n = oracle.count();
     const auto map_n = std::size_t(map_size[0] * map_size[1] * map_size[2]);
     const double scale_of_x = c.params.x_scale, scale_of_y = c.params.y_scale;
@@ -225,8 +227,9 @@ void check(Case c) {
     c.params.data_range = top;
 
     const auto shape = shape_of(c.size, false);
+    const auto grad_dtype = [&](fusedssim_dtype dtype) { return is_integer(dtype) ? arithmetic : dtype; };
     Array in_x(c.x_dtype, shape, c.is_strided), in_y(c.y_dtype, shape, c.is_strided),
-        grad_x(c.x_dtype, shape, c.is_strided), grad_y(c.y_dtype, shape, c.is_strided);
+        grad_x(grad_dtype(c.x_dtype), shape, c.is_strided), grad_y(grad_dtype(c.y_dtype), shape, c.is_strided);
     Values x(planes * n), y(planes * n);
     const double noise = 0.1 + 0.9 * uniform();
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -320,7 +323,9 @@ void check(Case c) {
     fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
     exec.device = device;
     exec.cpu_threads = c.threads;
-    const bool wants_x = !is_integer(c.x_dtype), wants_y = !is_integer(c.y_dtype) && (!wants_x || below(2));
+    const bool has_x = device == FUSEDSSIM_CPU || !is_integer(c.x_dtype),
+               has_y = device == FUSEDSSIM_CPU || !is_integer(c.y_dtype);
+    const bool wants_y = has_y && (!has_x || below(2)), wants_x = has_x && (!wants_y || below(2));
     const fusedssim_tensor *to_x = wants_x ? &grad_x.t : nullptr, *to_y = wants_y ? &grad_y.t : nullptr;
     const fusedssim_tensor& like = is_integer(c.x_dtype) ? in_y.t : in_x.t;
     const fusedssim_grads which = (wants_x ? 1u : 0u) | (wants_y ? 2u : 0u);
@@ -380,6 +385,7 @@ void draw_rest(Case& c) {
     c.has_bool_mask = below(2) != 0;
     c.params.mask_mode = c.params.sample_covariance ? FUSEDSSIM_MASK_WEIGHT : below(2);
     c.has_ranges = below(4) == 0;
+    if (below(4) == 0) c.params.variance_grad_scale = uniform();
 }
 
 // float64 throughout: any defect of a border or window shows.

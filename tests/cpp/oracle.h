@@ -48,6 +48,7 @@ struct Oracle {
     std::array<Matrix, 3> matrix;
     double c1, c2, factor;  // of covariances: n / (n - 1), or 1
     bool is_normalized;
+    double variance_grad_scale = 1;  // what multiplies derivatives by variances and covariance
 
     std::size_t count() const { return std::size_t(size[0]) * std::size_t(size[1]) * std::size_t(size[2]); }
 
@@ -97,7 +98,8 @@ struct Oracle {
             s[i] = l * cs;
             if (!weights) continue;
             const double w = (*weights)[i] * u, of_d = has_luminance ? 1 : 0;
-            const double by_xy = factor * l * 2 / d2, by_var = -factor * l * cs / d2;
+            const double by_factor = factor * variance_grad_scale;
+            const double by_xy = by_factor * l * 2 / d2, by_var = -by_factor * l * cs / d2;
             by[0][i] = w * (of_d * cs * (2 * b - 2 * a * l) / d1 - by_var * 2 * a - by_xy * b);
             by[1][i] = w * (of_d * cs * (2 * a - 2 * b * l) / d1 - by_var * 2 * b - by_xy * a);
             by[2][i] = w * by_var;

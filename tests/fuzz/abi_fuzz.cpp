@@ -130,7 +130,7 @@ private:
         if (which != 0) dtype_ = in_.one_of(kIntegers);
         if (values_ == Values::identical || values_ == Values::near || values_ == Values::flat_identical)
             y_dtype_ = dtype_ = is_integer(dtype_) ? dtype_ : y_dtype_;
-        // There is no gradient by integers.
+        // Devices but the CPU have no gradient by integers.
         if (writes_grads() && is_integer(dtype_) && is_integer(y_dtype_)) dtype_ = y_dtype_ = FUSEDSSIM_FLOAT32;
         const std::uint32_t possible = (is_integer(dtype_) ? 0u : 1u) | (is_integer(y_dtype_) ? 0u : 2u);
         if (writes_grads()) grads_ = grads_ & possible ? grads_ & possible : possible;
@@ -203,6 +203,7 @@ private:
             params_.sample_covariance = 1;
             params_.mask_mode = FUSEDSSIM_MASK_WEIGHT;
         }
+        if (in_.chance(32)) params_.variance_grad_scale = 0.75;
     }
     // The window along an axis [D, H, W], and which of these is spatial axis i of the images.
     int window_of(int axis) const {
@@ -350,8 +351,9 @@ private:
                                   &p.axis_sigma[1],
                                   &p.axis_sigma[2],
                                   &p.x_scale,
-                                  &p.y_scale};
-        *fields[in_.below(11)] = hostile_double(in_);
+                                  &p.y_scale,
+                                  &p.variance_grad_scale};
+        *fields[in_.below(12)] = hostile_double(in_);
     }
     void spoil_exec() {
         fusedssim_exec& e = exec_;
@@ -694,7 +696,8 @@ private:
                         !is_positive(p.data_range) || !is_constant(p.k1) || !is_constant(p.k2) ||
                         !std::isfinite(p.grad_scale) || p.objective < 0 || p.objective > 1 || p.mask_mode < 0 ||
                         p.mask_mode > 1 || p.arithmetic < 0 || p.arithmetic > 1 || p.sample_covariance < 0 ||
-                        p.sample_covariance > 1 || p.reserved || !is_positive(p.x_scale) || !is_positive(p.y_scale);
+                        p.sample_covariance > 1 || p.reserved || !is_positive(p.x_scale) || !is_positive(p.y_scale) ||
+                        !(p.variance_grad_scale >= 0 && p.variance_grad_scale <= 1);
         if (p.sample_covariance && p.mask && p.mask_mode == FUSEDSSIM_MASK_NORMALIZED) is_wrong = true;
         for (int axis = 0; axis < 3; ++axis) {
             const int size = p.axis_window_size[axis];

@@ -15,6 +15,9 @@ from images import absolute_error, pair, readable, relative_error
 from tolerances import BFLOAT16_EPS, GRADIENT, MAP, VALUE, mean_tolerance
 
 import fused_ssim.array
+from fused_ssim._base.codes import GRAD_1, GRAD_2
+from fused_ssim._base.settings import checked_settings
+from fused_ssim.array._call import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +179,23 @@ def test_strides_within_an_element_are_an_error() -> None:
     packed = np.zeros((1, 1, 16, 16), dtype=[("pixel", np.float32), ("flag", np.uint8)])
     with pytest.raises(ValueError, match=r"img1.strides = .* multiples of an element's 4.*ascontiguousarray"):
         fused_ssim.array.value(packed["pixel"], packed["pixel"])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"lambda_dssim": 0.3}, {"weights": (0.4, 0.6)}], ids=list)
+@pytest.mark.parametrize("arithmetic", ["float64", None])
+@pytest.mark.parametrize("shape", [(2, 3, 61, 90), (1, 1, 30, 33, 40)], ids=readable)
+def test_gradient_by_integers_is_that_by_their_numbers(
+    shape: tuple[int, ...], arithmetic: str | None, arguments: dict[str, Any]
+) -> None:
+    """``compat.skimage`` has one; public functions refuse it."""
+    random = np.random.default_rng(0)
+    x, y = (random.integers(0, 256, shape).astype(np.uint8) for _ in range(2))
+    settings = checked_settings(arithmetic=arithmetic, data_range=255.0, **arguments)
+    found = Call(x, y, settings, GRAD_1 | GRAD_2, by_integers=True).value_and_grad()
+    floats = (image.astype(arithmetic or "float32") for image in (x, y))
+    for ours, expected in zip(found, Call(*floats, settings, GRAD_1 | GRAD_2).value_and_grad(), strict=True):
+        assert ours.dtype == expected.dtype
+        assert np.array_equal(ours, expected)
 
 
 def test_array_needs_no_torch() -> None:

@@ -105,6 +105,22 @@ def test_window_larger_than_the_image_is_continued_more_than_once() -> None:
         assert np.abs(here - there).max() <= COMPAT
 
 
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "channel"), [((3, 83, 531), 0), ((83, 531, 3), -1), ((41, 67, 150), None), ((23, 40, 66, 2), 3)]
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_images_of_several_tiles_agree(dtype: Any, shape: tuple[int, ...], channel: int | None, weights: bool) -> None:
+    x, y = images(np.random.default_rng(3), shape, dtype)
+    arguments: dict[str, Any] = {"channel_axis": channel, "data_range": 1 if dtype == np.float64 else 255}
+    arguments |= {"gaussian_weights": weights, "full": True, "gradient": True}
+    theirs, ours = (f(x, y, **arguments) for f in (scikit.structural_similarity, structural_similarity))
+    for there, here in zip(theirs, ours, strict=True):
+        assert np.abs(here - there).max() <= COMPAT * np.abs(there).max()
+    del arguments["full"], arguments["gradient"]
+    assert abs(structural_similarity(x, y, **arguments) - theirs[0]) <= COMPAT
+
+
 @pytest.mark.parametrize("sample", [True, False])
 def test_gradient_of_population_covariance_is_the_derivative(sample: bool) -> None:
     """With sample covariance it is not, in scikit-image: the test holds down which of the two ours is."""

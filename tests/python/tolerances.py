@@ -92,6 +92,9 @@ COMPAT_FLOAT32_GRADIENT = 1e-4
 MONAI_UNIFORM = 5e-6
 # kornia adds 1e-12 to a denominator of at least 9e-8, and of 1e-3 and more for random images.
 KORNIA = 1e-6
+TENSORFLOW = 1e-5  # it computes in float32: 1e-6, and 6e-6 over five scales
+LIBVMAF = 1e-6  # in float32, too, and prints six digits: 5e-7
+LIBVMAF_DECIBELS = 1e-4  # 5e-5
 
 # ssim and ms_ssim against pytorch-msssim in float64, with the window that it uses: another order of operations, in its
 # case the classic form with its cancellation.

@@ -148,10 +148,11 @@ struct Case {
                                params.arithmetic,
                                params.sample_covariance,
                                params.axis_window_size[2],
-                               int(y_layout.size())};
-        const char* const names[] = {"dtype",      "call",       "grads",     "padding", "reduction", "window",
-                                     "objective",  "mask",       "mask_mode", "shift",   "pad",       "y_dtype",
-                                     "arithmetic", "covariance", "window_x",  "y_layout"};
+                               int(y_layout.size()),
+                               int(100 * params.variance_grad_scale)};
+        const char* const names[] = {"dtype",      "call",       "grads",     "padding",  "reduction", "window",
+                                     "objective",  "mask",       "mask_mode", "shift",    "pad",       "y_dtype",
+                                     "arithmetic", "covariance", "window_x",  "y_layout", "variances"};
         for (std::size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
             text += std::string(" ") + names[i] + " " + std::to_string(numbers[i]);
         return text;
@@ -541,6 +542,32 @@ void axes() {
         }
 }
 
+// A gradient that lacks a factor, as scikit-image's does: also of what else the usual kernels would compute.
+void variance_grad_scale() {
+    for (const Extents& shape : {Extents{1, 2, 25, 42}, Extents{1, 1, 13, 22, 35}})
+        for (const fusedssim_dtype dtype : kTypes)
+            for (const fusedssim_padding padding : {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_SYMMETRIC})
+                for (const int window : {7, 15}) {
+                    Case c{shape, dtype};
+                    c.params.variance_grad_scale = 0.75;
+                    c.params.padding = padding;
+                    c.params.window_size = window;
+                    c.params.sample_covariance = 1;
+                    for (const fusedssim_grads grads : {1, 3}) {
+                        c.grads = grads;
+                        for (const Call call : {Call::value_and_grad, Call::backward_saved}) {
+                            c.call = call;
+                            check(c);
+                        }
+                    }
+                    c.call = Call::value_and_grad;
+                    c.params.sample_covariance = 0;
+                    c.mask = FUSEDSSIM_BOOL;
+                    c.params.mask_mode = FUSEDSSIM_MASK_NORMALIZED;
+                    check(c);
+                }
+}
+
 void multi_scale() {
     for (const Extents& shape : {Extents{2, 2, 25, 32}, Extents{1, 1, 14, 13, 16}})
         for (const fusedssim_dtype dtype : kTypes) {
@@ -617,10 +644,13 @@ void sheets() {
 struct Group {
     const char* name;
     void (*run)();
-} const kGroups[] = {{"images", images}, {"volumes", volumes},         {"layouts", layouts}, {"reductions", reductions},
-                     {"masks", masks},   {"windows", windows},         {"borders", borders}, {"dtypes", dtypes},
-                     {"axes", axes},     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger},
-                     {"sheets", sheets}};
+} const kGroups[] = {{"images", images},   {"volumes", volumes},
+                     {"layouts", layouts}, {"reductions", reductions},
+                     {"masks", masks},     {"windows", windows},
+                     {"borders", borders}, {"dtypes", dtypes},
+                     {"axes", axes},       {"multi_scale", multi_scale},
+                     {"scale", scale},     {"larger", larger},
+                     {"sheets", sheets},   {"variance_grad_scale", variance_grad_scale}};
 
 }  // namespace
 

@@ -89,8 +89,14 @@ def size_of_axis(name: str, value: object) -> int:
     # The native library takes 32 bits. It checks single numbers; axes it counts in another way. torch 2.4 cannot trace
     # bit_length().
     if not -(2**31) <= size < 2**31 or ("[" in name and not (0 < size <= MAX_WINDOW_SIZE and size % 2)):
-        raise ValueError(f"{name} = {size}, expected an odd number from 1 to {MAX_WINDOW_SIZE}")
+        raise ValueError(f"{name} = {size}, {expected_size(size)}")
     return size
+
+
+def expected_size(size: int) -> str:
+    """What is expected instead of a window of this size, in the words of the native library."""
+    reason = "" if size % 2 else ": a window has an element in its middle"
+    return f"expected an odd number from 1 to {MAX_WINDOW_SIZE}{reason}"
 
 
 def sigma_of_axis(name: str, value: object) -> float:

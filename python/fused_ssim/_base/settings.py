@@ -21,6 +21,7 @@ from .._core import Settings as NativeSettings
 from .arguments import (
     choice,
     each_axis,
+    expected_size,
     flag,
     integer_scales,
     number,
@@ -195,7 +196,7 @@ def _own_windows(taps: Any, window_size: tuple[int, ...]) -> dict[str, Any]:
     for size in sizes:
         if not (size % 2 and size <= MAX_WINDOW_SIZE):
             what = f"window_size = {size}" if isinstance(taps, str) else f"taps has a window of {size} numbers"
-            raise ValueError(f"{what}, expected an odd number from 1 to {MAX_WINDOW_SIZE}")
+            raise ValueError(f"{what}, {expected_size(size)}")
     return {"taps": tuple(tap for window in windows for tap in window), "window_size": sizes}
 
 

@@ -222,6 +222,7 @@ class Plan:
             0 if grad1 is None else grad1.data_ptr(),
             0 if grad2 is None else grad2.data_ptr(),
             grad_scale,
+            1.0,
         )
         return out, grad1, grad2
 

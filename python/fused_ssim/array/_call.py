@@ -65,7 +65,10 @@ def value_and_grad(
 
 
 class Call:
-    """Two arrays, looked at and checked, and the plan of the native library for arrays like them."""
+    """Two arrays, looked at and checked, and the plan of the native library for arrays like them.
+
+    ``by_integers``: whether gradients by images of integers, which the native library has on the CPU, are allowed.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Call:
         mask: Any = None,
         ranges: Any = None,
         channel_axis: Any = 1,
+        by_integers: bool = False,
     ) -> None:
         names = settings.names
         self.library: Backend = backend_of(img1, img2, names)
@@ -121,6 +125,7 @@ class Call:
             second.strides,
             of_mask,
             of_ranges,
+            by_integers,
         )
         # As many threads as the library finds good, or the stream of the arrays.
         self._where = self.library.stream(self._img1, self._img2)
@@ -132,8 +137,11 @@ class Call:
         self._plan.forward(self._where, self._at(workspace), *self._pointers, self._at(out), 0)
         return self._finish(out)
 
-    def value_and_grad(self, grad_scale: float = 1.0) -> tuple[Any, Any, Any]:
-        """The value, and the gradients of its sum times ``grad_scale``; None for one that is not wanted."""
+    def value_and_grad(self, grad_scale: float = 1.0, variance_grad_scale: float = 1.0) -> tuple[Any, Any, Any]:
+        """The value, and the gradients of its sum times ``grad_scale``; None for one that is not wanted.
+
+        ``variance_grad_scale`` multiplies derivatives by variances and covariance: see ``fusedssim.h``.
+        """
         out = self._empty(self._layout.out_shape, self._arithmetic)
         grad1, grad2 = self._empty_gradients()
         workspace = self._workspace(self._plan.value_and_grad_workspace)
@@ -145,6 +153,7 @@ class Call:
             self._at(grad1),
             self._at(grad2),
             grad_scale,
+            variance_grad_scale,
         )
         return self._finish(out), self._finish(grad1), self._finish(grad2)
 

@@ -152,10 +152,11 @@ def plan_of(
     strides2: tuple[int, ...],
     mask: MaskLayout | None,
     ranges: RangeLayout | None,
+    by_integers: bool = False,
 ) -> NativePlan:
     """The plan of the native library, which checks what is left to check. Strides are those of the arrays."""
     for name, dtype, bit in zip(settings.names, (dtype1, dtype2), (GRAD_1, GRAD_2), strict=True):
-        if grads & bit and is_integer(dtype):
+        if grads & bit and is_integer(dtype) and not by_integers:
             raise TypeError(integer_gradient_message(name, dtype))
     settings = for_dtypes(settings, dtype1, dtype2)
     arithmetic, floats = (DTYPES[dtype].code for dtype in result_dtypes(settings, dtype1, dtype2))

@@ -17,7 +17,7 @@ import numpy as np
 
 from .._base.arguments import integer, number
 from .._base.codes import DTYPES, GRAD_2
-from .._base.settings import INFINITE_K, settings_factory
+from .._base.settings import settings_factory
 from .._base.shapes import gaussian
 from .._core import MAX_WINDOW_SIZE
 from ..array._call import Call
@@ -127,10 +127,6 @@ class _Convention(NamedTuple):
         return len(self.taps) // 2
 
 
-# The constants of SSIM; None: those of the convention.
-_Constants = tuple[float | None, float | None]
-
-
 class _Measure:
     """Two batches of planes ``[1, C, ...]``, and the measures of them.
 
@@ -158,21 +154,20 @@ class _Measure:
         reduction: str,
         grads: int = 0,
         crop: int = 0,
-        K: _Constants = (None, None),
     ) -> Call:
-        """``crop``: what is first taken off the images. ``K``: other constants."""
+        """``crop``: what is first taken off the images."""
         K1, K2 = self._convention.K
         settings = _settings_of(
             padding=padding,
             window_size=len(self._convention.taps),
             known_taps=self._convention.taps,
             data_range=self._data_range,
-            K=(K1 if K[0] is None else K[0], K2 / self._convention.sample**0.5 if K[1] is None else K[1]),
+            K=(K1, K2 / self._convention.sample**0.5),
             reduction=reduction,
             arithmetic=self._arithmetic,
             names=_NAMES,
         )
-        return Call(_crop(self._im1, crop), _crop(self._im2, crop), settings, grads)
+        return Call(_crop(self._im1, crop), _crop(self._im2, crop), settings, grads, by_integers=True)
 
     def mean(self) -> Any:
         """The mean of the map without its border."""
@@ -184,7 +179,7 @@ class _Measure:
     def mean_of(self, maps: NDArray[Any]) -> Any:
         """The same, from the map."""
         inside = _crop(maps, self._convention.window // 2)
-        return inside.mean(axis=tuple(range(2, maps.ndim)), dtype=np.float64).mean()
+        return inside.mean(axis=-1, dtype=np.float64).mean()  # NumPy adds up one axis faster than several
 
     def map(self) -> NDArray[Any]:
         """The map of the size of the images."""
@@ -192,17 +187,12 @@ class _Measure:
         return found
 
     def map_and_gradient(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The map, and the gradient of the mean of each channel's map by the second image."""
-        sample = self._convention.sample
-        share = 1 / (sample * self._im1[0, 0].size)
-        maps, _, slope = self._call("symmetric", "none", GRAD_2).value_and_grad(share)
-        if sample != 1:
-            # Scikit-image's gradient lacks the factor of the sample covariance in the terms that come from variances.
-            # The exact one, divided by the factor, has it right in all but one term: the derivative of luminance, with
-            # contrast and structure as they are.
-            contrast = self._call("symmetric", "none", K=(INFINITE_K, None)).forward()
-            contrast *= (sample - 1) * share
-            slope += self._call("symmetric", "none", GRAD_2, K=(None, INFINITE_K)).backward(contrast)[1]
+        """The map, and the gradient of the mean of each channel's map by the second image.
+
+        Scikit-image's gradient lacks the factor of the sample covariance in the terms that come from variances.
+        """
+        scales = 1 / self._im1[0, 0].size, 1 / self._convention.sample
+        maps, _, slope = self._call("symmetric", "none", GRAD_2).value_and_grad(*scales)
         return maps, slope
 
 
@@ -303,12 +293,12 @@ def _readable(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The planes as the kernels read them with the result of scikit-image, which converts both to the float type.
 
-    A gradient has the dtype of its image, so the second image is converted for one.
+    A gradient has the dtype of its image, if that is of floats: so such a second image is converted for one.
     """
     images = [image.view(_READ_AS.get(image.dtype.name, image.dtype)) for image in (im1, im2)]
     for index, image in enumerate(images):
         is_read = image.dtype.name in DTYPES and image.dtype.isnative and image.flags.aligned
-        if has_gradient and index == 1:
+        if has_gradient and index == 1 and image.dtype.kind == "f":
             is_read = is_read and image.dtype == float_type
         # float64 has more digits than a result in float32 takes from an image.
         if not is_read or (float_type == np.float32 and image.dtype == np.float64):

@@ -206,17 +206,18 @@ FUSEDSSIM_CONSTEXPR int filtered_maps(int grads) { return grads == 0 ? 0 : grads
 // DSSIM, and the partial derivatives of SSIM times u (eq. 5) in the order in which they are filtered: `maps` has
 // filtered_maps(G) entries. Each product pairs a small factor with the large 1/D: no intermediate result overflows if
 // the final one does not. `beyond_s` and `beyond_d` are mu less the pivot that unpack_gradient() will get, which may be
-// another one than that of the statistics.
+// another one than that of the statistics. `of_variances` multiplies the derivatives by variances: 1 in the gradient of
+// the value (Problem::variance_grad_scale).
 //
 // The derivatives are scaled: those by mu_s and mu_d (at fixed sq) are stored divided by 4, those by var_s and var_d
 // divided by 2. So the formulas need no constants. The common factor 4, kGradientFactor, is applied once, to the
 // gradient (eq. 5 and 6).
 template <int G, class A, class C = Stability<A>>
 FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, A beyond_s, A beyond_d,
-                                    A* maps) {
+                                    A* maps, A of_variances = A(1)) {
     const Terms<A> k(m, pivot, c);
     const A cs = one_minus_twice(k.b), mu_s = m.m_s + pivot.s;
-    const A l2 = u * (k.lum * k.inv2), ca = u * (cs * k.a);
+    const A l2 = of_variances * (u * (k.lum * k.inv2)), ca = u * (cs * k.a);
     const A var_s = l2 * k.b, var_d = var_s - l2;
     if (G == 1) {
         maps[0] = ca * (mu_s * k.a + (k.t - A(1))) - beyond_s * var_s - beyond_d * var_d;
@@ -229,8 +230,9 @@ FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, 
     return k.dssim();
 }
 template <int G, class A, class C = Stability<A>>
-FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, A* maps) {
-    return dssim_and_partials<G>(m, pivot, c, u, m.m_s, m.m_d, maps);
+FUSEDSSIM_MATH A dssim_and_partials(const Moments<A>& m, const Pivot<A>& pivot, const C& c, A u, A* maps,
+                                    A of_variances = A(1)) {
+    return dssim_and_partials<G>(m, pivot, c, u, m.m_s, m.m_d, maps, of_variances);
 }
 
 // The gradient by x (and by y if G is 2), over kGradientFactor, from the filtered partials and the images' values at

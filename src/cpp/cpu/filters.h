@@ -324,7 +324,8 @@ struct GradientRows {
 // is at least a vector; if it is not a multiple of a vector, one overlaps another, for whose elements it adds zeros.
 // kHasHoles: elements that a mask hides may be NaN or infinite. If a window that counts sees one, its partials are NaN;
 // if none does, they are 0, and it must not be looked at. So it counts as 0.
-template <int R, int G, bool kHasHoles, class A>
+// kUniform: all taps are equal (uniform.h).
+template <int R, int G, bool kHasHoles, bool kUniform, class A>
 __attribute__((noinline)) void add_partials(const A* const* partials, std::int64_t pitch, const GradientRows<A>& rows,
                                             const A* taps, int radius, const Pivot<A>& pivot, int n) {
     using Vectors = Simd<A>;
@@ -340,14 +341,25 @@ __attribute__((noinline)) void add_partials(const A* const* partials, std::int64
             for (int q = 0; q < kMaps; ++q) {
                 partial[slice][q] = Vectors::load(partials[slice] + q * pitch + i);
                 if (weight) partial[slice][q] *= *weight;
+                if (kUniform) partial[slice][q] *= tap.at[0];
             }
+        Vec all[kMaps];
+        if constexpr (kUniform)
+            for (int q = 0; q < kMaps; ++q) all[q] = (partial[0][q] + partial[1][q]) + (partial[2][q] + partial[3][q]);
         const auto add_to_row = [&](int k) __attribute__((always_inline)) {
             const int first = k < 2 * r ? 0 : k - 2 * r;  // the first slice in whose window it is
             const auto tap_of = [&](int slice) { return tap.at[k - slice < r ? r - k + slice : k - slice - r]; };
             Vec maps[kMaps], by_x, by_y;
-            for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
-            for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)
-                for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
+            if constexpr (kUniform) {
+                const bool is_seen_by_all = first == 0 && k >= kSlices - 1;
+                for (int q = 0; q < kMaps; ++q) maps[q] = is_seen_by_all ? all[q] : partial[first][q];
+                for (int slice = first + 1; slice < kSlices && slice <= k && !is_seen_by_all; ++slice)
+                    for (int q = 0; q < kMaps; ++q) maps[q] += partial[slice][q];
+            } else {
+                for (int q = 0; q < kMaps; ++q) maps[q] = tap_of(first) * partial[first][q];
+                for (int slice = first + 1; slice < kSlices && slice <= k; ++slice)
+                    for (int q = 0; q < kMaps; ++q) maps[q] += tap_of(slice) * partial[slice][q];
+            }
             Vec x = Vectors::load(rows.x[k] + i), y = Vectors::load(rows.y[k] + i);
             if constexpr (kHasHoles) {
                 x = A(0) * x == A(0) ? x : Vec{};

@@ -259,7 +259,9 @@ public:
         }
     }
 
-    PointwisePivots<A> pointwise(const Strip<A>& strip) const { return {strip.pivot, less(strip.pivot, gradient)}; }
+    PointwiseSettings<A> pointwise(const Strip<A>& strip) const {
+        return {strip.pivot, less(strip.pivot, gradient), A(p.variance_grad_scale)};
+    }
 
 private:
     static Pivot<A> less(const Pivot<A>& a, const Pivot<A>& b) { return {a.s - b.s, a.d - b.d}; }

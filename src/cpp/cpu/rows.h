@@ -111,18 +111,20 @@ void l1_row(const A* __restrict x, const A* __restrict y, int n, A* __restrict o
 
 // What pointwise() needs besides the moments.
 template <class A>
-struct PointwisePivots {
+struct PointwiseSettings {
     Pivot<A> statistics;
     Pivot<A> to_gradient;  // what takes a level from the pivot of the statistics to that of the gradient
+    A of_variances;        // see dssim_and_partials()
 };
 
 // DSSIM, and the partials in the order in which they are filtered, from planar moments: sums of s', d', s'^2 and d'^2.
 // The third has 2 C2, too. With kNormalized the windows are still to be normalised by the fifth quantity, their mass,
-// which becomes its reciprocal; and the third has no 2 C2.
-template <int G, bool kNormalized, class A>
-__attribute__((noinline)) void pointwise(A* __restrict moments, const PointwisePivots<A>& pivots, Stability<A> c, int n,
-                                         A* __restrict dssim, A* __restrict partials) {
-    const Pivot<A> pivot = pivots.statistics, to_gradient = pivots.to_gradient;
+// which becomes its reciprocal; and the third has no 2 C2. With kExact `of_variances` is 1.
+template <int G, bool kNormalized, bool kExact, class A>
+__attribute__((noinline)) void pointwise(A* __restrict moments, const PointwiseSettings<A>& settings, Stability<A> c,
+                                         int n, A* __restrict dssim, A* __restrict partials) {
+    const Pivot<A> pivot = settings.statistics, to_gradient = settings.to_gradient;
+    const A of_variances = kExact ? A(1) : settings.of_variances;
     for (int i = 0; i < n; ++i) {
         Moments<A> m = {moments[planar(0, i)], moments[planar(1, i)], moments[planar(2, i)] + moments[planar(3, i)],
                         moments[planar(3, i)]};
@@ -131,7 +133,8 @@ __attribute__((noinline)) void pointwise(A* __restrict moments, const PointwiseP
             dssim[i] = fusedssim::dssim<A>(m, pivot, c);
         } else {
             A maps[4];
-            dssim[i] = dssim_and_partials<G>(m, pivot, c, A(1), m.m_s + to_gradient.s, m.m_d + to_gradient.d, maps);
+            dssim[i] = dssim_and_partials<G>(m, pivot, c, A(1), m.m_s + to_gradient.s, m.m_d + to_gradient.d, maps,
+                                             of_variances);
             partials[planar(0, i)] = maps[0];
             partials[planar(1, i)] = maps[1];
             partials[planar(2, i)] = maps[2];
@@ -159,6 +162,11 @@ template <class A>
 void map_row(bool is_loss, A ssim_weight, A l1_weight, const A* __restrict one, const A* __restrict dssim,
              const A* __restrict l1, int n, A* __restrict out) {
     for (int i = 0; i < n; ++i) out[i] = map_value(is_loss, ssim_weight, l1_weight, one[i], dssim[i], l1[i]);
+}
+// The same of SSIM without a mask.
+template <class A>
+void ssim_row(const A* __restrict dssim, int n, A* __restrict out) {
+    for (int i = 0; i < n; ++i) out[i] = ssim_from_dssim(dssim[i]);
 }
 template <class T, class A>
 void store_row(const A* __restrict row, int n, T* __restrict out, std::int64_t step) {

@@ -37,8 +37,11 @@ Direct direct(const Problem& p, const Tiling& t) {
     const int last_columns = t.columns - (t.tiles_x - 1) * t.tile_columns;
     const bool may_be = last_columns >= Simd<A>::lanes;
     const bool x_fits = p.x_dtype == p.arithmetic, y_fits = p.y_dtype == p.arithmetic;
+    const auto fits = [&](Dtype image, const View& grad) {
+        return !grad.data || (p.grad_dtype(image) == p.arithmetic && grad.w == 1);
+    };
     return {may_be && x_fits && y_fits && p.x.w == 1 && p.y.w == 1 && !p.is_normalized,
-            may_be && x_fits && p.grad_x.w == 1 && (!p.grad_y.data || (y_fits && p.grad_y.w == 1))};
+            may_be && p.grad_x.data && fits(p.x_dtype, p.grad_x) && fits(p.y_dtype, p.grad_y)};
 }
 
 // The sizes of a tile's stages, and where each has its scratch memory. `outer` is the input, `middle` the statistics
@@ -166,6 +169,15 @@ struct WalkedView {
     void read_image(Dtype dtype, double scale, int l, int y, int x, int n, A* out) const {
         dispatch_dtype(
             dtype, [&](auto element) { convert_row(at<const decltype(element)>(l, y, x), column, n, A(scale), out); });
+    }
+    // Asks for a row of an image ahead of time: the rows of a tile are too short and too far apart for a processor to
+    // foresee.
+    void prefetch_image(Dtype dtype, int l, int y, int x, int n) const {
+        const auto size = std::int64_t(dtype_size(dtype)), last = (n - 1) * column * size;
+        if (column * size > kCacheLine || -column * size > kCacheLine) return;
+        const char* const first = static_cast<const char*>(data) + (base + l * slice + y * row + x * column) * size;
+        for (std::int64_t i = last < 0 ? last : 0; i <= (last < 0 ? 0 : last); i += kCacheLine)
+            __builtin_prefetch(first + i);
     }
     template <class A>
     void read_mask(const Problem& p, int l, int y, int x, int n, A* out) const {

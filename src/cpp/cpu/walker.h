@@ -28,6 +28,7 @@
 #include "cpu/pivots.h"
 #include "cpu/rows.h"
 #include "cpu/tile.h"
+#include "cpu/uniform.h"
 
 namespace fusedssim::cpu::FUSEDSSIM_ISA {
 
@@ -44,8 +45,9 @@ public:
           v(p, task.plane), stability(stability_of<A>(p.k1, p.k2, p.data_range_of<A>(task.plane / p.channels))),
           has_extras(p.reduction.l1_weight != 0 || p.is_normalized || p.coarse_x.data),
           walk_taps(p, walk_axis(p.is_3d)), y_taps(p, row_axis(p.is_3d)), x_taps(p, Axis::x),
-          pivots(p, t, g, v, stability), strips(pivots.strips),
-          beside(p.border, g.x.radius, g.x.size, g.outer.x, g.columns.first, g.columns.last) {
+          is_uniform_walk(!kNormalized && is_uniform(walk_taps.at, g.walk.radius)),
+          is_uniform_x(!kNormalized && is_uniform(x_taps.at, g.x.radius)), pivots(p, t, g, v, stability),
+          strips(pivots.strips), beside(p.border, g.x.radius, g.x.size, g.outer.x, g.columns.first, g.columns.last) {
         const A* const upstream =
             G && p.upstream == kUpstreamPlane ? v.grad_out.template at<const A>(0, 0, 0) : nullptr;
         const GradientScales scales(work, task.plane, upstream ? double(*upstream) : 1.0);
@@ -103,6 +105,10 @@ private:
         for (int row = rows.first; row < rows.last; ++row) {
             A* const to_x = image_slot(l) + row * s.image_line + g.columns.first;
             A* const to_y = to_x + s.image_row;
+            if (!p.is_3d && l + kSlices < t.length) {
+                v.x.prefetch_image(p.x_dtype, l + kSlices, g.outer.y + row, x_at, n);
+                v.y.prefetch_image(p.y_dtype, l + kSlices, g.outer.y + row, x_at, n);
+            }
             v.x.read_image(p.x_dtype, p.x_scale, l, g.outer.y + row, x_at, n, to_x);
             v.y.read_image(p.y_dtype, p.y_scale, l, g.outer.y + row, x_at, n, to_y);
             if (kNormalized) {
@@ -167,6 +173,8 @@ private:
                 for (int slice = 0; slice < kSlices; ++slice)
                     filter_masked_input<A>(in.x + slice, in.y + slice, in.mask + slice, walk_taps.at, r, strip.pivot,
                                            out[slice], pitch, first, last);
+            } else if (is_uniform_walk) {
+                filter_uniform_input<A>(in, walk_taps.at[0], strip.pivot, out, pitch, first, last);
             } else {
                 for_radius(r, [&](auto known) __attribute__((always_inline)) {
                     filter_input<decltype(known)::value, A>(in, walk_taps.at, r, strip.pivot, out, pitch, first, last);
@@ -185,6 +193,8 @@ private:
 
     template <int kQuantities>
     void filter_row(const A* in, const A* begin, A* out, std::int64_t pitch, int n) const {
+        if constexpr (kSplitsLines)
+            if (is_uniform_x) return filter_uniform_along_row<kQuantities>(in, x_taps.at[0], begin, out, pitch, n);
         for_radius(kNormalized ? 0 : g.x.radius, [&](auto known) __attribute__((always_inline)) {
             filter_along_row<decltype(known)::value, kQuantities>(in, x_taps.at, g.x.radius, begin, out, pitch, n);
         });
@@ -221,9 +231,17 @@ private:
             const int n = Simd<A>::round_up(strip.n);
             const A* const at = in + (g.middle.x - g.x.radius - g.outer.x) + strip.first + strip.shift;
             filter_row<kMoments>(at, strip.begin, s.moments_row + strip.first, kRowPitch, n);
-            pointwise<G, kNormalized>(s.moments_row + strip.first, pivots.pointwise(strip), stability, n,
-                                      s.dssim + strip.first, s.partials + strip.first);
+            pointwise_of(s.moments_row + strip.first, pivots.pointwise(strip), n, s.dssim + strip.first,
+                         s.partials + strip.first);
         }
+    }
+
+    FUSEDSSIM_MATH void pointwise_of(A* moments, const PointwiseSettings<A>& settings, int n, A* dssim,
+                                     A* partials) const {
+        if (G && settings.of_variances != A(1))
+            pointwise<G, kNormalized, false>(moments, settings, stability, n, dssim, partials);
+        else
+            pointwise<G, kNormalized, true>(moments, settings, stability, n, dssim, partials);
     }
 
     // Computes kSlices slices from l on, or those among them that `computed` names: the statistics, the sums of DSSIM
@@ -388,9 +406,12 @@ private:
                 const A* partials[kSlices];
                 for (int slice = 0; slice < kSlices; ++slice)
                     partials[slice] = computed[slice] ? filtered(slice, row) : s.zero;
-                for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
-                    add_partials_of<decltype(known)::value>(partials, rows, r, n);
-                });
+                if (is_uniform_walk)
+                    add_partials_of<kUniformRadius, true>(partials, rows, r, n);
+                else
+                    for_radius(kNormalized ? 0 : r, [&](auto known) __attribute__((always_inline)) {
+                        add_partials_of<decltype(known)::value, false>(partials, rows, r, n);
+                    });
             } else {
                 for (int k = 2 * r; k < s.window; ++k)
                     for (int i = 0; i < G; ++i) clear(rows.to[i][k], n);
@@ -400,16 +421,16 @@ private:
         }
     }
 
-    template <int R>
+    template <int R, bool kUniform>
     void add_partials_of(const A* const* partials, const GradientRows<A>& rows, int radius, int n) const {
         const int columns = Simd<A>::at_least_one(n);
         const Pivot<A>& pivot = pivots.gradient;
         if (!kNormalized && v.mask.data) {
-            add_partials<R, G, true>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
+            add_partials<R, G, true, kUniform>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
             if (edge_slices.has_any)
                 add_edge_partials<G, true>(partials, s.inner_columns, rows, edge_slices, s.window, pivot, columns);
         } else {
-            add_partials<R, G, false>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
+            add_partials<R, G, false, kUniform>(partials, s.inner_columns, rows, gradient_taps, radius, pivot, columns);
             if (edge_slices.has_any)
                 add_edge_partials<G, false>(partials, s.inner_columns, rows, edge_slices, s.window, pivot, columns);
         }
@@ -447,8 +468,8 @@ private:
     void finish_gradient(int l, int y_at, int n, A* sum_x, A* sum_y) {
         if (has_extras) add_extras(l, y_at, n, sum_x, sum_y);
         if (is_direct.out) return;
-        v.grad_x.write_gradient(p.x_dtype, sum_x, l, y_at, g.inner.x, n);
-        if (G == 2) v.grad_y.write_gradient(p.y_dtype, sum_y, l, y_at, g.inner.x, n);
+        v.grad_x.write_gradient(p.grad_dtype(p.x_dtype), sum_x, l, y_at, g.inner.x, n);
+        if (G == 2) v.grad_y.write_gradient(p.grad_dtype(p.y_dtype), sum_y, l, y_at, g.inner.x, n);
     }
 
     // Multiplies a row of DSSIM by the mask. With gradients, makes s.weights the factors of the partials, and returns
@@ -489,6 +510,8 @@ private:
     void store_map(int l, int y_at, const Range& mine, const A* dssim) {
         const int n = mine.size(), x_at = g.inner.x + mine.first;
         const Reduction& r = p.reduction;
+        A* const out = v.map.template at<A>(l - g.walk.crop, y_at - g.y.crop, x_at - g.x.crop);
+        if (!r.is_loss && !v.mask.data && v.map.column == 1) return ssim_row(dssim, n, out);
         A *const row = s.spare, *const l1 = row + planar(1, 0), *const weights = s.moments_row;
         // A loss without |x - y| multiplies l1 by 0: it must be finite.
         if (r.l1_weight != 0)
@@ -500,7 +523,7 @@ private:
         else
             for (int i = 0; i < n; ++i) weights[i] = A(1);
         map_row(r.is_loss, A(r.ssim_weight), A(r.l1_weight), weights, dssim, l1, n, row);
-        store_row(row, n, v.map.template at<A>(l - g.walk.crop, y_at - g.y.crop, x_at - g.x.crop), v.map.column);
+        store_row(row, n, out, v.map.column);
     }
 
     // |x - y| times the mask. Overwrites the moments.
@@ -562,7 +585,8 @@ private:
     const Stability<A> stability;
     const bool has_extras;  // gradients have other parts than that of SSIM; see add_extras()
     const AxisTaps<A> walk_taps, y_taps, x_taps;
-    A gradient_taps[kMaxRadius + 1];  // those of the walk, times what the gradient of SSIM is multiplied by
+    const bool is_uniform_walk, is_uniform_x;  // whether the filters of uniform.h serve
+    A gradient_taps[kMaxRadius + 1];           // those of the walk, times what the gradient of SSIM is multiplied by
     A l1_scale;
     Pivots<A, kNormalized> pivots;
     const Strips<A>& strips;  // those of the pivots

@@ -115,6 +115,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.data_ranges = in_bytes(p.data_ranges, sizeof(A));
     k.k1 = p.k1;
     k.k2 = p.k2;
+    k.variance_grad_scale = A(p.variance_grad_scale);
     k.pivot_share = A(p.seen_share());
     k.window_rest = A(p.window_rest<A>());
     return k;

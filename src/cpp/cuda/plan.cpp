@@ -114,7 +114,8 @@ namespace {
 // Whether the kernels for the usual calls serve, as far as one image of those to come tells.
 bool may_be_usual(const Problem& p) {
     return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
-           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kRadiusBuckets[0];
+           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kRadiusBuckets[0] &&
+           p.variance_grad_scale == 1;
 }
 
 // For volumes these have one offset for x and y: their rows and columns need the same strides. It has 32 bits.

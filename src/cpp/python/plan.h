@@ -62,7 +62,7 @@ public:
     void forward(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask, uintptr_t data_ranges,
                  uintptr_t out, uintptr_t saved) const {
         const fusedssim_exec exec = exec_at(where, workspace, forward_workspace_);
-        const Params params(*this, mask, data_ranges, 1.0);
+        const Params params(*this, mask, data_ranges);
         const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y),
                                tout = at(images_.out, out);
         run(
@@ -77,10 +77,10 @@ public:
     }
 
     void value_and_grad(uintptr_t where, uintptr_t workspace, uintptr_t x, uintptr_t y, uintptr_t mask,
-                        uintptr_t data_ranges, uintptr_t out, uintptr_t grad_x, uintptr_t grad_y,
-                        double grad_scale) const {
+                        uintptr_t data_ranges, uintptr_t out, uintptr_t grad_x, uintptr_t grad_y, double grad_scale,
+                        double variance_grad_scale) const {
         const fusedssim_exec exec = exec_at(where, workspace, value_and_grad_workspace_);
-        const Params params(*this, mask, data_ranges, grad_scale);
+        const Params params(*this, mask, data_ranges, grad_scale, variance_grad_scale);
         const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y),
                                tout = at(images_.out, out);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
@@ -102,7 +102,7 @@ public:
             throw nanobind::value_error("MS-SSIM has no backward of its own: value_and_grad, then scale");
         }
         const fusedssim_exec exec = exec_at(where, workspace, saved ? saved_backward_workspace_ : backward_workspace_);
-        const Params params(*this, mask, data_ranges, 1.0);
+        const Params params(*this, mask, data_ranges);
         const fusedssim_tensor tx = image(images_.x, x, settings_.names.x), ty = image(images_.y, y, settings_.names.y);
         const fusedssim_tensor tgo = upstream(grad_out, grad_out_stride);
         const fusedssim_tensor tgx = at(images_.grad_x, grad_x), tgy = at(images_.grad_y, grad_y);
@@ -136,9 +136,11 @@ private:
     // The settings of one call: those of the plan, with this call's mask and data ranges.
     class Params {
     public:
-        Params(const Plan& plan, uintptr_t mask, uintptr_t data_ranges, double grad_scale)
+        Params(const Plan& plan, uintptr_t mask, uintptr_t data_ranges, double grad_scale = 1.0,
+               double variance_grad_scale = 1.0)
             : params_(plan.settings_.params) {
             params_.grad_scale = grad_scale;
+            params_.variance_grad_scale = variance_grad_scale;
             if (plan.images_.mask) {
                 mask_ = at(*plan.images_.mask, mask);
                 params_.mask = &mask_;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 
 import oracle
 import pytest
@@ -266,6 +267,13 @@ def test_devices_of_torch_with_triton_have_it(monkeypatch):
     routes = {route.device: route for route in fused_ssim.info().routes}
     assert routes["cuda"].backend == "triton"
     assert routes["other"].backend == "torch"
+
+
+def test_kernels_are_launched_on_the_device_of_the_images(monkeypatch):
+    entered = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or nullcontext())
+    with triton_call._current(torch.device("cuda", 1)), triton_call._current(CPU):
+        assert entered == [torch.device("cuda", 1)]
 
 
 def test_a_device_without_triton_is_an_error(monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from .plain_filters import ELEMENT_SEEN, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from .._base.settings import Settings
     from .layouts import Like
@@ -54,15 +56,21 @@ class TritonCall(Call):
 
     def run(self, x: Tensor, y: Tensor, block: Block) -> tuple[Parts, Grads]:
         """The parts and the gradients of some planes of the images."""
-        planes = _Planes(x, y, self._windows[0].taps, self._windows[0].crops)
         constants = self._constants(x, block)
         c1x2, c2x2 = (2 * float(each) for each in constants[:2])
-        maps = planes.statistics(c1x2, c2x2, self.wanted, self._has_absolute)
-        parts = Parts(planes.structural, planes.absolute)
-        if not maps:
-            return parts, (None, None)
-        gains = [of_block(gain, block) for gain in (self._map_gain, self._pixel_gain)]
-        return parts, planes.gradients(maps, gains, self.wanted)
+        with _current(x.device):
+            planes = _Planes(x, y, self._windows[0].taps, self._windows[0].crops)
+            maps = planes.statistics(c1x2, c2x2, self.wanted, self._has_absolute)
+            parts = Parts(planes.structural, planes.absolute)
+            if not maps:
+                return parts, (None, None)
+            gains = [of_block(gain, block) for gain in (self._map_gain, self._pixel_gain)]
+            return parts, planes.gradients(maps, gains, self.wanted)
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Has Triton launch on a device: it takes the current one, wherever the tensors are."""
+    return nullcontext() if device.type == "cpu" else getattr(torch, device.type).device(device)
 
 
 @lru_cache(maxsize=64)

@@ -204,6 +204,18 @@ def test_planes_in_several_blocks(launches, monkeypatch):
         assert relative_error(ours, theirs) <= GRADIENT
 
 
+def test_upstream_gradients_of_each_plane(launches):
+    x, y = pair((2, 2, 13, 14))
+    settings = checked_settings(padding="same", reduction="channel", lambda_dssim=0.2)
+    made = PlainPlan(settings, 3, x.dtype, y.dtype, CPU, x.shape, x.stride(), y.stride(), None, None, True)
+    upstream = torch.tensor([[1.0, -2.0], [0.0, 3.0]])
+    actual = made.backward(x, y, None, None, None, upstream)
+    assert launches
+    _, *grads = oracle.objective_and_grads(x, y, "same", reduction="channel", lambda_dssim=0.2)
+    for ours, theirs in zip(actual, grads, strict=True):
+        assert relative_error(ours, theirs * upstream[..., None, None]) <= GRADIENT
+
+
 @pytest.mark.parametrize("grads", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1, 700, 750), (1, 1, 72, 80, 90)], ids=readable)
 def test_memory_is_at_most_eight_images(monkeypatch, shape, grads):

@@ -126,6 +126,7 @@ def _kernels_of(kind: str, cuda_problem: str, is_rocm: bool) -> tuple[bool, str]
 
 
 _LACKING = "what Triton's kernels lack, plain operations of torch compute"
+_FIRST_USE = "they also take over, with a warning, if the kernels fail at their first use"
 
 
 def _route(kind: str, setting: str, has_kernels: bool, what: str) -> Route:
@@ -142,7 +143,7 @@ def _route(kind: str, setting: str, has_kernels: bool, what: str) -> Route:
         return Route(kind, "native", what)
     if no_triton:
         return Route(kind, "torch", what)
-    return Route(kind, "triton", f"{what}; {_LACKING}")
+    return Route(kind, "triton", f"{what}; {_LACKING}; {_FIRST_USE}")
 
 
 def _accelerators() -> list[str]:

@@ -273,7 +273,7 @@ def test_block_holds_for_its_thread_alone():
 
 @pytest.mark.parametrize(("name", "exception"), [("cuda", ValueError), (None, TypeError), (True, TypeError)])
 def test_unknown_backend_is_an_error_at_once(name, exception):
-    with pytest.raises(exception, match=r'name = .*; expected one of "auto", "native", "torch"'):
+    with pytest.raises(exception, match=r'name = .*; expected one of "auto", "native", "torch", "triton"'):
         fused_ssim.backend(name)
 
 
@@ -326,10 +326,12 @@ def test_routes_name_every_device_of_the_native_library():
         assert 'backend("torch")' in routes["cuda"].reason
 
 
-def test_amd_devices_of_torch_go_through_plain_operations(monkeypatch):
-    # torch for ROCm calls them "cuda".
+def test_amd_devices_of_torch_go_without_the_native_library(monkeypatch):
+    # torch for ROCm calls them "cuda". With Triton installed, kernels of Triton compute: test_triton.py.
     from fused_ssim._torch import devices
 
+    monkeypatch.setattr(devices.backends, "triton_problem", lambda _type: "Triton is not installed")
+    monkeypatch.setattr(sys.modules["fused_ssim._base.info"], "triton_problem", lambda _type: "Triton is not installed")
     assert devices.backend_of("cuda", "auto") == ("torch" if torch.version.hip else "native")
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert devices.backend_of("cuda", "auto") == "torch"

@@ -70,8 +70,9 @@ REDUCTIONS: dict[str, Reduction] = {
 
 MASK_MODES = ("weight", "normalized")
 
-# What may compute a call with tensors. "auto": the native library where it has code for a device, else torch itself.
-BACKENDS = ("auto", "native", "torch")
+# What may compute a call with tensors. "auto": the native library where it has code for a device, else Triton's kernels
+# where torch ships Triton, else torch itself.
+BACKENDS = ("auto", "native", "torch", "triton")
 
 # ---- Dtypes ----------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 from .._core import __file__ as _core_file
 from .._core import info as _native_info
 from .._core import version as version
-from .backends import current
+from .backends import current, triton_problem
 from .codes import DEVICES
 
 
@@ -43,7 +43,8 @@ class Route:
 
     Attributes:
         device: the type that torch has for it, as in ``torch.device("mps").type``.
-        backend: ``"native"``: the native library; ``"torch"``: plain operations of torch.
+        backend: ``"native"``: the native library; ``"torch"``: plain operations of torch; ``"triton"``: kernels of
+            Triton, and plain operations for what they lack.
         reason: why, and what to do if that is not what was wanted.
 
     """
@@ -124,12 +125,25 @@ def _kernels_of(kind: str, cuda_problem: str, is_rocm: bool) -> tuple[bool, str]
     return False, "the native library has no code for it"
 
 
+_LACKING = "what Triton's kernels lack, plain operations of torch compute"
+_FIRST_USE = "they also take over, with a warning, if the kernels fail at their first use"
+
+
 def _route(kind: str, setting: str, has_kernels: bool, what: str) -> Route:
     if setting == "torch":
         return Route(kind, "torch", 'asked for: the backend is "torch"')
+    no_triton = triton_problem(kind)
+    if setting == "triton" and no_triton:
+        return Route(kind, "triton", f'an error: the backend is "triton", and {no_triton}')
+    if setting == "triton":
+        return Route(kind, "triton", f'asked for: the backend is "triton"; {_LACKING}')
     if setting == "native" and not has_kernels:
         return Route(kind, "native", f'an error: the backend is "native", and {what}')
-    return Route(kind, "native" if has_kernels else "torch", what)
+    if has_kernels:
+        return Route(kind, "native", what)
+    if no_triton:
+        return Route(kind, "torch", what)
+    return Route(kind, "triton", f"{what}; {_LACKING}; {_FIRST_USE}")
 
 
 def _accelerators() -> list[str]:

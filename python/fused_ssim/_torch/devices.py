@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .._base import codes
+from .._base import backends, codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,9 @@ def has_kernels(device_type: str) -> bool:
 
 
 def backend_of(device_type: str, backend: str) -> str:
-    """What computes there under that setting: "native" or "torch"."""
+    """What computes there under that setting: "native", "torch" or "triton"."""
     if backend == "auto":
-        return "native" if has_kernels(device_type) else "torch"
+        if has_kernels(device_type):
+            return "native"
+        return "torch" if backends.triton_problem(device_type) else "triton"
     return backend

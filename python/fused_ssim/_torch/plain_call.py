@@ -146,7 +146,7 @@ class Call:
             values, grads = self._multi_scale(x, y, constants, block)
             return Parts(values, None), grads
         window = self._windows[0]
-        mask, map_mask = _of_block(self._mask, block), _of_block(self._map_mask, block)
+        mask, map_mask = of_block(self._mask, block), of_block(self._map_mask, block)
         weight = map_mask
         if self._upstream is not None:
             upstream = self._upstream[block]
@@ -179,7 +179,7 @@ class Call:
         data_range: float | Tensor | None = settings.data_range
         if self._ranges is not None:
             data_range = of_planes(self._ranges, x.dim())
-            data_range = _of_block(data_range, block)
+            data_range = of_block(data_range, block)
         else:
             assert data_range is not None  # the settings are those for the dtypes of the images
         c1, c2 = ((k * data_range) ** 2 for k in (settings.k1, settings.k2))
@@ -195,12 +195,12 @@ class Call:
         if not self.wanted:
             return
         if sign is not None:
-            for factor in (mask, _of_block(self._pixel_gain, block), _of_block(self._upstream, block)):
+            for factor in (mask, of_block(self._pixel_gain, block), of_block(self._upstream, block)):
                 if factor is not None:
                     sign.mul_(factor)
         for grad, direction in zip(grads, (1, -1), strict=True):
             if grad is not None:
-                grad.mul_(_of_block(self._map_gain, block))
+                grad.mul_(of_block(self._map_gain, block))
                 if sign is not None:
                     grad.add_(sign, alpha=direction)
 
@@ -234,7 +234,7 @@ class Call:
         for level in reversed(range(len(weights))):
             # The derivative by a factor is 0 where the value or the factor is.
             slope = weights[level] * value / torch.where(factors[level] == 0, math.inf, factors[level])
-            gain = of_planes(slope / sizes[level], x.dim()) * _of_block(self._map_gain, block)
+            gain = of_planes(slope / sizes[level], x.dim()) * of_block(self._map_gain, block)
             for number, grad in enumerate(grads[level]):
                 if grad is not None:
                     coarse = results[number]
@@ -251,7 +251,7 @@ def of_planes(values: Tensor | float, ndim: int) -> Tensor | float:
     return values.reshape(*values.shape, *(1 for _ in range(ndim - values.dim())))
 
 
-def _of_block(values: Any, block: Block) -> Any:
+def of_block(values: Any, block: Block) -> Any:
     """The part of a block, of what may have axes N and C or be the same for all."""
     if not isinstance(values, Tensor):
         return values

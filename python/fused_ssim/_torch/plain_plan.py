@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A plan that computes by plain operations of torch, with the methods of :class:`plan.Plan`.
+"""A plan that computes without the native library, with the methods of :class:`plan.Plan`.
 
 Planes are computed some at a time, so that memory beside the images stays small, and on the CPU within its caches.
 """
@@ -21,6 +21,7 @@ from . import checks
 from .layouts import Like, checked_upstream, native_images
 from .plain_call import Call, Grads, Parts, level_shapes, of_planes
 from .plain_filters import Window
+from .triton_call import TritonCall, covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,10 @@ _AT_A_TIME_ELSEWHERE = 2**24
 
 
 class PlainPlan:
-    """One kind of call on a device of any type: see :class:`plan.Plan`, whose methods these are."""
+    """One kind of call on a device of any type: see :class:`plan.Plan`, whose methods these are.
+
+    It computes by plain operations of torch; with ``by_triton`` by Triton's kernels, as far as they go.
+    """
 
     saved_bytes = 0
 
@@ -50,6 +54,7 @@ class PlainPlan:
         stride2: tuple[int, ...],
         mask: Like,
         ranges: Like,
+        by_triton: bool = False,
     ) -> None:
         self.settings = settings
         settings = for_dtypes(settings, checks.NAMES[dtype1], checks.NAMES[dtype2])
@@ -66,6 +71,10 @@ class PlainPlan:
         self.spatial_dims = len(shape) - 2
         self.arithmetic = checks.arithmetic(settings, dtype1, dtype2)
         self._device = device
+        self.by_triton = by_triton and covers(settings, self.arithmetic, shape, mask, ranges)
+        self._call = TritonCall if self.by_triton else Call
+        # The kernels convert images of 16 bits on their way; with other images, torch does it before.
+        self._converts = not self.by_triton or dtype1 != dtype2 or not dtype1.is_floating_point
         self._shape = shape
         self._out_shape = out_shape(settings, shape)
         gradient = checks.gradient_dtype(dtype1, dtype2)
@@ -157,7 +166,7 @@ class PlainPlan:
             _check_memory(name, image)
         mask = None if mask is None else checked_weights(mask, self.arithmetic)
         ranges = None if ranges is None else checked_ranges(ranges)
-        call = Call(self._resolved, self._windows, self._shape, mask, ranges, wanted, upstream, scale)
+        call = self._call(self._resolved, self._windows, self._shape, mask, ranges, wanted, upstream, scale)
         blocks = list(self._blocks())
         if len(blocks) == 1:
             parts, grads = call.run(*self._pair(img1, img2), blocks[0])
@@ -186,6 +195,8 @@ class PlainPlan:
 
     def _pair(self, img1: Tensor, img2: Tensor) -> tuple[Tensor, Tensor]:
         """Both images in the dtype of the arithmetic, integers as what they stand for."""
+        if not self._converts:
+            return img1, img2
         scale1, scale2 = self._resolved.integer_scale
         return checks.converted(img1, self.arithmetic, scale1), checks.converted(img2, self.arithmetic, scale2)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._base import codes, shapes
+from .._base.backends import triton_problem
 from .._base.codes import GRAD_1, GRAD_2
 from .._base.gradients import grad_scale, is_eager
 from .._base.settings import for_dtypes, native_settings
@@ -23,6 +24,7 @@ from . import checks
 from .devices import DEVICES, backend_of, has_kernels
 from .layouts import Like, checked_upstream, native_images
 from .plain_plan import PlainPlan
+from .triton_call import works
 
 if TYPE_CHECKING:
     from .._base.settings import Settings
@@ -91,14 +93,29 @@ def _plan(
     checks.check_images(settings.names, spatial_dims, dtype1, device1, shape1, dtype2, device2, shape2)
     shapes.check_windows(settings, spatial_dims)
     checks.check_gradients(settings.names, grads, dtype1, dtype2)
-    if backend_of(device1.type, settings.backend) == "torch":
-        return PlainPlan(settings, grads, dtype1, dtype2, device1, shape1, stride1, stride2, mask, ranges)
+    backend = backend_of(device1.type, settings.backend)
+    if backend != "native":
+        by_triton = backend == "triton" and _runs_triton(device1, len(shape1) - 2, settings)
+        return PlainPlan(settings, grads, dtype1, dtype2, device1, shape1, stride1, stride2, mask, ranges, by_triton)
     if not has_kernels(device1.type):
         raise codes.UnsupportedDeviceError(
             f'{settings.names[0]}.device = {device1}, and the backend is "native"; expected a tensor on '
             f'{codes.enumeration(DEVICES)}, or the backend "auto"'
         )
     return Plan(settings, grads, dtype1, dtype2, device1, shape1, stride1, stride2, mask, ranges)
+
+
+def _runs_triton(device: torch.device, spatial_dims: int, settings: Settings) -> bool:
+    """Whether the kernels of Triton are to be used; an error if they are asked for where there is no Triton."""
+    if settings.backend != "triton":
+        return works(device, spatial_dims)
+    problem = triton_problem(device.type)
+    if problem:
+        raise codes.UnsupportedDeviceError(
+            f'{settings.names[0]}.device = {device}, and the backend is "triton", but {problem}; expected a tensor '
+            'on a device that Triton has code for, or the backend "auto"'
+        )
+    return True
 
 
 class Plan:

@@ -65,6 +65,8 @@ struct Strip {
     static constexpr int kSplit = Shape::split, kOwnMoments = kMoments / kSplit;
     static constexpr int kStates = G && Shape::roles == 1 ? kMoments + kMaps : kOwnMoments;
     static constexpr int kColumns = Shape::group;  // adjacent columns of a thread, across
+    // Where statistics and gradients share a thread, registers are too short for images that are being loaded.
+    static constexpr bool kLoadsEarly = Shape::roles == 2;
     static constexpr int kGroups = Shape::columns / kColumns;
     struct Shared {
         Rows<A, Shape::rows, Shape::statistics + 2 * R, kMoments, kColumns> moments;
@@ -581,6 +583,8 @@ struct Strip {
         if (!is_own(row)) return;
         const int column = spot(gradient_column()).x;
         const bool packed = flags & kPacked;
+        typename Access::Raw xs[4], ys[4];
+        if (kLoadsEarly) load_images(column, packed, xs, ys);
         A filtered[4][kMaps] = {};
         shared.filtered.template filter<R>(across_row, group, p.taps_x(), filtered);
         if (kGeneral && __builtin_expect(border() == Border::replicate, false)) {
@@ -591,26 +595,7 @@ struct Strip {
                     shared.filtered.template filter_one<R>(across_row, group, c, p.taps[int(Axis::x)].edge,
                                                            filtered[c]);
         }
-        // Loaded as late as this because registers are short. They are still in a cache.
-        typename Access::Raw xs[4], ys[4];
-        if (packed) {
-            Packed<T>::load(x_here.at, xs);
-            Packed<T>::load(y_here.at, ys);
-        } else if constexpr (kGeneral) {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) xs[c] = ys[c] = {};
-            const auto at = [&](const Cursor<T>& from, int c) -> const void* {
-                return column + c < p.width ? from.at + c * from.v.w : nullptr;
-            };
-            Access::load(xs, p.x_format, [&](int c) { return at(x_here, c); });
-            Access::load(ys, p.y_format, [&](int c) { return at(y_here, c); });
-        } else {
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-                xs[c] = x_here.load(0, c, p.x_format, column + c < p.width);
-                ys[c] = y_here.load(0, c, p.y_format, column + c < p.width);
-            }
-        }
+        if (!kLoadsEarly) load_images(column, packed, xs, ys);
         if (flags & kMasked)
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
@@ -656,6 +641,28 @@ struct Strip {
         }
         store_gradient(to_x, p.x_format, column, packed, grad_x);
         if (G == 2) store_gradient(to_y, p.y_format, column, packed, grad_y);
+    }
+    // x and y at 4 columns. They are still in a cache.
+    __device__ __forceinline__ void load_images(int column, bool packed, typename Access::Raw (&xs)[4],
+                                                typename Access::Raw (&ys)[4]) const {
+        if (packed) {
+            Packed<T>::load(x_here.at, xs);
+            Packed<T>::load(y_here.at, ys);
+        } else if constexpr (kGeneral) {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) xs[c] = ys[c] = {};
+            const auto at = [&](const Cursor<T>& from, int c) -> const void* {
+                return column + c < p.width ? from.at + c * from.v.w : nullptr;
+            };
+            Access::load(xs, p.x_format, [&](int c) { return at(x_here, c); });
+            Access::load(ys, p.y_format, [&](int c) { return at(y_here, c); });
+        } else {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+                xs[c] = x_here.load(0, c, p.x_format, column + c < p.width);
+                ys[c] = y_here.load(0, c, p.y_format, column + c < p.width);
+            }
+        }
     }
     __device__ __forceinline__ void store_gradient(const Cursor<T>& at, const Format<A>& format, int column,
                                                    bool packed, const A (&values)[4]) const {

@@ -291,12 +291,13 @@ __device__ __forceinline__ bool has_rare_parts(const SsimParams<A>& p, A l1_scal
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
 // `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1. `scale` is what the gradient of SSIM has
-// been multiplied by; it is only used if the mask normalises.
+// been multiplied by; it is only used if the mask normalises. Returns the weight of the mask.
 template <int G, class A>
-__device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
-                                                A scale, A& grad_x, A& grad_y) {
+__device__ __forceinline__ A add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
+                                             A scale, A& grad_x, A& grad_y) {
+    A mask = A(1);
     if (p.mask.data) {
-        const A mask = load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x);
+        mask = load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x);
         l1 = weighted(mask, l1);
         if (p.is_normalized) {
             // 0, but NaN if the mean is one of nothing.
@@ -308,6 +309,7 @@ __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Ti
     if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, tile, z, y, x).value();
     grad_x += l1 + coarse_gradient(p, p.coarse_x, tile, z, y, x);
     if (G == 2) grad_y += coarse_gradient(p, p.coarse_y, tile, z, y, x) - l1;
+    return mask;
 }
 
 }  // namespace fusedssim

@@ -154,6 +154,8 @@ struct Strip {
             flags |= kFilters;
         if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted;
         if (has_rare_parts(p, l1_scale)) flags |= kRare;
+        // Where the mask is at hand for the gradient of |x - y|, its sum costs nothing more.
+        if (G && p.mask.data && p.has_l1) flags = (flags | kRare) & ~kSumsL1;
         if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
         if (border() == Border::reflect) flags |= kEdges | kWeighted;
@@ -409,12 +411,16 @@ struct Strip {
         } else {
             const int column = x0 - Shape::halo + thread_again() % Shape::columns;
             const char* const at = address(p.mask, tile, 0, row, column);
+            MaskBits<A> weights[Shape::rows] = {};
+#pragma unroll
+            for (int k = 0; k < Shape::rows; ++k)
+                if (!G && p.mask.data && is_own(row + k))
+                    weights[k] = load_mask_bits<A>(at + k * p.mask.h, p.mask_is_bool);
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k)
                 if (is_own(row + k))
-                    l1_sum += p.mask.data
-                                  ? weighted(mask_weight_at<A>(at + k * p.mask.h, p.mask_is_bool), differences[k])
-                                  : differences[k];
+                    l1_sum += !G && p.mask.data ? weighted(weights[k].weight(p.mask_is_bool), differences[k])
+                                                : differences[k];
         }
     }
 
@@ -635,9 +641,15 @@ struct Strip {
             const int again = x0 + 4 * (group_again());
 #pragma unroll
             for (int c = 0; c < 4; ++c)
-                if (again + c < p.width)
-                    add_to_gradient<G>(p, tile, 0, row, again + c, l1_derivative(l1_scale, x[c] - y[c]),
-                                       kNormalized ? scale : A(0), grad_x[c], grad_y[c]);
+                if (again + c < p.width) {
+                    const A difference = x[c] - y[c];
+                    const A mask = add_to_gradient<G>(p, tile, 0, row, again + c, l1_derivative(l1_scale, difference),
+                                                      kNormalized ? scale : A(0), grad_x[c], grad_y[c]);
+                    // Of the elements as they are: a hole that counts makes the sum NaN.
+                    if (p.mask.data && p.has_l1)
+                        l1_sum += weighted(mask, absolute(x_value(x_here.load(0, c, p.x_format)) -
+                                                          y_value(y_here.load(0, c, p.y_format))));
+                }
         }
         store_gradient(to_x, p.x_format, column, packed, grad_x);
         if (G == 2) store_gradient(to_y, p.y_format, column, packed, grad_y);

@@ -41,7 +41,7 @@ __device__ __forceinline__ double multiply_add(double a, double b, double c) { r
 // __syncthreads() for warps that call it in different places. Barrier 0 is that of __syncthreads().
 template <int kThreads>
 __device__ __forceinline__ void sync_roles() {
-    asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
+    asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
 // Gives v an unspecified value, at the cost of no instruction.

@@ -59,6 +59,8 @@ struct Strip {
     // Filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
     static constexpr bool kRolls = kGeneral && R > 8 && (sizeof(A) == 8 || kNormalized || G);
     using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
+    // Rows that are loaded before they are filtered: a batch, or one, where running sums leave no registers for more.
+    static constexpr int kAhead = kRolls ? 1 : Shape::rows;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
     // The moments that a thread filters down a column, and its running sums, of 2R numbers each.
@@ -109,10 +111,10 @@ struct Strip {
     static constexpr unsigned kEdges = 1 << 21;     // edges have weights: edge_partial_weight() in core/border.h
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
-    Cursor<T> x_at, y_at;                                 // the row that will be read next
-    typename Access::Raw x[Shape::rows], y[Shape::rows];  // the next batch, already loaded
-    MaskBits<A> m[kNormalized ? Shape::rows : 1];         // and its mask
-    Cursor<T> x_here, y_here, to_x, to_y;                 // across: where the gradient is computed
+    Cursor<T> x_at, y_at;                       // the row that will be read next
+    typename Access::Raw x[kAhead], y[kAhead];  // the next rows, already loaded
+    MaskBits<A> m[kNormalized ? kAhead : 1];    // and their mask
+    Cursor<T> x_here, y_here, to_x, to_y;       // across: where the gradient is computed
     A dssim_sum, l1_sum;
     A scale, l1_scale;            // of the gradients in this plane
     const PivotSample<T> sample;  // of this piece
@@ -320,10 +322,10 @@ struct Strip {
         }
     }
     __device__ __forceinline__ void prefetch_any(int row) {
-        int seen[Shape::rows];  // -1: nothing
-        const bool all = row >= 0 && row + Shape::rows <= p.height;
+        int seen[kAhead];  // -1: nothing
+        const bool all = row >= 0 && row + kAhead <= p.height;
 #pragma unroll
-        for (int k = 0; k < Shape::rows; ++k) {
+        for (int k = 0; k < kAhead; ++k) {
             seen[k] = row + k;
             if (!all) seen[k] = sees_element(border(), row + k, p.height) ? row_seen(row + k) : -1;
             x[k] = y[k] = {};
@@ -335,7 +337,7 @@ struct Strip {
         if constexpr (kNormalized) {
             const char* const at = address(p.mask, tile, 0, 0, read_column());
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) {
+            for (int k = 0; k < kAhead; ++k) {
                 m[k] = {};
                 if (seen[k] >= 0) m[k] = load_mask_bits<A>(at + seen[k] * p.mask.h, p.mask_is_bool);
             }
@@ -350,7 +352,16 @@ struct Strip {
 
     // Rows row, row + 1, ... of the images --> moments of the rows R above.
     __device__ __forceinline__ void moments_down(int row) {
-        A xs[Shape::rows], ys[Shape::rows];
+        if constexpr (kRolls) {
+#pragma unroll 1
+            for (int k = 0; k < Shape::rows; ++k) rows_down(row + k, k);
+        } else {
+            rows_down(row, 0);
+        }
+    }
+    // The rows that are loaded, from this one on; it is row `first` of the batch.
+    __device__ __forceinline__ void rows_down(int row, int first) {
+        A xs[kAhead], ys[kAhead];
         if constexpr (kGeneral) {
             Access::values(x, p.x_format, xs);
             Access::values(y, p.y_format, ys);
@@ -369,19 +380,12 @@ struct Strip {
         };
         if (flags & kSumsL1) sum_l1(row, [&](int k) { return absolute(x_of(k) - y_of(k)); });
         if constexpr (kRolls) {
-#pragma unroll 1
-            for (int k = 0; k < Shape::rows; ++k) {
-                filter_down(k, xs[0], ys[0], mask_of(m[0]));
-#pragma unroll
-                for (int next = 1; next < Shape::rows; ++next) {
-                    xs[next - 1] = xs[next];
-                    ys[next - 1] = ys[next];
-                    if (kNormalized) m[next - 1] = m[next];
-                }
-            }
+            const A mask = mask_of(m[0]);
+            if (first + 1 < Shape::rows) prefetch(row + 1);
+            filter_down(first, xs[0], ys[0], mask);
         } else {
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k) filter_down(k, x_of(k), y_of(k), mask_of(m[kNormalized ? k : 0]));
+            for (int k = 0; k < kAhead; ++k) filter_down(k, x_of(k), y_of(k), mask_of(m[kNormalized ? k : 0]));
         }
     }
     __device__ __forceinline__ A mask_of(MaskBits<A> bits) const {
@@ -400,24 +404,24 @@ struct Strip {
     }
     template <class Difference>
     __device__ __forceinline__ void sum_l1(int row, Difference difference) {
-        A differences[Shape::rows];
+        A differences[kAhead];
 #pragma unroll
-        for (int k = 0; k < Shape::rows; ++k) differences[k] = difference(k);
-        const bool all = row >= row_begin && row + Shape::rows <= row_begin + rows;
-        if (all && !p.mask.data) {
+        for (int k = 0; k < kAhead; ++k) differences[k] = difference(k);
+        const bool all = row >= row_begin && row + kAhead <= row_begin + rows;
+        if (kAhead % 4 == 0 && all && !p.mask.data) {
 #pragma unroll
-            for (int k = 0; k < Shape::rows; k += 4)
+            for (int k = 0; k + 3 < kAhead; k += 4)
                 l1_sum += (differences[k] + differences[k + 1]) + (differences[k + 2] + differences[k + 3]);
         } else {
             const int column = x0 - Shape::halo + thread_again() % Shape::columns;
             const char* const at = address(p.mask, tile, 0, row, column);
-            MaskBits<A> weights[Shape::rows] = {};
+            MaskBits<A> weights[kAhead] = {};
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k)
+            for (int k = 0; k < kAhead; ++k)
                 if (!G && p.mask.data && is_own(row + k))
                     weights[k] = load_mask_bits<A>(at + k * p.mask.h, p.mask_is_bool);
 #pragma unroll
-            for (int k = 0; k < Shape::rows; ++k)
+            for (int k = 0; k < kAhead; ++k)
                 if (is_own(row + k))
                     l1_sum += !G && p.mask.data ? weighted(weights[k].weight(p.mask_is_bool), differences[k])
                                                 : differences[k];

@@ -17,6 +17,9 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#elif defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
 #endif
 
 #include "fusedssim/fusedssim.h"
@@ -548,7 +551,11 @@ int default_threads() {
 }
 // No more threads than OMP_NUM_THREADS, which is read once, and than there are cores for this process.
 void threads() {
+#if defined(_WIN32)
+    _putenv_s("OMP_NUM_THREADS", "1,4");
+#else
     setenv("OMP_NUM_THREADS", "1,4", 1);
+#endif
     CHECK(default_threads() == 1);
 }
 void affinity() {
@@ -562,6 +569,12 @@ void affinity() {
     if (sched_setaffinity(0, sizeof one, &one) != 0) return;
     CHECK(default_threads() == 1);
     sched_setaffinity(0, sizeof all, &all);
+#elif defined(_WIN32)
+    DWORD_PTR all = 0, system = 0;
+    if (!GetProcessAffinityMask(GetCurrentProcess(), &all, &system)) return;
+    if (!SetProcessAffinityMask(GetCurrentProcess(), all & (~all + 1))) return;
+    CHECK(default_threads() == 1);
+    SetProcessAffinityMask(GetCurrentProcess(), all);
 #endif
 }
 

@@ -72,6 +72,7 @@ class Wine:
             "WINEDLLOVERRIDES": "mscoree=;mshtml=",
             "KMP_AFFINITY": "disabled",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
         }
         self.environment.pop("DISPLAY", None)
 

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 import tifffile
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -16,6 +18,8 @@ from fused_ssim.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files or signals")
 
 
 def run(*arguments: object) -> Result:

@@ -120,10 +120,14 @@ class Wine:
 
     def install_wheel(self, wheel: Path) -> Path:
         """The wheel alone; returns the folder of the package."""
-        folder = self.work / "wheel"
-        shutil.rmtree(folder, ignore_errors=True)
-        print(f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}  {wheel.name}", flush=True)
-        self.install([str(wheel)], folder, "--no-deps")
+        folder, stamp = self.work / "wheel", self.work / "wheel.sha256"
+        line = f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}  {wheel.name}\n"
+        print(line, end="", flush=True)
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != line:
+            stamp.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            self.install([str(wheel)], folder, "--no-deps")
+            stamp.write_text(line, encoding="utf-8")
         return folder / "fused_ssim"
 
     def run(self, command: list[str | Path], folder: Path = ROOT, **more: str) -> None:

@@ -20,6 +20,8 @@
 #elif defined(_WIN32)
 #define NOMINMAX
 #include <windows.h>
+#undef near  // macros from the time of 16 bits
+#undef far
 #endif
 
 #include "fusedssim/fusedssim.h"
@@ -30,6 +32,7 @@ namespace {
 // How many allocations there is memory for, of the whole program; negative: for any number.
 long allocations_left = -1, allocations_of_call = -1;
 
+#if !defined(_WIN32)  // where a DLL has operators of its own
 void* allocate(std::size_t bytes, std::size_t alignment) {
     if (allocations_left == 0) throw std::bad_alloc();
     if (allocations_left > 0) --allocations_left;
@@ -50,6 +53,7 @@ void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); 
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
+#endif
 
 using Extents = std::vector<std::int64_t>;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A libcuda.so.1 (on Windows: nvcuda.dll) with what the library asks of a driver: one device, whose memory is that of the host, and kernels by
-// their names.
+// A libcuda.so.1 (on Windows: nvcuda.dll) with what the library asks of a driver: one device, whose memory is that of
+// the host, and kernels by their names.
 #include <cstddef>
 #include <cstdio>
 #include <cstring>

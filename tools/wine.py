@@ -68,8 +68,9 @@ class Wine:
             "WINEPREFIX": str(work / "prefix"),
             "WINEARCH": "win64",
             "WINEDEBUG": "-all",
-            # No windows, no HTML engine, no .NET: nothing that would ask.
-            "WINEDLLOVERRIDES": "mscoree=;mshtml=",
+            # No HTML engine and no .NET, which would ask to be installed; Microsoft's C++ runtime, which torch uses:
+            # errors in a backward of Python crash with the one of Wine 8. fused-ssim itself needs none.
+            "WINEDLLOVERRIDES": "mscoree=;mshtml=;msvcp140,msvcp140_1=n,b",
             "KMP_AFFINITY": "disabled",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
@@ -87,6 +88,10 @@ class Wine:
             self._unpack_python()
         if not self.packages.is_dir():
             self._install_packages()
+        if not (self.python.parent / "msvcp140.dll").is_file():
+            self.install(["msvc-runtime"], self.work / "msvc", "--no-deps")
+            for name in ("msvcp140.dll", "msvcp140_1.dll"):
+                shutil.copy(self.work / "msvc" / name, self.python.parent)
 
     def _unpack_python(self) -> None:
         sources = self.work / "download"

@@ -4,10 +4,10 @@
 nox -s wheels                          the release: three wheels in dist/, checked (tools/wheels.py)
 nox -s torch_matrix                    one of those wheels under old and new releases of torch
 nox -s "torch_matrix(torch='2.4.1')"   under one of them
+nox -s windows                         the wheel for Windows: made, checked, and tried under Wine, which has to be there
+nox -s windows -- dist/NAME.whl        the same with a wheel that is there
 nox -s docs                            the documentation site, in build/site
 nox -s report                          the HTML report in a browser (Chromium has to be installed)
-
-
 nox -s plain                           the tests of values by plain operations of torch, in place of the native library
 nox -s hunt                            fuzzing, generated calls, threads, soak: three hours on two cores
 nox -s hunt -- 0.05                    the same, for a twentieth of the time
@@ -37,6 +37,21 @@ def wheels(session: nox.Session) -> None:
     """The release wheels; arguments go to tools/wheels.py."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "release"))
     session.run("python", "tools/wheels.py", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def windows(session: nox.Session) -> None:
+    """A wheel for Windows and all that tools/wine.py does with it: tests, the command, C and C++ programs, CUDA.
+
+    Needs Wine (Debian: apt-get install wine), CMake and Ninja; about 4 GB of disk. Arguments: a wheel, and for pytest.
+    """
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "release"))
+    given = [argument for argument in session.posargs if argument.endswith(".whl")]
+    others = [argument for argument in session.posargs if argument not in given]
+    if not given:
+        session.run("python", "tools/wheels.py", "--target", "windows-x86_64")
+        given = list(map(str, Path("dist").glob("fused_ssim-*-win_amd64.whl")))
+    session.run("python", "tools/wine.py", "all", *given, *others)
 
 
 @nox.session(python=PYTHON, reuse_venv=False)

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import pefile
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
@@ -25,9 +26,11 @@ LARGEST_FOR_ONE = 4_300_000  # with code for one architecture, as every change i
 # "70;75;...;100-virtual", and the same as `info` names them.
 RELEASE_ARCHITECTURES = device_code.architecture_lists()["release"]
 EVERY_RELEASE_HAS = set(map(device_code.target_of, RELEASE_ARCHITECTURES.split(";")))
-PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)")
+PLATFORM = re.compile(r"manylinux_2_(17|28)_(x86_64|aarch64)|manylinux2014_(x86_64|aarch64)|win_amd64")
 SONAME = "libfusedssim.so.0"
 GLIBC = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux[-\w]*)\.so\.\d+")
+# The system and the universal C runtime, which is part of Windows 10 and later.
+WINDOWS = re.compile(r"KERNEL32\.dll|api-ms-win-crt-[\w-]+\.dll", re.IGNORECASE)
 
 # Runs in an environment that has the wheel and NumPy, but no torch: it uses what works without torch. No driver has to
 # be there. Without one, `info` says why CUDA cannot be used, and nothing fails.
@@ -60,10 +63,10 @@ def expect(condition: object, text: str) -> None:
         raise BadWheelError(text)
 
 
-def check(wheels: list[Path], pythons: list[Path], *, complete: bool) -> None:
+def check(wheels: list[Path], pythons: list[Path], *, release: list[str] | None = None) -> None:
     """Checks each wheel, and installs it into those of `pythons` that it is for.
 
-    `complete`: the wheels are a whole release for one machine.
+    `release`: the wheels are a whole release for one target, with these tags of Python.
     """
     expect(wheels, "no wheels")
     run("twine", "check", "--strict", *wheels)
@@ -72,13 +75,13 @@ def check(wheels: list[Path], pythons: list[Path], *, complete: bool) -> None:
         try:
             tags.append(check_file(wheel))
             for python in pythons:
-                if is_for(tags[-1], python):
-                    check_installed(wheel, python, complete=complete)
+                if is_for_here(wheel) and is_for(tags[-1], python):
+                    check_installed(wheel, python, complete=release is not None)
         except BadWheelError as error:
             raise BadWheelError(f"{wheel.name}: {error}") from error
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB, all right", flush=True)
-    if complete:
-        expect(sorted(tags) == ["cp310-cp310", "cp311-cp311", "cp312-abi3"], f"a release is three wheels: {tags}")
+    if release is not None:
+        expect(sorted(tags) == sorted(release), f"a release has the tags {release}, these wheels {tags}")
 
 
 def run(module: str, *arguments: str | Path) -> str:
@@ -95,7 +98,7 @@ def check_file(path: Path) -> str:
     name, version, python, abi, platforms = path.stem.split("-")
     expect(name == "fused_ssim", f"its name is {name}")
     expect(path.stat().st_size < LARGEST, f"{path.stat().st_size} bytes, expected less than {LARGEST}")
-    expect(all(PLATFORM.fullmatch(tag) or tag.startswith("manylinux2014_") for tag in platforms.split(".")), platforms)
+    expect(all(PLATFORM.fullmatch(tag) for tag in platforms.split(".")), platforms)
     with zipfile.ZipFile(path) as archive:
         expect(archive.testzip() is None, "a file in it is damaged")
         files = {file: archive.read(file) for file in archive.namelist()}
@@ -107,15 +110,22 @@ def check_file(path: Path) -> str:
     needs = re.findall(r"^Requires-Dist: (torch\b.*)$", files[f"{info}/METADATA"].decode(), re.MULTILINE)
     expect(needs == ["torch>=2.4"], f"needs {needs}; a bound on torch would replace what is installed")
 
-    objects = {file: data for file, data in files.items() if data.startswith(b"\x7fELF")}
-    library = f"fused_ssim/lib/{SONAME}"
-    modules = [file for file in objects if file.startswith("fused_ssim/_core.")]
-    expect(len(modules) == 1 and set(objects) == {library, *modules}, f"its ELF files are {sorted(objects)}")
     header = files["fused_ssim/include/fusedssim/fusedssim.h"].decode()
     declared = set(re.findall(r"^FUSEDSSIM_API [^;(]*?\b(fusedssim_\w+)\(", header, re.MULTILINE))
-    check_object(objects[library], soname=[SONAME], rpath=[], exported=declared)
-    check_object(objects[modules[0]], soname=None, rpath=["$ORIGIN/lib"], exported={"PyInit__core"})
-    expect((".abi3." in modules[0]) == (abi == "abi3"), f"the module is {modules[0]}")
+    objects = {file: data for file, data in files.items() if data.startswith((b"\x7fELF", b"MZ"))}
+    modules = [file for file in objects if re.match(r"fused_ssim/_core\.(?!pyi)", file)]
+    if platforms == "win_amd64":
+        # The DLL is beside the module: there Windows looks for it, without any help.
+        library = "fused_ssim/fusedssim.dll"
+        expect(files.get("fused_ssim/lib/fusedssim.lib", b"").startswith(b"!<arch>"), "has no import library")
+        check_dll(objects[library], needed=set(), exported=declared)
+        check_dll(objects[modules[0]], needed={"fusedssim.dll", "python3.dll"}, exported={"PyInit__core"})
+    else:
+        library = f"fused_ssim/lib/{SONAME}"
+        check_object(objects[library], soname=[SONAME], rpath=[], exported=declared)
+        check_object(objects[modules[0]], soname=None, rpath=["$ORIGIN/lib"], exported={"PyInit__core"})
+        expect((".abi3." in modules[0]) == (abi == "abi3"), f"the module is {modules[0]}")
+    expect(len(modules) == 1 and set(objects) == {library, *modules}, f"its shared objects are {sorted(objects)}")
     if abi == "abi3":
         run("abi3audit", "--strict", path)
     return f"{python}-{abi}"
@@ -147,7 +157,27 @@ def check_object(data: bytes, *, soname: list[str] | None, rpath: list[str], exp
     expect(found == exported, f"exports {sorted(found - exported)}, lacks {sorted(exported - found)}")
 
 
+def check_dll(data: bytes, *, needed: set[str], exported: set[str]) -> None:
+    pe = pefile.PE(data=data)
+    expect(pe.FILE_HEADER.Machine == pefile.MACHINE_TYPE["IMAGE_FILE_MACHINE_AMD64"], "is not for x86-64")
+    imported = {entry.dll.decode() for entry in pe.DIRECTORY_ENTRY_IMPORT}
+    others = {name for name in imported if not WINDOWS.fullmatch(name)}
+    expect(others == needed, f"needs {sorted(others)} beside the system, expected {sorted(needed)}")
+    # nanobind declares the types of its exceptions as exported.
+    found = {symbol.name.decode() for symbol in pe.DIRECTORY_ENTRY_EXPORT.symbols}
+    found = {name for name in found if not name.startswith("_ZTVN8nanobind")}
+    expect(found == exported, f"exports {sorted(found - exported)}, lacks {sorted(exported - found)}")
+    # Loaded anywhere in 64 bits of addresses, data is not executed.
+    safe = ("DYNAMIC_BASE", "HIGH_ENTROPY_VA", "NX_COMPAT")
+    unsafe = [name for name in safe if not getattr(pe.OPTIONAL_HEADER, f"IMAGE_DLLCHARACTERISTICS_{name}")]
+    expect(not unsafe, f"lacks {unsafe}")
+
+
 # ---- Installed -------------------------------------------------------------------------------------------------------
+
+
+def is_for_here(wheel: Path) -> bool:
+    return wheel.stem.endswith("-win_amd64") == (sys.platform == "win32")
 
 
 def is_for(tag: str, python: Path) -> bool:
@@ -161,7 +191,7 @@ def check_installed(wheel: Path, python: Path, *, complete: bool) -> None:
     """Into an environment of its own, with NumPy alone: the module loads and computes, for this Python."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
-        inside = str(Path(folder) / "bin" / "python")
+        inside = str(Path(folder, *(("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python"))))
         environment = {key: text for key, text in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         pip = [sys.executable, "-m", "pip", "--python", inside, "--disable-pip-version-check", "install", "--quiet"]
         subprocess.run([*pip, "--only-binary=:all:", "numpy"], check=True, env=environment)

@@ -17,6 +17,11 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#elif defined(_WIN32)
+#define NOMINMAX
+#include <windows.h>
+#undef near  // macros from the time of 16 bits
+#undef far
 #endif
 
 #include "fusedssim/fusedssim.h"
@@ -27,6 +32,7 @@ namespace {
 // How many allocations there is memory for, of the whole program; negative: for any number.
 long allocations_left = -1, allocations_of_call = -1;
 
+#if !defined(_WIN32)  // where a DLL has operators of its own
 void* allocate(std::size_t bytes, std::size_t alignment) {
     if (allocations_left == 0) throw std::bad_alloc();
     if (allocations_left > 0) --allocations_left;
@@ -47,6 +53,7 @@ void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); 
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
+#endif
 
 using Extents = std::vector<std::int64_t>;
 
@@ -548,7 +555,11 @@ int default_threads() {
 }
 // No more threads than OMP_NUM_THREADS, which is read once, and than there are cores for this process.
 void threads() {
+#if defined(_WIN32)
+    _putenv_s("OMP_NUM_THREADS", "1,4");
+#else
     setenv("OMP_NUM_THREADS", "1,4", 1);
+#endif
     CHECK(default_threads() == 1);
 }
 void affinity() {
@@ -562,6 +573,12 @@ void affinity() {
     if (sched_setaffinity(0, sizeof one, &one) != 0) return;
     CHECK(default_threads() == 1);
     sched_setaffinity(0, sizeof all, &all);
+#elif defined(_WIN32)
+    DWORD_PTR all = 0, system = 0;
+    if (!GetProcessAffinityMask(GetCurrentProcess(), &all, &system)) return;
+    if (!SetProcessAffinityMask(GetCurrentProcess(), all & (~all + 1))) return;
+    CHECK(default_threads() == 1);
+    SetProcessAffinityMask(GetCurrentProcess(), all);
 #endif
 }
 

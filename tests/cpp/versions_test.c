@@ -9,9 +9,14 @@
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#if defined(_WIN32)
+#include <windows.h>
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 #include "fusedssim/fusedssim.h"
 
@@ -56,6 +61,20 @@ static fusedssim_status forward(const void* params, const void* exec, Images* f)
 
 /* Two pages, of which only the first may be touched. Returns the first byte that may not. */
 static char* guard(void) {
+#if defined(_WIN32)
+    SYSTEM_INFO system;
+    char* pages;
+    DWORD before;
+    size_t page;
+    GetSystemInfo(&system);
+    page = system.dwPageSize;
+    pages = VirtualAlloc(NULL, 2 * page, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+    if (!pages || !VirtualProtect(pages + page, page, PAGE_NOACCESS, &before)) {
+        fprintf(stderr, "guard page: error %lu\n", GetLastError());
+        exit(1);
+    }
+    return pages + page;
+#else
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char* const pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE) != 0) {
@@ -63,6 +82,7 @@ static char* guard(void) {
         _Exit(1);
     }
     return pages + page;
+#endif
 }
 
 /* The first `size` bytes of a structure, as a program of an earlier version would have it. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from PIL import Image
 from fused_ssim.cli import main
 
 README = Path(__file__).parents[2] / "benchmarks" / "readme.py"
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files or signals")
 
 
 def run(*arguments: object) -> Result:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from commandline import compare, run, save
+from commandline import compare, needs_posix, run, save
 from PIL import Image
 from test_cli_errors import fails
 
@@ -361,6 +361,7 @@ def test_names_decide_nothing(tmp_path: Path, colour: tuple[np.ndarray, np.ndarr
     assert "is named .npy, but it is PNG" in report["notes"][0]
 
 
+@needs_posix
 def test_pipe_is_read(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
     for name in ("a.png", "a.tif", "a.npy"):
         a = save(tmp_path / name, colour[0])
@@ -492,6 +493,7 @@ def test_values_beyond_all_bounds_are_one_line(tmp_path: Path) -> None:
         assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
 
 
+@needs_posix
 def test_device_without_an_end_is_refused(tmp_path: Path) -> None:
     a = save(tmp_path / "a.png", RANDOM.integers(0, 256, (20, 20), dtype=np.uint8))
     for first, second in (("/dev/zero", a), (a, "/dev/zero")):

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from commandline import compare, run, save
+from click.testing import CliRunner
+from commandline import compare, needs_posix, run, save
 from PIL import Image
 
-from fused_ssim.cli import batch, journal, report, scoring, summary
+from fused_ssim.cli import batch, journal, main, report, scoring, summary
 from fused_ssim.cli.results import PairResult
 
 COUNT = 12
@@ -256,6 +257,7 @@ def test_resume_computes_what_is_new_or_changed(
     assert "is no journal" in run("compare", *folders, "--resume", tmp_path / "other").output
 
 
+@needs_posix
 def test_ctrl_c_ends_with_what_is_done_and_the_run_goes_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     for side in ("a", "b"):
@@ -344,12 +346,22 @@ def test_digits_of_other_kinds_sort_as_letters(folders: tuple[Path, Path]) -> No
     assert len(lines(*folders)) == COUNT + 3
 
 
+def test_output_that_lacks_the_letters_of_a_name_shows_their_numbers(folders: tuple[Path, Path]) -> None:
+    for side in folders:
+        shutil.copy(side / "frame0.png", side / "д.png")
+    arguments = ["compare", *map(str, folders), "--worst", str(COUNT + 1), "--device", "cpu"]
+    result = CliRunner(charset="cp1252").invoke(main, arguments)
+    assert (result.exit_code, result.exception) == (0, None)
+    assert "\\u0434.png" in result.stdout
+
+
 def test_letters_with_accents_are_the_same_however_composed(folders: tuple[Path, Path]) -> None:
     shutil.copy(folders[0] / "frame0.png", folders[0] / "nf\u00c7.png")
     shutil.copy(folders[1] / "frame0.png", folders[1] / "nfC\u0327.png")
     assert len(lines(*folders)) == COUNT + 1
 
 
+@needs_posix
 def test_links_are_followed_once_and_one_into_nothing_is_told(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(folders[0] / "frame0.png", tmp_path / "elsewhere" / "z.png")
@@ -497,6 +509,7 @@ def test_numbers_that_are_none_are_refused_before_the_work(
     assert value in result.output
 
 
+@needs_posix
 def test_full_disk_names_the_file(folders: tuple[Path, Path]) -> None:
     result = run("compare", *folders, "--csv", "/dev/full", "--device", "cpu")
     assert result.exit_code == 1

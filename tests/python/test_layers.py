@@ -219,10 +219,10 @@ MAY_INCLUDE: dict[str, tuple[str, ...]] = {
     "include/fusedssim": ("include/fusedssim",),
     "src/cuda": ("src/cuda", "src/cpp/core"),
     "src/cpp/core": ("src/cpp/core", "include/fusedssim/fusedssim.h"),
-    "src/cpp/cpu": ("src/cpp/cpu", "src/cpp/core", *DESCRIPTION),
-    "src/cpp/cuda": ("src/cpp/cuda", "src/cuda", "src/cpp/core", *DESCRIPTION),
+    "src/cpp/cpu": ("src/cpp/cpu", "src/cpp/core", "src/cpp/platform.h", *DESCRIPTION),
+    "src/cpp/cuda": ("src/cpp/cuda", "src/cuda", "src/cpp/core", "src/cpp/platform.h", *DESCRIPTION),
     "src/cpp": ("src/cpp", "src/cpp/core", "include/fusedssim/fusedssim.h"),
-    "src/cpp/python": ("src/cpp/python", "include/fusedssim/fusedssim.h"),
+    "src/cpp/python": ("src/cpp/python", "src/cpp/platform.h", "include/fusedssim/fusedssim.h"),
 }
 EXCEPTIONS = {
     ("src/cpp/devices.cpp", "src/cpp/cpu/backend.h"),

@@ -132,6 +132,7 @@ def test_child_process_works_after_use_in_its_parent(method, threads):
     [("", {"OMP_NUM_THREADS": "1"}), ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); ", {})],
     ids=["OMP_NUM_THREADS", "affinity"],
 )
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
 def test_arrays_use_no_more_threads_than_the_process_may(prefix, environment):
     # The threads of a call are there while it runs.
     program = f"""

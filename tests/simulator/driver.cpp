@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A libcuda.so.1 with what the library asks of a driver: one device, whose memory is that of the host, and kernels by
-// their names.
+// A libcuda.so.1 (on Windows: nvcuda.dll) with what the library asks of a driver: one device, whose memory is that of
+// the host, and kernels by their names.
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -19,7 +19,12 @@ void* last_stream = nullptr;
 
 }  // namespace
 
-#define DRIVER_API extern "C" __attribute__((visibility("default"))) int
+#if defined(_WIN32)
+#define EXPORTED extern "C" __declspec(dllexport)
+#else
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+#endif
+#define DRIVER_API EXPORTED int
 
 DRIVER_API cuInit(unsigned) { return kSuccess; }
 DRIVER_API cuDriverGetVersion(int* version) {
@@ -95,4 +100,4 @@ DRIVER_API cuLaunchKernel(const void* kernel, unsigned x, unsigned y, unsigned z
 }
 
 // For tests: the stream of the last launch.
-extern "C" __attribute__((visibility("default"))) void* simulated_stream() { return last_stream; }
+EXPORTED void* simulated_stream() { return last_stream; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // src/cuda/naive.cu, which is written to be read, against the kernels of the library. The naive kernels run on a
-// simulator in this program, the others on that of the simulated device: the library finds it as libcuda.so.1.
+// simulator in this program, the others on that of the simulated device: the library loads it as the driver.
 #include "cuda_language.h"
 // After the language that it is written in.
 #include <cstdint>

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "simulator.h"
 
-#include <ucontext.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "fiber.h"
 
 namespace simulator {
 
@@ -20,37 +19,35 @@ namespace {
 constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr unsigned kWarp = 32;
 
-struct Fiber {
-    ucontext_t context;
+struct Thread {
+    Fiber fiber;
     Reason waits_for;
     double shuffled;
 };
 
-// The fibers of the block that runs. Their stacks are kept for the next one.
+// The threads of the block that runs, and more of them, which are kept for another block.
 struct Block {
-    std::vector<Fiber> fibers;
-    std::vector<std::unique_ptr<char[]>> stacks;
-    ucontext_t scheduler;
+    std::vector<std::unique_ptr<Thread>> threads;
     unsigned running = 0;
     const Kernel* kernel = nullptr;
     const void* params = nullptr;
     std::mt19937 random{1};
 } block;
 
-void run_fiber() {
+void run_thread() {
     block.kernel->run(block.params);
-    block.fibers[block.running].waits_for = Reason::end;
+    block.threads[block.running]->waits_for = Reason::end;
 }
 
 void resume(unsigned thread) {
     block.running = thread;
     threadIdx.x = thread;
-    block.fibers[thread].waits_for = Reason::none;
-    swapcontext(&block.scheduler, &block.fibers[thread].context);
+    block.threads[thread]->waits_for = Reason::none;
+    block.threads[thread]->fiber.resume();
 }
 
 [[noreturn]] void hang(const char* why, unsigned thread) {
-    const auto reason = [](unsigned of) { return int(block.fibers[of].waits_for); };
+    const auto reason = [](unsigned of) { return int(block.threads[of]->waits_for); };
     std::fprintf(stderr, "%s: block %u hangs, %s: thread 0 waits for %d, thread %u for %d\n", block.kernel->name,
                  blockIdx.x, why, reason(0), thread, reason(thread));
     std::abort();
@@ -62,7 +59,7 @@ void resume_readers(unsigned threads) {
     for (int round = 0;; ++round) {
         unsigned reader = threads;
         for (unsigned i = 0; i < threads; ++i)
-            if (block.fibers[i].waits_for == Reason::memory) {
+            if (block.threads[i]->waits_for == Reason::memory) {
                 reader = i;
                 resume(i);
             }
@@ -72,16 +69,8 @@ void resume_readers(unsigned threads) {
 }
 
 void run_block(unsigned threads) {
-    block.fibers.resize(threads);
-    while (block.stacks.size() < threads) block.stacks.emplace_back(new char[kStackBytes]);
-    for (unsigned i = 0; i < threads; ++i) {
-        ucontext_t& context = block.fibers[i].context;
-        getcontext(&context);
-        context.uc_stack.ss_sp = block.stacks[i].get();
-        context.uc_stack.ss_size = kStackBytes;
-        context.uc_link = &block.scheduler;
-        makecontext(&context, run_fiber, 0);
-    }
+    while (block.threads.size() < threads) block.threads.emplace_back(new Thread);
+    for (unsigned i = 0; i < threads; ++i) block.threads[i]->fiber.restart(run_thread, kStackBytes);
     for (Reason reason = Reason::none; reason != Reason::end;) {
         // A random order costs more than the kernels do: a random beginning and a random direction.
         const unsigned first = unsigned(block.random() % threads);
@@ -89,25 +78,25 @@ void run_block(unsigned threads) {
         for (unsigned i = 0; i < threads; ++i)
             resume(backwards ? (first + threads - i) % threads : (first + i) % threads);
         resume_readers(threads);
-        reason = block.fibers[0].waits_for;
+        reason = block.threads[0]->waits_for;
         for (unsigned i = 1; i < threads; ++i)
-            if (block.fibers[i].waits_for != reason) hang("its threads wait for different things", i);
+            if (block.threads[i]->waits_for != reason) hang("its threads wait for different things", i);
     }
 }
 
 }  // namespace
 
 void wait(Reason reason) {
-    Fiber& fiber = block.fibers[block.running];
-    fiber.waits_for = reason;
-    swapcontext(&fiber.context, &block.scheduler);
+    Thread& thread = *block.threads[block.running];
+    thread.waits_for = reason;
+    thread.fiber.leave();
 }
 
 // The value of thread `from`, after all threads have given theirs.
 double shuffle(double value, unsigned from) {
-    block.fibers[block.running].shuffled = value;
+    block.threads[block.running]->shuffled = value;
     wait(Reason::shuffle);
-    const double result = block.fibers[from].shuffled;
+    const double result = block.threads[from]->shuffled;
     wait(Reason::shuffle);
     return result;
 }

@@ -2,8 +2,6 @@
 //
 // The handlers of src/cpp/python/xla.cpp, called as XLA calls them, with frames made by hand: on the CPU and on the
 // simulated device. What they compute is compared with calls of the C interface.
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -17,6 +15,7 @@
 #include <vector>
 
 #include "fusedssim/fusedssim.h"
+#include "platform.h"
 #include "xla.h"
 
 namespace {
@@ -417,7 +416,8 @@ void check_frames() {
     Simple right(8192);
     expect(!right.frame.call(kForward.cuda) && right.out[0] > 0, "a larger workspace");
     using LastStream = void* (*)();
-    const auto last_stream = reinterpret_cast<LastStream>(dlsym(dlopen("libcuda.so.1", RTLD_NOW), "simulated_stream"));
+    using namespace fusedssim::platform;
+    const auto last_stream = reinterpret_cast<LastStream>(find_symbol(load_library(kCudaDriver), "simulated_stream"));
     expect(last_stream && last_stream() == &stream_marker, "the stream of the call");
 
     device_index = 5;

@@ -7,6 +7,7 @@ pictures (the extras `fused-ssim[cli]` and `fused-ssim[demo]`). So `fused-ssim i
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -25,6 +26,9 @@ class _Group(click.Group):
     """Commands whose output may have nowhere to go: a full disk behind stdout is an error of one line, too."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        # A redirected output has few letters on Windows, and the name of a file may have any.
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.encoding.lower().startswith("utf"):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

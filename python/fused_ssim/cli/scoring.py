@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -173,7 +175,18 @@ def _room(device: str) -> int:
     """How many bytes computing may take: half of the memory."""
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(torch.device(device)).total_memory) // 2
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return _memory() // 2
+
+
+def _memory() -> int:
+    """How many bytes this machine has."""
+    if sys.platform != "win32":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # A MEMORYSTATUSEX: its own size and a percentage, of 32 bits each; the bytes of memory; six other numbers.
+    status = (ctypes.c_ulonglong * 8)(64)
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise ctypes.WinError()
+    return status[1]
 
 
 def _need(pair: Pair, dtype: torch.dtype) -> int:

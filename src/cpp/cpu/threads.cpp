@@ -3,22 +3,11 @@
 
 #include <cstdlib>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
+#include "platform.h"
 
 namespace fusedssim::cpu {
 
 namespace {
-
-// Those of the calling thread's affinity, which containers and job schedulers set; or all.
-int available_cores() {
-#if defined(__linux__)
-    cpu_set_t set;  // of 1024: on larger machines the call fails
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    return int(std::thread::hardware_concurrency());
-}
 
 // The number of OMP_NUM_THREADS, or the first if it is a list with one for each level of nesting; 0 if there is none.
 // Read once: another thread may change the environment later.
@@ -34,7 +23,7 @@ int wanted_threads() {
 }  // namespace
 
 int default_threads() {
-    const int cores = std::max(1, available_cores()), wanted = wanted_threads();
+    const int cores = std::max(1, platform::available_cores()), wanted = wanted_threads();
     return wanted > 0 ? std::min(cores, wanted) : cores;
 }
 

@@ -10,16 +10,24 @@
 #include "device_code_index.h"  // generated: kImages and kCompiler
 #include "error.h"
 
+#if defined(_WIN32)
+#define READ_ONLY_SECTION ".section .rdata, \"dr\"\n"
+#define HIDDEN ""
+#define SECTION_BEFORE ".text\n"
+#else
+#define READ_ONLY_SECTION ".section .rodata, \"a\", @progbits\n"
+#define HIDDEN ".hidden fusedssim_device_code\n"
+#define SECTION_BEFORE ".previous\n"
+#endif
+
 // The images as they were packed at build time.
-asm(".section .rodata, \"a\", @progbits\n"
+asm(READ_ONLY_SECTION
     ".balign 64\n"
-    ".global fusedssim_device_code\n"
-    ".hidden fusedssim_device_code\n"
+    ".global fusedssim_device_code\n" HIDDEN
     "fusedssim_device_code:\n"
     ".incbin \"" FUSEDSSIM_DEVICE_CODE_BIN
     "\"\n"
-    ".byte 0\n"
-    ".previous\n");
+    ".byte 0\n" SECTION_BEFORE);
 extern "C" const unsigned char fusedssim_device_code[];
 
 namespace fusedssim::cuda {

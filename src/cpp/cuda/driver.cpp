@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cuda/driver.h"
 
-#include <dlfcn.h>
-
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "error.h"
+#include "platform.h"
 
 namespace fusedssim::cuda {
 
@@ -26,16 +25,15 @@ struct LoadedDriver : Driver {
     }
 
     void load() {
-        void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+        void* const library = platform::load_library(platform::kCudaDriver);
         if (!library) {
-            text =
-                "no NVIDIA driver was found (libcuda.so.1): install one on a machine with an NVIDIA GPU, or use the "
-                "CPU";
+            text = "no NVIDIA driver was found (" + std::string(platform::kCudaDriver) +
+                   "): install one on a machine with an NVIDIA GPU, or use the CPU";
             return;
         }
         std::string missing;
         const auto find = [&](auto& function, const char* name) {
-            void* const symbol = dlsym(library, name);
+            void* const symbol = platform::find_symbol(library, name);
             if (!symbol && missing.empty()) missing = name;
             function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol);
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The CUDA driver. dlopen finds it at the first call, so the library also loads on machines without a driver. No CUDA
-// header is needed to build: what is used is declared here, under the driver's own names and with its values.
+// The CUDA driver. It is loaded by name at the first call, so the library also loads on machines without a driver. No
+// CUDA header is needed to build: what is used is declared here, under the driver's own names and with its values.
 #pragma once
 
 #include <cstddef>

@@ -5,11 +5,9 @@
 
 #include <nanobind/nanobind.h>
 
-#include <dlfcn.h>
-#include <unistd.h>
-
 #include "fusedssim/fusedssim.h"
 #include "names.h"
+#include "platform.h"
 
 inline PyObject* exception_of(fusedssim_status status) {
     switch (status) {
@@ -32,8 +30,9 @@ inline void check(fusedssim_status status, const ImageNames& images = {}) {
 inline bool is_finalizing() {
     using Function = int (*)();
     static const Function function = [] {
-        void* symbol = dlsym(RTLD_DEFAULT, "Py_IsFinalizing");
-        return reinterpret_cast<Function>(symbol ? symbol : dlsym(RTLD_DEFAULT, "_Py_IsFinalizing"));
+        using fusedssim::platform::find_symbol;
+        void* symbol = find_symbol("Py_IsFinalizing");
+        return reinterpret_cast<Function>(symbol ? symbol : find_symbol("_Py_IsFinalizing"));
     }();
     return function && function();
 }
@@ -45,7 +44,7 @@ void run(Call&& call, const ImageNames& images = {}) {
     const fusedssim_status status = call();
     // To take the GIL of an interpreter that shuts down would unwind this thread, a daemon, through code that does not
     // expect it, and abort the process. From Python 3.14 on such threads hang anyway.
-    while (is_finalizing()) pause();
+    if (is_finalizing()) fusedssim::platform::wait_forever();
     PyEval_RestoreThread(thread);
     check(status, images);
 }

@@ -8,16 +8,9 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
-#include <dlfcn.h>
-
 #include "errors.h"
 #include "fusedssim/fusedssim.h"
-
-inline std::string library_path() {
-    Dl_info where;
-    const bool found = dladdr(reinterpret_cast<const void*>(&fusedssim_version), &where) != 0;
-    return found && where.dli_fname ? where.dli_fname : "";
-}
+#include "platform.h"
 
 inline nanobind::dict library_info() {
     namespace nb = nanobind;
@@ -40,7 +33,7 @@ inline nanobind::dict library_info() {
     }
     nb::dict result;
     result["version"] = nb::cast(fusedssim_version());
-    result["library_path"] = library_path();
+    result["library_path"] = fusedssim::platform::file_of(reinterpret_cast<const void*>(&fusedssim_version));
     result["cuda_built"] = info.cuda_built != 0;
     result["cuda_architectures"] = nb::cast(info.cuda_architectures);
     result["cuda_compiler"] = nb::cast(info.cuda_compiler);

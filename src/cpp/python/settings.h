@@ -19,7 +19,7 @@
 
 #include "fusedssim/fusedssim.h"
 #include "names.h"
-#include "windows.h"
+#include "window_settings.h"
 
 struct Settings {
     fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;  // without windows and pointers, so that it can be copied

@@ -13,7 +13,7 @@
 
 #include "fusedssim/fusedssim.h"
 #include "names.h"
-#include "windows.h"
+#include "window_settings.h"
 
 namespace {
 

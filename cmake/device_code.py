@@ -29,6 +29,7 @@ CACHE_VARIABLE = "FUSEDSSIM_DEVICE_CODE_CACHE"  # a folder: images that several 
 ARCHITECTURE_LISTS = Path(__file__).with_name("architectures.txt")
 OLDEST_ARCHITECTURE = 70  # kernel parameters marked __grid_constant__ need it
 IMAGE_ALIGNMENT = 64  # bytes
+INSTRUCTION = 16  # bytes of an instruction of a GPU
 WARNING = re.compile(r"\): warning ")  # of the source; those of options and old architectures name no line
 
 NO_COMPILER = f"""CUDA support was asked for, and no compiler for device code was found.
@@ -256,6 +257,15 @@ def compile_image(arguments: argparse.Namespace) -> None:
         partial.replace(cached)  # at once: another build may be reading
 
 
+def by_columns(image: bytes) -> bytes:
+    """An image with the first bytes of all instructions, then all second bytes, and so on.
+
+    An instruction has 16 bytes. Sorted like this, a wheel is a fifth smaller. device_code.cpp sorts them back.
+    """
+    image += bytes(-len(image) % INSTRUCTION)
+    return b"".join(image[i::INSTRUCTION] for i in range(INSTRUCTION))
+
+
 def pack(arguments: argparse.Namespace) -> None:
     packed = bytearray()
     entries = []
@@ -266,6 +276,8 @@ def pack(arguments: argparse.Namespace) -> None:
         image = path.read_bytes()
         if is_ptx:
             image = image.rstrip(b"\0") + b"\0"  # the driver reads PTX as a C string
+        else:
+            image = by_columns(image)
         packed += bytes(-len(packed) % IMAGE_ALIGNMENT)
         entries.append(f'    {{"{unit}", {number}, {str(is_ptx).lower()}, {len(packed)}, {len(image)}}},\n')
         packed += image

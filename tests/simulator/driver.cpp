@@ -3,6 +3,7 @@
 // A libcuda.so.1 (on Windows: nvcuda.dll) with what the library asks of a driver: one device, whose memory is that of
 // the host, and kernels by their names.
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
@@ -11,11 +12,25 @@
 
 namespace {
 
-constexpr int kSuccess = 0, kNotFound = 500;
+constexpr int kSuccess = 0, kInvalidImage = 200, kNotFound = 500;
 constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76, kMultiprocessors = 16;  // CUdevice_attribute
 int context, library;                                                               // somewhere to point to
 std::mutex device;
 void* last_stream = nullptr;
+
+// The code is not run here, but it must be there: PTX, or an ELF file whose table of section names is where its header
+// says, which it is only if all bytes are in their places.
+bool is_device_code(const unsigned char* code) {
+    if (*code == '/' || *code == '.') return true;
+    if (std::memcmp(code, "\177ELF", 4)) return false;
+    const auto number_at = [&](std::uint64_t at, std::size_t bytes) {
+        std::uint64_t number = 0;
+        std::memcpy(&number, code + at, bytes);
+        return number;
+    };
+    const std::uint64_t headers = number_at(0x28, 8), names = headers + 64 * number_at(0x3e, 2);
+    return !std::memcmp(code + number_at(names + 0x18, 8), "\0.shstrtab", 11);
+}
 
 }  // namespace
 
@@ -77,7 +92,8 @@ DRIVER_API cuCtxGetDevice(int* id) {
 DRIVER_API cuCtxPushCurrent_v2(void*) { return kSuccess; }
 DRIVER_API cuCtxPopCurrent_v2(void** current) { return cuCtxGetCurrent(current); }
 DRIVER_API cuThreadExchangeStreamCaptureMode(int*) { return kSuccess; }
-DRIVER_API cuLibraryLoadData(void** loaded, const void*, int*, void**, unsigned, int*, void**, unsigned) {
+DRIVER_API cuLibraryLoadData(void** loaded, const void* code, int*, void**, unsigned, int*, void**, unsigned) {
+    if (!is_device_code(static_cast<const unsigned char*>(code))) return kInvalidImage;
     *loaded = &library;
     return kSuccess;
 }

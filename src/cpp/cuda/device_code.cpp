@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "cuda/kernel_list.h"
 #include "device_code_index.h"  // generated: kImages and kCompiler
@@ -77,16 +78,29 @@ Loaded& loaded() {
     return *instance;
 }
 
+// What the driver gets. Cubins are packed by columns of their instructions of 16 bytes (by_columns() in
+// cmake/device_code.py); it copies what it needs of this one.
+const unsigned char* unpacked(const ImageEntry& image, std::vector<unsigned char>& memory) {
+    const unsigned char* const packed = fusedssim_device_code + image.offset;
+    if (image.ptx) return packed;
+    constexpr std::size_t kInstruction = 16;
+    const std::size_t instructions = std::size_t(image.size) / kInstruction;
+    memory.resize(std::size_t(image.size));
+    for (std::size_t i = 0; i < memory.size(); ++i)
+        memory[i] = packed[i % kInstruction * instructions + i / kInstruction];
+    return memory.data();
+}
+
 CUkernel load_kernel(const Driver& driver, std::size_t image, int kernel) {
     Loaded& all = loaded();
     const std::lock_guard<std::mutex> lock(all.mutex);
+    std::vector<unsigned char> memory;
+    const unsigned char* const code = all.libraries[image] ? nullptr : unpacked(kImages[image], memory);
     // Loading is not a stream operation, but a capture in global mode would forbid it.
     int mode = kCaptureModeRelaxed;
     check(driver, driver.cuThreadExchangeStreamCaptureMode(&mode), "cuThreadExchangeStreamCaptureMode");
     CUresult result = kSuccess;
-    if (!all.libraries[image])
-        result = driver.cuLibraryLoadData(&all.libraries[image], fusedssim_device_code + kImages[image].offset, nullptr,
-                                          nullptr, 0, nullptr, nullptr, 0);
+    if (code) result = driver.cuLibraryLoadData(&all.libraries[image], code, nullptr, nullptr, 0, nullptr, nullptr, 0);
     CUkernel handle = nullptr;
     if (result == kSuccess) result = driver.cuLibraryGetKernel(&handle, all.libraries[image], kKernels[kernel].name);
     driver.cuThreadExchangeStreamCaptureMode(&mode);

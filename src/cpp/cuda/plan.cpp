@@ -49,25 +49,53 @@ struct Sheet {
 // are few strips less: a plane of its own has its strips at whole cache lines.
 template <class Shape>
 Sheet make_sheet(const Problem& p, bool may_share) {
-    const int pitch = int(round_up(std::int64_t(p.width) + Shape::gap, Shape::group));
-    const Sheet alone = {1, pitch, p.width, tiles(p.width, Shape::out)};
+    const Sheet alone = {1, 0, p.width, tiles(p.width, Shape::out)};
     if (!may_share || p.border != Border::zeros || p.upstream != kUpstreamOne || p.mask.data || p.map.data ||
         p.data_ranges.data || p.coarse_x.data || p.coarse_y.data)
         return alone;
-    constexpr double kMost = 4e9;  // what a Divisor divides: below 2^32 / divisor
-    const double planes = double(p.planes_per_group), channels = double(p.channels);
-    if (planes * pitch * pitch > kMost || (planes + channels) * channels > kMost) return alone;
-    Sheet shared = {int(planes), pitch, int(planes - 1) * pitch + p.width, 0};
-    shared.strips = tiles(shared.width, Shape::out);
     // While there are multiprocessors without work, narrow strips are faster.
-    const std::int64_t strips = p.planes_per_group * alone.strips;
-    const bool is_full = p.groups * strips * p.height > kShortest * kSlots<Shape>;
-    return is_full && 20 * std::int64_t(shared.strips) <= 19 * strips ? shared : alone;
+    const std::int64_t planes = p.planes_per_group, strips = planes * alone.strips;
+    if (p.groups * strips * p.height <= kShortest * kSlots<Shape>) return alone;
+    const std::int64_t pitch = round_up(std::int64_t(p.width) + Shape::gap, Shape::group);
+    constexpr double kMost = 4e9;  // what a Divisor divides: below 2^32 / divisor
+    if (double(planes) * double(pitch) * double(pitch) > kMost ||
+        double(planes + p.channels) * double(p.channels) > kMost)
+        return alone;
+    Sheet shared = {int(planes), int(pitch), int((planes - 1) * pitch) + p.width, 0};
+    shared.strips = tiles(shared.width, Shape::out);
+    return 20 * std::int64_t(shared.strips) <= 19 * strips ? shared : alone;
+}
+
+// How many blocks share strips of so many rows. Each piece pays for its halo, in whole batches of rows, and for its
+// beginning. Blocks of equal shares have two pieces, or one more than they have whole strips. Where strips are short,
+// blocks that do not cross from one to the next are faster.
+template <class Shape>
+std::int64_t count_blocks(std::int64_t strips, int rows) {
+    constexpr std::int64_t kAtOnce = kSlots<Shape>;
+    const auto cost = [](std::int64_t all_rows, std::int64_t pieces) {  // of a block, in batches
+        constexpr int kBegin = 2, kBefore = int(ceil_div(Shape::halo, Shape::rows)), kAfter = Shape::margin ? 1 : 0;
+        const std::int64_t of_piece =
+            kBegin + kBefore + ceil_div(all_rows / pieces + Shape::halo, Shape::rows) + kAfter;
+        return pieces * of_piece;
+    };
+    const std::int64_t equal = std::clamp<std::int64_t>(strips * rows / kShortest, 1, kAtOnce);
+    const std::int64_t share = strips * rows / equal;
+    std::int64_t whole, cost_of_whole;  // blocks that begin and end with strips
+    if (strips <= kAtOnce) {
+        const std::int64_t parts = std::clamp<std::int64_t>(kAtOnce / strips, 1, std::max(1, rows / kShortest));
+        whole = strips * parts;
+        cost_of_whole = cost(ceil_div(rows, parts), 1);
+    } else {
+        const std::int64_t each = ceil_div(strips, kAtOnce);
+        if (strips % each) return equal;
+        whole = strips / each;
+        cost_of_whole = cost(each * rows, each);
+    }
+    return 100 * cost_of_whole < 97 * cost(share, 1 + ceil_div(share, rows)) ? whole : equal;
 }
 
 template <class Shape>
 Blocks cut_images(const Problem& p, bool may_share) {
-    constexpr std::int64_t kAtOnce = kSlots<Shape>;
     const Sheet sheet = make_sheet<Shape>(p, may_share);
     Blocks b{};
     Partition& part = b.partition;
@@ -83,22 +111,7 @@ Blocks cut_images(const Problem& p, bool may_share) {
     // Strips of equal width, in whole sectors of 32 bytes.
     part.columns = std::min(Shape::out, 8 * tiles(tiles(sheet.width, part.strips), 8));
     const std::int64_t strips = part.sheets * part.strips, rows = strips * part.rows;
-    part.blocks = std::clamp<std::int64_t>(rows / kShortest, 1, kAtOnce);
-    // Each piece pays for its halo, in whole batches of rows, and for its beginning. Blocks of equal shares have two
-    // pieces, or one more than they have whole strips. If strips are short, blocks that do not cross from one to the
-    // next are faster.
-    const auto batches = [](std::int64_t piece) {
-        constexpr int kBegin = 2, kEarly = int(ceil_div(Shape::halo, Shape::rows));
-        return kBegin + kEarly + ceil_div(piece + Shape::halo, Shape::rows) + (Shape::margin ? 1 : 0);
-    };
-    const auto parts = std::clamp<std::int64_t>(kAtOnce / strips, 0, std::max(1, part.rows / kShortest));  // of a strip
-    const std::int64_t equal = rows / part.blocks, pieces = 1 + ceil_div(equal, part.rows);
-    const std::int64_t cost = ceil_div(equal, Shape::rows) + pieces * batches(0);
-    if (parts > 0 && 100 * batches(ceil_div(part.rows, parts)) < 97 * cost) part.blocks = strips * parts;
-    if (parts == 0 && strips % ceil_div(strips, kAtOnce) == 0) {
-        const std::int64_t each = ceil_div(strips, kAtOnce);
-        if (100 * each * batches(part.rows) < 97 * cost) part.blocks = strips / each;
-    }
+    part.blocks = count_blocks<Shape>(strips, part.rows);
     part.share = rows / part.blocks;
     part.extra = rows % part.blocks;
     part.by_blocks = Divisor::of(unsigned(part.blocks));

@@ -19,6 +19,7 @@ import torch
 import fused_ssim
 
 SHAPES = [(1, 2, 37, 251), (2, 1, 300, 41), (1, 1, 1, 1), (1, 2, 13, 19, 35), (1, 1, 40, 33, 31), (1, 1, 1, 1, 3)]
+SHAPES += [(90, 1, 28, 28)]  # side by side in a sheet
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 WINDOWS = [11, 33]
 

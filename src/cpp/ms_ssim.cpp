@@ -92,7 +92,9 @@ Problem make_level(const MsProblem& m, int level) {
 
 // Whether the gradient can be made before it is known what multiplies it.
 bool scales_grads_later(const Problem& p) {
-    const auto is_exact = [&](const View& grad, Dtype dtype) { return !grad.data || p.grad_dtype(dtype) == p.arithmetic; };
+    const auto is_exact = [&](const View& grad, Dtype dtype) {
+        return !grad.data || p.grad_dtype(dtype) == p.arithmetic;
+    };
     return p.grads() && is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
 }
 

@@ -157,7 +157,8 @@ MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_s
     k.parts = int(m.parts);
     k.planes = m.planes();
     k.groups = p.groups;
-    k.repeats = double(p.planes() / m.planes());
+    const std::int64_t repeats = p.planes() / m.planes();
+    k.repeats = double(repeats);
     k.parts_sums = parts_sums;
     k.mask_sums = mask_sums;
     return k;

@@ -8,9 +8,9 @@
 //                | pool                       |                     |                                ^
 //     last      x, y ----> means of SSIM ----+                     +----------------------> gradient of the last level
 //
-// A level's means and their gradient are made in one pass. Then gradients go from the last level to the first: each is
-// multiplied by the derivative by its means, and gets that of the level above. Gradients in half precision would be
-// rounded twice. They are made by a pass of their own, which knows the derivatives.
+// On CUDA, a level's means and their gradient are made in one pass. Then gradients go from the last level to the first:
+// each is multiplied by the derivative by its means, and gets that of the level above. Gradients in half precision,
+// which would be rounded twice, and those on the CPU are made by a pass of their own, which knows the derivatives.
 #include "ms_ssim.h"
 
 #include <algorithm>
@@ -90,12 +90,13 @@ Problem make_level(const MsProblem& m, int level) {
     return p;
 }
 
-// Whether the gradient can be made before it is known what multiplies it.
-bool scales_grads_later(const Problem& p) {
+// Whether the gradient is made before it is known what multiplies it. Not on the host, where a later level may still run
+// out of memory: a call that fails has written nothing.
+bool scales_grads_later(const Problem& p, const Backend& backend) {
     const auto is_exact = [&](const View& grad, Dtype dtype) {
         return !grad.data || p.grad_dtype(dtype) == p.arithmetic;
     };
-    return p.grads() && is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
+    return !backend.is_host && p.grads() && is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
 }
 
 Problem without_grads(Problem p) {
@@ -135,7 +136,7 @@ Layout plan(const MsProblem& m, const Backend& backend) {
             if (grads > 0) l.levels[i].grad_x = take(image);
             if (grads > 1) l.levels[i].grad_y = take(image);
         }
-        if (scales_grads_later(p))
+        if (scales_grads_later(p, backend))
             inner = std::max(inner, backend.workspace_bytes(p));
         else
             inner =
@@ -212,7 +213,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
         // grad_scale comes in once, at the level that writes the result.
         if (i > 0) p.grad_scale = 1;
-        backend.run(scales_grads_later(p) ? p : without_grads(p), inner);
+        backend.run(scales_grads_later(p, backend) ? p : without_grads(p), inner);
     }
 
     CombineProblem combine{};
@@ -241,7 +242,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             p.coarse_x = coarser->grad_x;
             p.coarse_y = coarser->grad_y;
         }
-        if (scales_grads_later(p)) {
+        if (scales_grads_later(p, backend)) {
             const auto scale_grad = [&](const View& grad, const View& coarse) {
                 if (grad.data)
                     backend.scale({p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height, p.width,

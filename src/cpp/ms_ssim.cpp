@@ -90,8 +90,8 @@ Problem make_level(const MsProblem& m, int level) {
     return p;
 }
 
-// Whether the gradient is made before it is known what multiplies it. Not on the host, where a later level may still run
-// out of memory: a call that fails has written nothing.
+// Whether the gradient is made before it is known what multiplies it. Not on the host, where a later level may still
+// run out of memory: a call that fails has written nothing.
 bool scales_grads_later(const Problem& p, const Backend& backend) {
     const auto is_exact = [&](const View& grad, Dtype dtype) {
         return !grad.data || p.grad_dtype(dtype) == p.arithmetic;

@@ -172,7 +172,7 @@ struct ScaleProblem {
     View scale, grad;
     double factor;
     // Gradients of the next coarser level of MS-SSIM, of the type of the arithmetic, whose elements are added to those
-    // of their blocks, times the factor. data NULL: none.
+    // of their blocks, times the factor. data NULL: none, as always on the CPU, which makes such gradients in one pass.
     View coarse;
     double coarse_factor;
 

@@ -76,19 +76,12 @@ inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
     return sums;
 }
 
-// Scales a row. The coarse row is NULL, or has an element for each block of the row's elements.
 template <class T, class A>
-void scale_row(T* row, std::int64_t step, int n, A product, const A* coarse, A factor) {
-    const auto scale_all = [&](auto part_of) {
-        if (step == 1)
-            for (int i = 0; i < n; ++i) from_float(product * to_float(row[i]) + part_of(i), row[i]);
-        else
-            for (int i = 0; i < n; ++i) from_float(product * to_float(row[i * step]) + part_of(i), row[i * step]);
-    };
-    if (coarse)
-        scale_all([=](int i) { return factor * coarse[block_of(i, n)]; });
+void scale_row(T* row, std::int64_t step, std::int64_t n, A product) {
+    if (step == 1)
+        for (std::int64_t i = 0; i < n; ++i) from_float(product * to_float(row[i]), row[i]);
     else
-        scale_all([](int) { return A(0); });
+        for (std::int64_t i = 0; i < n; ++i) from_float(product * to_float(row[i * step]), row[i * step]);
 }
 inline void scale(const ScaleProblem& p, std::int64_t first, std::int64_t last) {
     dispatch_grad_dtype(p.grad_dtype, [&](auto element) {
@@ -101,14 +94,9 @@ inline void scale(const ScaleProblem& p, std::int64_t first, std::int64_t last) 
             const std::int64_t d = rest % p.depth, plane = rest / p.depth;
             const std::int64_t n = plane / p.channels, c = plane % p.channels;
             const A product = A(p.factor * double(static_cast<const A*>(p.scale.data)[n * p.scale.n + c * p.scale.c]));
-            const A* coarse = nullptr;
-            if (p.coarse.data)
-                coarse = static_cast<const A*>(p.coarse.data) + n * p.coarse.n + c * p.coarse.c +
-                         block_of(int(d), int(p.depth)) * p.coarse.d + block_of(int(h), int(p.height)) * p.coarse.h;
-            else if (product == A(1))
-                continue;
+            if (product == A(1)) continue;
             scale_row(static_cast<T*>(p.grad.data) + n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h,
-                      p.grad.w, int(p.width), product, coarse, A(p.coarse_factor));
+                      p.grad.w, p.width, product);
         }
     });
 }

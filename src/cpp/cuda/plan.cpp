@@ -120,10 +120,6 @@ Blocks cut_images(const Problem& p, bool may_share) {
     return b;
 }
 
-}  // namespace
-
-namespace {
-
 // Whether the kernels for the usual calls serve, as far as one image of those to come tells.
 bool may_be_usual(const Problem& p) {
     return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&

@@ -33,38 +33,45 @@ constexpr bool kHasLongBatches = true;
 //     G            the number of gradients: 0 (value or map only), 1 (by x), 2 (by x and y)
 //     kNormalized  the windows are normalised by the mass of a mask
 //     kSheets      several planes may stand side by side in a sheet: see Partition
+//     kPass        what a kernel of images does: see Pass
 //     kMoments     the filtered quantities of a position: 4, or 5 if kNormalized
 //     kMaps        the partial maps: 3 for one gradient, 4 for two
 
+// What a kernel of images does. The usual kernels make statistics and gradients in one pass over memory. Windows that
+// are longer, or that a mask normalises, leave no registers for the filters of both: the forward pass then writes
+// partial maps, and the backward pass makes gradients of them, as it is with volumes.
+enum class Pass { both, forward, backward };
+
 // ssim2d: a strip of columns.
-template <class A, int R, int G, bool kNormalized, bool kGeneral>
+template <class A, int R, int G, bool kNormalized, bool kGeneral, Pass kPass = Pass::both>
 struct Strip2d {
     static constexpr bool narrow = R <= 5, wide = R > 8;
-    // A thread has no registers for all vertical filters of a column if windows are longer. Statistics and gradients
-    // are then the roles of different threads; without a gradient, two threads share the moments of a column.
-    static constexpr int roles = !narrow && G ? 2 : 1;
-    static constexpr int split = wide && !G && !kNormalized && sizeof(A) == 4 ? 2 : 1;
-    // Columns that are read. Doubles and a fifth moment need more shared memory; longer windows, a second gradient and
-    // general images need more registers.
-    static constexpr int columns = sizeof(A) == 8 || kNormalized || (wide && G) ? 128
-                                   : narrow && (G == 2 || (G && kGeneral))      ? 192
-                                                                                : 256;
-    static constexpr int role_threads = columns * split, threads = role_threads * roles;
+    static constexpr bool has_statistics = kPass != Pass::backward, has_gradient = G && kPass != Pass::forward;
+    static constexpr bool has_both = has_statistics && has_gradient;
+    // A thread has no registers for all vertical filters of a column if windows are long: two threads share them.
+    static constexpr int split = sizeof(A) == 4 && (has_gradient ? !narrow : wide && !kNormalized) ? 2 : 1;
+    // Columns that are read. Doubles and a fifth moment need more shared memory; a second gradient and general images
+    // need more registers, of which a thread has 168 with 384 columns.
+    static constexpr int columns = sizeof(A) == 8 || (kNormalized && has_statistics) ? 128
+                                   : narrow && has_both && (G == 2 || kGeneral)      ? 192
+                                   : narrow && !has_statistics && G == 1             ? 384
+                                                                                     : 256;
+    static constexpr int threads = columns * split;
     // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
     // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
     static constexpr int rows =
         split == 2 || (kHasLongBatches && sizeof(A) == 4 && narrow && !kNormalized && !G) ? 8 : 4;
     static constexpr int group = rows / split;  // adjacent columns that a thread filters horizontally, of one row
-    static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
-    static constexpr int gap = R;               // columns that are zero between two planes of a sheet
+    // Rows and columns on each side of an output that are read, and those that have partials.
+    static constexpr int halo = has_both ? 2 * R : R, margin = has_gradient ? R : 0;
+    static constexpr int gap = R;                             // columns that are zero between two planes of a sheet
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
-    static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
-    static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
+    static constexpr int inner = (out + 2 * margin + group - 1) / group * group;  // and those that have statistics
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
-    static constexpr int min_blocks = threads == 128   ? (narrow && sizeof(A) == 4 && !G ? 3 : 2)
-                                      : threads >= 512 ? 1
-                                      : sizeof(A) == 4 && (narrow || (!wide && !G)) ? 2
-                                                                                    : 1;
+    static constexpr int min_blocks = threads == 128   ? (narrow && sizeof(A) == 4 && !has_gradient ? 3 : 2)
+                                      : threads >= 384 ? 1
+                                      : sizeof(A) == 4 && !wide ? 2
+                                                                : 1;
     static_assert(out > 0, "the strip is all margin");
 };
 
@@ -89,7 +96,7 @@ struct Block3d {
     static constexpr int columns = narrow && sizeof(A) == 4 ? 2 : 1;     // adjacent along x, of a thread
     static constexpr int out_x = 32, out_y = threads / out_x * columns;  // outputs of a block
     static constexpr int in_x = out_x + 2 * R, in_y = out_y + 2 * R;     // inputs of a block
-    static constexpr int min_blocks = narrow && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
+    static constexpr int min_blocks = R <= 8 && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
 };
 
 // A View with its strides in bytes, so that kernels can add them to an address, whatever the type of the elements. The
@@ -192,9 +199,10 @@ struct SsimParams {
     ByteView map;             // [N, C, D - 2 crop_z, H - 2 crop_y, W - 2 crop_x] of A (out)
     ByteView grad_out;        // of A. kUpstreamPlane: [N, C], kUpstreamMap: the shape of the map
     ByteView grad_x, grad_y;  // [N, C, D, H, W] (out)
-    // ssim3d: the partial maps, of A (out of the forward kernel, in of the backward kernel). The first two maps stand
+    // The partial maps, of A (out of the forward kernel, in of the backward kernel). Of volumes, the first two stand
     // side by side, [N, C, D, H, maps.h, 2], and behind them the others, [N, C, D, H, maps.h, 1 or 2]. maps.h is W,
-    // rounded up to an even number. The strides count positions; there are maps_stride positions in all.
+    // rounded up to an even number. Of images, one stands behind the other, [3 or 4, N, C, H, maps.h]. maps.h is W,
+    // rounded up to a multiple of 4. The strides count positions; there are maps_stride positions in all.
     View maps;
     long long maps_stride;
     ByteView mask;  // [N, C, D, H, W]; strides are 0 where it is broadcast. data NULL: none

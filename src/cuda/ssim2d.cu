@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// SSIM of images, its map, and its gradient, in one pass over memory and with nothing saved. naive.cu has the same
-// formulas without any of what follows; read that first.
+// SSIM of images, its map, and its gradient: in the usual kernels in one pass over memory and with nothing saved.
+// naive.cu has the same formulas without any of what follows; read that first.
 //
 // A block walks down a strip of columns of one plane, or of planes side by side, four rows at a time, or eight rows if
 // there is no gradient. (Then it may walk down a part of another strip: see Partition.) Each batch of rows has two
@@ -24,8 +24,8 @@
 // shared memory (strip_rows.h) the columns of a row are sorted by their residue modulo 4 (or 8), with pitches that let
 // both phases read and write without bank conflicts. On sm_90 the float32 kernels for R = 5 take 128 registers per
 // thread (168 with both gradients) and 48 KB of shared memory (34 KB without a gradient, 36 KB with both), so that 2
-// blocks fit on a multiprocessor. For longer windows the filters of moments and partials are the work of different
-// threads: see Strip2d. Equation numbers: docs/derivation.md. Template parameters: params.h.
+// blocks fit on a multiprocessor. For longer windows there are two kernels, one for each half of the picture: see Pass.
+// The partials then go through memory. Equation numbers: docs/derivation.md. Template parameters: params.h.
 //
 // The file is long because it is one class: all phases of a strip share its registers.
 #include "block_sums.h"
@@ -52,28 +52,29 @@ __device__ __forceinline__ Spot spot_of(const SsimParams<A>& p, const Tile& tile
 }
 
 // The walk of a block down (a part of) one strip.
-template <class T, int R, int G, bool kNormalized, bool kSheets>
+template <class T, int R, int G, bool kNormalized, bool kSheets, Pass kPass>
 struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
+    using Shape = Strip2d<A, R, G, kNormalized, kGeneral, kPass>;
+    static constexpr bool kStatistics = Shape::has_statistics, kGradient = Shape::has_gradient, kBoth = Shape::has_both;
+    static constexpr bool kStoresPartials = G && !kGradient;
     // Filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
-    static constexpr bool kRolls = kGeneral && R > 8 && (sizeof(A) == 8 || kNormalized || G);
-    using Shape = Strip2d<A, R, G, kNormalized, kGeneral>;
+    static constexpr bool kRolls = Shape::wide && (sizeof(A) == 8 || (kNormalized && kStatistics));
     // Rows that are loaded before they are filtered: a batch, or one, where running sums leave no registers for more.
     static constexpr int kAhead = kRolls ? 1 : Shape::rows;
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
-    // The moments that a thread filters down a column, and its running sums, of 2R numbers each.
-    static constexpr int kSplit = Shape::split, kOwnMoments = kMoments / kSplit;
-    static constexpr int kStates = G && Shape::roles == 1 ? kMoments + kMaps : kOwnMoments;
+    // The moments and maps that a thread filters down a column, and its running sums, of 2R numbers each.
+    static constexpr int kSplit = Shape::split, kOwnMoments = kMoments / kSplit, kOwnMaps = (kMaps + kSplit - 1) / kSplit;
+    static constexpr int kStates = kBoth ? kMoments + kMaps : kStatistics ? kOwnMoments : kOwnMaps;
     static constexpr int kColumns = Shape::group;  // adjacent columns of a thread, across
-    // Where statistics and gradients share a thread, registers are too short for images that are being loaded.
-    static constexpr bool kLoadsEarly = Shape::roles == 2;
     static constexpr int kGroups = Shape::columns / kColumns;
     struct Shared {
-        Rows<A, Shape::rows, Shape::statistics + 2 * R, kMoments, kColumns> moments;
-        Rows<A, Shape::rows, G ? Shape::statistics : kColumns, kMaps, kColumns> partials, filtered;
+        Rows<A, Shape::rows, kStatistics ? Shape::inner + 2 * R : kColumns, kMoments, kColumns> moments;
+        Rows<A, Shape::rows, kBoth ? Shape::inner : kColumns, kMaps, kColumns> partials;
+        Rows<A, Shape::rows, kGradient ? Shape::inner : kColumns, kMaps, kColumns> filtered;
         Stability<A> stability;     // of the strip's image
         Column<A, kMoments> begin;  // what the filter along x begins with
     };
@@ -82,10 +83,9 @@ struct Strip {
     const Tile tile;
     Shared& shared;
     // Not part of this: it is indexed at run time, and would take all of this into memory with it.
-    using Edges = EdgeSums<A, R, kMaps>;
+    using Edges = EdgeSums<A, R, kOwnMaps>;
     Edges& edge_sums;
-    const int role, thread;     // of Shape::roles: 0 statistics, 1 gradients; the number of the thread in its role
-    const int down, part;       // down: the column of the strip, and which part of its moments this thread filters
+    const int down, part;       // down: the column of the strip, and which part of its filters this thread has
     const int x0;               // the first column that the block writes
     const int row_begin, rows;  // the rows that the block writes,
     int map_begin, map_rows;    // and those rows of the map that it computes
@@ -98,8 +98,8 @@ struct Strip {
     static constexpr unsigned kOwned = 1 << 8;        // this block sums (and writes) these elements of the map
     static constexpr unsigned kPlain = 1 << 9;        // only the sum is wanted, of 4 columns or of all
     static constexpr unsigned kStoresMap = 1 << 10;   // the map is written
-    static constexpr unsigned kStatistics = 1 << 11;  // this thread computes statistics
-    static constexpr unsigned kGradient = 1 << 12;    // this thread computes gradients
+    static constexpr unsigned kHasMoments = 1 << 11;  // this thread computes statistics
+    static constexpr unsigned kHasOutput = 1 << 12;   // this thread computes gradients
     static constexpr unsigned kPacked = 1 << 13;      // its 4 elements of an image or a gradient are accessed as one
     static constexpr unsigned kL1Gradient = 1 << 14;  // |x - y| has a part in the gradient
     static constexpr unsigned kRare = 1 << 15;        // and so has something rarer: see add_to_gradient()
@@ -115,28 +115,29 @@ struct Strip {
     Cursor<T> x_at, y_at;                       // the row that will be read next
     typename Access::Raw x[kAhead], y[kAhead];  // the next rows, already loaded
     MaskBits<A> m[kNormalized ? kAhead : 1];    // and their mask
+    A partials[kAhead][kOwnMaps];               // Pass::backward: the next rows of the partial maps, already loaded
+    A* partials_at;                             // across: where they are written; down: row 0 of the first own map
     Cursor<T> x_here, y_here, to_x, to_y;       // across: where the gradient is computed
     A dssim_sum, l1_sum;
     A scale, l1_scale;            // of the gradients in this plane
-    const PivotSample<T> sample;  // of this piece
+    const PivotSample<T> sample;  // of this piece; Pass::backward: of the sheet
     Pivot<A> pivot;
+    // Partials that go through memory are filtered together, whichever piece they come from: they have the pivot of
+    // their sheet. This leads there from `pivot`.
+    Pivot<A> shift;
 
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory,
                                      Edges& edges)
         : p(params), tile(at), shared(memory), edge_sums(edges),
-          role(Shape::roles == 2 ? threadIdx.x / Shape::role_threads : 0),
-          thread(Shape::roles == 2 ? threadIdx.x % Shape::role_threads : threadIdx.x),
-          down(kSplit == 2 ? thread % Shape::columns : thread), part(kSplit == 2 ? thread / Shape::columns : 0),
-          x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
-          group(thread % kGroups), flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
+          down(kSplit == 2 ? threadIdx.x % Shape::columns : threadIdx.x),
+          part(kSplit == 2 ? threadIdx.x / Shape::columns : 0), x0(tile.tile_x * params.partition.columns),
+          row_begin(first), rows(end - first), across_row(threadIdx.x / kGroups), group(threadIdx.x % kGroups),
+          flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
           x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)),
           to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
-          sample(p, 0, 1, first, end - first, x0, imin(p.partition.columns, sheet_width() - x0), [&](int column) {
-              Spot spot = spot_of<kSheets>(params, at, column);
-              if (kSheets) spot.x = imin(spot.x, params.width - 1);
-              return spot;
-          }) {
-        if (G) plane_scales(p, tile, scale, l1_scale);
+          sample(kStatistics ? sample_of(first, end - first, x0, imin(p.partition.columns, sheet_width() - x0))
+                             : sample_of_sheet()) {
+        if (kGradient) plane_scales(p, tile, scale, l1_scale);
         map_begin = row_begin - Shape::margin;
         int map_end = end + Shape::margin;
         if (!has_partials_beyond()) {
@@ -148,17 +149,17 @@ struct Strip {
         // nothing there. Shared memory is zero at these columns from the beginning, and no thread writes there.
         const int partial_column = spot(x0 - Shape::margin + down).x;
         // Of the columns of a strip, the threads behind the last one that it needs do nothing.
-        const int used = p.partition.columns + 2 * Shape::halo;
-        if (has_statistics() && down < used && sees_element(border(), spot(x0 - Shape::halo + down).x, p.width))
+        const int used = p.partition.columns + 2 * Shape::halo, inner = p.partition.columns + 2 * Shape::margin;
+        if (kStatistics && down < used && sees_element(border(), spot(x0 - Shape::halo + down).x, p.width))
             flags |= kReads;
         if (p.has_l1 && part == 0 && down >= Shape::halo && down < Shape::halo + p.partition.columns) flags |= kSumsL1;
-        if (has_gradient() && down < imin(Shape::statistics, used - 2 * Shape::margin) &&
+        if (kGradient && down < imin(Shape::inner, inner) &&
             (has_partials_beyond() || (partial_column >= p.map_begin_x() && partial_column < p.map_end_x())))
             flags |= kFilters;
         if (p.mask.data || p.upstream == kUpstreamMap) flags |= kWeighted;
         if (has_rare_parts(p, l1_scale)) flags |= kRare;
         // Where the mask is at hand for the gradient of |x - y|, its sum costs nothing more.
-        if (G && p.mask.data && p.has_l1) flags = (flags | kRare) & ~kSumsL1;
+        if (kBoth && p.mask.data && p.has_l1) flags = (flags | kRare) & ~kSumsL1;
         if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
         if (border() == Border::reflect) flags |= kEdges | kWeighted;
@@ -169,31 +170,34 @@ struct Strip {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
             if (column + c >= p.map_begin_x() && column + c < p.map_end_x() &&
-                (G || kColumns * group + c < p.partition.columns))
+                (kBoth || kColumns * group + c < p.partition.columns))
                 flags |= 1u << c;
         // With gradients, a block also computes statistics of columns beside its strip, which belong to other blocks.
         // It owns whole groups.
         constexpr int kFirst = Shape::margin / kColumns;
-        if (G && group >= kFirst &&
+        if (kBoth && group >= kFirst &&
             (group < kFirst + p.partition.columns / kColumns || tile.tile_x + 1 == p.partition.strips))
             flags |= kOwned;
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (!G && p.map.data) flags |= kStoresMap;
         if (is_simple && !p.mask.data && !(G && (flags & kWeighted)) && !(flags & kStoresMap)) flags |= kPlain;
-        if (has_statistics() && kColumns * group < imin(Shape::statistics, used - 2 * R) &&
+        if (kStatistics && kColumns * group < imin(Shape::inner, inner) &&
             (column < p.width || has_partials_beyond()))
-            flags |= kStatistics;
+            flags |= kHasMoments;
         // (A variable for that column, outside the conditions, spills registers in the loop over rows.)
-        if (has_gradient() && kColumns * group < p.partition.columns && spot(gradient_column()).x < p.width)
-            flags |= kGradient;
+        if (kGradient && kColumns * group < p.partition.columns && spot(gradient_column()).x < p.width)
+            flags |= kHasOutput;
         if (p.packed_grads && spot(gradient_column()).x + 3 < p.width) flags |= kPacked;
+        if (kStoresPartials)
+            partials_at = in_maps(spot(statistics_column(group)), first_row() - R + across_row);
+        else if (kGradient && !kBoth)
+            partials_at =
+                in_maps({spot(x0 - R + down).tile, column_seen(partial_column)}, 0) + kOwnMaps * part * p.maps_stride;
     }
 
-    __device__ __forceinline__ bool has_statistics() const { return Shape::roles == 1 || role == 0; }
-    __device__ __forceinline__ bool has_gradient() const { return G && (Shape::roles == 1 || role == 1); }
     __device__ __forceinline__ Border border() const { return border_of<T>(p); }
     // Whether partials beyond the image go on as its elements do.
-    __device__ __forceinline__ bool has_partials_beyond() const { return G && is_mirror(border()); }
+    __device__ __forceinline__ bool has_partials_beyond() const { return kGradient && is_mirror(border()); }
     // The element that is seen at a position.
     __device__ __forceinline__ int row_seen(int row) const { return element_seen(border(), row, p.height); }
     __device__ __forceinline__ int column_seen(int column) const { return element_seen(border(), column, p.width); }
@@ -203,6 +207,16 @@ struct Strip {
         return kSheets ? (p.partition.planes - 1) * p.partition.pitch + p.width : p.width;
     }
     __device__ __forceinline__ Spot spot(int column) const { return spot_of<kSheets>(p, tile, column); }
+    __device__ __forceinline__ PivotSample<T> sample_of(int row, int rows_of_box, int column, int columns) const {
+        return PivotSample<T>(p, 0, 1, row, rows_of_box, column, columns, [&](int at) {
+            Spot sampled = spot(at);
+            if (kSheets) sampled.x = imin(sampled.x, p.width - 1);
+            return sampled;
+        });
+    }
+    __device__ __forceinline__ PivotSample<T> sample_of_sheet() const {
+        return sample_of(0, p.height, 0, sheet_width());
+    }
     __device__ __forceinline__ Cursor<T> read_cursor(const ByteView& v) const {
         const Spot at = spot(x0 - Shape::halo + down);
         return Cursor<T>(v, at.tile, 0, kGeneral ? 0 : first_row(), column_seen(at.x));
@@ -227,7 +241,11 @@ struct Strip {
     __device__ __forceinline__ static int group_again() { return thread_again() % Shape::columns % kGroups; }
     __device__ __forceinline__ Cursor<T> gradient_cursor(const ByteView& v) const {
         const Spot at = spot(gradient_column());
-        return Cursor<T>(v, at.tile, 0, first_row() - Shape::rows + across_row - 2 * R, at.x);
+        return Cursor<T>(v, at.tile, 0, first_row() - (kBoth ? Shape::rows : 0) + across_row - Shape::halo, at.x);
+    }
+    // A position in the first partial map.
+    __device__ __forceinline__ A* in_maps(const Spot& at, int row) const {
+        return static_cast<A*>(p.maps.data) + (at.tile.image * p.maps.n + at.tile.channel * p.maps.c + row * p.maps.h + at.x);
     }
     // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest if there
     // are zeros above the image, which leave the running sums as they begin.
@@ -238,46 +256,38 @@ struct Strip {
 
     __device__ __forceinline__ void walk() {
         const int first = first_row(), last = row_begin + rows - 1 + Shape::halo;
-        if (flags & kReads) prefetch(first);
+        if (kStatistics && (flags & kReads)) prefetch(first);
+        if (!kStatistics && (flags & kFilters)) prefetch_partials(first);
         pivot = sample.pivot();
-        begin();
-        const int end = last + (G ? Shape::rows : 0);
-        // Each role has a loop of its own: so no thread needs registers for both.
-        if constexpr (Shape::roles == 1) {
-            for (int row = first; row <= end; row += Shape::rows) batch<true, G != 0>(row);
-        } else if (role == 0) {
-            for (int row = first; row <= end; row += Shape::rows) batch<true, false>(row);
-        } else {
-            for (int row = first; row <= end; row += Shape::rows) batch<false, true>(row);
+        if constexpr (kStoresPartials) {
+            const Pivot<A> of_sheet = sample_of_sheet().pivot();
+            shift = {pivot.s - of_sheet.s, pivot.d - of_sheet.d};
         }
+        begin();
+        const int end = last + (kBoth ? Shape::rows : 0);
+        for (int row = first; row <= end; row += Shape::rows) batch(row);
     }
     // A batch of rows, from this one on.
-    template <bool kHasStatistics, bool kHasGradient>
     __device__ __forceinline__ void batch(int row) {
-        const int before = row - Shape::rows;  // the batch whose partials are there
-        if (kHasStatistics && (flags & kReads)) moments_down(row);
-        if (kHasGradient && (flags & kFilters)) partials_down(before - R);
-        wait_for_block();
-        if constexpr (kHasGradient) {
-            if (flags & kGradient) gradient_across(before + across_row - 2 * R);
+        // In one pass, partials are there of the batch before.
+        const int partials_row = kBoth ? row - Shape::rows - R : row;
+        if (kStatistics && (flags & kReads)) moments_down(row);
+        if (kGradient && (flags & kFilters)) partials_down(partials_row);
+        __syncthreads();
+        if constexpr (kGradient) {
+            if (flags & kHasOutput) gradient_across(partials_row + across_row - R);
             next_gradient_rows();
         }
-        if (kHasStatistics && (flags & kReads)) prefetch(row + Shape::rows);
-        if (kHasStatistics && (flags & kStatistics)) statistics_across(row + across_row - R);
-        wait_for_block();
-    }
-    // The roles wait for each other in different places of the program.
-    __device__ __forceinline__ static void wait_for_block() {
-        if constexpr (Shape::roles == 1)
-            __syncthreads();
-        else
-            sync_roles<Shape::threads>();
+        if (kStatistics && (flags & kReads)) prefetch(row + Shape::rows);
+        if (kStatistics && (flags & kHasMoments)) statistics_across(row + across_row - R);
+        if constexpr (kStoresPartials) partials_at += Shape::rows * p.maps.h;
+        __syncthreads();
     }
     // The zeros beyond the border are -pivot here: rows above the image have left their sums, and columns beside it
     // hold what the filter makes of them. (With another border no result comes from these.) Under a mask that
     // normalises, what is outside does not count.
     __device__ __forceinline__ void begin() {
-        if (kNormalized || !has_statistics()) return;
+        if (kNormalized || !kStatistics) return;
         A outside[kMoments];
         OwnMoments beside;
         expand<false>(-pivot.s, -pivot.d, A(0), outside);
@@ -286,7 +296,7 @@ struct Strip {
         if (!(flags & kReads))
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) store_own(k, beside);
-        if (thread == 0) {
+        if (threadIdx.x == 0) {
             const Moments<A> first = moments_begin(pivot, p.window_rest, shared.stability.c2x2);
             shared.begin = {first.m_s, first.m_d, first.sq, first.sq_d};
         }
@@ -419,12 +429,12 @@ struct Strip {
             MaskBits<A> weights[kAhead] = {};
 #pragma unroll
             for (int k = 0; k < kAhead; ++k)
-                if (!G && p.mask.data && is_own(row + k))
+                if (!kBoth && p.mask.data && is_own(row + k))
                     weights[k] = load_mask_bits<A>(at + k * p.mask.h, p.mask_is_bool);
 #pragma unroll
             for (int k = 0; k < kAhead; ++k)
                 if (is_own(row + k))
-                    l1_sum += !G && p.mask.data ? weighted(weights[k].weight(p.mask_is_bool), differences[k])
+                    l1_sum += !kBoth && p.mask.data ? weighted(weights[k].weight(p.mask_is_bool), differences[k])
                                                 : differences[k];
         }
     }
@@ -438,23 +448,75 @@ struct Strip {
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) filter_partials_down(row, k);
         }
+        if constexpr (!kBoth) {
+            if (border() == Border::replicate) add_edges_down(row - R);
+            if (!kRolls) prefetch_partials(row + Shape::rows);
+        }
     }
-    __device__ __forceinline__ void filter_partials_down(int row, int k) {
-        constexpr int kFirst = Shape::roles == 2 ? 0 : kMoments;
-        const Column<A, kMaps> in = shared.partials.at(k, down);
-        Column<A, kMaps> out;
+    // Pass::backward, Border::replicate: what the edge's taps add to the filtered partials of the first and last row.
+    // `row`: the first of the batch.
+    __device__ __forceinline__ void add_edges_down(int row) {
+        const AxisTaps<A>& taps = p.taps[int(Axis::y)];
+#pragma unroll 1
+        for (int which = 0; which < (p.height > 1 ? 2 : 1); ++which) {
+            const int end = which ? p.height - 1 : 0;
+            if (unsigned(end - row) >= unsigned(Shape::rows)) continue;
+#pragma unroll 1
+            for (int q = 0; q < kOwnMaps; ++q) {
+                if (!has_map(q)) continue;
+                A sum = A(0);
+#pragma unroll 1
+                for (int k = 0; k <= imin(R, p.height - 1); ++k)
+                    sum += (taps.edge[k] - taps.window[k]) *
+                           partials_at[q * p.maps_stride + (which ? end - k : k) * p.maps.h];
+                shared.filtered.at(end - row, down).v[kOwnMaps * part + q] += sum;
+            }
+        }
+    }
+    // The rows of the partial maps from this one on.
+    __device__ __forceinline__ void prefetch_partials(int row) {
 #pragma unroll
-        for (int q = 0; q < kMaps; ++q) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
-        if (kGeneral && __builtin_expect(border() == Border::replicate, false))
+        for (int k = 0; k < kAhead; ++k) {
+            const bool all = unsigned(row + k - p.map_begin_y()) < unsigned(p.map_end_y() - p.map_begin_y());
+            const bool is_seen = all || has_partials_beyond();
+            const A* const at = partials_at + (kGeneral && !all ? row_seen(row + k) : row + k) * p.maps.h;
+#pragma unroll
+            for (int q = 0; q < kOwnMaps; ++q)
+                if (has_map(q)) partials[k][q] = is_seen ? at[q * p.maps_stride] : A(0);
+        }
+    }
+    // Whether this thread has a map of that number, among its own.
+    __device__ __forceinline__ bool has_map(int q) const { return q < kMaps / kSplit || !part; }
+    __device__ __forceinline__ void filter_partials_down(int row, int k) {
+        constexpr int kFirst = kBoth ? kMoments : 0;
+        Column<A, kOwnMaps> in;
+        if constexpr (kBoth) {
+            in = shared.partials.at(k, down);
+        } else {
+#pragma unroll
+            for (int q = 0; q < kOwnMaps; ++q) in.v[q] = has_map(q) ? partials[kRolls ? 0 : k][q] : A(0);
+            if (kRolls) prefetch_partials(row + k + 1);
+        }
+        Column<A, kOwnMaps> out;
+#pragma unroll
+        for (int q = 0; q < kOwnMaps; ++q)
+            if (has_map(q)) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
+        if (kBoth && kGeneral && __builtin_expect(border() == Border::replicate, false))
             edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
-        out.fill();
-        shared.filtered.at(k, down) = out;
+        if constexpr (kSplit == 1) {
+            out.fill();
+            shared.filtered.at(k, down) = out;
+        } else {
+#pragma unroll
+            for (int q = 0; q < kOwnMaps; ++q)
+                if (has_map(q)) shared.filtered.at(k, down).v[kOwnMaps * part + q] = out.v[q];
+        }
     }
 
     // Statistics of a row of the map, at kColumns columns.
     __device__ __forceinline__ void statistics_across(int row) {
         if (unsigned(row - map_begin) >= unsigned(map_rows)) {
-            if constexpr (G != 0)
+            if constexpr (kBoth)
 #pragma unroll
                 for (int c = 0; c < kColumns; ++c) shared.partials.in_group(across_row, group, c).clear();
             return;
@@ -471,6 +533,7 @@ struct Strip {
         const Stability<A> stability = shared.stability;
         const volatile Stability<A>& stability_read_late = shared.stability;
         A here[kColumns];
+        Column<A, kMaps> kept[kStoresPartials ? kColumns : 1];
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             Moments<A> at = {moments[c][0], moments[c][1], moments[c][2], moments[c][3]};
@@ -479,23 +542,56 @@ struct Strip {
             if constexpr (G != 0) {
                 Column<A, kMaps> maps;
                 const A of_variances = variance_grad_scale<T>(p);
-                here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v, of_variances)
-                                 : dssim_and_partials<G>(at, pivot, stability, u, maps.v, of_variances);
-                maps.fill();
-                shared.partials.in_group(across_row, group, c) = maps;
+                if constexpr (kStoresPartials)
+                    here[c] = dssim_and_partials<G>(at, pivot, stability, u, at.m_s + shift.s, at.m_d + shift.d,
+                                                    maps.v, of_variances);
+                else
+                    here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v, of_variances)
+                                     : dssim_and_partials<G>(at, pivot, stability, u, maps.v, of_variances);
+                if constexpr (kBoth) {
+                    maps.fill();
+                    shared.partials.in_group(across_row, group, c) = maps;
+                } else {
+                    kept[c] = maps;
+                }
             } else {
                 here[c] = dssim(at, pivot, stability);
             }
         }
-        if (!(flags & kPlain)) return count_rarely(row, here);
-        if (G && !(is_own(row) && (flags & kOwned))) return;
+        if (!(flags & kPlain)) {
+            count_rarely(row, here, [&](int c) -> Column<A, kMaps>& {
+                if constexpr (kStoresPartials)
+                    return kept[c];
+                else
+                    return shared.partials.in_group(across_row, group, c);
+            });
+            if constexpr (kStoresPartials) store_partials(kept);
+            return;
+        }
+        if constexpr (kStoresPartials) store_partials(kept);
+        if (kBoth && !(is_own(row) && (flags & kOwned))) return;
         dssim_sum += (here[0] + here[1]) + (here[2] + here[3]);
         if (kColumns > 4 && (flags & kLast4))
             dssim_sum += (here[kColumns - 4] + here[kColumns - 3]) + (here[kColumns - 2] + here[kColumns - 1]);
     }
 
-    // The rest of it where not all columns are alike, or more than their sum is wanted.
-    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns]) {
+    // Writes the partials of a group; rows of the maps are long enough for all of them.
+    __device__ __forceinline__ void store_partials(const Column<A, kMaps> (&from)[kColumns]) const {
+#pragma unroll
+        for (int q = 0; q < kMaps; ++q)
+#pragma unroll
+            for (int first = 0; first < kColumns; first += 4) {
+                A values[4];
+#pragma unroll
+                for (int c = 0; c < 4; ++c) values[c] = from[first + c].v[q];
+                Packed<A>::store(partials_at + q * p.maps_stride + first, values);
+            }
+    }
+
+    // The rest of it where not all columns are alike, or more than their sum is wanted. partials_of(c): where the
+    // partials of a column are.
+    template <class PartialsOf>
+    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns], PartialsOf partials_of) {
         const int column = statistics_column(group_again());
         const unsigned counted = flags & kAllColumns;
         A weights[kColumns];
@@ -503,8 +599,8 @@ struct Strip {
         for (int c = 0; c < kColumns; ++c) weights[c] = A(1);
         if (p.mask.data) load_weights(row, column, counted, weights);
         if constexpr (G != 0)
-            if (flags & kWeighted) weight_partials(row, column, counted, weights);
-        if (G && !(is_own(row) && (flags & kOwned))) return;
+            if (flags & kWeighted) weight_partials(row, column, counted, weights, partials_of);
+        if (kBoth && !(is_own(row) && (flags & kOwned))) return;
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
             if (counted >> c & 1) dssim_sum += weighted(weights[c], here[c]);
@@ -518,7 +614,7 @@ struct Strip {
             return;
         }
         const char* const at = address(p.mask, tile, 0, row, column);
-        if (!G && p.packed_mask && counted == kAllColumns) {
+        if (!kBoth && p.packed_mask && counted == kAllColumns) {
             if (p.mask_is_bool)
                 load_packed_weights<unsigned char>(at, weights);
             else
@@ -540,8 +636,9 @@ struct Strip {
         }
     }
     // Multiplies the partials that this thread has just stored by the mask, the upstream map and what edges weigh.
+    template <class PartialsOf>
     __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted,
-                                                    const A (&weights)[kColumns]) {
+                                                    const A (&weights)[kColumns], PartialsOf partials_of) {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             if (!has_partials_beyond() && !(counted >> c & 1)) continue;
@@ -550,10 +647,10 @@ struct Strip {
             if (p.upstream == kUpstreamMap && u != A(0))
                 u *= cursor<A>(p.grad_out, y - p.crop_y(), x - p.crop_x()).value();
             u *= A(edge_partial_weight(border(), y, p.height) * edge_partial_weight(border(), x, p.width));
-            Column<A, kMaps> maps = shared.partials.in_group(across_row, group, c);
+            Column<A, kMaps> maps = partials_of(c);
 #pragma unroll
             for (int q = 0; q < kMaps; ++q) maps.v[q] = weighted(u, maps.v[q]);
-            shared.partials.in_group(across_row, group, c) = maps;
+            partials_of(c) = maps;
         }
     }
 
@@ -595,7 +692,8 @@ struct Strip {
         const int column = spot(gradient_column()).x;
         const bool packed = flags & kPacked;
         typename Access::Raw xs[4], ys[4];
-        if (kLoadsEarly) load_images(column, packed, xs, ys);
+        // Where statistics share the thread, registers are too short for images that are being loaded.
+        if (!kBoth) load_images(column, packed, xs, ys);
         A filtered[4][kMaps] = {};
         shared.filtered.template filter<R>(across_row, group, p.taps_x(), filtered);
         if (kGeneral && __builtin_expect(border() == Border::replicate, false)) {
@@ -606,7 +704,7 @@ struct Strip {
                     shared.filtered.template filter_one<R>(across_row, group, c, p.taps[int(Axis::x)].edge,
                                                            filtered[c]);
         }
-        if (!kLoadsEarly) load_images(column, packed, xs, ys);
+        if (kBoth) load_images(column, packed, xs, ys);
         if (flags & kMasked)
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
@@ -649,9 +747,9 @@ struct Strip {
                 if (again + c < p.width) {
                     const A difference = x[c] - y[c];
                     const A mask = add_to_gradient<G>(p, tile, 0, row, again + c, l1_derivative(l1_scale, difference),
-                                                      kNormalized ? scale : A(0), grad_x[c], grad_y[c]);
+                                                      kBoth ? A(0) : scale, grad_x[c], grad_y[c]);
                     // Of the elements as they are: a hole that counts makes the sum NaN.
-                    if (p.mask.data && p.has_l1)
+                    if (kBoth && p.mask.data && p.has_l1)
                         l1_sum += weighted(mask, absolute(x_value(x_here.load(0, c, p.x_format)) -
                                                           y_value(y_here.load(0, c, p.y_format))));
                 }
@@ -659,7 +757,7 @@ struct Strip {
         store_gradient(to_x, p.x_format, column, packed, grad_x);
         if (G == 2) store_gradient(to_y, p.y_format, column, packed, grad_y);
     }
-    // x and y at 4 columns. They are still in a cache.
+    // x and y at 4 columns. In one pass, they are still in a cache.
     __device__ __forceinline__ void load_images(int column, bool packed, typename Access::Raw (&xs)[4],
                                                 typename Access::Raw (&ys)[4]) const {
         if (packed) {
@@ -694,9 +792,9 @@ struct Strip {
 };
 
 // A block goes through its pieces of strips.
-template <class T, int R, int G, bool kNormalized, bool kSheets>
+template <class T, int R, int G, bool kNormalized, bool kSheets, Pass kPass = Pass::both>
 __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p) {
-    using Walk = Strip<T, R, G, kNormalized, kSheets>;
+    using Walk = Strip<T, R, G, kNormalized, kSheets, kPass>;
     using Shape = typename Walk::Shape;
     __shared__ typename Walk::Shared shared;
     const Partition& partition = p.partition;
@@ -725,7 +823,7 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
             l1 = walker.l1_sum;
         }
         // A block whose rows end with a strip has a piece without rows in the next. Its sum has a place, too.
-        store_block_sums<Shape::threads>(p, strip + block, dssim, l1);
+        if constexpr (Shape::has_statistics) store_block_sums<Shape::threads>(p, strip + block, dssim, l1);
         __syncthreads();
     }
     if constexpr (has_completion<typename Walk::A>(R, kNormalized)) finish_block<Shape::threads>(p, blockIdx.x);
@@ -745,11 +843,29 @@ __device__ __forceinline__ void ssim2d_normalized(const SsimParams<arithmetic_t<
     walk_pieces<T, R, G, true, true>(p);
 }
 template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_forward(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, false, true, Pass::forward>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_forward_normalized(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, true, true, Pass::forward>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_backward(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, false, true, Pass::backward>(p);
+}
+template <class T, int R, int G>
 using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false, is_general<T>>;
 template <class T, int R, int G>
 using ssim2d_sheets_shape = ssim2d_shape<T, R, G>;
 template <class T, int R, int G>
 using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, is_general<T>>;
+template <class T, int R, int G>
+using ssim2d_forward_shape = Strip2d<arithmetic_t<T>, R, G, false, true, Pass::forward>;
+template <class T, int R, int G>
+using ssim2d_forward_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, true, Pass::forward>;
+template <class T, int R, int G>
+using ssim2d_backward_shape = Strip2d<arithmetic_t<T>, R, G, false, true, Pass::backward>;
 
 #define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \
     extern "C" __global__ void __launch_bounds__(FAMILY##_shape<TYPE, RADIUS, GRADS>::threads,    \

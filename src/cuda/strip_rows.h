@@ -45,6 +45,7 @@ struct Rows {
     __device__ __forceinline__ void filter_one(int row, int group, int c, const A* taps, A (&out)[kValues]) {
 #pragma unroll
         for (int q = 0; q < kValues; ++q) out[q] = A(0);
+#pragma unroll 1
         for (int e = 0; e <= 2 * R; ++e) {
             const Column<A, kValues> in = in_group(row, group, e + c);
 #pragma unroll

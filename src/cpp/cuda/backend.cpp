@@ -47,7 +47,7 @@ unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t
 
 std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
 
-// The gradient of an image is made in one pass: nothing is saved. Volumes save their partial maps.
+// Gradients of images are made with the value: nothing is saved. Volumes save their partial maps.
 std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
 
 Problem only_x(Problem p) {
@@ -81,9 +81,10 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const Blocks blocks = cut_blocks(p, type, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const Family family =
-        blocks.partition.planes > 1 ? sheet_family(p.is_normalized, type) : forward_family(p.is_3d, p.is_normalized);
-    const int forward_kernel = filter_kernel(family, type, grads);
+    const int first_filter = blocks.partition.planes > 1 ? sheet_kernel(p.is_normalized, type, grads)
+                                                         : first_kernel(p.is_3d, p.is_normalized, type, grads);
+    // A backward with saved maps needs no first pass, a forward that saves them no second one.
+    const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
                               with_constants(type, grads, [&](auto zero, auto bucket, auto, auto) {
@@ -98,7 +99,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         launch(driver, exec, sum_mask, few_blocks(k.planes * k.parts), kThreadsReduce, k);
         launch(driver, exec, reduce_mask, few_blocks(2 * k.groups), kThreadsReduce, k);
     };
-    with_constants(type, grads, [&](auto zero, auto bucket, auto gradients, auto is_general) {
+    with_constants(type, grads, [&](auto zero, auto bucket, auto, auto is_general) {
         using A = decltype(zero);
         SsimParams<A> k = make_ssim_params<A>(p, blocks, is_general);
         k.sums = sums;
@@ -106,29 +107,27 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         if (is_completed)
             k.completion = {launch_number(), reinterpret_cast<unsigned long long*>(memory + workspace.tags),
                             make_reduce_params(p, sums, mask_sums, blocks)};
-        if (p.is_3d) {
-            constexpr int kThreads = Block3d<A, bucket>::threads;
-            // A backward with saved maps needs no forward: its maps are there.
-            const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
-            const CUfunction forward = has_forward ? find(forward_kernel) : nullptr;
-            const CUfunction backward =
-                has_backward ? find(filter_kernel(Family::ssim3d_backward, type, grads)) : nullptr;
-            k.maps.data = p.saved ? p.saved : memory + workspace.maps;
-            launch_mask_sums();
-            if (has_forward) launch(driver, exec, forward, blocks.total, kThreads, k);
-            if (has_backward) launch(driver, exec, backward, blocks.total, kThreads, k);
-        } else {
-            const CUfunction ssim2d = find(forward_kernel);
-            if (p.grads() && p.map.data) {
-                // The gradient's kernel has no registers for the map: the forward kernel writes it.
-                Problem map_only = p;
-                map_only.grad_x.data = map_only.grad_y.data = nullptr;
-                run(map_only, exec);
-            }
-            launch_mask_sums();
-            const int threads = p.is_normalized ? Strip2d<A, bucket, gradients, true, true>::threads
-                                                : Strip2d<A, bucket, gradients, false, is_general>::threads;
-            launch(driver, exec, ssim2d, blocks.total, threads, k);
+        const CUfunction first = has_first ? find(first_filter) : nullptr;
+        const CUfunction second = has_second ? find(filter_kernel(backward_family(p.is_3d), type, grads)) : nullptr;
+        if (!p.is_3d && p.grads() && p.map.data) {
+            // An image's kernels of gradients have no registers for the map: the one of values writes it.
+            Problem map_only = p;
+            map_only.grad_x.data = map_only.grad_y.data = nullptr;
+            run(map_only, exec);
+        }
+        launch_mask_sums();
+        k.maps.data = p.saved ? p.saved : memory + workspace.maps;
+        constexpr int kVolumeThreads = Block3d<A, bucket>::threads;
+        const auto strip_threads = [](auto shape) { return decltype(shape)::threads; };
+        if (first)
+            launch(driver, exec, first, blocks.total,
+                   p.is_3d ? kVolumeThreads : with_strips(p, type, grads, strip_threads), k);
+        if (second) {
+            const Blocks second_blocks = cut_second_pass(p, type, grads, blocks);
+            k.partition = second_blocks.partition;
+            k.blocks = second_blocks.total;
+            launch(driver, exec, second, second_blocks.total,
+                   p.is_3d ? kVolumeThreads : with_second_strips(type, grads, strip_threads), k);
         }
     });
     if (reduce)

@@ -74,6 +74,9 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim2d:
         case Family::ssim2d_sheets:
         case Family::ssim2d_normalized:
+        case Family::ssim2d_forward:
+        case Family::ssim2d_forward_normalized:
+        case Family::ssim2d_backward:
         case Family::ssim3d_forward:
         case Family::ssim3d_forward_normalized:
         case Family::ssim3d_backward: break;
@@ -81,11 +84,17 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
     return -1;
 }
 
-// The families of the kernels that filter: their calls differ by radius bucket and number of gradients as well.
-constexpr Family forward_family(bool is_3d, bool is_normalized) {
+// The families of the kernels that filter: their calls differ by radius bucket and number of gradients as well. One
+// makes the value, and of images also the gradient, if there is a kernel of it; otherwise gradients take two.
+constexpr Family one_pass_family(bool is_3d, bool is_normalized) {
     return is_3d ? (is_normalized ? Family::ssim3d_forward_normalized : Family::ssim3d_forward)
                  : (is_normalized ? Family::ssim2d_normalized : Family::ssim2d);
 }
+constexpr Family forward_family(bool is_3d, bool is_normalized) {
+    if (is_3d) return one_pass_family(is_3d, is_normalized);
+    return is_normalized ? Family::ssim2d_forward_normalized : Family::ssim2d_forward;
+}
+constexpr Family backward_family(bool is_3d) { return is_3d ? Family::ssim3d_backward : Family::ssim2d_backward; }
 
 // The element type and the radius bucket of the kernels of a call, which its forward and its backward share.
 struct KernelType {
@@ -96,6 +105,16 @@ struct KernelType {
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
     return kernel_index(family, type.element, type.radius, grads);
 }
+// Whether a call has two passes.
+constexpr bool has_two_passes(bool is_3d, bool is_normalized, KernelType type, int grads) {
+    return grads && (is_3d || filter_kernel(one_pass_family(is_3d, is_normalized), type, grads) < 0);
+}
+// The kernel that makes the value, and, if there is but one pass, the gradient.
+constexpr int first_kernel(bool is_3d, bool is_normalized, KernelType type, int grads) {
+    return filter_kernel(has_two_passes(is_3d, is_normalized, type, grads) ? forward_family(is_3d, is_normalized)
+                                                                           : one_pass_family(is_3d, is_normalized),
+                         type, grads);
+}
 // Whether there are kernels for two images of this dtype alone, for the usual calls.
 constexpr KernelType usual_type(Dtype dtype) { return {element_of(dtype), kRadiusBuckets[0]}; }
 constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
@@ -104,33 +123,32 @@ constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
         case Dtype::float64:
         case Dtype::float16:
         case Dtype::bfloat16:
-        case Dtype::uint8: return filter_kernel(forward_family(is_3d, false), usual_type(dtype), grads) >= 0;
+        case Dtype::uint8: return first_kernel(is_3d, false, usual_type(dtype), grads) >= 0;
         case Dtype::uint16:
         case Dtype::int16:
         case Dtype::boolean: break;
     }
     return false;
 }
-// The family of images side by side in sheets: general kernels have one for all.
-constexpr Family sheet_family(bool is_normalized, KernelType type) {
-    return type.is_general() ? forward_family(false, is_normalized) : Family::ssim2d_sheets;
+// The kernel for images side by side in sheets, or -1: general kernels have one for all.
+constexpr int sheet_kernel(bool is_normalized, KernelType type, int grads) {
+    return type.is_general() ? first_kernel(false, is_normalized, type, grads)
+                             : filter_kernel(Family::ssim2d_sheets, type, grads);
 }
-constexpr bool has_sheet_kernels(KernelType type, int grads) {
-    return filter_kernel(sheet_family(false, type), type, grads) >= 0;
-}
+constexpr bool has_sheet_kernels(KernelType type, int grads) { return sheet_kernel(false, type, grads) >= 0; }
 // The general kernels for a radius: of the smallest bucket that holds it, among those that there are kernels of.
 constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
     KernelType type = {general_element(arithmetic), kMaxRadius};
     for (const int bucket : kRadiusBuckets)
         if (bucket >= radius && bucket < type.radius &&
-            filter_kernel(forward_family(false, is_normalized), {type.element, bucket}, 0) >= 0)
+            filter_kernel(one_pass_family(false, is_normalized), {type.element, bucket}, 0) >= 0)
             type.radius = bucket;
     return type;
 }
 
 // The gradients that kernels of this type compute at once: some have no kernels for two.
 constexpr int grads_at_once(bool is_3d, bool is_normalized, KernelType type, int grads) {
-    return filter_kernel(forward_family(is_3d, is_normalized), type, grads) >= 0 ? grads : 1;
+    return first_kernel(is_3d, is_normalized, type, grads) >= 0 ? grads : 1;
 }
 
 // ---- What the list must have ----------------------------------------------------------------------------------------
@@ -153,8 +171,8 @@ struct Coverage {
     }
     constexpr void add_filters(bool is_3d, bool is_normalized, KernelType type, int grads) {
         grads = grads_at_once(is_3d, is_normalized, type, grads);
-        add(filter_kernel(forward_family(is_3d, is_normalized), type, grads));
-        if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, type, grads));
+        add(first_kernel(is_3d, is_normalized, type, grads));
+        if (has_two_passes(is_3d, is_normalized, type, grads)) add(filter_kernel(backward_family(is_3d), type, grads));
     }
     constexpr bool is_each_called() const {
         for (const bool called : is_called)
@@ -171,8 +189,7 @@ constexpr Coverage coverage_of_calls() {
                 if (has_usual_kernels(dtype, is_3d, grads)) {
                     const KernelType type = usual_type(dtype);
                     coverage.add_filters(is_3d, false, type, grads);
-                    if (!is_3d && has_sheet_kernels(type, grads))
-                        coverage.add(filter_kernel(sheet_family(false, type), type, grads));
+                    if (!is_3d && has_sheet_kernels(type, grads)) coverage.add(sheet_kernel(false, type, grads));
                 }
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)

@@ -102,10 +102,8 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.packed_grads = !is_general && is_packed_or_absent(p.x, x_size) && is_packed_or_absent(p.y, y_size) &&
                      is_packed_or_absent(p.grad_x, x_size) && is_packed_or_absent(p.grad_y, y_size);
     k.packed_images = !is_general && p.width % 2 == 0 && is_packed(p.x, x_size, 2) && is_packed(p.y, y_size, 2);
-    if (p.is_3d) {
-        k.maps = partial_maps_layout(p);
-        k.maps_stride = p.images * k.maps.n;
-    }
+    k.maps = partial_maps_layout(p);
+    k.maps_stride = p.images * k.maps.n;
     k.scale = A(p.ssim_factor() * kGradientFactor);
     k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
     k.coarse_scale = A(p.coarse_factor());

@@ -73,7 +73,7 @@ template <class Shape>
 std::int64_t count_blocks(std::int64_t strips, int rows) {
     constexpr std::int64_t kAtOnce = kSlots<Shape>;
     const auto cost = [](std::int64_t all_rows, std::int64_t pieces) {  // of a block, in batches
-        constexpr int kBegin = 2, kBefore = int(ceil_div(Shape::halo, Shape::rows)), kAfter = Shape::margin ? 1 : 0;
+        constexpr int kBegin = 2, kBefore = int(ceil_div(Shape::halo, Shape::rows)), kAfter = Shape::has_both ? 1 : 0;
         const std::int64_t of_piece =
             kBegin + kBefore + ceil_div(all_rows / pieces + Shape::halo, Shape::rows) + kAfter;
         return pieces * of_piece;
@@ -94,9 +94,10 @@ std::int64_t count_blocks(std::int64_t strips, int rows) {
     return 100 * cost_of_whole < 97 * cost(share, 1 + ceil_div(share, rows)) ? whole : equal;
 }
 
+// `sheet` without its strips.
 template <class Shape>
-Blocks cut_images(const Problem& p, bool may_share) {
-    const Sheet sheet = make_sheet<Shape>(p, may_share);
+Blocks cut_images(const Problem& p, Sheet sheet) {
+    sheet.strips = tiles(sheet.width, Shape::out);
     Blocks b{};
     Partition& part = b.partition;
     part.planes = sheet.planes;
@@ -150,17 +151,23 @@ KernelType kernel_type(const Problem& p) {
 }
 
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) {
-    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto is_general) {
-        using A = decltype(zero);
-        if (p.is_3d) {
-            using Shape = Block3d<A, radius>;
+    if (p.is_3d)
+        return with_constants(type, grads, [&](auto zero, auto radius, auto, auto) {
+            using Shape = Block3d<decltype(zero), radius>;
             return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
                               2 * radius, kMultiprocessors * Shape::min_blocks);
-        }
-        const bool shares = may_share && has_sheet_kernels(type, grads);
-        return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true, true>>(p, shares)
-                               : cut_images<Strip2d<A, radius, gradients, false, is_general>>(p, shares);
+        });
+    return with_strips(p, type, grads, [&](auto shape) {
+        using Shape = decltype(shape);
+        return cut_images<Shape>(p, make_sheet<Shape>(p, may_share && has_sheet_kernels(type, grads)));
     });
+}
+
+Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Blocks& first) {
+    if (p.is_3d) return first;
+    const Partition& part = first.partition;
+    const Sheet sheet = {part.planes, part.pitch, (part.planes - 1) * part.pitch + p.width, 0};
+    return with_second_strips(type, grads, [&](auto shape) { return cut_images<decltype(shape)>(p, sheet); });
 }
 
 constexpr std::int64_t kMaskBlocks = 8 * kMultiprocessors;  // of sum_mask, or one for each plane
@@ -175,7 +182,8 @@ MaskPlanes mask_planes(const Problem& p) {
 }
 
 View partial_maps_layout(const Problem& p) {
-    const std::int64_t row = round_up(std::int64_t(p.width), 2), slice = row * p.height, volume = slice * p.depth;
+    const std::int64_t row = round_up(std::int64_t(p.width), p.is_3d ? 2 : 4), slice = row * p.height,
+                       volume = slice * p.depth;
     return {nullptr, p.channels * volume, volume, slice, row, 1};
 }
 
@@ -212,7 +220,9 @@ Workspace plan_workspace(const Problem& p) {
         w.parts = take(2 * std::max(p.planes(), kMaskBlocks) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
-    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, kernel_grads(p, type))));
+    const int grads = kernel_grads(p, type);
+    if (p.grads() && !p.saved && has_two_passes(p, type, grads))
+        w.maps = take(std::int64_t(partial_maps_bytes(p, grads)));
     return w;
 }
 

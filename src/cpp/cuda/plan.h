@@ -34,6 +34,11 @@ KernelType kernel_type(const Problem& p);
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
+// Whether a gradient takes two kernels, with partial maps between them.
+inline bool has_two_passes(const Problem& p, KernelType type, int grads) {
+    return has_two_passes(p.is_3d, p.is_normalized, type, grads);
+}
+
 // Calls f with a value of the arithmetic's type, the radius bucket, the number of gradients, and whether the kernels
 // are general, as constants.
 template <class F>
@@ -56,6 +61,27 @@ auto with_constants(KernelType type, int grads, F&& f) {
     return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
 }
 
+// Calls f with the shape of the blocks of an image's first or only pass, as the type of its argument.
+template <class F>
+auto with_strips(const Problem& p, KernelType type, int grads, F&& f) {
+    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto is_general) {
+        using A = decltype(zero);
+        constexpr int R = radius, G = gradients;
+        constexpr bool kGeneral = is_general;
+        if (has_two_passes(p, type, grads))
+            return p.is_normalized ? f(Strip2d<A, R, G, true, true, Pass::forward>())
+                                   : f(Strip2d<A, R, G, false, true, Pass::forward>());
+        return p.is_normalized ? f(Strip2d<A, R, G, true, true>()) : f(Strip2d<A, R, G, false, kGeneral>());
+    });
+}
+// The same of the second pass.
+template <class F>
+auto with_second_strips(KernelType type, int grads, F&& f) {
+    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto) {
+        return f(Strip2d<decltype(zero), radius, gradients, false, true, Pass::backward>());
+    });
+}
+
 // ---- Blocks ---------------------------------------------------------------------------------------------------------
 
 // How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
@@ -66,6 +92,8 @@ struct Blocks {
     std::int64_t sums;  // that are written, of each kind
 };
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share_sheets = true);
+// Those of the second pass, if there are two. Its sheets are those of the first.
+Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Blocks& first);
 
 // What sum_mask reads: of planes that a mask is broadcast over, and that belong to one group, the first. It cuts a
 // plane into so many parts, one for each block.
@@ -77,7 +105,7 @@ MaskPlanes mask_planes(const Problem& p);
 
 // ---- Device memory --------------------------------------------------------------------------------------------------
 
-// The partial maps of a volume: strides in positions, as SsimParams::maps has them, with no data yet.
+// The partial maps: strides in positions, as SsimParams::maps has them, with no data yet.
 View partial_maps_layout(const Problem& p);
 std::size_t partial_maps_bytes(const Problem& p, int grads);
 

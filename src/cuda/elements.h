@@ -300,16 +300,24 @@ struct Packed {
         *static_cast<All*>(at) = all;
     }
 };
-// General kernels are never asked for packed access: the size of an element is not known.
+// General kernels are asked for packed access if the elements are numbers of their arithmetic.
 template <int kCount>
 struct Packed<any, kCount> {
-    __device__ __forceinline__ static void load(const void*, unsigned (&)[kCount]) {}
-    __device__ __forceinline__ static void store(void*, const float (&)[kCount]) {}
+    __device__ __forceinline__ static void load(const void* at, unsigned (&to)[kCount]) {
+        Packed<unsigned, kCount>::load(at, to);
+    }
+    __device__ __forceinline__ static void store(void* at, const float (&from)[kCount]) {
+        Packed<f32, kCount>::store(at, from);
+    }
 };
 template <int kCount>
 struct Packed<any64, kCount> {
-    __device__ __forceinline__ static void load(const void*, unsigned long long (&)[kCount]) {}
-    __device__ __forceinline__ static void store(void*, const double (&)[kCount]) {}
+    __device__ __forceinline__ static void load(const void* at, unsigned long long (&to)[kCount]) {
+        Packed<unsigned long long, kCount>::load(at, to);
+    }
+    __device__ __forceinline__ static void store(void* at, const double (&from)[kCount]) {
+        Packed<f64, kCount>::store(at, from);
+    }
 };
 
 }  // namespace fusedssim

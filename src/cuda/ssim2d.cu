@@ -85,6 +85,7 @@ struct Strip {
     // Not part of this: it is indexed at run time, and would take all of this into memory with it.
     using Edges = EdgeSums<A, R, kOwnMaps>;
     Edges& edge_sums;
+    const int thread;           // of the block: signed, which makes better code
     const int down, part;       // down: the column of the strip, and which part of its filters this thread has
     const int x0;               // the first column that the block writes
     const int row_begin, rows;  // the rows that the block writes,
@@ -129,9 +130,9 @@ struct Strip {
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory,
                                      Edges& edges)
         : p(params), tile(at), shared(memory), edge_sums(edges),
-          down(kSplit == 2 ? threadIdx.x % Shape::columns : threadIdx.x),
-          part(kSplit == 2 ? threadIdx.x / Shape::columns : 0), x0(tile.tile_x * params.partition.columns),
-          row_begin(first), rows(end - first), across_row(threadIdx.x / kGroups), group(threadIdx.x % kGroups),
+          thread(threadIdx.x), down(kSplit == 2 ? thread % Shape::columns : thread),
+          part(kSplit == 2 ? thread / Shape::columns : 0), x0(tile.tile_x * params.partition.columns),
+          row_begin(first), rows(end - first), across_row(thread / kGroups), group(thread % kGroups),
           flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
           x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)),
           to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
@@ -296,7 +297,7 @@ struct Strip {
         if (!(flags & kReads))
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) store_own(k, beside);
-        if (threadIdx.x == 0) {
+        if (thread == 0) {
             const Moments<A> first = moments_begin(pivot, p.window_rest, shared.stability.c2x2);
             shared.begin = {first.m_s, first.m_d, first.sq, first.sq_d};
         }
@@ -307,12 +308,11 @@ struct Strip {
         return kSplit == 2 && part ? quantities[kOwnMoments + q] : quantities[q];
     }
     __device__ __forceinline__ void store_own(int k, const OwnMoments& from) {
-        Column<A, kMoments>& all = shared.moments.at(k, down);
         if constexpr (kSplit == 1)
-            all = from;
+            shared.moments.put(k, down, from);
         else
 #pragma unroll
-            for (int q = 0; q < kOwnMoments; ++q) all.v[kOwnMoments * part + q] = from.v[q];
+            for (int q = 0; q < kOwnMoments; ++q) shared.moments.at(k, down).v[kOwnMoments * part + q] = from.v[q];
     }
     __device__ __forceinline__ void next_gradient_rows() {
         x_here.next_rows(Shape::rows);
@@ -475,14 +475,24 @@ struct Strip {
     }
     // The rows of the partial maps from this one on.
     __device__ __forceinline__ void prefetch_partials(int row) {
+        if (row >= p.map_begin_y() && row + kAhead <= p.map_end_y()) {
+            const A* at = partials_at + row * p.maps.h;
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k) {
+#pragma unroll
+                for (int q = 0; q < kOwnMaps; ++q)
+                    if (has_map(q)) partials[k][q] = at[q * p.maps_stride];
+                at += p.maps.h;
+            }
+            return;
+        }
 #pragma unroll
         for (int k = 0; k < kAhead; ++k) {
-            const bool all = unsigned(row + k - p.map_begin_y()) < unsigned(p.map_end_y() - p.map_begin_y());
-            const bool is_seen = all || has_partials_beyond();
-            const A* const at = partials_at + (kGeneral && !all ? row_seen(row + k) : row + k) * p.maps.h;
+            const int seen = has_partials_beyond() ? row_seen(row + k) : row + k;
+            const bool is_seen = seen >= p.map_begin_y() && seen < p.map_end_y();
 #pragma unroll
             for (int q = 0; q < kOwnMaps; ++q)
-                if (has_map(q)) partials[k][q] = is_seen ? at[q * p.maps_stride] : A(0);
+                partials[k][q] = has_map(q) && is_seen ? partials_at[q * p.maps_stride + seen * p.maps.h] : A(0);
         }
     }
     // Whether this thread has a map of that number, among its own.

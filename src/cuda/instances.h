@@ -55,14 +55,12 @@
     M(f32, 5, __VA_ARGS__)               \
     M(f16, 5, __VA_ARGS__)               \
     M(bf16, 5, __VA_ARGS__)              \
-    M(f64, 5, __VA_ARGS__)               \
-    M(any, 5, __VA_ARGS__)               \
-    M(any64, 5, __VA_ARGS__)
-#define FUSEDSSIM_TWO_PASS_TYPES(M, ...) M(any, 8, __VA_ARGS__) M(any, 16, __VA_ARGS__) M(any64, 16, __VA_ARGS__)
-#define FUSEDSSIM_TWO_PASS_PAIR_TYPES(M, ...) M(any, 8, __VA_ARGS__) M(any, 16, __VA_ARGS__)
+    M(f64, 5, __VA_ARGS__)
+#define FUSEDSSIM_TWO_PASS_TYPES(M, ...)    \
+    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__) \
+    M(any64, 16, __VA_ARGS__)
+#define FUSEDSSIM_TWO_PASS_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__) M(any, 8, __VA_ARGS__) M(any, 16, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
-#define FUSEDSSIM_BACKWARD_TYPES(M, ...) M(any, 5, __VA_ARGS__) FUSEDSSIM_TWO_PASS_TYPES(M, __VA_ARGS__)
-#define FUSEDSSIM_BACKWARD_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__) FUSEDSSIM_TWO_PASS_PAIR_TYPES(M, __VA_ARGS__)
 // Images that stand side by side in a sheet. General kernels can do this, too.
 #define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
 // Values alone.
@@ -98,8 +96,8 @@
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 1)      \
     FUSEDSSIM_NORMALIZED_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_BACKWARD(X)                                            \
-    FUSEDSSIM_BACKWARD_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)    \
-    FUSEDSSIM_BACKWARD_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 2)
+    FUSEDSSIM_TWO_PASS_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)    \
+    FUSEDSSIM_TWO_PASS_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F)                                  \
     F(ssim2d, FUSEDSSIM_SSIM2D)                                       \
     F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)                         \

@@ -37,9 +37,9 @@ constexpr bool kHasLongBatches = true;
 //     kMoments     the filtered quantities of a position: 4, or 5 if kNormalized
 //     kMaps        the partial maps: 3 for one gradient, 4 for two
 
-// What a kernel of images does. The usual kernels make statistics and gradients in one pass over memory. Windows that
-// are longer, or that a mask normalises, leave no registers for the filters of both: the forward pass then writes
-// partial maps, and the backward pass makes gradients of them, as it is with volumes.
+// What a kernel of images does. The usual kernels make statistics and gradients in one pass over memory. With longer
+// windows, or those that a mask normalises, there are no registers for the filters of both: the forward pass of general
+// kernels writes partial maps, and the backward pass makes gradients of them, as it is with volumes.
 enum class Pass { both, forward, backward };
 
 // ssim2d: a strip of columns.
@@ -50,10 +50,8 @@ struct Strip2d {
     static constexpr bool has_both = has_statistics && has_gradient;
     // A thread has no registers for all vertical filters of a column if windows are long: two threads share them.
     static constexpr int split = sizeof(A) == 4 && (has_gradient ? !narrow : wide && !kNormalized) ? 2 : 1;
-    // Columns that are read. Doubles need more shared memory; a second gradient and general images need more registers.
-    static constexpr int columns = sizeof(A) == 8                       ? 128
-                                   : has_both && (G == 2 || kGeneral) ? 192
-                                                                        : 256;
+    // Columns that are read. Doubles need more shared memory, a second gradient in one pass more registers.
+    static constexpr int columns = sizeof(A) == 8 ? 128 : has_both && G == 2 ? 192 : 256;
     static constexpr int threads = columns * split;
     // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
     // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.

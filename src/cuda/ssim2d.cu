@@ -67,7 +67,8 @@ struct Strip {
     static constexpr int kMoments = kNormalized ? 5 : 4;  // of s, d, s^2, d^2, and the mass
     static constexpr int kMaps = G ? filtered_maps(G) : 1;
     // The moments and maps that a thread filters down a column, and its running sums, of 2R numbers each.
-    static constexpr int kSplit = Shape::split, kOwnMoments = kMoments / kSplit, kOwnMaps = (kMaps + kSplit - 1) / kSplit;
+    static constexpr int kSplit = Shape::split, kOwnMoments = kMoments / kSplit,
+                         kOwnMaps = (kMaps + kSplit - 1) / kSplit;
     static constexpr int kStates = kBoth ? kMoments + kMaps : kStatistics ? kOwnMoments : kOwnMaps;
     static constexpr int kColumns = Shape::group;  // adjacent columns of a thread, across
     static constexpr int kGroups = Shape::columns / kColumns;
@@ -82,9 +83,6 @@ struct Strip {
     const SsimParams<A>& p;
     const Tile tile;
     Shared& shared;
-    // Not part of this: it is indexed at run time, and would take all of this into memory with it.
-    using Edges = EdgeSums<A, R, kOwnMaps>;
-    Edges& edge_sums;
     const int thread;           // of the block: signed, which makes better code
     const int down, part;       // down: the column of the strip, and which part of its filters this thread has
     const int x0;               // the first column that the block writes
@@ -127,25 +125,18 @@ struct Strip {
     // their sheet. This leads there from `pivot`.
     Pivot<A> shift;
 
-    __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory,
-                                     Edges& edges)
-        : p(params), tile(at), shared(memory), edge_sums(edges),
-          thread(threadIdx.x), down(kSplit == 2 ? thread % Shape::columns : thread),
-          part(kSplit == 2 ? thread / Shape::columns : 0), x0(tile.tile_x * params.partition.columns),
-          row_begin(first), rows(end - first), across_row(thread / kGroups), group(thread % kGroups),
-          flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
+    __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory)
+        : p(params), tile(at), shared(memory), thread(threadIdx.x),
+          down(kSplit == 2 ? thread % Shape::columns : thread), part(kSplit == 2 ? thread / Shape::columns : 0),
+          x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
+          group(thread % kGroups), flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
           x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)),
           to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
           sample(kStatistics ? sample_of(first, end - first, x0, imin(p.partition.columns, sheet_width() - x0))
                              : sample_of_sheet()) {
         if (kGradient) plane_scales(p, tile, scale, l1_scale);
-        map_begin = row_begin - Shape::margin;
-        int map_end = end + Shape::margin;
-        if (!has_partials_beyond()) {
-            map_begin = imax(map_begin, p.map_begin_y());
-            map_end = imin(map_end, p.map_end_y());
-        }
-        map_rows = imax(map_end - map_begin, 0);
+        map_begin = imax(row_begin - Shape::margin, p.map_begin_y());
+        map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
         // The partials of columns without a map element are zero, and so is what lies beyond the border, if windows see
         // nothing there. Shared memory is zero at these columns from the beginning, and no thread writes there.
         const int partial_column = spot(x0 - Shape::margin + down).x;
@@ -182,9 +173,7 @@ struct Strip {
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (!G && p.map.data) flags |= kStoresMap;
         if (is_simple && !p.mask.data && !(G && (flags & kWeighted)) && !(flags & kStoresMap)) flags |= kPlain;
-        if (kStatistics && kColumns * group < imin(Shape::inner, inner) &&
-            (column < p.width || has_partials_beyond()))
-            flags |= kHasMoments;
+        if (kStatistics && kColumns * group < imin(Shape::inner, inner) && column < p.width) flags |= kHasMoments;
         // (A variable for that column, outside the conditions, spills registers in the loop over rows.)
         if (kGradient && kColumns * group < p.partition.columns && spot(gradient_column()).x < p.width)
             flags |= kHasOutput;
@@ -227,9 +216,6 @@ struct Strip {
     __device__ __forceinline__ Cursor<Element> cursor(const ByteView& v, int row, int column) const {
         return Cursor<Element>(v, tile, 0, row, column);
     }
-    __device__ __forceinline__ A mask_at(int row, int column) const {
-        return load_mask<A>(p.mask, p.mask_is_bool, tile, 0, row, column);
-    }
     __device__ __forceinline__ A x_value(typename Access::Raw raw) const { return Access::value(raw, p.x_format); }
     __device__ __forceinline__ A y_value(typename Access::Raw raw) const { return Access::value(raw, p.y_format); }
     __device__ __forceinline__ bool is_own(int row) const { return unsigned(row - row_begin) < unsigned(rows); }
@@ -246,7 +232,8 @@ struct Strip {
     }
     // A position in the first partial map.
     __device__ __forceinline__ A* in_maps(const Spot& at, int row) const {
-        return static_cast<A*>(p.maps.data) + (at.tile.image * p.maps.n + at.tile.channel * p.maps.c + row * p.maps.h + at.x);
+        return static_cast<A*>(p.maps.data) +
+               (at.tile.image * p.maps.n + at.tile.channel * p.maps.c + row * p.maps.h + at.x);
     }
     // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest if there
     // are zeros above the image, which leave the running sums as they begin.
@@ -333,12 +320,22 @@ struct Strip {
         }
     }
     __device__ __forceinline__ void prefetch_any(int row) {
+        if (row >= 0 && row + kAhead <= p.height) {
+            const char *const x_row = x_at.at + row * p.x.h, *const y_row = y_at.at + row * p.y.h;
+            Access::load(x, p.x_format, [&](int k) -> const void* { return x_row + k * p.x.h; });
+            Access::load(y, p.y_format, [&](int k) -> const void* { return y_row + k * p.y.h; });
+            if constexpr (kNormalized) {
+                const char* const mask_row = address(p.mask, tile, 0, row, read_column());
+#pragma unroll
+                for (int k = 0; k < kAhead; ++k) m[k] = load_mask_bits<A>(mask_row + k * p.mask.h, p.mask_is_bool);
+            }
+            return;
+        }
+        // Rows beyond the border are looked for one by one.
         int seen[kAhead];  // -1: nothing
-        const bool all = row >= 0 && row + kAhead <= p.height;
 #pragma unroll
         for (int k = 0; k < kAhead; ++k) {
-            seen[k] = row + k;
-            if (!all) seen[k] = sees_element(border(), row + k, p.height) ? row_seen(row + k) : -1;
+            seen[k] = sees_element(border(), row + k, p.height) ? row_seen(row + k) : -1;
             x[k] = y[k] = {};
         }
         Access::load(x, p.x_format,
@@ -435,7 +432,7 @@ struct Strip {
             for (int k = 0; k < kAhead; ++k)
                 if (is_own(row + k))
                     l1_sum += !kBoth && p.mask.data ? weighted(weights[k].weight(p.mask_is_bool), differences[k])
-                                                : differences[k];
+                                                    : differences[k];
         }
     }
 
@@ -511,8 +508,6 @@ struct Strip {
 #pragma unroll
         for (int q = 0; q < kOwnMaps; ++q)
             if (has_map(q)) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
-        if (kBoth && kGeneral && __builtin_expect(border() == Border::replicate, false))
-            edge_sums.step(p.taps[int(Axis::y)], row + k, p.height, in.v, out.v);
         if constexpr (kSplit == 1) {
             out.fill();
             shared.filtered.at(k, down) = out;
@@ -553,8 +548,8 @@ struct Strip {
                 Column<A, kMaps> maps;
                 const A of_variances = variance_grad_scale<T>(p);
                 if constexpr (kStoresPartials)
-                    here[c] = dssim_and_partials<G>(at, pivot, stability, u, at.m_s + shift.s, at.m_d + shift.d,
-                                                    maps.v, of_variances);
+                    here[c] = dssim_and_partials<G>(at, pivot, stability, u, at.m_s + shift.s, at.m_d + shift.d, maps.v,
+                                                    of_variances);
                 else
                     here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v, of_variances)
                                      : dssim_and_partials<G>(at, pivot, stability, u, maps.v, of_variances);
@@ -618,11 +613,6 @@ struct Strip {
     }
     // The mask at adjacent columns; a weight that is not positive counts as 0.
     __device__ __forceinline__ void load_weights(int row, int column, unsigned counted, A (&weights)[kColumns]) const {
-        if (has_partials_beyond()) {
-#pragma unroll
-            for (int c = 0; c < kColumns; ++c) weights[c] = mask_at(row_seen(row), column_seen(column + c));
-            return;
-        }
         const char* const at = address(p.mask, tile, 0, row, column);
         if (!kBoth && p.packed_mask && counted == kAllColumns) {
             if (p.mask_is_bool)
@@ -645,18 +635,17 @@ struct Strip {
             for (int c = 0; c < 4; ++c) weights[first + c] = A(mask_weight(elements[c]));
         }
     }
-    // Multiplies the partials that this thread has just stored by the mask, the upstream map and what edges weigh.
+    // Multiplies the partials that this thread has just made by the mask, the upstream map and what edges weigh.
     template <class PartialsOf>
-    __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted,
-                                                    const A (&weights)[kColumns], PartialsOf partials_of) {
+    __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted, const A (&weights)[kColumns],
+                                                    PartialsOf partials_of) {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
-            if (!has_partials_beyond() && !(counted >> c & 1)) continue;
-            const int y = row_seen(row), x = column_seen(column + c);
+            if (!(counted >> c & 1)) continue;
             A u = weights[c];
             if (p.upstream == kUpstreamMap && u != A(0))
-                u *= cursor<A>(p.grad_out, y - p.crop_y(), x - p.crop_x()).value();
-            u *= A(edge_partial_weight(border(), y, p.height) * edge_partial_weight(border(), x, p.width));
+                u *= cursor<A>(p.grad_out, row - p.crop_y(), column + c - p.crop_x()).value();
+            u *= A(edge_partial_weight(border(), row, p.height) * edge_partial_weight(border(), column + c, p.width));
             Column<A, kMaps> maps = partials_of(c);
 #pragma unroll
             for (int q = 0; q < kMaps; ++q) maps.v[q] = weighted(u, maps.v[q]);
@@ -826,8 +815,7 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
                             int(strip - sheet * partition.strips));
             // Not in registers, which are short. The first barrier of the walk comes before it is read.
             if (threadIdx.x == 0) shared.stability = image_stability(p, tile);
-            typename Walk::Edges edges;
-            Walk walker(p, tile, row, row_end, shared, edges);
+            Walk walker(p, tile, row, row_end, shared);
             walker.walk();
             dssim = walker.dssim_sum;
             l1 = walker.l1_sum;

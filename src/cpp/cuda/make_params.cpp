@@ -100,8 +100,9 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
         return !v.data || is_packed(v, size, p.is_3d ? 2 : 4);
     };
     const bool is_of_arithmetic = p.x_dtype == p.arithmetic && p.y_dtype == p.arithmetic;
-    k.packed_grads = (!is_general || is_of_arithmetic) && is_packed_or_absent(p.x, x_size) && is_packed_or_absent(p.y, y_size) &&
-                     is_packed_or_absent(p.grad_x, x_size) && is_packed_or_absent(p.grad_y, y_size);
+    k.packed_grads = (!is_general || is_of_arithmetic) && is_packed_or_absent(p.x, x_size) &&
+                     is_packed_or_absent(p.y, y_size) && is_packed_or_absent(p.grad_x, x_size) &&
+                     is_packed_or_absent(p.grad_y, y_size);
     k.packed_images = !is_general && p.width % 2 == 0 && is_packed(p.x, x_size, 2) && is_packed(p.y, y_size, 2);
     k.maps = partial_maps_layout(p);
     k.maps_stride = p.images * k.maps.n;

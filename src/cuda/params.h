@@ -116,6 +116,7 @@ struct Partition {
     int planes, pitch;              // of a sheet; columns from one plane to the next
     Divisor by_pitch, by_channels;  // 0, which gives 0, if sheets have one plane
     int strips, rows;               // of a sheet
+    int together;                   // sheets whose strips take turns, because their elements do so in memory
     int columns;                    // of a strip: a multiple of 4
     long long share, extra;         // rows of a block; `extra` blocks, evenly among the others, have one more
     Divisor by_blocks;
@@ -130,8 +131,14 @@ struct Partition {
         while (begin(block + 1) <= row) ++block;
         return block;
     }
+    // The sheet of a strip, and which one of its strips that is, if several sheets take turns.
+    FUSEDSSIM_MATH void take_turns(long long strip, long long& sheet, int& of_sheet) const {
+        const long long turn = strip / together, turns = turn / strips;
+        of_sheet = int(turn - turns * strips);
+        sheet = turns * together + (strip - turn * together);
+    }
     // The sum of a piece stands at index strip + block: from one piece to the next, one of the two grows by 1. Below,
-    // the index of a sheet's first sum, and the number of all sums.
+    // the index of a sheet's first sum, if that is the first of those together, and the number of all sums.
     FUSEDSSIM_MATH long long first_sum(long long sheet) const {
         return sheet * strips + block_at(sheet * strips * rows);
     }

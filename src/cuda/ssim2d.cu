@@ -299,7 +299,7 @@ struct Strip {
             shared.moments.put(k, down, from);
         else
 #pragma unroll
-            for (int q = 0; q < kOwnMoments; ++q) shared.moments.at(k, down).v[kOwnMoments * part + q] = from.v[q];
+            for (int q = 0; q < kOwnMoments; ++q) shared.moments.value(k, down, kOwnMoments * part + q) = from.v[q];
     }
     __device__ __forceinline__ void next_gradient_rows() {
         x_here.next_rows(Shape::rows);
@@ -466,7 +466,7 @@ struct Strip {
                 for (int k = 0; k <= imin(R, p.height - 1); ++k)
                     sum += (taps.edge[k] - taps.window[k]) *
                            partials_at[q * p.maps_stride + (which ? end - k : k) * p.maps.h];
-                shared.filtered.at(end - row, down).v[kOwnMaps * part + q] += sum;
+                shared.filtered.value(end - row, down, kOwnMaps * part + q) += sum;
             }
         }
     }
@@ -498,7 +498,7 @@ struct Strip {
         constexpr int kFirst = kBoth ? kMoments : 0;
         Column<A, kOwnMaps> in;
         if constexpr (kBoth) {
-            in = shared.partials.at(k, down);
+            in = shared.partials.get(k, down);
         } else {
 #pragma unroll
             for (int q = 0; q < kOwnMaps; ++q) in.v[q] = has_map(q) ? partials[kRolls ? 0 : k][q] : A(0);
@@ -510,20 +510,23 @@ struct Strip {
             if (has_map(q)) out.v[q] = fir[kFirst + q].step(in.v[q], p.taps_y());
         if constexpr (kSplit == 1) {
             out.fill();
-            shared.filtered.at(k, down) = out;
+            shared.filtered.put(k, down, out);
         } else {
 #pragma unroll
             for (int q = 0; q < kOwnMaps; ++q)
-                if (has_map(q)) shared.filtered.at(k, down).v[kOwnMaps * part + q] = out.v[q];
+                if (has_map(q)) shared.filtered.value(k, down, kOwnMaps * part + q) = out.v[q];
         }
     }
 
     // Statistics of a row of the map, at kColumns columns.
     __device__ __forceinline__ void statistics_across(int row) {
         if (unsigned(row - map_begin) >= unsigned(map_rows)) {
-            if constexpr (kBoth)
+            if constexpr (kBoth) {
+                Column<A, kMaps> zeros;
+                zeros.clear();
 #pragma unroll
-                for (int c = 0; c < kColumns; ++c) shared.partials.in_group(across_row, group, c).clear();
+                for (int c = 0; c < kColumns; ++c) shared.partials.put_in_group(across_row, group, c, zeros);
+            }
             return;
         }
         A moments[kColumns][kMoments];
@@ -538,7 +541,7 @@ struct Strip {
         const Stability<A> stability = shared.stability;
         const volatile Stability<A>& stability_read_late = shared.stability;
         A here[kColumns];
-        Column<A, kMaps> kept[kStoresPartials ? kColumns : 1];
+        Kept kept;
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             Moments<A> at = {moments[c][0], moments[c][1], moments[c][2], moments[c][3]};
@@ -555,7 +558,7 @@ struct Strip {
                                      : dssim_and_partials<G>(at, pivot, stability, u, maps.v, of_variances);
                 if constexpr (kBoth) {
                     maps.fill();
-                    shared.partials.in_group(across_row, group, c) = maps;
+                    shared.partials.put_in_group(across_row, group, c, maps);
                 } else {
                     kept[c] = maps;
                 }
@@ -564,12 +567,7 @@ struct Strip {
             }
         }
         if (!(flags & kPlain)) {
-            count_rarely(row, here, [&](int c) -> Column<A, kMaps>& {
-                if constexpr (kStoresPartials)
-                    return kept[c];
-                else
-                    return shared.partials.in_group(across_row, group, c);
-            });
+            count_rarely(row, here, kept);
             if constexpr (kStoresPartials) store_partials(kept);
             return;
         }
@@ -593,10 +591,10 @@ struct Strip {
             }
     }
 
-    // The rest of it where not all columns are alike, or more than their sum is wanted. partials_of(c): where the
-    // partials of a column are.
-    template <class PartialsOf>
-    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns], PartialsOf partials_of) {
+    // The rest of it where not all columns are alike, or more than their sum is wanted. The partials are in `kept`, or
+    // in shared memory.
+    using Kept = Column<A, kMaps>[kStoresPartials ? kColumns : 1];
+    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns], Kept& kept) {
         const int column = statistics_column(group_again());
         const unsigned counted = flags & kAllColumns;
         A weights[kColumns];
@@ -604,7 +602,7 @@ struct Strip {
         for (int c = 0; c < kColumns; ++c) weights[c] = A(1);
         if (p.mask.data) load_weights(row, column, counted, weights);
         if constexpr (G != 0)
-            if (flags & kWeighted) weight_partials(row, column, counted, weights, partials_of);
+            if (flags & kWeighted) weight_partials(row, column, counted, weights, kept);
         if (kBoth && !(is_own(row) && (flags & kOwned))) return;
 #pragma unroll
         for (int c = 0; c < kColumns; ++c)
@@ -636,9 +634,8 @@ struct Strip {
         }
     }
     // Multiplies the partials that this thread has just made by the mask, the upstream map and what edges weigh.
-    template <class PartialsOf>
     __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted, const A (&weights)[kColumns],
-                                                    PartialsOf partials_of) {
+                                                    Kept& kept) {
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             if (!(counted >> c & 1)) continue;
@@ -646,10 +643,17 @@ struct Strip {
             if (p.upstream == kUpstreamMap && u != A(0))
                 u *= cursor<A>(p.grad_out, row - p.crop_y(), column + c - p.crop_x()).value();
             u *= A(edge_partial_weight(border(), row, p.height) * edge_partial_weight(border(), column + c, p.width));
-            Column<A, kMaps> maps = partials_of(c);
+            Column<A, kMaps> maps;
+            if constexpr (kStoresPartials)
+                maps = kept[c];
+            else
+                maps = shared.partials.get_in_group(across_row, group, c);
 #pragma unroll
             for (int q = 0; q < kMaps; ++q) maps.v[q] = weighted(u, maps.v[q]);
-            partials_of(c) = maps;
+            if constexpr (kStoresPartials)
+                kept[c] = maps;
+            else
+                shared.partials.put_in_group(across_row, group, c, maps);
         }
     }
 
@@ -810,9 +814,10 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
             for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float4)); i += Shape::threads)
                 reinterpret_cast<float4*>(&shared)[i] = make_float4(0, 0, 0, 0);
             __syncthreads();
-            const long long sheet = strip / partition.strips;
-            const Tile tile(kSheets ? sheet * partition.planes : sheet, p.channels,
-                            int(strip - sheet * partition.strips));
+            long long sheet = strip / partition.strips;
+            int of_sheet = int(strip - sheet * partition.strips);
+            if (partition.together > 1) partition.take_turns(strip, sheet, of_sheet);
+            const Tile tile(kSheets ? sheet * partition.planes : sheet, p.channels, of_sheet);
             // Not in registers, which are short. The first barrier of the walk comes before it is read.
             if (threadIdx.x == 0) shared.stability = image_stability(p, tile);
             Walk walker(p, tile, row, row_end, shared);

@@ -15,33 +15,62 @@ struct Rows {
     // neighbouring residues into different banks, for columns of 16 bytes.
     static constexpr int kGroups = (kColumns + kGroup - 1) / kGroup;
     static constexpr int kPitch = kGroups + (kGroup == 8 ? 1 - kGroups % 2 : (6 - kGroups % 4) % 4);
-    // Five numbers do not travel together: the fifth has an array of its own.
-    static constexpr bool kHasFifth = kValues == 5;
-    using Together = Column<A, kHasFifth ? 4 : kValues>;
-    Together columns[kRows][kGroup * kPitch];
-    A fifth[kHasFifth ? kRows : 1][kHasFifth ? kGroup * kPitch : 4];
+    // Numbers travel together in 16 bytes: so threads that access neighbouring columns have no bank conflicts. Three
+    // floats take the space of four; a single number that is left has an array of its own.
+    static constexpr int kTogether = kValues * int(sizeof(A)) <= 16 ? kValues : 16 / int(sizeof(A));
+    static constexpr int kChunks = kValues / kTogether;
+    static constexpr bool kHasLast = kValues % kTogether != 0;
+    static_assert(kChunks * kTogether + kHasLast == kValues, "one number is left, or none");
+    static constexpr int kAll = kGroup * kPitch;
+    Column<A, kTogether> chunks[kChunks][kRows][kAll];
+    A last[kHasLast ? kRows : 1][kHasLast ? kAll : 4];
 
     __device__ __forceinline__ static int place(int column) { return column % kGroup * kPitch + column / kGroup; }
-    __device__ __forceinline__ Together& at(int row, int column) { return columns[row][place(column)]; }
-    // `column` is a constant, counted from the first column of a group.
-    __device__ __forceinline__ Together& in_group(int row, int group, int column) {
-        return columns[row][group + place(column)];
+    // The number of a column, where it stands.
+    __device__ __forceinline__ A& value(int row, int column, int number) {
+        if (kHasLast && number == kValues - 1) return last[row][place(column)];
+        return kChunks == 1 ? chunks[0][row][place(column)].v[number]
+                            : chunks[number / kTogether][row][place(column)].v[number % kTogether];
     }
+    __device__ __forceinline__ Column<A, kValues> get_at(int row, int at) const {
+        if constexpr (kChunks == 1 && !kHasLast) {
+            return chunks[0][row][at];
+        } else {
+            Column<A, kValues> out;
+#pragma unroll
+            for (int i = 0; i < kChunks; ++i) {
+                const Column<A, kTogether> chunk = chunks[i][row][at];
+#pragma unroll
+                for (int q = 0; q < kTogether; ++q) out.v[kTogether * i + q] = chunk.v[q];
+            }
+            if constexpr (kHasLast) out.v[kValues - 1] = last[row][at];
+            return out;
+        }
+    }
+    __device__ __forceinline__ void put_at(int row, int at, const Column<A, kValues>& from) {
+        if constexpr (kChunks == 1 && !kHasLast) {
+            chunks[0][row][at] = from;
+        } else {
+#pragma unroll
+            for (int i = 0; i < kChunks; ++i) {
+                Column<A, kTogether> chunk;
+#pragma unroll
+                for (int q = 0; q < kTogether; ++q) chunk.v[q] = from.v[kTogether * i + q];
+                chunks[i][row][at] = chunk;
+            }
+            if constexpr (kHasLast) last[row][at] = from.v[kValues - 1];
+        }
+    }
+    __device__ __forceinline__ Column<A, kValues> get(int row, int column) const { return get_at(row, place(column)); }
     __device__ __forceinline__ void put(int row, int column, const Column<A, kValues>& from) {
-        if constexpr (kHasFifth) {
-            at(row, column) = {from.v[0], from.v[1], from.v[2], from.v[3]};
-            fifth[row][place(column)] = from.v[4];
-        } else {
-            at(row, column) = from;
-        }
+        put_at(row, place(column), from);
     }
-    __device__ __forceinline__ Column<A, kValues> get_in_group(int row, int group, int column) {
-        if constexpr (kHasFifth) {
-            const Together in = in_group(row, group, column);
-            return {in.v[0], in.v[1], in.v[2], in.v[3], fifth[row][group + place(column)]};
-        } else {
-            return in_group(row, group, column);
-        }
+    // `column` is a constant, counted from the first column of a group.
+    __device__ __forceinline__ Column<A, kValues> get_in_group(int row, int group, int column) const {
+        return get_at(row, group + place(column));
+    }
+    __device__ __forceinline__ void put_in_group(int row, int group, int column, const Column<A, kValues>& from) {
+        put_at(row, group + place(column), from);
     }
     // Filters along x at the columns of a group, and adds the result to `out`. The window of its first column begins at
     // the group's first column.

@@ -41,6 +41,15 @@ constexpr int kShortest = 8;  // rows of a block of images, or more
 template <class Shape>
 constexpr std::int64_t kSlots = std::int64_t(kMultiprocessors) * Shape::min_blocks;
 
+constexpr std::int64_t kMostBlocks = 3 * kMultiprocessors;  // of images
+
+// Whether the channels of a pixel stand side by side in memory, and planes have no value each. Strips of all channels
+// are then read at the same time: so each sector of memory is read once.
+bool has_channels_together(const Problem& p) {
+    const auto is_last = [](const View& v) { return v.c > 0 && v.c < v.w; };
+    return p.channels > 1 && p.planes_per_group % p.channels == 0 && (is_last(p.x) || is_last(p.y));
+}
+
 // How many planes stand side by side in a sheet, and how many strips that is.
 struct Sheet {
     int planes, pitch, width, strips;
@@ -50,8 +59,8 @@ struct Sheet {
 template <class Shape>
 Sheet make_sheet(const Problem& p, bool may_share) {
     const Sheet alone = {1, 0, p.width, tiles(p.width, Shape::out)};
-    if (!may_share || p.border != Border::zeros || p.upstream != kUpstreamOne || p.mask.data || p.map.data ||
-        p.data_ranges.data || p.coarse_x.data || p.coarse_y.data)
+    if (!may_share || has_channels_together(p) || p.border != Border::zeros || p.upstream != kUpstreamOne ||
+        p.mask.data || p.map.data || p.data_ranges.data || p.coarse_x.data || p.coarse_y.data)
         return alone;
     // While there are multiprocessors without work, narrow strips are faster.
     const std::int64_t planes = p.planes_per_group, strips = planes * alone.strips;
@@ -70,7 +79,7 @@ Sheet make_sheet(const Problem& p, bool may_share) {
 // beginning. Blocks of equal shares have two pieces, or one more than they have whole strips. Where strips are short,
 // blocks that do not cross from one to the next are faster.
 template <class Shape>
-std::int64_t count_blocks(std::int64_t strips, int rows) {
+std::int64_t count_blocks(std::int64_t strips, int rows, bool are_together) {
     constexpr std::int64_t kAtOnce = kSlots<Shape>;
     const auto cost = [](std::int64_t all_rows, std::int64_t pieces) {  // of a block, in batches
         constexpr int kBegin = 2, kBefore = int(ceil_div(Shape::halo, Shape::rows)), kAfter = Shape::has_both ? 1 : 0;
@@ -84,7 +93,7 @@ std::int64_t count_blocks(std::int64_t strips, int rows) {
     if (strips <= kAtOnce) {
         const std::int64_t parts = std::clamp<std::int64_t>(kAtOnce / strips, 1, std::max(1, rows / kShortest));
         whole = strips * parts;
-        cost_of_whole = cost(ceil_div(rows, parts), 1);
+        cost_of_whole = are_together ? 0 : cost(ceil_div(rows, parts), 1);
     } else {
         const std::int64_t each = ceil_div(strips, kAtOnce);
         if (strips % each) return equal;
@@ -107,12 +116,15 @@ Blocks cut_images(const Problem& p, Sheet sheet) {
         part.by_pitch = Divisor::of(unsigned(sheet.pitch));
         part.by_channels = Divisor::of(unsigned(p.channels));
     }
+    part.together = has_channels_together(p) ? int(p.channels) : 1;
     part.sheets = p.planes() / part.planes;
     part.rows = p.height;
     // Strips of equal width, in whole sectors of 32 bytes.
     part.columns = std::min(Shape::out, 8 * tiles(tiles(sheet.width, part.strips), 8));
     const std::int64_t strips = part.sheets * part.strips, rows = strips * part.rows;
-    part.blocks = count_blocks<Shape>(strips, part.rows);
+    part.blocks = part.together > 1 && strips > kSlots<Shape> && strips <= kMostBlocks
+                      ? strips
+                      : count_blocks<Shape>(strips, part.rows, part.together > 1);
     part.share = rows / part.blocks;
     part.extra = rows % part.blocks;
     part.by_blocks = Divisor::of(unsigned(part.blocks));
@@ -200,7 +212,6 @@ Workspace plan_workspace(const Problem& p) {
         const auto of = [&](KernelType t) { return count(cut_blocks(p, t, kernel_grads(p, t), false)); };
         return std::max(of(type), may_be_usual(p) ? of(usual_type(p.x_dtype)) : std::int64_t(0));
     };
-    constexpr std::int64_t kMostBlocks = 3 * kMultiprocessors;  // of images
     const std::int64_t blocks = p.is_3d ? most([](const Blocks& b) { return b.total; }) : kMostBlocks;
     const std::int64_t sums =
         p.is_3d ? most([](const Blocks& b) { return b.sums; })

@@ -353,6 +353,22 @@ void layouts() {
                         c.call = Call::forward;
                         check(c);
                     }
+    // Strips of channels take turns, if no plane has a value of its own.
+    for (const Extents& shape : {Extents{2, 3, 20, 520}, Extents{1, 5, 9, 300}})
+        for (const fusedssim_reduction reduction : {1, 2, 3, 4})
+            for (const int window : {11, 21})
+                for (const bool both : {false, true}) {
+                    Case c{shape};
+                    c.layout = {0, 2, 3, 1};
+                    if (!both) c.y_layout = {0, 1, 2, 3};
+                    c.params.reduction = reduction;
+                    c.params.window_size = window;
+                    c.grads = 1;
+                    for (const Call call : {Call::forward, Call::value_and_grad}) {
+                        c.call = call;
+                        check(c);
+                    }
+                }
 }
 
 void reductions() {

@@ -38,12 +38,6 @@ __device__ __forceinline__ int block_again() {
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ __forceinline__ double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 
-// __syncthreads() for warps that call it in different places. Barrier 0 is that of __syncthreads().
-template <int kThreads>
-__device__ __forceinline__ void sync_roles() {
-    asm volatile("barrier.sync 1, %0;" ::"n"(kThreads) : "memory");
-}
-
 // Gives v an unspecified value, at the cost of no instruction.
 __device__ __forceinline__ void set_to_any(float& v) { asm("" : "=f"(v)); }
 __device__ __forceinline__ void set_to_any(double& v) { asm("" : "=d"(v)); }

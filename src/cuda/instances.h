@@ -38,28 +38,25 @@
     M(any, 5, __VA_ARGS__)              \
     M(any64, 5, __VA_ARGS__)            \
     M(any, 8, __VA_ARGS__)              \
-    M(any, 16, __VA_ARGS__)
+    M(any, 16, __VA_ARGS__)             \
+    M(any64, 16, __VA_ARGS__)
 #define FUSEDSSIM_TYPES(M, ...)             \
     M(f32, 5, __VA_ARGS__)                  \
     M(f16, 5, __VA_ARGS__)                  \
     M(bf16, 5, __VA_ARGS__)                 \
-    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__) \
-    M(any64, 16, __VA_ARGS__)
+    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)                 \
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
-// Images: those whose gradient is made in one pass, and those that take two (Pass in params.h): these have kernels of
+// Images: those whose gradient is made in one pass. General kernels take two (Pass in params.h), and have kernels of
 // their own for values alone. What is rarest makes two gradients one after the other, and the wheel smaller.
 #define FUSEDSSIM_ONE_PASS_TYPES(M, ...) \
     M(f32, 5, __VA_ARGS__)               \
     M(f16, 5, __VA_ARGS__)               \
     M(bf16, 5, __VA_ARGS__)              \
     M(f64, 5, __VA_ARGS__)
-#define FUSEDSSIM_TWO_PASS_TYPES(M, ...)    \
-    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__) \
-    M(any64, 16, __VA_ARGS__)
-#define FUSEDSSIM_TWO_PASS_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__) M(any, 8, __VA_ARGS__) M(any, 16, __VA_ARGS__)
+#define FUSEDSSIM_GENERAL_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__) M(any, 8, __VA_ARGS__) M(any, 16, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
 // Images that stand side by side in a sheet. General kernels can do this, too.
 #define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
@@ -84,20 +81,20 @@
 // ssim2d.cu: value, map and gradient of images. The last kernel of two does not care whether windows are normalised.
 #define FUSEDSSIM_SSIM2D(X)                                                     \
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                \
-    FUSEDSSIM_TWO_PASS_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
+    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
     FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_ONE_PASS_TYPES)
 #define FUSEDSSIM_SSIM2D_SHEETS(X) FUSEDSSIM_WITH_VALUE(X, ssim2d_sheets, ssim2d, FUSEDSSIM_SHEET_TYPES)
 #define FUSEDSSIM_SSIM2D_NORMALIZED(X) \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_normalized, ssim2d, 0)
 #define FUSEDSSIM_SSIM2D_FORWARD(X)                                             \
-    FUSEDSSIM_TWO_PASS_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 1)     \
-    FUSEDSSIM_TWO_PASS_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 2)
+    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 1)     \
+    FUSEDSSIM_GENERAL_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_FORWARD_NORMALIZED(X)                                                \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 1)      \
     FUSEDSSIM_NORMALIZED_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_BACKWARD(X)                                            \
-    FUSEDSSIM_TWO_PASS_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)    \
-    FUSEDSSIM_TWO_PASS_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 2)
+    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)    \
+    FUSEDSSIM_GENERAL_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F)                                  \
     F(ssim2d, FUSEDSSIM_SSIM2D)                                       \
     F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)                         \

@@ -43,7 +43,7 @@ constexpr bool kHasLongBatches = true;
 enum class Pass { both, forward, backward };
 
 // ssim2d: a strip of columns.
-template <class A, int R, int G, bool kNormalized, bool kGeneral, Pass kPass = Pass::both>
+template <class A, int R, int G, bool kNormalized, Pass kPass = Pass::both>
 struct Strip2d {
     static constexpr bool narrow = R <= 5, wide = R > 8;
     static constexpr bool has_statistics = kPass != Pass::backward, has_gradient = G && kPass != Pass::forward;
@@ -62,7 +62,8 @@ struct Strip2d {
     static constexpr int halo = has_both ? 2 * R : R, margin = has_gradient ? R : 0;
     static constexpr int gap = R;                             // columns that are zero between two planes of a sheet
     static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
-    static constexpr int inner = (out + 2 * margin + group - 1) / group * group;  // and those that have statistics
+    static constexpr int inner =
+        (out + 2 * margin + group - 1) / group * group;  // and those that have statistics or partials
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
     static constexpr int min_blocks = threads == 512 || (wide && sizeof(A) == 4) ? 1 : 2;
     static_assert(out > 0, "the strip is all margin");

@@ -154,6 +154,7 @@ struct SliceFilter {
             if (column + c != 0 && column + c != size - 1) continue;
 #pragma unroll
             for (int q = 0; q < kQuantities; ++q) out[c][q] = A(0);
+            // Rolled, as in strip_rows.h.
 #pragma unroll 1
             for (int e = 0; e <= 2 * R; ++e) {
                 A in[1][kQuantities];

@@ -57,7 +57,7 @@ struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
     static constexpr bool kGeneral = is_general<T>;
-    using Shape = Strip2d<A, R, G, kNormalized, kGeneral, kPass>;
+    using Shape = Strip2d<A, R, G, kNormalized, kPass>;
     static constexpr bool kStatistics = Shape::has_statistics, kGradient = Shape::has_gradient, kBoth = Shape::has_both;
     static constexpr bool kStoresPartials = G && !kGradient;
     // Filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
@@ -858,17 +858,17 @@ __device__ __forceinline__ void ssim2d_backward(const SsimParams<arithmetic_t<T>
     walk_pieces<T, R, G, false, true, Pass::backward>(p);
 }
 template <class T, int R, int G>
-using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false, is_general<T>>;
+using ssim2d_shape = Strip2d<arithmetic_t<T>, R, G, false>;
 template <class T, int R, int G>
 using ssim2d_sheets_shape = ssim2d_shape<T, R, G>;
 template <class T, int R, int G>
-using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, is_general<T>>;
+using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true>;
 template <class T, int R, int G>
-using ssim2d_forward_shape = Strip2d<arithmetic_t<T>, R, G, false, true, Pass::forward>;
+using ssim2d_forward_shape = Strip2d<arithmetic_t<T>, R, G, false, Pass::forward>;
 template <class T, int R, int G>
-using ssim2d_forward_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, true, Pass::forward>;
+using ssim2d_forward_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, Pass::forward>;
 template <class T, int R, int G>
-using ssim2d_backward_shape = Strip2d<arithmetic_t<T>, R, G, false, true, Pass::backward>;
+using ssim2d_backward_shape = Strip2d<arithmetic_t<T>, R, G, false, Pass::backward>;
 
 #define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \
     extern "C" __global__ void __launch_bounds__(FAMILY##_shape<TYPE, RADIUS, GRADS>::threads,    \

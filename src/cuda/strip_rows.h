@@ -93,6 +93,7 @@ struct Rows {
     __device__ __forceinline__ void filter_one(int row, int group, int c, const A* taps, A (&out)[kValues]) {
 #pragma unroll
         for (int q = 0; q < kValues; ++q) out[q] = A(0);
+        // Rolled: if this rare code is long, the compiler keeps the kernel's running sums in local memory around it.
 #pragma unroll 1
         for (int e = 0; e <= 2 * R; ++e) {
             const Column<A, kValues> in = get_in_group(row, group, e + c);

@@ -87,7 +87,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
-                              with_constants(type, grads, [&](auto zero, auto bucket, auto, auto) {
+                              with_constants(type, grads, [&](auto zero, auto bucket, auto) {
                                   return has_completion<decltype(zero)>(bucket, p.is_normalized);
                               });
     const CUfunction reduce = sums && !is_completed ? find(small_kernel(Family::reduce_sums, p.arithmetic)) : nullptr;
@@ -99,9 +99,9 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         launch(driver, exec, sum_mask, few_blocks(k.planes * k.parts), kThreadsReduce, k);
         launch(driver, exec, reduce_mask, few_blocks(2 * k.groups), kThreadsReduce, k);
     };
-    with_constants(type, grads, [&](auto zero, auto bucket, auto, auto is_general) {
+    with_constants(type, grads, [&](auto zero, auto bucket, auto) {
         using A = decltype(zero);
-        SsimParams<A> k = make_ssim_params<A>(p, blocks, is_general);
+        SsimParams<A> k = make_ssim_params<A>(p, blocks, type.is_general());
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)

@@ -164,7 +164,7 @@ KernelType kernel_type(const Problem& p) {
 
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) {
     if (p.is_3d)
-        return with_constants(type, grads, [&](auto zero, auto radius, auto, auto) {
+        return with_constants(type, grads, [&](auto zero, auto radius, auto) {
             using Shape = Block3d<decltype(zero), radius>;
             return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
                               2 * radius, kMultiprocessors * Shape::min_blocks);

@@ -39,24 +39,22 @@ inline bool has_two_passes(const Problem& p, KernelType type, int grads) {
     return has_two_passes(p.is_3d, p.is_normalized, type, grads);
 }
 
-// Calls f with a value of the arithmetic's type, the radius bucket, the number of gradients, and whether the kernels
-// are general, as constants.
+// Calls f with a value of the arithmetic's type, the radius bucket and the number of gradients, as constants.
 template <class F>
 auto with_constants(KernelType type, int grads, F&& f) {
-    const auto with_grads = [&](auto zero, auto radius, auto is_general) {
-        return grads == 0   ? f(zero, radius, Constant<0>(), is_general)
-               : grads == 1 ? f(zero, radius, Constant<1>(), is_general)
-                            : f(zero, radius, Constant<2>(), is_general);
+    const auto with_grads = [&](auto zero, auto radius) {
+        return grads == 0   ? f(zero, radius, Constant<0>())
+               : grads == 1 ? f(zero, radius, Constant<1>())
+                            : f(zero, radius, Constant<2>());
     };
     const auto with_radius = [&](auto zero) {
-        return type.radius == kRadiusBuckets[0]   ? with_grads(zero, Constant<kRadiusBuckets[0]>(), std::true_type())
-               : type.radius == kRadiusBuckets[1] ? with_grads(zero, Constant<kRadiusBuckets[1]>(), std::true_type())
-                                                  : with_grads(zero, Constant<kRadiusBuckets[2]>(), std::true_type());
+        return type.radius == kRadiusBuckets[0]   ? with_grads(zero, Constant<kRadiusBuckets[0]>())
+               : type.radius == kRadiusBuckets[1] ? with_grads(zero, Constant<kRadiusBuckets[1]>())
+                                                  : with_grads(zero, Constant<kRadiusBuckets[2]>());
     };
     if (!type.is_general()) {
         constexpr Constant<kRadiusBuckets[0]> kRadius;
-        return type.element == Element::f64 ? with_grads(double(), kRadius, std::false_type())
-                                            : with_grads(float(), kRadius, std::false_type());
+        return type.element == Element::f64 ? with_grads(double(), kRadius) : with_grads(float(), kRadius);
     }
     return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
 }
@@ -64,21 +62,20 @@ auto with_constants(KernelType type, int grads, F&& f) {
 // Calls f with the shape of the blocks of an image's first or only pass, as the type of its argument.
 template <class F>
 auto with_strips(const Problem& p, KernelType type, int grads, F&& f) {
-    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto is_general) {
+    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
         constexpr int R = radius, G = gradients;
-        constexpr bool kGeneral = is_general;
         if (has_two_passes(p, type, grads))
-            return p.is_normalized ? f(Strip2d<A, R, G, true, true, Pass::forward>())
-                                   : f(Strip2d<A, R, G, false, true, Pass::forward>());
-        return p.is_normalized ? f(Strip2d<A, R, G, true, true>()) : f(Strip2d<A, R, G, false, kGeneral>());
+            return p.is_normalized ? f(Strip2d<A, R, G, true, Pass::forward>())
+                                   : f(Strip2d<A, R, G, false, Pass::forward>());
+        return p.is_normalized ? f(Strip2d<A, R, G, true>()) : f(Strip2d<A, R, G, false>());
     });
 }
 // The same of the second pass.
 template <class F>
 auto with_second_strips(KernelType type, int grads, F&& f) {
-    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto) {
-        return f(Strip2d<decltype(zero), radius, gradients, false, true, Pass::backward>());
+    return with_constants(type, grads, [&](auto zero, auto radius, auto gradients) {
+        return f(Strip2d<decltype(zero), radius, gradients, false, Pass::backward>());
     });
 }
 

@@ -50,8 +50,11 @@ struct Strip2d {
     static constexpr bool has_both = has_statistics && has_gradient;
     // A thread has no registers for all vertical filters of a column if windows are long: two threads share them.
     static constexpr int split = sizeof(A) == 4 && (has_gradient ? !narrow : wide && !kNormalized) ? 2 : 1;
-    // Columns that are read. Doubles need more shared memory, a second gradient in one pass more registers.
-    static constexpr int columns = sizeof(A) == 8 ? 128 : has_both && G == 2 ? 192 : 256;
+    // Columns that are read. Doubles need more shared memory, a second gradient in one pass more registers. Where a mask
+    // normalises, a pivot has to be near the level of its strip: a wide one may have two.
+    static constexpr int columns = sizeof(A) == 8 || (kNormalized && has_statistics) ? 128
+                                   : has_both && G == 2                              ? 192
+                                                                                     : 256;
     static constexpr int threads = columns * split;
     // Rows of a batch. Each batch has a cost of its own, so long batches are cheaper. But with a gradient or a mass
     // there are no registers for 8 rows, and on GPUs before sm_80 no shared memory for a second block.
@@ -65,7 +68,7 @@ struct Strip2d {
     static constexpr int inner =
         (out + 2 * margin + group - 1) / group * group;  // and those that have statistics or partials
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
-    static constexpr int min_blocks = threads == 512 || (wide && sizeof(A) == 4) ? 1 : 2;
+    static constexpr int min_blocks = threads == 512 ? 1 : threads == 128 && narrow && sizeof(A) == 4 ? 3 : 2;
     static_assert(out > 0, "the strip is all margin");
 };
 

@@ -50,8 +50,8 @@ struct Strip2d {
     static constexpr bool has_both = has_statistics && has_gradient;
     // A thread has no registers for all vertical filters of a column if windows are long: two threads share them.
     static constexpr int split = sizeof(A) == 4 && (has_gradient ? !narrow : wide && !kNormalized) ? 2 : 1;
-    // Columns that are read. Doubles need more shared memory, a second gradient in one pass more registers. Where a mask
-    // normalises, a pivot has to be near the level of its strip: a wide one may have two.
+    // Columns that are read. Doubles need more shared memory, a second gradient in one pass more registers. Where a
+    // mask normalises, a pivot has to be near the level of its strip: a wide one may have two.
     static constexpr int columns = sizeof(A) == 8 || (kNormalized && has_statistics) ? 128
                                    : has_both && G == 2                              ? 192
                                                                                      : 256;

@@ -8,6 +8,16 @@
 
 namespace fusedssim {
 
+// A part that is being loaded: a pair of elements, or, in general kernels, a single one.
+template <class T, bool kGeneral = is_general<T>>
+struct PartOf {
+    using type = RawRow<T, 2>;
+};
+template <class T>
+struct PartOf<T, true> {
+    using type = typename Elements<T>::Raw;
+};
+
 // s' and d' of the images, and the mask if it normalises.
 template <class T, int R, bool kNormalized>
 struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
@@ -43,7 +53,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     // The slice that will be requested next.
     const char *x_at, *y_at;
     // The parts that are being loaded.
-    using Part = typename PartOf<kGeneral, typename Access::Raw>::type;
+    using Part = typename PartOf<T>::type;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
     A l1_sum;
 
@@ -101,8 +111,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
 #pragma unroll
             for (int i = 0; i < PartSlots::kCount; ++i)
                 if (slots.is_valid(i)) {
-                    Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
-                    Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
+                    x[i].load(x_at + slots.offset[i]);
+                    y[i].load(y_at + slots.offset[i]);
                 }
         } else {
 #pragma unroll
@@ -111,12 +121,12 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                     const char* const x_here = x_at + slots.offset[i];
                     const char* const y_here = y_at + slots.offset[i];
                     const bool both = PartSlots::column(tile, thread_again() + i * Block::threads) + 1 < p.width;
-                    x[i][0] = Access::load(x_here, p.x_format);
-                    y[i][0] = Access::load(y_here, p.y_format);
-                    x[i][1] = y[i][1] = {};
+                    x[i] = y[i] = {};
+                    x[i].set(0, Access::load(x_here, p.x_format));
+                    y[i].set(0, Access::load(y_here, p.y_format));
                     if (both) {
-                        x[i][1] = Access::load(x_here + p.x.w, p.x_format);
-                        y[i][1] = Access::load(y_here + p.x.w, p.y_format);
+                        x[i].set(1, Access::load(x_here + p.x.w, p.x_format));
+                        y[i].set(1, Access::load(y_here + p.x.w, p.y_format));
                     }
                 }
         }
@@ -142,7 +152,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 A values[2][kValues];
 #pragma unroll
                 for (int c = 0; c < 2; ++c)
-                    combine(Access::value(x[i][c], p.x_format), Access::value(y[i][c], p.y_format), z, 0, 0, values[c]);
+                    combine(Access::value(x[i].get(c), p.x_format), Access::value(y[i].get(c), p.y_format), z, 0, 0,
+                            values[c]);
                 stage.put_two(2 * PartSlots::index(i), values);
             }
         }

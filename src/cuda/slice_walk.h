@@ -99,16 +99,6 @@ struct SlotsOf<true, A, R, kColumns, kWidth, kMargin> {
     using type = ElementSlots<A, R>;
 };
 
-// A part that is being loaded: one element, or a pair.
-template <bool kGeneral, class Raw>
-struct PartOf {
-    using type = Raw[2];
-};
-template <class Raw>
-struct PartOf<true, Raw> {
-    using type = Raw;
-};
-
 // What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others
 // are defaults. There is nothing virtual. z is a slice of the volume.
 template <class A, int kValuesOfElement>

@@ -217,25 +217,24 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         for (int q = 0; q < kMaps; ++q) out[q] = in[q];
     };
     using Access = Elements<T>;
-    typename Access::Raw xs[Block::columns], ys[Block::columns];
+    RawRow<T, Block::columns> xs, ys;
     const bool packed = p.packed_grads && inside == (1u << Block::columns) - 1;
     const auto prepare = [&] {
         if (packed) {
-            Packed<T, Block::columns>::load(x.at, xs);
-            Packed<T, Block::columns>::load(y.at, ys);
+            xs.load(x.at);
+            ys.load(y.at);
         } else if constexpr (is_general<T>) {
-#pragma unroll
-            for (int c = 0; c < Block::columns; ++c) xs[c] = ys[c] = {};
+            xs = ys = {};
             const auto address_of = [&](const Cursor<T>& from, int c) -> const void* {
                 return inside >> c & 1 ? from.at + c * from.v.w : nullptr;
             };
-            Access::load(xs, p.x_format, [&](int c) { return address_of(x, c); });
-            Access::load(ys, p.y_format, [&](int c) { return address_of(y, c); });
+            Access::load(xs.v, p.x_format, [&](int c) { return address_of(x, c); });
+            Access::load(ys.v, p.y_format, [&](int c) { return address_of(y, c); });
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                xs[c] = x.load(0, c, p.x_format, inside >> c & 1);
-                ys[c] = y.load(0, c, p.y_format, inside >> c & 1);
+                xs.set(c, x.load(0, c, p.x_format, inside >> c & 1));
+                ys.set(c, y.load(0, c, p.y_format, inside >> c & 1));
             }
         }
     };
@@ -254,11 +253,14 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         if (p.mask.data)
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                hide_holes<T>(xs[c], p.x_format);
-                hide_holes<T>(ys[c], p.y_format);
+                typename Access::Raw x_raw = xs.get(c), y_raw = ys.get(c);
+                hide_holes<T>(x_raw, p.x_format);
+                hide_holes<T>(y_raw, p.y_format);
+                xs.set(c, x_raw);
+                ys.set(c, y_raw);
             }
-        const auto x_here = [&](int c) { return Access::value(xs[c], p.x_format); };
-        const auto y_here = [&](int c) { return Access::value(ys[c], p.y_format); };
+        const auto x_here = [&](int c) { return Access::value(xs.get(c), p.x_format); };
+        const auto y_here = [&](int c) { return Access::value(ys.get(c), p.y_format); };
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {

@@ -30,9 +30,11 @@
 //                       padding valid, windows up to radius 5
 //     f64               the same, for images                                      1.4 to 1.7 times as fast as any64
 //     u8                the same, for values                                      what files hold
+//     f32, strided      forward of volumes whose elements lie in no pairs, or     odd sizes, and crops
+//                       in other places in each image
 //     any, any64        anything else, in float and double arithmetic: other      at most 2.5 times slower than kernels
-//                       borders, other integers, images of two dtypes, volumes    of their own
-//                       of other strides each, wide windows, and windows that a
+//                       borders, other integers, images of two dtypes, strided    of their own
+//                       volumes of 16 bits, wide windows, and windows that a
 //                       mask normalises
 #define FUSEDSSIM_GENERAL_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)              \
@@ -62,6 +64,8 @@
 #define FUSEDSSIM_NORMALIZED_SINGLE_TYPES(M, ...) M(any, 16, __VA_ARGS__) M(any64, 16, __VA_ARGS__)
 // Images that stand side by side in a sheet. General kernels can do this, too.
 #define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
+// Volumes whose elements are loaded one by one.
+#define FUSEDSSIM_STRIDED_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
@@ -101,11 +105,14 @@
 #define FUSEDSSIM_SSIM3D_FORWARD(X)                                          \
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0)     \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
+#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_strided, ssim3d, FUSEDSSIM_STRIDED_TYPES)
 #define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X) FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FAMILIES(F)                                  \
     F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                       \
+    F(ssim3d_forward_strided, FUSEDSSIM_SSIM3D_FORWARD_STRIDED)       \
     F(ssim3d_forward_normalized, FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED) \
     F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD)
 

@@ -68,7 +68,7 @@ struct Strip2d {
     static_assert(out > 0, "the strip is all margin");
 };
 
-// The type of a position in a slice of partial maps. has_one_offset() in the launchers sees that 32 bits suffice where
+// The type of a position in a slice of partial maps. has_short_maps() in the launchers sees that 32 bits suffice where
 // they are used.
 template <bool kNarrow>
 struct Position {
@@ -224,12 +224,13 @@ struct SsimParams {
     int has_l1;   // sums of |x - y| are wanted
     // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
     int packed_map, packed_grads, packed_mask;
-    int packed_images;         // ssim3d: two adjacent elements of x and y are aligned so, and W is even
     A scale;                   // factor of the gradients of SSIM
     A l1_scale;                // factor of the gradients of |x - y|; 0: there is no such part
     A coarse_scale;            // factor of the gradients of the pooled images
     A ssim_weight, l1_weight;  // of the map of a loss
-    Stability<A> stability;    // of all images, unless there are data_ranges
+    // Of all images, unless there are data_ranges. Aligned so that kernels read two of its numbers, and two taps, at
+    // once.
+    alignas(2 * sizeof(A)) Stability<A> stability;
     AxisTaps<A> taps[kAxes];
     A pivot_share;  // of a mean, for the pivot: Problem::seen_share()
     A window_rest;  // what the mass of the window, over all axes, lacks to be 1

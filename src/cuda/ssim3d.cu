@@ -41,7 +41,7 @@ __device__ __forceinline__ Pivot<arithmetic_t<T>> plane_pivot(const SsimParams<a
 }
 
 // Statistics of a tile: sums, the map, and, if G, the partial maps.
-template <class T, int R, int G, bool kNormalized>
+template <class T, int R, int G, bool kNormalized, bool kStrided>
 __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
@@ -50,7 +50,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    using Source = ImageSource<T, R, kNormalized>;
+    using Source = ImageSource<T, R, kNormalized, kStrided>;
     __shared__ typename Source::Constants shared;
     const auto in_plane = [&](int column) { return Spot{tile, column}; };
     const PivotSample<T> near(p, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
@@ -305,11 +305,15 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 // The families of this unit (instances.h).
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>& p) {
-    forward<T, R, G, false>(p);
+    forward<T, R, G, false, false>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim3d_forward_strided(const SsimParams<arithmetic_t<T>>& p) {
+    forward<T, R, G, false, true>(p);
 }
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_forward_normalized(const SsimParams<arithmetic_t<T>>& p) {
-    forward<T, R, G, true>(p);
+    forward<T, R, G, true, false>(p);
 }
 
 #define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \

@@ -81,8 +81,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const Blocks blocks = cut_blocks(p, type, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const Family family =
-        blocks.partition.planes > 1 ? sheet_family(p.is_normalized, type) : forward_family(p.is_3d, p.is_normalized);
+    const Family family = blocks.partition.planes > 1 ? sheet_family(p.is_normalized, type)
+                                                      : forward_family(p.is_3d, p.is_normalized, type.is_strided);
     const int forward_kernel = filter_kernel(family, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
@@ -100,7 +100,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     };
     with_constants(type, grads, [&](auto zero, auto bucket, auto gradients, auto is_general) {
         using A = decltype(zero);
-        SsimParams<A> k = make_ssim_params<A>(p, blocks, is_general);
+        const KernelType of_backward = p.is_3d ? backward_type(p) : type;
+        SsimParams<A> k = make_ssim_params<A>(p, blocks, of_backward.is_general());
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)
@@ -112,7 +113,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             const bool has_forward = !p.saved || !p.grads(), has_backward = p.grads() != 0;
             const CUfunction forward = has_forward ? find(forward_kernel) : nullptr;
             const CUfunction backward =
-                has_backward ? find(filter_kernel(Family::ssim3d_backward, type, grads)) : nullptr;
+                has_backward ? find(filter_kernel(Family::ssim3d_backward, of_backward, grads)) : nullptr;
             k.maps.data = p.saved ? p.saved : memory + workspace.maps;
             launch_mask_sums();
             if (has_forward) launch(driver, exec, forward, blocks.total, kThreads, k);

@@ -75,6 +75,7 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim2d_sheets:
         case Family::ssim2d_normalized:
         case Family::ssim3d_forward:
+        case Family::ssim3d_forward_strided:
         case Family::ssim3d_forward_normalized:
         case Family::ssim3d_backward: break;
     }
@@ -82,15 +83,18 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
 }
 
 // The families of the kernels that filter: their calls differ by radius bucket and number of gradients as well.
-constexpr Family forward_family(bool is_3d, bool is_normalized) {
-    return is_3d ? (is_normalized ? Family::ssim3d_forward_normalized : Family::ssim3d_forward)
-                 : (is_normalized ? Family::ssim2d_normalized : Family::ssim2d);
+constexpr Family forward_family(bool is_3d, bool is_normalized, bool is_strided = false) {
+    return !is_3d          ? (is_normalized ? Family::ssim2d_normalized : Family::ssim2d)
+           : is_normalized ? Family::ssim3d_forward_normalized
+           : is_strided    ? Family::ssim3d_forward_strided
+                           : Family::ssim3d_forward;
 }
 
-// The element type and the radius bucket of the kernels of a call, which its forward and its backward share.
+// The element type and the radius bucket of the kernels of a call.
 struct KernelType {
     Element element;
     int radius;
+    bool is_strided = false;  // forward of volumes: elements are loaded one by one
     constexpr bool is_general() const { return element == Element::any || element == Element::any64; }
 };
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
@@ -117,6 +121,10 @@ constexpr Family sheet_family(bool is_normalized, KernelType type) {
 }
 constexpr bool has_sheet_kernels(KernelType type, int grads) {
     return filter_kernel(sheet_family(false, type), type, grads) >= 0;
+}
+// Whether there are kernels for volumes of any strides, besides general ones.
+constexpr bool has_strided_kernels(KernelType type) {
+    return filter_kernel(Family::ssim3d_forward_strided, type, 0) >= 0;
 }
 // The general kernels for a radius: of the smallest bucket that holds it, among those that there are kernels of.
 constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
@@ -173,6 +181,12 @@ constexpr Coverage coverage_of_calls() {
                     coverage.add_filters(is_3d, false, type, grads);
                     if (!is_3d && has_sheet_kernels(type, grads))
                         coverage.add(filter_kernel(sheet_family(false, type), type, grads));
+                    if (is_3d && has_strided_kernels(type))
+                        coverage.add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
+                    // Behind a general forward.
+                    const int radius = general_type(arithmetic_dtype(dtype), false, type.radius).radius;
+                    if (is_3d && grads)
+                        coverage.add(filter_kernel(Family::ssim3d_backward, {type.element, radius}, grads));
                 }
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)

@@ -31,6 +31,14 @@ inline int kernel_grads(const Problem& p, KernelType type) {
 // The kernels that a problem takes: those for the usual calls if they serve, otherwise general ones.
 KernelType kernel_type(const Problem& p);
 
+// The kernel of a volume's backward. It reads partial maps, which are always alike, and the images only where it is: so
+// it has that of the usual calls also where the strides of the images leave forward a general one.
+KernelType backward_type(const Problem& p);
+
+// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
+// one.
+bool is_packed(const View& v, std::size_t size, int count);
+
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 

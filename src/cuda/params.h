@@ -14,7 +14,9 @@ namespace fusedssim {
 
 // The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
 // axis, if axes should differ), with taps of 0 at its ends.
-constexpr int kRadiusBuckets[] = {5, 8, kMaxRadius};
+constexpr int kRadiusBuckets[] = {3, 5, 8, kMaxRadius};
+// The largest of those that the kernels for the usual calls are compiled for, and the smallest of general ones.
+constexpr int kUsualRadius = 5;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr bool kHasLongBatches = false;
@@ -57,8 +59,9 @@ struct Strip2d {
     static constexpr int group = rows / split;  // adjacent columns that a thread filters horizontally, of one row
     static constexpr int halo = G ? 2 * R : R;  // rows and columns that are read on each side of an output
     static constexpr int gap = R;               // columns that are zero between two planes of a sheet
-    static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
-    static constexpr int margin = G ? R : 0;                  // columns on each side of them with statistics
+    static constexpr int margin = G ? R : 0;    // columns on each side of those that a block writes, with statistics
+    // Columns that a block writes. Shared memory has room for statistics of 248 columns.
+    static constexpr int out = (columns - 2 * halo < 248 - 2 * margin ? columns - 2 * halo : 248 - 2 * margin) / 4 * 4;
     static constexpr int statistics = (out + 2 * margin + group - 1) / group * group;
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
     static constexpr int min_blocks = threads == 128   ? (narrow && sizeof(A) == 4 && !G ? 3 : 2)
@@ -182,7 +185,7 @@ constexpr int kMostSums = 1024;  // that the last block adds up; each block has 
 // Which kernels can do it: only the usual ones, since it is much code, and saves time in short launches only.
 template <class A>
 FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
-    return sizeof(A) == sizeof(float) && radius_bucket == kRadiusBuckets[0] && !is_normalized;
+    return sizeof(A) == sizeof(float) && radius_bucket <= kUsualRadius && !is_normalized;
 }
 
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.

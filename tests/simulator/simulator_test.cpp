@@ -417,7 +417,7 @@ void masks() {
 void windows() {
     for (const Extents& shape : {Extents{1, 1, 21, 40}, Extents{1, 1, 11, 12, 18}})
         for (const fusedssim_dtype dtype : kTypes)
-            for (const int size : {1, 7, 13, 33})
+            for (const int size : {1, 5, 7, 13, 33})
                 for (const fusedssim_grads grads : {1, 3})
                     for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
                         Case c{shape, dtype};
@@ -663,13 +663,15 @@ void scale() {
 void larger() {
     // The last two have more sums than a last block adds up.
     for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70},
-                                 Extents{30, 40, 2, 3}, Extents{30, 40, 2, 1, 3}}) {
-        Case c{shape};
-        check(c);
-        c.call = Call::forward;
-        c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
-        check(c);
-    }
+                                 Extents{30, 40, 2, 3}, Extents{30, 40, 2, 1, 3}})
+        for (const int window : {11, 7}) {
+            Case c{shape};
+            c.params.window_size = window;
+            check(c);
+            c.call = Call::forward;
+            c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+            check(c);
+        }
 }
 
 // Planes side by side in a sheet: of one strip and of several, of other widths than a multiple of what threads take,
@@ -691,6 +693,8 @@ void sheets() {
         c.grads = 3;
         c.pad = c.shift = 1;
         if (window < 21) c.params.padding = FUSEDSSIM_PADDING_VALID;
+        check(c);
+        c.grads = FUSEDSSIM_GRAD_X;
         check(c);
     }
     for (const fusedssim_dtype dtype : kTypes)

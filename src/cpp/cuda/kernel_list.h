@@ -100,15 +100,26 @@ struct KernelType {
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
     return kernel_index(family, type.element, type.radius, grads);
 }
-// Whether there are kernels for two images of this dtype alone, for the usual calls.
-constexpr KernelType usual_type(Dtype dtype) { return {element_of(dtype), kRadiusBuckets[0]}; }
+// Of buckets up to `most`, the smallest that holds a radius, among those that there are kernels of.
+constexpr KernelType smallest_bucket(Family family, KernelType most, int radius, int grads) {
+    KernelType type = most;
+    for (const int bucket : kRadiusBuckets)
+        if (bucket >= radius && bucket < type.radius && filter_kernel(family, {type.element, bucket}, grads) >= 0)
+            type.radius = bucket;
+    return type;
+}
+// The kernels of the usual calls, for two images of this dtype alone, if there are any.
+constexpr KernelType usual_type(Dtype dtype, bool is_3d, int radius, int grads) {
+    return smallest_bucket(forward_family(is_3d, false), {element_of(dtype), kUsualRadius}, radius, grads);
+}
 constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
     switch (dtype) {
         case Dtype::float32:
         case Dtype::float64:
         case Dtype::float16:
         case Dtype::bfloat16:
-        case Dtype::uint8: return filter_kernel(forward_family(is_3d, false), usual_type(dtype), grads) >= 0;
+        case Dtype::uint8:
+            return filter_kernel(forward_family(is_3d, false), {element_of(dtype), kUsualRadius}, grads) >= 0;
         case Dtype::uint16:
         case Dtype::int16:
         case Dtype::boolean: break;
@@ -126,14 +137,9 @@ constexpr bool has_sheet_kernels(KernelType type, int grads) {
 constexpr bool has_strided_kernels(KernelType type) {
     return filter_kernel(Family::ssim3d_forward_strided, type, 0) >= 0;
 }
-// The general kernels for a radius: of the smallest bucket that holds it, among those that there are kernels of.
+// The general kernels for a radius.
 constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
-    KernelType type = {general_element(arithmetic), kMaxRadius};
-    for (const int bucket : kRadiusBuckets)
-        if (bucket >= radius && bucket < type.radius &&
-            filter_kernel(forward_family(false, is_normalized), {type.element, bucket}, 0) >= 0)
-            type.radius = bucket;
-    return type;
+    return smallest_bucket(forward_family(false, is_normalized), {general_element(arithmetic), kMaxRadius}, radius, 0);
 }
 
 // The gradients that kernels of this type compute at once: some have no kernels for two.
@@ -164,6 +170,15 @@ struct Coverage {
         add(filter_kernel(forward_family(is_3d, is_normalized), type, grads));
         if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, type, grads));
     }
+    constexpr void add_usual(Dtype dtype, bool is_3d, int radius, int grads) {
+        const KernelType type = usual_type(dtype, is_3d, radius, grads);
+        add_filters(is_3d, false, type, grads);
+        if (!is_3d && has_sheet_kernels(type, grads)) add(filter_kernel(sheet_family(false, type), type, grads));
+        if (is_3d && has_strided_kernels(type)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
+        // Behind a general forward.
+        const int of_general = general_type(arithmetic_dtype(dtype), false, radius).radius;
+        if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, {type.element, of_general}, grads));
+    }
     constexpr bool is_each_called() const {
         for (const bool called : is_called)
             if (!called) return false;
@@ -176,18 +191,9 @@ constexpr Coverage coverage_of_calls() {
     for (int is_3d = 0; is_3d <= 1; ++is_3d)
         for (int grads = 0; grads <= 2; ++grads) {
             for (const Dtype dtype : kImageDtypes)
-                if (has_usual_kernels(dtype, is_3d, grads)) {
-                    const KernelType type = usual_type(dtype);
-                    coverage.add_filters(is_3d, false, type, grads);
-                    if (!is_3d && has_sheet_kernels(type, grads))
-                        coverage.add(filter_kernel(sheet_family(false, type), type, grads));
-                    if (is_3d && has_strided_kernels(type))
-                        coverage.add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
-                    // Behind a general forward.
-                    const int radius = general_type(arithmetic_dtype(dtype), false, type.radius).radius;
-                    if (is_3d && grads)
-                        coverage.add(filter_kernel(Family::ssim3d_backward, {type.element, radius}, grads));
-                }
+                for (const int radius : kRadiusBuckets)
+                    if (radius <= kUsualRadius && has_usual_kernels(dtype, is_3d, grads))
+                        coverage.add_usual(dtype, is_3d, radius, grads);
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
                     for (const int radius : kRadiusBuckets)

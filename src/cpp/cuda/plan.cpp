@@ -124,7 +124,7 @@ Blocks cut_images(const Problem& p, bool may_share) {
 // Whether the kernels for the usual calls serve, as far as one image of those to come tells.
 bool may_be_usual(const Problem& p) {
     return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
-           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kRadiusBuckets[0] &&
+           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kUsualRadius &&
            p.variance_grad_scale == 1;
 }
 
@@ -161,18 +161,21 @@ bool is_packed(const View& v, std::size_t size, int count) {
 KernelType kernel_type(const Problem& p) {
     const KernelType general = general_type(p.arithmetic, p.is_normalized, p.max_radius());
     if (!is_usual(p)) return general;
-    KernelType usual = usual_type(p.x_dtype);
+    const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
+    const KernelType widest = {usual.element, kUsualRadius};
     if (p.is_3d) {
         if (fits_pairs(p)) return usual;
-        usual.is_strided = true;
-        return has_strided_kernels(usual) && has_short_offsets(p) ? usual : general;
+        const KernelType strided = {usual.element, kUsualRadius, true};
+        return has_strided_kernels(strided) && has_short_offsets(p) ? strided : general;
     }
     if (has_sheet_kernels(usual, p.grads())) return usual;
-    // Where the usual kernels have no sheets, general ones are faster if planes are small enough.
+    // Where the smallest kernels have no sheets, others are faster if planes are small enough.
     const auto strips = [&](KernelType type, bool may_share) {
         const Partition part = cut_blocks(p, type, kernel_grads(p, type), may_share).partition;
         return part.sheets * part.strips;
     };
+    if (has_sheet_kernels(widest, p.grads()))
+        return 4 * strips(widest, true) < 3 * strips(usual, false) ? widest : usual;
     return 5 * strips(general, true) < 2 * strips(usual, false) ? general : usual;
 }
 
@@ -222,8 +225,12 @@ Workspace plan_workspace(const Problem& p) {
     // of kernel, and for images in any number of sheets and blocks.
     const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
     const auto most = [&](auto count) {
-        const auto of = [&](KernelType t) { return count(cut_blocks(p, t, kernel_grads(p, t), false)); };
-        return std::max(of(type), may_be_usual(p) ? of(usual_type(p.x_dtype)) : std::int64_t(0));
+        const auto of = [&](KernelType t) -> std::int64_t {
+            return count(cut_blocks(p, t, kernel_grads(p, t), false));
+        };
+        if (!may_be_usual(p)) return of(type);
+        const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
+        return std::max({of(type), of(usual), of({usual.element, kUsualRadius})});
     };
     constexpr std::int64_t kMostBlocks = 3 * kMultiprocessors;  // of images
     const std::int64_t blocks = p.is_3d ? most([](const Blocks& b) { return b.total; }) : kMostBlocks;

@@ -22,10 +22,11 @@ constexpr int kMultiprocessors = 132;
 
 // ---- Which kernels --------------------------------------------------------------------------------------------------
 
-// How many gradients the kernels of a type compute at once. Maps that were saved for both gradients serve a backward
-// for one as well.
+// The gradients that partial maps are for. Maps that were saved for both gradients serve a backward for one as well.
+inline int map_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
+// How many gradients the kernels of a type compute at once.
 inline int kernel_grads(const Problem& p, KernelType type) {
-    return grads_at_once(p.is_3d, p.is_normalized, type, p.saved_grads ? p.saved_grads : p.grads());
+    return grads_at_once(p.is_3d, p.is_normalized, type, map_grads(p));
 }
 
 // The kernels that a problem takes: those for the usual calls if they serve, otherwise general ones.
@@ -51,16 +52,17 @@ auto with_constants(KernelType type, int grads, F&& f) {
                : grads == 1 ? f(zero, radius, Constant<1>(), is_general)
                             : f(zero, radius, Constant<2>(), is_general);
     };
+    static_assert(kRadiusBuckets[1] == kUsualRadius);
+    constexpr Constant<kUsualRadius> kUsual;
+    if (type.element == Element::f64) return with_grads(double(), kUsual, std::false_type());
+    if (!type.is_general())
+        return type.radius == kUsualRadius ? with_grads(float(), kUsual, std::false_type())
+                                           : with_grads(float(), Constant<kRadiusBuckets[0]>(), std::false_type());
     const auto with_radius = [&](auto zero) {
-        return type.radius == kRadiusBuckets[0]   ? with_grads(zero, Constant<kRadiusBuckets[0]>(), std::true_type())
-               : type.radius == kRadiusBuckets[1] ? with_grads(zero, Constant<kRadiusBuckets[1]>(), std::true_type())
-                                                  : with_grads(zero, Constant<kRadiusBuckets[2]>(), std::true_type());
+        return type.radius == kUsualRadius        ? with_grads(zero, kUsual, std::true_type())
+               : type.radius == kRadiusBuckets[2] ? with_grads(zero, Constant<kRadiusBuckets[2]>(), std::true_type())
+                                                  : with_grads(zero, Constant<kMaxRadius>(), std::true_type());
     };
-    if (!type.is_general()) {
-        constexpr Constant<kRadiusBuckets[0]> kRadius;
-        return type.element == Element::f64 ? with_grads(double(), kRadius, std::false_type())
-                                            : with_grads(float(), kRadius, std::false_type());
-    }
     return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
 }
 

@@ -314,4 +314,33 @@ struct Packed<any64, kCount> {
     }
 };
 
+// kCount adjacent elements of a row that are being loaded.
+template <class T, int kCount>
+struct RawRow {
+    using Raw = typename Elements<T>::Raw;
+    Raw v[kCount];
+    __device__ __forceinline__ Raw get(int i) const { return v[i]; }
+    __device__ __forceinline__ void set(int i, Raw raw) { v[i] = raw; }
+    // All by one instruction.
+    __device__ __forceinline__ void load(const void* at) { Packed<T, kCount>::load(at, v); }
+};
+// Pairs of short elements stay one word until one of them is asked for: whoever takes a word apart waits for it.
+template <class T, class Bits, class Word>
+struct RawPairInWord {
+    static constexpr int kShift = 8 * sizeof(Bits);
+    unsigned word;
+    __device__ __forceinline__ T get(int i) const { return {Bits(word >> i * kShift)}; }
+    __device__ __forceinline__ void set(int i, T raw) {
+        constexpr unsigned kFirst = (1u << kShift) - 1;
+        word = (word & (i ? kFirst : kFirst << kShift)) | unsigned(raw.bits) << i * kShift;
+    }
+    __device__ __forceinline__ void load(const void* at) { word = *static_cast<const Word*>(at); }
+};
+template <>
+struct RawRow<f16, 2> : RawPairInWord<f16, unsigned short, unsigned> {};
+template <>
+struct RawRow<bf16, 2> : RawPairInWord<bf16, unsigned short, unsigned> {};
+template <>
+struct RawRow<u8, 2> : RawPairInWord<u8, unsigned char, unsigned short> {};
+
 }  // namespace fusedssim

@@ -8,8 +8,9 @@
 
 namespace fusedssim {
 
-// s' and d' of the images, and the mask if it normalises.
-template <class T, int R, bool kNormalized>
+// s' and d' of the images, and the mask if it normalises. kStrided: nothing is known of the images' strides. Otherwise
+// they are those of pairs (fits_pairs() in the launchers), unless the kernel is general.
+template <class T, int R, bool kNormalized, bool kStrided>
 struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
@@ -19,10 +20,12 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr bool kEarly = !kNormalized;
     static constexpr bool kGeneral = is_general<T>;
     // Parts of a slice: pairs of elements, or single ones.
-    static constexpr int kWidth = kGeneral ? 1 : 2;
-    static constexpr int kMargin = kGeneral ? R : R + R % 2;  // columns before the tile: whole parts
+    static constexpr bool kPairs = !kGeneral && !kStrided;
+    static constexpr int kWidth = kPairs ? 2 : 1;
+    static constexpr int kMargin = kPairs ? R + R % 2 : R;  // columns before the tile: whole parts
     static constexpr int kParts = (Block::out_x + kMargin + R + kWidth - 1) / kWidth, kPitch = kWidth * kParts;
-    using PartSlots = typename SlotsOf<kGeneral, A, R, kParts, kWidth, kMargin>::type;
+    using PartSlots = either_t<kPairs, Slots<A, R, kParts, kWidth, kMargin>,
+                               either_t<kGeneral, ElementSlots<A, R>, StridedSlots<A, R>>>;
     static constexpr int kElements = PartSlots::kAll * kWidth;
     using Stage = Planes<A, kValues, Block::staged ? kElements + kElements % 2 : 2>;
     // Numbers of a tile that a thread needs once in a while. Not in registers, which are short.
@@ -34,16 +37,15 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     const Tile& tile;
     const Constants& constants;
     Pivot<A> pivot;   // of the tile and its chunk
-    PartSlots slots;  // of both images. Pairs: has_one_offset() has seen that rows and columns have the same strides
+    PartSlots slots;  // of both images
     // More bits of slots.flags, for what does not change from slice to slice.
-    static constexpr unsigned kPacked = PartSlots::kFree;      // pairs are accessed as one
-    static constexpr unsigned kSumsL1 = 2 * PartSlots::kFree;  // |x - y| is summed
+    static constexpr unsigned kSumsL1 = PartSlots::kFree;  // |x - y| is summed
     // The map has all elements of this thread, and nothing rare is wanted.
-    static constexpr unsigned kPlain = 4 * PartSlots::kFree;
+    static constexpr unsigned kPlain = 2 * PartSlots::kFree;
     // The slice that will be requested next.
     const char *x_at, *y_at;
     // The parts that are being loaded.
-    using Part = typename PartOf<kGeneral, typename Access::Raw>::type;
+    using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
     A l1_sum;
 
@@ -62,7 +64,6 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 for (int q = 0; q < 4; ++q) shared.slice_beyond.v[q] = p.window_sum_yx() * outside[q];
             }
         }
-        if (p.packed_images) slots.flags |= kPacked;
         if (Block::staged && p.has_l1) slots.flags |= kSumsL1;
     }
     __device__ __forceinline__ Column<A, 2> beyond() const { return {-pivot.s, -pivot.d}; }
@@ -75,6 +76,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ PartSlots make_slots() const {
         if constexpr (kGeneral)
             return PartSlots(p, tile, border());
+        else if constexpr (kStrided)
+            return PartSlots(p, tile);
         else
             return PartSlots(p, tile, p.x, p.width);
     }
@@ -94,31 +97,27 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             Access::load(y, p.y_format, [&](int i) { return at(y_at, p.y, i); });
             return;
         } else
-            request_pairs();
+            request_next();
     }
-    __device__ __forceinline__ void request_pairs() {
-        if (slots.flags & kPacked) {
+    __device__ __forceinline__ void request_next() {
+        if constexpr (kPairs) {
 #pragma unroll
-            for (int i = 0; i < PartSlots::kCount; ++i)
-                if (slots.is_valid(i)) {
-                    Packed<T, 2>::load(x_at + slots.offset[i], x[i]);
-                    Packed<T, 2>::load(y_at + slots.offset[i], y[i]);
-                }
+            for (int i = 0; i < PartSlots::kCount; ++i) {
+                if (!slots.is_valid(i)) continue;
+                x[i].load(x_at + slots.offset[i]);
+                y[i].load(y_at + slots.offset[i]);
+            }
         } else {
+            unsigned x_offset = slots.x_offset, y_offset = slots.y_offset;
 #pragma unroll
-            for (int i = 0; i < PartSlots::kCount; ++i)
+            for (int i = 0; i < PartSlots::kCount; ++i) {
                 if (slots.is_valid(i)) {
-                    const char* const x_here = x_at + slots.offset[i];
-                    const char* const y_here = y_at + slots.offset[i];
-                    const bool both = PartSlots::column(tile, thread_again() + i * Block::threads) + 1 < p.width;
-                    x[i][0] = Access::load(x_here, p.x_format);
-                    y[i][0] = Access::load(y_here, p.y_format);
-                    x[i][1] = y[i][1] = {};
-                    if (both) {
-                        x[i][1] = Access::load(x_here + p.x.w, p.x_format);
-                        y[i][1] = Access::load(y_here + p.x.w, p.y_format);
-                    }
+                    x[i] = Access::load(x_at + int(x_offset), p.x_format);
+                    y[i] = Access::load(y_at + int(y_offset), p.y_format);
                 }
+                x_offset += slots.step(i, p.x);
+                y_offset += slots.step(i, p.y);
+            }
         }
         x_at += p.x.d;
         y_at += p.y.d;
@@ -139,11 +138,17 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
 #pragma unroll
             for (int i = 0; i < PartSlots::kCount; ++i) {
                 if (!slots.is_valid(i)) continue;
-                A values[2][kValues];
+                A values[kWidth][kValues];
+                if constexpr (kPairs) {
 #pragma unroll
-                for (int c = 0; c < 2; ++c)
-                    combine(Access::value(x[i][c], p.x_format), Access::value(y[i][c], p.y_format), z, 0, 0, values[c]);
-                stage.put_two(2 * PartSlots::index(i), values);
+                    for (int c = 0; c < kWidth; ++c)
+                        combine(Access::value(x[i].get(c), p.x_format), Access::value(y[i].get(c), p.y_format), z, 0, 0,
+                                values[c]);
+                    stage.put_two(kWidth * PartSlots::index(i), values);
+                } else {
+                    combine(Access::value(x[i], p.x_format), Access::value(y[i], p.y_format), z, 0, 0, values[0]);
+                    stage.put(PartSlots::index(i), values[0]);
+                }
             }
         }
     }

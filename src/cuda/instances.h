@@ -30,9 +30,12 @@
 //                       padding valid, windows up to radius 5
 //     f64               the same, for images                                      1.4 to 1.7 times as fast as any64
 //     u8                the same, for values                                      what files hold
+//     f32, radius 3     the same, for values and one gradient                     windows of 7 taps and less
+//     f32, strided      forward of volumes whose elements lie in no pairs, or     odd sizes, and crops
+//                       in other places in each image
 //     any, any64        anything else, in float and double arithmetic: other      at most 2.5 times slower than kernels
-//                       borders, other integers, images of two dtypes, volumes    of their own
-//                       of other strides each, wide windows, and windows that a
+//                       borders, other integers, images of two dtypes, strided    of their own
+//                       volumes of 16 bits, wide windows, and windows that a
 //                       mask normalises
 #define FUSEDSSIM_GENERAL_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)              \
@@ -60,6 +63,10 @@
 #define FUSEDSSIM_NORMALIZED_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
 // Images that stand side by side in a sheet. General kernels can do this, too.
 #define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
+// Volumes whose elements are loaded one by one.
+#define FUSEDSSIM_STRIDED_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
+// Windows up to radius 3, for the value and for one gradient: those for two would make the wheel 0.2 MB larger.
+#define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
@@ -81,6 +88,8 @@
 // ssim2d.cu: value, map and gradient of images. The last kernel of two does not care whether windows are normalised.
 #define FUSEDSSIM_SSIM2D(X)                                                     \
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 0)                               \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 1)                               \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
     FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_ONE_PASS_TYPES)
 #define FUSEDSSIM_SSIM2D_SHEETS(X) FUSEDSSIM_WITH_VALUE(X, ssim2d_sheets, ssim2d, FUSEDSSIM_SHEET_TYPES)
@@ -106,12 +115,19 @@
 // ssim3d.cu: the same of volumes. The gradient is a second kernel, which does not care whether windows are normalised.
 #define FUSEDSSIM_SSIM3D_FORWARD(X)                                          \
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0)     \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                    \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                    \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
+#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_strided, ssim3d, FUSEDSSIM_STRIDED_TYPES)
 #define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
-#define FUSEDSSIM_SSIM3D_BACKWARD(X) FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
+#define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
+    FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FAMILIES(F)                                  \
     F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                       \
+    F(ssim3d_forward_strided, FUSEDSSIM_SSIM3D_FORWARD_STRIDED)       \
     F(ssim3d_forward_normalized, FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED) \
     F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD)
 

@@ -14,7 +14,9 @@ namespace fusedssim {
 
 // The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
 // axis, if axes should differ), with taps of 0 at its ends.
-constexpr int kRadiusBuckets[] = {5, 8, kMaxRadius};
+constexpr int kRadiusBuckets[] = {3, 5, 8, kMaxRadius};
+// The largest of those that the kernels for the usual calls are compiled for, and the smallest of general ones.
+constexpr int kUsualRadius = 5;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr bool kHasLongBatches = false;
@@ -63,16 +65,17 @@ struct Strip2d {
     static constexpr int group = rows / split;  // adjacent columns that a thread filters horizontally, of one row
     // Rows and columns on each side of an output that are read, and those that have partials.
     static constexpr int halo = has_both ? 2 * R : R, margin = has_gradient ? R : 0;
-    static constexpr int gap = R;                             // columns that are zero between two planes of a sheet
-    static constexpr int out = (columns - 2 * halo) / 4 * 4;  // columns that a block writes
-    static constexpr int inner =
-        (out + 2 * margin + group - 1) / group * group;  // and those that have statistics or partials
+    static constexpr int gap = R;  // columns that are zero between two planes of a sheet
+    // Columns that a block writes, and those that have statistics or partials: shared memory has room for 248.
+    static constexpr int most = 248 - 2 * margin;
+    static constexpr int out = (columns - 2 * halo < most ? columns - 2 * halo : most) / 4 * 4;
+    static constexpr int inner = (out + 2 * margin + group - 1) / group * group;
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
     static constexpr int min_blocks = threads == 512 ? 1 : threads == 128 && narrow && sizeof(A) == 4 ? 3 : 2;
     static_assert(out > 0, "the strip is all margin");
 };
 
-// The type of a position in a slice of partial maps. has_one_offset() in the launchers sees that 32 bits suffice where
+// The type of a position in a slice of partial maps. has_short_maps() in the launchers sees that 32 bits suffice where
 // they are used.
 template <bool kNarrow>
 struct Position {
@@ -193,7 +196,7 @@ constexpr int kMostSums = 1024;  // that the last block adds up; each block has 
 // Which kernels can do it: only the usual ones, since it is much code, and saves time in short launches only.
 template <class A>
 FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
-    return sizeof(A) == sizeof(float) && radius_bucket == kRadiusBuckets[0] && !is_normalized;
+    return sizeof(A) == sizeof(float) && radius_bucket <= kUsualRadius && !is_normalized;
 }
 
 // Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
@@ -236,12 +239,13 @@ struct SsimParams {
     int has_l1;   // sums of |x - y| are wanted
     // Four adjacent elements of a row (of gradients in ssim3d: two) are aligned to be read and written as one.
     int packed_map, packed_grads, packed_mask;
-    int packed_images;         // ssim3d: two adjacent elements of x and y are aligned so, and W is even
     A scale;                   // factor of the gradients of SSIM
     A l1_scale;                // factor of the gradients of |x - y|; 0: there is no such part
     A coarse_scale;            // factor of the gradients of the pooled images
     A ssim_weight, l1_weight;  // of the map of a loss
-    Stability<A> stability;    // of all images, unless there are data_ranges
+    // Of all images, unless there are data_ranges. Aligned so that kernels read two of its numbers, and two taps, at
+    // once.
+    alignas(2 * sizeof(A)) Stability<A> stability;
     AxisTaps<A> taps[kAxes];
     A pivot_share;  // of a mean, for the pivot: Problem::seen_share()
     A window_rest;  // what the mass of the window, over all axes, lacks to be 1

@@ -50,7 +50,7 @@ struct PartialSource : SliceSource<A, kMaps> {
     static constexpr int kWidth = kGeneral ? 1 : 2;
     static constexpr int kMargin = kGeneral ? R : R + R % 2;  // columns before the tile: whole parts
     static constexpr int kParts = (Block::out_x + kMargin + R + kWidth - 1) / kWidth, kPitch = kWidth * kParts;
-    using PartSlots = typename SlotsOf<kGeneral, A, R, kParts, kWidth, kMargin>::type;
+    using PartSlots = either_t<kGeneral, ElementSlots<A, R>, Slots<A, R, kParts, kWidth, kMargin>>;
     static constexpr int kPositions = PartSlots::kAll * kWidth;
     using Stage = Planes<A, kMaps, Block::staged ? kPositions + kPositions % 2 : 2>;
     const SsimParams<A>& p;

@@ -47,8 +47,8 @@ template <class A, int R, int kColumns, int kWidth, int kMargin>
 struct Slots : Parts<A, R, kColumns, kWidth, kMargin> {
     using Base = Parts<A, R, kColumns, kWidth, kMargin>;
     using Base::flags, Base::index, Base::row, Base::column;
-    // Of each part from the slice's first element, in the unit of the view's strides. has_one_offset() in the launchers
-    // has seen that 32 bits suffice.
+    // Of each part from the slice's first element, in the unit of the view's strides. The launchers have seen that 32
+    // bits suffice: fits_pairs() for images, has_short_maps() for partial maps.
     unsigned offset[Base::kCount];
 
     template <class V>
@@ -60,6 +60,36 @@ struct Slots : Parts<A, R, kColumns, kWidth, kMargin> {
             flags |= unsigned(in_slice) << i;
             offset[i] = unsigned(y * v.h + x * v.w);
         }
+    }
+};
+
+// The same for two images, each with strides of its own, in bytes: a part is one element. There are no registers for
+// offsets of all parts in both images. So there is one of a thread's first part, and it grows from part to part by so
+// many rows and columns, or, where that is beyond the end of a row, by one row more.
+template <class A, int R>
+struct StridedSlots : Parts<A, R, Block3d<A, R>::in_x, 1, R> {
+    using Base = Parts<A, R, Block3d<A, R>::in_x, 1, R>;
+    using Base::flags, Base::index, Base::row, Base::column, Base::kCount;
+    static constexpr int kColumns = Block3d<A, R>::in_x;
+    static constexpr int kRowStep = Block3d<A, R>::threads / kColumns, kStep = Block3d<A, R>::threads % kColumns;
+    static constexpr unsigned kFree = Base::kFree << kCount;
+    unsigned x_offset, y_offset;  // as numbers of 32 bits with a sign: has_short_offsets() in the launchers
+
+    __device__ __forceinline__ StridedSlots(const SsimParams<A>& p, const Tile& tile) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+            const int y = row(tile, index(i)), x = column(tile, index(i));
+            const bool in_slice = index(i) < Base::kAll && y >= 0 && y < p.height && x >= 0 && x < p.width;
+            flags |= unsigned(in_slice) << i | unsigned(index(i) % kColumns + kStep >= kColumns) << (kCount + i);
+        }
+        const int y = row(tile, index(0)), x = column(tile, index(0));
+        x_offset = y * unsigned(p.x.h) + x * unsigned(p.x.w);
+        y_offset = y * unsigned(p.y.h) + x * unsigned(p.y.w);
+    }
+    // From part i to the next one.
+    __device__ __forceinline__ unsigned step(int i, const ByteView& v) const {
+        const unsigned h = unsigned(v.h), w = unsigned(v.w);
+        return flags >> (kCount + i) & 1 ? (kRowStep + 1) * h - (kColumns - kStep) * w : kRowStep * h + kStep * w;
     }
 };
 
@@ -90,24 +120,17 @@ struct ElementSlots : Parts<A, R, Block3d<A, R>::in_x, 1, R> {
     }
 };
 
-template <bool kGeneral, class A, int R, int kColumns, int kWidth, int kMargin>
-struct SlotsOf {
-    using type = Slots<A, R, kColumns, kWidth, kMargin>;
+// The first of two types, or the second.
+template <bool kFirst, class First, class Second>
+struct Either {
+    using type = First;
 };
-template <class A, int R, int kColumns, int kWidth, int kMargin>
-struct SlotsOf<true, A, R, kColumns, kWidth, kMargin> {
-    using type = ElementSlots<A, R>;
+template <class First, class Second>
+struct Either<false, First, Second> {
+    using type = Second;
 };
-
-// A part that is being loaded: one element, or a pair.
-template <bool kGeneral, class Raw>
-struct PartOf {
-    using type = Raw[2];
-};
-template <class Raw>
-struct PartOf<true, Raw> {
-    using type = Raw;
-};
+template <bool kFirst, class First, class Second>
+using either_t = typename Either<kFirst, First, Second>::type;
 
 // What walk_slices() wants of a source of slices. A source derives from this and hides what is deleted here; the others
 // are defaults. There is nothing virtual. z is a slice of the volume.

@@ -41,7 +41,7 @@ __device__ __forceinline__ Pivot<arithmetic_t<T>> plane_pivot(const SsimParams<a
 }
 
 // Statistics of a tile: sums, the map, and, if G, the partial maps.
-template <class T, int R, int G, bool kNormalized>
+template <class T, int R, int G, bool kNormalized, bool kStrided>
 __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
@@ -50,7 +50,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    using Source = ImageSource<T, R, kNormalized>;
+    using Source = ImageSource<T, R, kNormalized, kStrided>;
     __shared__ typename Source::Constants shared;
     const auto in_plane = [&](int column) { return Spot{tile, column}; };
     const PivotSample<T> near(p, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
@@ -217,25 +217,24 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         for (int q = 0; q < kMaps; ++q) out[q] = in[q];
     };
     using Access = Elements<T>;
-    typename Access::Raw xs[Block::columns], ys[Block::columns];
+    RawRow<T, Block::columns> xs, ys;
     const bool packed = p.packed_grads && inside == (1u << Block::columns) - 1;
     const auto prepare = [&] {
         if (packed) {
-            Packed<T, Block::columns>::load(x.at, xs);
-            Packed<T, Block::columns>::load(y.at, ys);
+            xs.load(x.at);
+            ys.load(y.at);
         } else if constexpr (is_general<T>) {
-#pragma unroll
-            for (int c = 0; c < Block::columns; ++c) xs[c] = ys[c] = {};
+            xs = ys = {};
             const auto address_of = [&](const Cursor<T>& from, int c) -> const void* {
                 return inside >> c & 1 ? from.at + c * from.v.w : nullptr;
             };
-            Access::load(xs, p.x_format, [&](int c) { return address_of(x, c); });
-            Access::load(ys, p.y_format, [&](int c) { return address_of(y, c); });
+            Access::load(xs.v, p.x_format, [&](int c) { return address_of(x, c); });
+            Access::load(ys.v, p.y_format, [&](int c) { return address_of(y, c); });
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                xs[c] = x.load(0, c, p.x_format, inside >> c & 1);
-                ys[c] = y.load(0, c, p.y_format, inside >> c & 1);
+                xs.set(c, x.load(0, c, p.x_format, inside >> c & 1));
+                ys.set(c, y.load(0, c, p.y_format, inside >> c & 1));
             }
         }
     };
@@ -254,11 +253,14 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
         if (p.mask.data)
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
-                hide_holes<T>(xs[c], p.x_format);
-                hide_holes<T>(ys[c], p.y_format);
+                typename Access::Raw x_raw = xs.get(c), y_raw = ys.get(c);
+                hide_holes<T>(x_raw, p.x_format);
+                hide_holes<T>(y_raw, p.y_format);
+                xs.set(c, x_raw);
+                ys.set(c, y_raw);
             }
-        const auto x_here = [&](int c) { return Access::value(xs[c], p.x_format); };
-        const auto y_here = [&](int c) { return Access::value(ys[c], p.y_format); };
+        const auto x_here = [&](int c) { return Access::value(xs.get(c), p.x_format); };
+        const auto y_here = [&](int c) { return Access::value(ys.get(c), p.y_format); };
         A grad_x[Block::columns], grad_y[Block::columns];
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
@@ -303,11 +305,15 @@ __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>
 // The families of this unit (instances.h).
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_forward(const SsimParams<arithmetic_t<T>>& p) {
-    forward<T, R, G, false>(p);
+    forward<T, R, G, false, false>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim3d_forward_strided(const SsimParams<arithmetic_t<T>>& p) {
+    forward<T, R, G, false, true>(p);
 }
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_forward_normalized(const SsimParams<arithmetic_t<T>>& p) {
-    forward<T, R, G, true>(p);
+    forward<T, R, G, true, false>(p);
 }
 
 #define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \

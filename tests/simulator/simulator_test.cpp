@@ -101,6 +101,11 @@ struct Array {
     void fill(const std::function<double(std::size_t)>& value) {
         for (std::size_t i = 0; i < count(); ++i) set(i, value(i));
     }
+    // The same elements in the opposite order along all axes.
+    void flip() {
+        tensor.data = at(count() - 1);
+        for (int i = 0; i < tensor.ndim; ++i) tensor.stride[i] = -tensor.stride[i];
+    }
     const fusedssim_tensor* pointer() const { return tensor.data ? &tensor : nullptr; }
 };
 
@@ -121,6 +126,8 @@ struct Case {
     int mask = -1;                   // a dtype, or none
     int y_dtype = -1;                // or that of x
     std::vector<int> y_layout = {};  // or that of x
+    std::int64_t y_pad = -1;         // or that of x
+    bool y_is_flipped = false;       // along all axes
 
     fusedssim_dtype of_y() const { return y_dtype < 0 ? dtype : y_dtype; }
     // The image whose dtype says what the arithmetic is.
@@ -149,10 +156,13 @@ struct Case {
                                params.sample_covariance,
                                params.axis_window_size[2],
                                int(y_layout.size()),
+                               int(y_pad),
+                               y_is_flipped,
                                int(100 * params.variance_grad_scale)};
-        const char* const names[] = {"dtype",      "call",       "grads",     "padding",  "reduction", "window",
-                                     "objective",  "mask",       "mask_mode", "shift",    "pad",       "y_dtype",
-                                     "arithmetic", "covariance", "window_x",  "y_layout", "variances"};
+        const char* const names[] = {"dtype",    "call",      "grads",        "padding",    "reduction",
+                                     "window",   "objective", "mask",         "mask_mode",  "shift",
+                                     "pad",      "y_dtype",   "arithmetic",   "covariance", "window_x",
+                                     "y_layout", "y_pad",     "y_is_flipped", "variances"};
         for (std::size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i)
             text += std::string(" ") + names[i] + " " + std::to_string(numbers[i]);
         return text;
@@ -269,7 +279,9 @@ double distance(const Array& a, const Array& b) {
 
 void check(const Case& c) {
     Array x(c.dtype, c.shape, c.layout, c.shift, c.pad),
-        y(c.of_y(), c.shape, c.y_layout.empty() ? c.layout : c.y_layout, c.shift, c.pad), mask, grad_out;
+        y(c.of_y(), c.shape, c.y_layout.empty() ? c.layout : c.y_layout, c.shift, c.y_pad < 0 ? c.pad : c.y_pad), mask,
+        grad_out;
+    if (c.y_is_flipped) y.flip();
     // The numbers of integers, whose scale makes them values in [0, 1].
     const double of_x = 1 / c.params.x_scale, of_y = 1 / c.params.y_scale;
     x.fill([&](std::size_t) { return of_x * uniform(); });
@@ -421,7 +433,7 @@ void masks() {
 void windows() {
     for (const Extents& shape : {Extents{1, 1, 21, 40}, Extents{1, 1, 11, 12, 18}})
         for (const fusedssim_dtype dtype : kTypes)
-            for (const int size : {1, 7, 13, 33})
+            for (const int size : {1, 5, 7, 13, 33})
                 for (const fusedssim_grads grads : {1, 3})
                     for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
                         Case c{shape, dtype};
@@ -558,6 +570,54 @@ void axes() {
         }
 }
 
+// Volumes whose elements cannot be loaded in pairs: rows of odd lengths, targets with other strides.
+void strides() {
+    const auto check_calls = [](Case c) {
+        c.grads = 3;
+        check(c);
+        c.grads = FUSEDSSIM_GRAD_X;
+        c.call = Call::backward_saved;
+        check(c);
+        c.call = Call::forward;
+        c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+        check(c);
+    };
+    for (const fusedssim_dtype dtype : kTypes)
+        for (const int window : {1, 3, 5, 7, 11}) {
+            if (dtype != FUSEDSSIM_FLOAT32 && window != 11) continue;  // as with float32
+            Case c{{1, 1, 12, 15, 35}, dtype};
+            c.params.window_size = window;
+            check_calls(c);
+            c.shape = {2, 1, 11, 18, 34};
+            for (const std::int64_t pad : {2, 3}) {  // a crop
+                c.y_pad = pad;
+                check_calls(c);
+            }
+            if (window == 5 || window == 7) continue;
+            c.y_is_flipped = true;
+            check_calls(c);
+            c.y_is_flipped = false;
+            c.y_layout = {0, 1, 4, 3, 2};
+            check_calls(c);
+        }
+    // With all else that the kernels can do.
+    for (const fusedssim_reduction reduction : {FUSEDSSIM_REDUCTION_NONE, FUSEDSSIM_REDUCTION_PER_IMAGE})
+        for (const int mask : {-1, int(FUSEDSSIM_BOOL)})
+            for (const fusedssim_padding padding : {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID}) {
+                Case c{{2, 1, 12, 13, 38}};
+                c.y_pad = 3;
+                c.mask = mask;
+                c.grads = 3;
+                c.params.reduction = reduction;
+                c.params.padding = padding;
+                if (padding == FUSEDSSIM_PADDING_SAME) c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                for (const Call call : {Call::forward, Call::value_and_grad, Call::backward}) {
+                    c.call = call;
+                    check(c);
+                }
+            }
+}
+
 // A gradient that lacks a factor, as scikit-image's does: also of what else the usual kernels would compute.
 void variance_grad_scale() {
     for (const Extents& shape : {Extents{1, 2, 25, 42}, Extents{1, 1, 13, 22, 35}})
@@ -619,13 +679,15 @@ void scale() {
 void larger() {
     // The last two have more sums than a last block adds up.
     for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70},
-                                 Extents{30, 40, 2, 3}, Extents{30, 40, 2, 1, 3}}) {
-        Case c{shape};
-        check(c);
-        c.call = Call::forward;
-        c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
-        check(c);
-    }
+                                 Extents{30, 40, 2, 3}, Extents{30, 40, 2, 1, 3}})
+        for (const int window : {11, 7}) {
+            Case c{shape};
+            c.params.window_size = window;
+            check(c);
+            c.call = Call::forward;
+            c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+            check(c);
+        }
 }
 
 // Planes side by side in a sheet: of one strip and of several, of other widths than a multiple of what threads take,
@@ -648,6 +710,8 @@ void sheets() {
         c.pad = c.shift = 1;
         if (window < 21) c.params.padding = FUSEDSSIM_PADDING_VALID;
         check(c);
+        c.grads = FUSEDSSIM_GRAD_X;
+        check(c);
     }
     for (const fusedssim_dtype dtype : kTypes)
         for (const fusedssim_reduction reduction : {FUSEDSSIM_REDUCTION_SUM, FUSEDSSIM_REDUCTION_PER_IMAGE}) {
@@ -660,13 +724,11 @@ void sheets() {
 struct Group {
     const char* name;
     void (*run)();
-} const kGroups[] = {{"images", images},   {"volumes", volumes},
-                     {"layouts", layouts}, {"reductions", reductions},
-                     {"masks", masks},     {"windows", windows},
-                     {"borders", borders}, {"dtypes", dtypes},
-                     {"axes", axes},       {"multi_scale", multi_scale},
-                     {"scale", scale},     {"larger", larger},
-                     {"sheets", sheets},   {"variance_grad_scale", variance_grad_scale}};
+} const kGroups[] = {{"images", images},           {"volumes", volumes}, {"layouts", layouts},
+                     {"reductions", reductions},   {"masks", masks},     {"windows", windows},
+                     {"borders", borders},         {"dtypes", dtypes},   {"axes", axes},
+                     {"multi_scale", multi_scale}, {"scale", scale},     {"larger", larger},
+                     {"sheets", sheets},           {"strides", strides}, {"variance_grad_scale", variance_grad_scale}};
 
 }  // namespace
 

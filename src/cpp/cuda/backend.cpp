@@ -83,6 +83,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     // Whatever can fail comes first: kernels are found before any is launched.
     const int first_filter = blocks.partition.planes > 1 ? sheet_kernel(p.is_normalized, type, grads)
                                                          : first_kernel(p.is_3d, p.is_normalized, type, grads);
+    const KernelType second_type = p.is_3d ? backward_type(p) : type;
     // A backward with saved maps needs no first pass, a forward that saves them no second one.
     const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
@@ -101,14 +102,15 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     };
     with_constants(type, grads, [&](auto zero, auto bucket, auto) {
         using A = decltype(zero);
-        SsimParams<A> k = make_ssim_params<A>(p, blocks, type.is_general());
+        SsimParams<A> k = make_ssim_params<A>(p, blocks, second_type.is_general());
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)
             k.completion = {launch_number(), reinterpret_cast<unsigned long long*>(memory + workspace.tags),
                             make_reduce_params(p, sums, mask_sums, blocks)};
         const CUfunction first = has_first ? find(first_filter) : nullptr;
-        const CUfunction second = has_second ? find(filter_kernel(backward_family(p.is_3d), type, grads)) : nullptr;
+        const CUfunction second =
+            has_second ? find(filter_kernel(backward_family(p.is_3d), second_type, grads)) : nullptr;
         if (!p.is_3d && p.grads() && p.map.data) {
             // An image's kernels of gradients have no registers for the map: the one of values writes it.
             Problem map_only = p;

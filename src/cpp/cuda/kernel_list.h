@@ -78,6 +78,7 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim2d_forward_normalized:
         case Family::ssim2d_backward:
         case Family::ssim3d_forward:
+        case Family::ssim3d_forward_strided:
         case Family::ssim3d_forward_normalized:
         case Family::ssim3d_backward: break;
     }
@@ -86,20 +87,23 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
 
 // The families of the kernels that filter: their calls differ by radius bucket and number of gradients as well. One
 // makes the value, and of images also the gradient, if there is a kernel of it; otherwise gradients take two.
-constexpr Family one_pass_family(bool is_3d, bool is_normalized) {
-    return is_3d ? (is_normalized ? Family::ssim3d_forward_normalized : Family::ssim3d_forward)
-                 : (is_normalized ? Family::ssim2d_normalized : Family::ssim2d);
+constexpr Family one_pass_family(bool is_3d, bool is_normalized, bool is_strided = false) {
+    return !is_3d          ? (is_normalized ? Family::ssim2d_normalized : Family::ssim2d)
+           : is_normalized ? Family::ssim3d_forward_normalized
+           : is_strided    ? Family::ssim3d_forward_strided
+                           : Family::ssim3d_forward;
 }
-constexpr Family forward_family(bool is_3d, bool is_normalized) {
-    if (is_3d) return one_pass_family(is_3d, is_normalized);
+constexpr Family forward_family(bool is_3d, bool is_normalized, bool is_strided = false) {
+    if (is_3d) return one_pass_family(is_3d, is_normalized, is_strided);
     return is_normalized ? Family::ssim2d_forward_normalized : Family::ssim2d_forward;
 }
 constexpr Family backward_family(bool is_3d) { return is_3d ? Family::ssim3d_backward : Family::ssim2d_backward; }
 
-// The element type and the radius bucket of the kernels of a call, which its forward and its backward share.
+// The element type and the radius bucket of the kernels of a call.
 struct KernelType {
     Element element;
     int radius;
+    bool is_strided = false;  // forward of volumes: elements are loaded one by one
     constexpr bool is_general() const { return element == Element::any || element == Element::any64; }
 };
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
@@ -111,19 +115,31 @@ constexpr bool has_two_passes(bool is_3d, bool is_normalized, KernelType type, i
 }
 // The kernel that makes the value, and, if there is but one pass, the gradient.
 constexpr int first_kernel(bool is_3d, bool is_normalized, KernelType type, int grads) {
-    return filter_kernel(has_two_passes(is_3d, is_normalized, type, grads) ? forward_family(is_3d, is_normalized)
-                                                                           : one_pass_family(is_3d, is_normalized),
-                         type, grads);
+    const Family family = has_two_passes(is_3d, is_normalized, type, grads)
+                              ? forward_family(is_3d, is_normalized, type.is_strided)
+                              : one_pass_family(is_3d, is_normalized, type.is_strided);
+    return filter_kernel(family, type, grads);
 }
-// Whether there are kernels for two images of this dtype alone, for the usual calls.
-constexpr KernelType usual_type(Dtype dtype) { return {element_of(dtype), kRadiusBuckets[0]}; }
+// Of buckets up to `most`, the smallest that holds a radius, among those that there are kernels of.
+constexpr KernelType smallest_bucket(Family family, KernelType most, int radius, int grads) {
+    KernelType type = most;
+    for (const int bucket : kRadiusBuckets)
+        if (bucket >= radius && bucket < type.radius && filter_kernel(family, {type.element, bucket}, grads) >= 0)
+            type.radius = bucket;
+    return type;
+}
+// The kernels of the usual calls, for two images of this dtype alone, if there are any.
+constexpr KernelType usual_type(Dtype dtype, bool is_3d, int radius, int grads) {
+    return smallest_bucket(one_pass_family(is_3d, false), {element_of(dtype), kUsualRadius}, radius, grads);
+}
 constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
     switch (dtype) {
         case Dtype::float32:
         case Dtype::float64:
         case Dtype::float16:
         case Dtype::bfloat16:
-        case Dtype::uint8: return first_kernel(is_3d, false, usual_type(dtype), grads) >= 0;
+        case Dtype::uint8:
+            return filter_kernel(one_pass_family(is_3d, false), {element_of(dtype), kUsualRadius}, grads) >= 0;
         case Dtype::uint16:
         case Dtype::int16:
         case Dtype::boolean: break;
@@ -136,14 +152,13 @@ constexpr int sheet_kernel(bool is_normalized, KernelType type, int grads) {
                              : filter_kernel(Family::ssim2d_sheets, type, grads);
 }
 constexpr bool has_sheet_kernels(KernelType type, int grads) { return sheet_kernel(false, type, grads) >= 0; }
-// The general kernels for a radius: of the smallest bucket that holds it, among those that there are kernels of.
+// Whether there are kernels for volumes of any strides, besides general ones.
+constexpr bool has_strided_kernels(KernelType type) {
+    return filter_kernel(Family::ssim3d_forward_strided, type, 0) >= 0;
+}
+// The general kernels for a radius.
 constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
-    KernelType type = {general_element(arithmetic), kMaxRadius};
-    for (const int bucket : kRadiusBuckets)
-        if (bucket >= radius && bucket < type.radius &&
-            filter_kernel(one_pass_family(false, is_normalized), {type.element, bucket}, 0) >= 0)
-            type.radius = bucket;
-    return type;
+    return smallest_bucket(one_pass_family(false, is_normalized), {general_element(arithmetic), kMaxRadius}, radius, 0);
 }
 
 // The gradients that kernels of this type compute at once: some have no kernels for two.
@@ -174,6 +189,15 @@ struct Coverage {
         add(first_kernel(is_3d, is_normalized, type, grads));
         if (has_two_passes(is_3d, is_normalized, type, grads)) add(filter_kernel(backward_family(is_3d), type, grads));
     }
+    constexpr void add_usual(Dtype dtype, bool is_3d, int radius, int grads) {
+        const KernelType type = usual_type(dtype, is_3d, radius, grads);
+        add_filters(is_3d, false, type, grads);
+        if (!is_3d && has_sheet_kernels(type, grads)) add(sheet_kernel(false, type, grads));
+        if (is_3d && has_strided_kernels(type)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
+        // Behind a general forward.
+        const int of_general = general_type(arithmetic_dtype(dtype), false, radius).radius;
+        if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, {type.element, of_general}, grads));
+    }
     constexpr bool is_each_called() const {
         for (const bool called : is_called)
             if (!called) return false;
@@ -186,11 +210,9 @@ constexpr Coverage coverage_of_calls() {
     for (int is_3d = 0; is_3d <= 1; ++is_3d)
         for (int grads = 0; grads <= 2; ++grads) {
             for (const Dtype dtype : kImageDtypes)
-                if (has_usual_kernels(dtype, is_3d, grads)) {
-                    const KernelType type = usual_type(dtype);
-                    coverage.add_filters(is_3d, false, type, grads);
-                    if (!is_3d && has_sheet_kernels(type, grads)) coverage.add(sheet_kernel(false, type, grads));
-                }
+                for (const int radius : kRadiusBuckets)
+                    if (radius <= kUsualRadius && has_usual_kernels(dtype, is_3d, grads))
+                        coverage.add_usual(dtype, is_3d, radius, grads);
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
                     for (const int radius : kRadiusBuckets)

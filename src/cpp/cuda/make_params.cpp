@@ -16,14 +16,6 @@ ByteView in_bytes(const View& v, std::size_t size) {
 }
 ByteView mask_in_bytes(const Problem& p) { return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(p.arithmetic)); }
 
-// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
-// one.
-bool is_packed(const View& v, std::size_t size, int count) {
-    const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
-    return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % count == 0 &&
-           v.c % count == 0 && v.d % count == 0 && v.h % count == 0;
-}
-
 template <class A>
 AxisTaps<A> make_taps(const Problem& p, Axis axis) {
     AxisTaps<A> taps{};
@@ -103,7 +95,6 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.packed_grads = (!is_general || is_of_arithmetic) && is_packed_or_absent(p.x, x_size) &&
                      is_packed_or_absent(p.y, y_size) && is_packed_or_absent(p.grad_x, x_size) &&
                      is_packed_or_absent(p.grad_y, y_size);
-    k.packed_images = !is_general && p.width % 2 == 0 && is_packed(p.x, x_size, 2) && is_packed(p.y, y_size, 2);
     k.maps = partial_maps_layout(p);
     k.maps_stride = p.images * k.maps.n;
     k.scale = A(p.ssim_factor() * kGradientFactor);

@@ -10,7 +10,8 @@
 namespace fusedssim::cuda {
 
 // Without pointers into the workspace, which the launcher fills in. General kernels read and write one element at a
-// time, because they learn at run time how large it is. Defined for float and double.
+// time, because they learn at run time how large it is: is_general tells whether those are that write gradients.
+// Defined for float and double.
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_general);
 

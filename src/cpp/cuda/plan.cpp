@@ -2,6 +2,7 @@
 #include "cuda/plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace fusedssim::cuda {
 
@@ -136,30 +137,65 @@ Blocks cut_images(const Problem& p, Sheet sheet) {
 // Whether the kernels for the usual calls serve, as far as one image of those to come tells.
 bool may_be_usual(const Problem& p) {
     return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
-           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kRadiusBuckets[0] &&
+           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kUsualRadius &&
            p.variance_grad_scale == 1;
 }
 
-// For volumes these have one offset for x and y: their rows and columns need the same strides. It has 32 bits.
-bool has_one_offset(const Problem& p) {
-    const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
-    return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
-           double(partial_maps_layout(p).d) < 0xffffffff;
+// Offsets in a slice of the partial maps have 32 bits in the kernels for the usual calls.
+bool has_short_maps(const Problem& p) { return double(partial_maps_layout(p).d) < 0xffffffff; }
+
+// Whether those kernels serve, unless it is for the images' strides.
+bool is_usual(const Problem& p) { return may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_short_maps(p)); }
+
+// Whether forward can load pairs of a volume's elements, from one offset of 32 bits in both images.
+bool fits_pairs(const Problem& p) {
+    const std::size_t size = dtype_size(p.x_dtype);
+    const double extent = double(size) * (double(p.x.h) * p.height + p.width);
+    return p.width % 2 == 0 && is_packed(p.x, size, 2) && is_packed(p.y, size, 2) && p.x.h == p.y.h && p.x.h >= 0 &&
+           extent < 0xffffffff;
+}
+// Whether it can load single elements, from an offset of 32 bits with a sign in each image.
+bool has_short_offsets(const Problem& p) {
+    const auto is_short = [&](const View& v) {
+        const double extent = std::abs(double(v.h)) * p.height + std::abs(double(v.w)) * p.width;
+        return extent * dtype_size(p.x_dtype) < 0x7fffffff;
+    };
+    return is_short(p.x) && is_short(p.y);
 }
 
 }  // namespace
 
+bool is_packed(const View& v, std::size_t size, int count) {
+    const std::size_t alignment = std::min<std::size_t>(std::size_t(count) * size, 16);
+    return v.data && v.w == 1 && reinterpret_cast<std::uintptr_t>(v.data) % alignment == 0 && v.n % count == 0 &&
+           v.c % count == 0 && v.d % count == 0 && v.h % count == 0;
+}
+
 KernelType kernel_type(const Problem& p) {
     const KernelType general = general_type(p.arithmetic, p.is_normalized, p.max_radius());
-    if (!may_be_usual(p) || p.y_dtype != p.x_dtype || (p.is_3d && !has_one_offset(p))) return general;
-    const KernelType usual = usual_type(p.x_dtype);
-    if (p.is_3d || has_sheet_kernels(usual, p.grads())) return usual;
-    // Where the usual kernels have no sheets, general ones are faster if planes are small enough.
+    if (!is_usual(p)) return general;
+    const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
+    const KernelType widest = {usual.element, kUsualRadius};
+    if (p.is_3d) {
+        if (fits_pairs(p)) return usual;
+        const KernelType strided = {usual.element, kUsualRadius, true};
+        return has_strided_kernels(strided) && has_short_offsets(p) ? strided : general;
+    }
+    if (has_sheet_kernels(usual, p.grads())) return usual;
+    // Where the smallest kernels have no sheets, others are faster if planes are small enough.
     const auto strips = [&](KernelType type, bool may_share) {
         const Partition part = cut_blocks(p, type, kernel_grads(p, type), may_share).partition;
         return part.sheets * part.strips;
     };
+    if (has_sheet_kernels(widest, p.grads()))
+        return 4 * strips(widest, true) < 3 * strips(usual, false) ? widest : usual;
     return 5 * strips(general, true) < 2 * strips(usual, false) ? general : usual;
+}
+
+KernelType backward_type(const Problem& p) {
+    KernelType type = kernel_type(p);
+    if (is_usual(p)) type.element = element_of(p.x_dtype);
+    return type;
 }
 
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) {
@@ -209,8 +245,12 @@ Workspace plan_workspace(const Problem& p) {
     // of kernel, and for images in any number of sheets and blocks.
     const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
     const auto most = [&](auto count) {
-        const auto of = [&](KernelType t) { return count(cut_blocks(p, t, kernel_grads(p, t), false)); };
-        return std::max(of(type), may_be_usual(p) ? of(usual_type(p.x_dtype)) : std::int64_t(0));
+        const auto of = [&](KernelType t) -> std::int64_t {
+            return count(cut_blocks(p, t, kernel_grads(p, t), false));
+        };
+        if (!may_be_usual(p)) return of(type);
+        const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
+        return std::max({of(type), of(usual), of({usual.element, kUsualRadius})});
     };
     const std::int64_t blocks = p.is_3d ? most([](const Blocks& b) { return b.total; }) : kMostBlocks;
     const std::int64_t sums =

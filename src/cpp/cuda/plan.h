@@ -22,14 +22,23 @@ constexpr int kMultiprocessors = 132;
 
 // ---- Which kernels --------------------------------------------------------------------------------------------------
 
-// How many gradients the kernels of a type compute at once. Maps that were saved for both gradients serve a backward
-// for one as well.
+// The gradients that partial maps are for. Maps that were saved for both gradients serve a backward for one as well.
+inline int map_grads(const Problem& p) { return p.saved_grads ? p.saved_grads : p.grads(); }
+// How many gradients the kernels of a type compute at once.
 inline int kernel_grads(const Problem& p, KernelType type) {
-    return grads_at_once(p.is_3d, p.is_normalized, type, p.saved_grads ? p.saved_grads : p.grads());
+    return grads_at_once(p.is_3d, p.is_normalized, type, map_grads(p));
 }
 
 // The kernels that a problem takes: those for the usual calls if they serve, otherwise general ones.
 KernelType kernel_type(const Problem& p);
+
+// The kernel of a volume's backward. It reads partial maps, which are always alike, and the images only where it is: so
+// it has that of the usual calls also where the strides of the images leave forward a general one.
+KernelType backward_type(const Problem& p);
+
+// Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
+// one.
+bool is_packed(const View& v, std::size_t size, int count);
 
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
@@ -47,15 +56,17 @@ auto with_constants(KernelType type, int grads, F&& f) {
                : grads == 1 ? f(zero, radius, Constant<1>())
                             : f(zero, radius, Constant<2>());
     };
+    static_assert(kRadiusBuckets[1] == kUsualRadius);
+    constexpr Constant<kUsualRadius> kUsual;
+    if (type.element == Element::f64) return with_grads(double(), kUsual);
+    if (!type.is_general())
+        return type.radius == kUsualRadius ? with_grads(float(), kUsual)
+                                           : with_grads(float(), Constant<kRadiusBuckets[0]>());
     const auto with_radius = [&](auto zero) {
-        return type.radius == kRadiusBuckets[0]   ? with_grads(zero, Constant<kRadiusBuckets[0]>())
-               : type.radius == kRadiusBuckets[1] ? with_grads(zero, Constant<kRadiusBuckets[1]>())
-                                                  : with_grads(zero, Constant<kRadiusBuckets[2]>());
+        return type.radius == kUsualRadius        ? with_grads(zero, kUsual)
+               : type.radius == kRadiusBuckets[2] ? with_grads(zero, Constant<kRadiusBuckets[2]>())
+                                                  : with_grads(zero, Constant<kMaxRadius>());
     };
-    if (!type.is_general()) {
-        constexpr Constant<kRadiusBuckets[0]> kRadius;
-        return type.element == Element::f64 ? with_grads(double(), kRadius) : with_grads(float(), kRadius);
-    }
     return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
 }
 

@@ -76,7 +76,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         if constexpr (kGeneral)
             return PartSlots(p, tile, border());
         else
-            return PartSlots(p, tile, p.x, p.width);
+            return PartSlots(p, tile, p.x, p.width, [](int y) { return y; });
     }
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);

@@ -193,10 +193,13 @@ struct SsimParams {
     ByteView grad_out;        // of A. kUpstreamPlane: [N, C], kUpstreamMap: the shape of the map
     ByteView grad_x, grad_y;  // [N, C, D, H, W] (out)
     // ssim3d: the partial maps, of A (out of the forward kernel, in of the backward kernel). The first two maps stand
-    // side by side, [N, C, D, H, maps.h, 2], and behind them the others, [N, C, D, H, maps.h, 1 or 2]. maps.h is W,
-    // rounded up to an even number. The strides count positions; there are maps_stride positions in all.
+    // side by side, [N, C, D, maps_rows, maps.h, 2], and the others in more_maps, [N, C, D, maps_rows, maps.h, 1 or 2].
+    // maps.h is W, rounded up to an even number. The strides count positions. maps_rows is H, or less if the planes are
+    // worked through in slabs: row y stands where row y - maps_rows stood before. Planes are those of the images, but
+    // there is memory for the planes of the launch alone.
     View maps;
-    long long maps_stride;
+    void* more_maps;
+    int maps_rows;
     ByteView mask;  // [N, C, D, H, W]; strides are 0 where it is broadcast. data NULL: none
     // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A: gradients of the pooled images. data NULL: none
     ByteView coarse_x, coarse_y;
@@ -215,6 +218,8 @@ struct SsimParams {
     int crops[kAxes];
     int chunk;  // ssim3d: slices that a block walks along
     int chunks, tiles_y, tiles_x;
+    int first_tile_y;              // ssim3d: of this launch, which has tiles_y rows of tiles
+    long long first_plane;         // ssim3d: of this launch
     int upstream;                  // an Upstream
     Border border;                 // for general kernels; zeros in the others
     Format<A> x_format, y_format;  // for general kernels

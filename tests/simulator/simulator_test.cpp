@@ -25,6 +25,13 @@ namespace {
 
 using Extents = std::vector<std::int64_t>;
 
+// Whether this is linked to a library that works through all volumes in slabs. Then it is run for their sake alone.
+#if defined(FUSEDSSIM_SLABS_FROM)
+constexpr bool kSlabs = true;
+#else
+constexpr bool kSlabs = false;
+#endif
+
 int failures = 0;
 std::mt19937 random_bits{7};
 
@@ -282,6 +289,7 @@ void check(const Case& c) {
         grad_out = Array(c.arithmetic(), shape_of_out(c));
         grad_out.fill([](std::size_t) { return uniform(-1, 1); });
     }
+    if (kSlabs && (c.shape.size() == 4 || c.call == Call::forward)) return;
     const Results cpu = run(c, FUSEDSSIM_CPU, x, y, mask, grad_out),
                   cuda = run(c, FUSEDSSIM_CUDA, x, y, mask, grad_out);
     // Both round in the arithmetic's type, in different orders, and gradients to theirs: 11, 8 and 24 bits.
@@ -641,6 +649,63 @@ void sheets() {
         }
 }
 
+// What volumes in slabs have besides what all have: planes that are taken whole, one or more at a time, and such that
+// are not; slabs of one row of tiles and of several; a height that is no multiple of a slab's or a tile's.
+void slabs() {
+    fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
+    fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+    exec.device = FUSEDSSIM_CUDA;
+    const Array like(FUSEDSSIM_FLOAT32, {1, 1, 4, 60, 5});
+    std::size_t bytes = 0;
+    require(fusedssim_saved_size(&params, &exec, FUSEDSSIM_GRAD_X, &like.tensor, &bytes), "saved size");
+    if ((bytes == 0) != kSlabs) {
+        std::fprintf(stderr, "slabs: a backward saves %d bytes\n", int(bytes));
+        ++failures;
+    }
+    for (const Extents& shape : {Extents{1, 1, 3, 49, 5}, Extents{3, 3, 2, 20, 5}})
+        for (const fusedssim_dtype dtype : kTypes)
+            for (const int window : {11, 33}) {
+                Case c{shape, dtype};
+                c.params.window_size = window;
+                c.params.sigma = window / 6.0;
+                c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+                for (const fusedssim_grads grads : {1, 3}) {
+                    c.grads = grads;
+                    check(c);
+                }
+            }
+    for (const Extents& shape : {Extents{1, 1, 3, 500, 6}, Extents{1, 2, 3, 213, 6}, Extents{2, 1, 3, 48, 70},
+                                 Extents{1, 1, 40, 64, 5}, Extents{1, 1, 2, 161, 9}}) {
+        Case c{shape};
+        for (const fusedssim_grads grads : {1, 2, 3}) {
+            c.grads = grads;
+            check(c);
+        }
+        for (const fusedssim_reduction reduction : {2, 3, 4})
+            for (const Call call : {Call::value_and_grad, Call::backward}) {
+                c.params.reduction = reduction;
+                c.call = call;
+                check(c);
+            }
+    }
+    for (const Extents& shape : {Extents{1, 1, 11, 49, 11}, Extents{2, 2, 11, 20, 12}})
+        for (const fusedssim_padding padding :
+             {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID, FUSEDSSIM_PADDING_REFLECT, FUSEDSSIM_PADDING_REPLICATE})
+            for (const int mask : {-1, int(FUSEDSSIM_MASK_WEIGHT), int(FUSEDSSIM_MASK_NORMALIZED)}) {
+                Case c{shape};
+                c.params.padding = padding;
+                if (mask >= 0) {
+                    c.mask = FUSEDSSIM_FLOAT32;
+                    c.params.mask_mode = mask;
+                }
+                c.grads = 3;
+                check(c);
+                c.call = Call::backward;
+                c.params.reduction = FUSEDSSIM_REDUCTION_NONE;
+                check(c);
+            }
+}
+
 struct Group {
     const char* name;
     void (*run)();
@@ -650,7 +715,8 @@ struct Group {
                      {"borders", borders}, {"dtypes", dtypes},
                      {"axes", axes},       {"multi_scale", multi_scale},
                      {"scale", scale},     {"larger", larger},
-                     {"sheets", sheets},   {"variance_grad_scale", variance_grad_scale}};
+                     {"sheets", sheets},   {"variance_grad_scale", variance_grad_scale},
+                     {"slabs", slabs}};
 
 }  // namespace
 

@@ -47,8 +47,11 @@ unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t
 
 std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
 
-// The gradient of an image is made in one pass: nothing is saved. Volumes save their partial maps.
-std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
+// The gradient of an image is made in one pass: nothing is saved. Volumes save their partial maps, unless these are
+// large.
+std::size_t saved_bytes(const Problem& p, int grads) {
+    return p.is_3d && !is_large(p) ? partial_maps_bytes(p, grads, p.planes(), p.height) : 0;
+}
 
 Problem only_x(Problem p) {
     p.grad_y.data = nullptr;
@@ -86,6 +89,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const int forward_kernel = filter_kernel(family, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
+                              (!p.is_3d || blocks.slabs.is_whole()) &&
                               with_constants(type, grads, [&](auto zero, auto bucket, auto, auto) {
                                   return has_completion<decltype(zero)>(bucket, p.is_normalized);
                               });
@@ -113,10 +117,19 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             const CUfunction forward = has_forward ? find(forward_kernel) : nullptr;
             const CUfunction backward =
                 has_backward ? find(filter_kernel(Family::ssim3d_backward, type, grads)) : nullptr;
-            k.maps.data = p.saved ? p.saved : memory + workspace.maps;
+            void* const maps = p.saved ? p.saved : memory + workspace.maps;
             launch_mask_sums();
-            if (has_forward) launch(driver, exec, forward, blocks.total, kThreads, k);
-            if (has_backward) launch(driver, exec, backward, blocks.total, kThreads, k);
+            const auto launch_part = [&](CUfunction kernel, const Part& part) {
+                if (!kernel || !part.tiles_y) return;
+                const Blocks of_part = blocks.slabs.is_whole() ? blocks : cut_part(p, type, part);
+                set_part(k, p, part, of_part, blocks.slabs, maps, grads);
+                launch(driver, exec, kernel, of_part.total, kThreads, k);
+                if (sums && kernel == forward) k.sums += of_part.total;
+            };
+            blocks.slabs.each([&](const Part& forward_part, const Part& backward_part) {
+                launch_part(forward, forward_part);
+                launch_part(backward, backward_part);
+            });
         } else {
             const CUfunction ssim2d = find(forward_kernel);
             if (p.grads() && p.map.data) {

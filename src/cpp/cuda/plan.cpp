@@ -32,6 +32,7 @@ Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t le
     b.tiles_y = tiles_y;
     b.chunk = int(best_chunk);
     b.chunks = int(ceil_div(length, best_chunk));
+    b.steps = best_cost;
     b.total = b.sums = columns * b.chunks;
     return b;
 }
@@ -131,7 +132,7 @@ bool may_be_usual(const Problem& p) {
 bool has_one_offset(const Problem& p) {
     const double extent = double(p.x.h) * p.height + double(p.x.w) * p.width;
     return p.x.h == p.y.h && p.x.w == p.y.w && p.x.h >= 0 && p.x.w >= 0 && 8 * extent < 0xffffffff &&
-           double(partial_maps_layout(p).d) < 0xffffffff;
+           double(partial_maps_layout(p, p.height).d) < 0xffffffff;
 }
 
 }  // namespace
@@ -150,16 +151,33 @@ KernelType kernel_type(const Problem& p) {
 }
 
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) {
+    if (p.is_3d) {
+        const Slabs slabs = plan_slabs(p, type, grads);
+        Blocks all{};
+        slabs.each([&](const Part& forward, const Part&) {
+            const Blocks blocks = cut_part(p, type, forward);
+            if (slabs.is_whole())
+                all = blocks;
+            else
+                all.sums = all.total += blocks.total;
+        });
+        all.slabs = slabs;
+        return all;
+    }
     return with_constants(type, grads, [&](auto zero, auto radius, auto gradients, auto is_general) {
         using A = decltype(zero);
-        if (p.is_3d) {
-            using Shape = Block3d<A, radius>;
-            return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
-                              2 * radius, kMultiprocessors * Shape::min_blocks);
-        }
         const bool shares = may_share && has_sheet_kernels(type, grads);
         return p.is_normalized ? cut_images<Strip2d<A, radius, gradients, true, true>>(p, shares)
                                : cut_images<Strip2d<A, radius, gradients, false, is_general>>(p, shares);
+    });
+}
+
+Blocks cut_part(const Problem& p, KernelType type, const Part& part) {
+    constexpr int kAnyGrads = 0;
+    return with_constants(type, kAnyGrads, [&](auto zero, auto radius, auto, auto) {
+        using Shape = Block3d<decltype(zero), radius>;
+        return cut_volume(part.planes, tiles(p.width, Shape::out_x), part.tiles_y, p.depth, 2 * radius,
+                          kMultiprocessors * Shape::min_blocks);
     });
 }
 
@@ -174,29 +192,23 @@ MaskPlanes mask_planes(const Problem& p) {
     return m;
 }
 
-View partial_maps_layout(const Problem& p) {
-    const std::int64_t row = round_up(std::int64_t(p.width), 2), slice = row * p.height, volume = slice * p.depth;
-    return {nullptr, p.channels * volume, volume, slice, row, 1};
-}
-
-std::size_t partial_maps_bytes(const Problem& p, int grads) {
-    return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(partial_maps_layout(p).c) *
-           dtype_size(p.arithmetic);
-}
-
 Workspace plan_workspace(const Problem& p) {
     // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
     // of kernel, and for images in any number of sheets and blocks.
     const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
-    const auto most = [&](auto count) {
-        const auto of = [&](KernelType t) { return count(cut_blocks(p, t, kernel_grads(p, t), false)); };
-        return std::max(of(type), may_be_usual(p) ? of(usual_type(p.x_dtype)) : std::int64_t(0));
-    };
+    std::int64_t blocks = 0, sums = 0, maps = 0;
     constexpr std::int64_t kMostBlocks = 3 * kMultiprocessors;  // of images
-    const std::int64_t blocks = p.is_3d ? most([](const Blocks& b) { return b.total; }) : kMostBlocks;
-    const std::int64_t sums =
-        p.is_3d ? most([](const Blocks& b) { return b.sums; })
-                : most([](const Blocks& b) { return b.partition.sheets * b.partition.strips + kMostBlocks + 1; });
+    const auto count = [&](KernelType t) {
+        const int grads = kernel_grads(p, t);
+        const Blocks b = cut_blocks(p, t, grads, false);
+        blocks = std::max(blocks, p.is_3d ? b.total : kMostBlocks);
+        const std::int64_t pieces = b.partition.sheets * b.partition.strips + kMostBlocks + 1;
+        sums = std::max(sums, p.is_3d ? b.sums : pieces);
+        if (p.is_3d)
+            maps = std::max(maps, std::int64_t(partial_maps_bytes(p, grads, b.slabs.planes, b.slabs.map_rows)));
+    };
+    count(type);
+    if (may_be_usual(p)) count(usual_type(p.x_dtype));
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -212,7 +224,7 @@ Workspace plan_workspace(const Problem& p) {
         w.parts = take(2 * std::max(p.planes(), kMaskBlocks) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
-    if (p.is_3d && p.grads() && !p.saved) w.maps = take(std::int64_t(partial_maps_bytes(p, kernel_grads(p, type))));
+    if (!p.saved) w.maps = take(maps);
     return w;
 }
 

@@ -11,6 +11,7 @@
 #include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "cuda/kernel_list.h"
+#include "cuda/slabs.h"
 #include "params.h"
 #include "problem.h"
 
@@ -61,11 +62,16 @@ auto with_constants(KernelType type, int grads, F&& f) {
 // How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
 struct Blocks {
     int tiles_x, tiles_y, chunk, chunks;
+    std::int64_t steps;   // ssim3d: slices that the last block has walked through when it ends, and those before it
+    Slabs slabs;          // ssim3d
     Partition partition;  // ssim2d
     std::int64_t total;
     std::int64_t sums;  // that are written, of each kind
 };
+// Those of a call. Of volumes in several slabs: `total` and `sums` alone; each launch has blocks of its own.
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share_sheets = true);
+// Those of a launch for volumes.
+Blocks cut_part(const Problem& p, KernelType type, const Part& part);
 
 // What sum_mask reads: of planes that a mask is broadcast over, and that belong to one group, the first. It cuts a
 // plane into so many parts, one for each block.
@@ -76,10 +82,6 @@ struct MaskPlanes {
 MaskPlanes mask_planes(const Problem& p);
 
 // ---- Device memory --------------------------------------------------------------------------------------------------
-
-// The partial maps of a volume: strides in positions, as SsimParams::maps has them, with no data yet.
-View partial_maps_layout(const Problem& p);
-std::size_t partial_maps_bytes(const Problem& p, int grads);
 
 // The workspace: block sums, tags of blocks, sums of the mask, partial maps. Offsets in bytes from its beginning.
 struct Workspace {

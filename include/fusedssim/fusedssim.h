@@ -387,8 +387,9 @@ FUSEDSSIM_API fusedssim_status fusedssim_value_and_grad(const fusedssim_params* 
 /* grad_x and grad_y are the gradients of sum(grad_out * out), times params->grad_scale. grad_out has the shape that
  * the reduction gives `out`; it is read on the device. Either gradient may be NULL, but not both.
  *
- * saved: NULL, or what fusedssim_forward() filled for the same x, y and params; saved_bytes is exactly the
- * fusedssim_saved_size() of the gradients it was filled for: these, or both. Since 0.1. */
+ * saved: NULL, or what fusedssim_forward() filled for the same params, and the same x and y with the same strides (the
+ * maps are in the order that the images have in memory); saved_bytes is exactly the fusedssim_saved_size() of the
+ * gradients it was filled for: these, or both. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_backward(const fusedssim_params* params, const fusedssim_exec* exec,
                                                   const fusedssim_tensor* x, const fusedssim_tensor* y,
                                                   const void* saved, size_t saved_bytes,

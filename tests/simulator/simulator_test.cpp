@@ -550,6 +550,59 @@ void axes() {
         }
 }
 
+// Both images in memory in another order than that of their axes: all orders, for what has strides or differs between
+// axes; and images whose orders differ in part.
+void orders() {
+    const auto each_order = [](const Extents& shape, auto f) {
+        std::vector<int> spatial;
+        for (int axis = 2; axis < int(shape.size()); ++axis) spatial.push_back(axis);
+        do {
+            std::vector<int> layout = {0, 1};
+            layout.insert(layout.end(), spatial.begin(), spatial.end());
+            f(layout);
+        } while (std::next_permutation(spatial.begin(), spatial.end()));
+    };
+    // The last ones have axes of one element, and short ones, which stay what they are.
+    for (const Extents& shape : {Extents{1, 2, 35, 41}, Extents{1, 1, 32, 33, 35}, Extents{1, 1, 4, 40, 1},
+                                 Extents{1, 1, 40, 1, 12}, Extents{1, 1, 40, 6, 35}, Extents{2, 1, 40, 1}})
+        each_order(shape, [&](const std::vector<int>& layout) {
+            Case c{shape};
+            c.layout = layout;
+            c.grads = 3;
+            check(c);
+            c.call = Call::backward_saved;
+            c.grads = FUSEDSSIM_GRAD_Y;
+            check(c);
+            c.params.axis_window_size[0] = 5;
+            c.params.axis_window_size[1] = 9;
+            c.params.axis_sigma[1] = 2.5;
+            c.call = Call::value_and_grad;
+            c.mask = FUSEDSSIM_FLOAT32;
+            c.params.objective = FUSEDSSIM_OBJECTIVE_LOSS;
+            check(c);
+            if (shape.back() < 35) return;
+            c = {shape, FUSEDSSIM_FLOAT32, Call::multi_scale};
+            c.layout = layout;
+            check(c);
+            if (shape[2] == 40) return;
+            c.params.axis_window_size[0] = 5;
+            c.params.axis_window_size[1] = 3;
+            c.params.padding = FUSEDSSIM_PADDING_VALID;
+            c.params.reduction = FUSEDSSIM_REDUCTION_NONE;
+            c.call = Call::value_and_grad;
+            check(c);
+            c.params.padding = FUSEDSSIM_PADDING_REFLECT;
+            c.call = Call::backward;
+            check(c);
+        });
+    for (const std::vector<int>& y_layout : {std::vector<int>{0, 1, 2, 3, 4}, {0, 1, 3, 4, 2}, {0, 1, 2, 4, 3}}) {
+        Case c{{1, 1, 32, 33, 35}};
+        c.layout = {0, 1, 4, 3, 2};
+        c.y_layout = y_layout;
+        check(c);
+    }
+}
+
 // A gradient that lacks a factor, as scikit-image's does: also of what else the usual kernels would compute.
 void variance_grad_scale() {
     for (const Extents& shape : {Extents{1, 2, 25, 42}, Extents{1, 1, 13, 22, 35}})
@@ -716,7 +769,7 @@ struct Group {
                      {"axes", axes},       {"multi_scale", multi_scale},
                      {"scale", scale},     {"larger", larger},
                      {"sheets", sheets},   {"variance_grad_scale", variance_grad_scale},
-                     {"slabs", slabs}};
+                     {"slabs", slabs},     {"orders", orders}};
 
 }  // namespace
 

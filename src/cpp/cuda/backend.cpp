@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <random>
 
+#include "cuda/axes.h"
 #include "cuda/device_code.h"
 #include "cuda/driver.h"
 #include "cuda/kernel_list.h"
@@ -45,12 +46,21 @@ unsigned long long launch_number() {
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
 
-std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
+// The strides, which decide the order of the axes, are not known yet.
+std::size_t workspace_bytes(const Problem& p) {
+    std::size_t most = 0;
+    in_each_order(p, [&](const Problem& q) { most = std::max(most, plan_workspace(q).total); });
+    return most;
+}
 
 // The gradient of an image is made in one pass: nothing is saved. Volumes save their partial maps, unless these are
 // large.
 std::size_t saved_bytes(const Problem& p, int grads) {
-    return p.is_3d && !is_large(p) ? partial_maps_bytes(p, grads, p.planes(), p.height) : 0;
+    std::size_t most = 0;
+    if (p.is_3d && !is_large(p))
+        in_each_order(
+            p, [&](const Problem& q) { most = std::max(most, partial_maps_bytes(q, grads, q.planes(), q.height)); });
+    return most;
 }
 
 Problem only_x(Problem p) {
@@ -63,7 +73,7 @@ Problem only_y(Problem p) {
     return only_x(p);
 }
 
-void run(const Problem& p, const fusedssim_exec& exec) {
+void run_in_order(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
     require_workspace(exec, workspace.total);
     const Driver& driver = require_driver();
@@ -77,8 +87,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const KernelType type = kernel_type(p);
     const int grads = kernel_grads(p, type);
     if (grads < p.grads()) {
-        run(only_x(p), exec);
-        run(only_y(p), exec);
+        run_in_order(only_x(p), exec);
+        run_in_order(only_y(p), exec);
         return;
     }
     const Blocks blocks = cut_blocks(p, type, grads);
@@ -136,7 +146,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
                 // The gradient's kernel has no registers for the map: the forward kernel writes it.
                 Problem map_only = p;
                 map_only.grad_x.data = map_only.grad_y.data = nullptr;
-                run(map_only, exec);
+                run_in_order(map_only, exec);
             }
             launch_mask_sums();
             const int threads = p.is_normalized ? Strip2d<A, bucket, gradients, true, true>::threads
@@ -148,6 +158,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
         launch(driver, exec, reduce, few_blocks(p.groups), kThreadsReduce,
                make_reduce_params(p, sums, mask_sums, blocks));
 }
+
+void run(const Problem& p, const fusedssim_exec& exec) { run_in_order(with_axes_by_stride(p), exec); }
 
 void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();

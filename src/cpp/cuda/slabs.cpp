@@ -46,6 +46,13 @@ std::int64_t cost(const Problem& p, KernelType type, const Slabs& slabs) {
 
 bool is_large(const Problem& p) { return p.is_3d && p.planes() * p.volume() >= kLeastElements; }
 
+bool has_rows_for_slabs(const Problem& p, int rows) {
+    // With two gradients the shortest slab has maps for one row of tiles of 16, one that the backward kernel is behind,
+    // and half a window of 11: 37 rows of 4 maps, which are 0.58 images if planes have 256 rows.
+    constexpr int kRows = 256, kPlanes = 8;
+    return !is_large(p) || !p.grads() || p.planes() >= kPlanes || rows >= kRows;
+}
+
 View partial_maps_layout(const Problem& p, int rows) {
     const std::int64_t row = round_up(std::int64_t(p.width), 2), slice = row * rows, volume = slice * p.depth;
     return {nullptr, p.channels * volume, volume, slice, row, 1};

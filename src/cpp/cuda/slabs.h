@@ -28,6 +28,10 @@ namespace fusedssim::cuda {
 // backward either.
 bool is_large(const Problem& p);
 
+// Whether planes have so many rows that there is memory for the shortest slabs, or are so small that there is for whole
+// planes. Those of volumes that are not large, and of which no gradient is wanted, always have.
+bool has_rows_for_slabs(const Problem& p, int rows);
+
 // The tiles that one launch takes.
 struct Part {
     std::int64_t first_plane, planes;

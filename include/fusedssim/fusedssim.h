@@ -27,6 +27,7 @@
  *       ... times a factor that is known later                then fusedssim_scale()
  *     the gradient for any grad_out, known later              fusedssim_forward(), then fusedssim_backward()
  *       ... of volumes on CUDA, faster with more memory       the same, with fusedssim_saved_size() bytes as saved
+ *                                                             (0 bytes, that is none, for volumes of 2^27 elements)
  *     MS-SSIM, without or with its gradient                   fusedssim_ms_forward(), fusedssim_ms_value_and_grad()
  *     on CUDA, how much workspace a call needs                fusedssim_workspace_size(), fusedssim_ms_workspace_size()
  *     why a call failed                                       fusedssim_last_error()
@@ -370,8 +371,8 @@ enum { FUSEDSSIM_GRAD_NONE = 0, FUSEDSSIM_GRAD_X = 1, FUSEDSSIM_GRAD_Y = 2 };
  *
  * saved: NULL, or memory of exactly fusedssim_saved_size() bytes (on the device of x, aligned to 16 bytes). It is
  * filled for a later fusedssim_backward(), which then need not recompute the statistics. If the size is 0 (on the CPU,
- * and for all images), saving would not be faster: pass NULL, and prefer fusedssim_value_and_grad() if you need the
- * gradient. Since 0.1. */
+ * for all images, and for large volumes), saving would not be faster or would take too much memory: pass NULL, and
+ * prefer fusedssim_value_and_grad() if you need the gradient. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedssim_exec* exec,
                                                  const fusedssim_tensor* x, const fusedssim_tensor* y,
                                                  const fusedssim_tensor* out, void* saved, size_t saved_bytes);
@@ -386,8 +387,9 @@ FUSEDSSIM_API fusedssim_status fusedssim_value_and_grad(const fusedssim_params* 
 /* grad_x and grad_y are the gradients of sum(grad_out * out), times params->grad_scale. grad_out has the shape that
  * the reduction gives `out`; it is read on the device. Either gradient may be NULL, but not both.
  *
- * saved: NULL, or what fusedssim_forward() filled for the same x, y and params; saved_bytes is exactly the
- * fusedssim_saved_size() of the gradients it was filled for: these, or both. Since 0.1. */
+ * saved: NULL, or what fusedssim_forward() filled for the same params, and the same x and y with the same strides (the
+ * maps are in the order that the images have in memory); saved_bytes is exactly the fusedssim_saved_size() of the
+ * gradients it was filled for: these, or both. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_backward(const fusedssim_params* params, const fusedssim_exec* exec,
                                                   const fusedssim_tensor* x, const fusedssim_tensor* y,
                                                   const void* saved, size_t saved_bytes,
@@ -444,8 +446,10 @@ enum {
 };
 
 /* Bytes of workspace that `op` needs on exec->device for images like x, whose data may be NULL. If the dtypes of the
- * images differ, give the one that is not of integers. grads: the gradients that op will write. 0 for the CPU. No
- * driver call is made, and no device has to be there. Since 0.1. */
+ * images differ, give the one that is not of integers. grads: the gradients that op will write. 0 for the CPU.
+ * Kilobytes for images and for values alone. For gradients of volumes three images of the arithmetic's dtype, or four
+ * if both are wanted, but at most 0.6 images from 2^27 elements on (of planes of at least 256 rows, or of many planes).
+ * No driver call is made, and no device has to be there. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         fusedssim_op op, fusedssim_grads grads,
                                                         const fusedssim_tensor* x, size_t* bytes);
@@ -456,8 +460,8 @@ FUSEDSSIM_API fusedssim_status fusedssim_ms_workspace_size(const fusedssim_param
                                                            fusedssim_grads grads, const fusedssim_tensor* x,
                                                            size_t* bytes);
 
-/* Bytes that fusedssim_forward() saves for a backward that will write `grads`; 0 if saving would not be faster. Since
- * 0.1. */
+/* Bytes that fusedssim_forward() saves for a backward that will write `grads`; 0 if saving would not be faster, or if
+ * it would take too much memory: for volumes of 2^27 = 512^3 elements and more, all planes together. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                     fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes);
 

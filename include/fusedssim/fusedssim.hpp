@@ -438,7 +438,7 @@ public:
         check(fusedssim_value_and_grad(&p, &exec, x.c(), y.c(), or_null(out), or_null(grad_x), or_null(grad_y)));
     }
 
-    // fusedssim_backward(). saved: nullptr, or what forward() filled.
+    // fusedssim_backward(). saved: nullptr, or what forward() filled for images of these strides.
     void backward(const Params& params, const ConstTensor& x, const ConstTensor& y, const ConstTensor& grad_out,
                   const Output& grad_x, const Output& grad_y = std::nullopt, const void* saved = nullptr,
                   std::size_t saved_bytes = 0) {

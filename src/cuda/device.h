@@ -151,13 +151,13 @@ struct Tile {
     __device__ __forceinline__ explicit Tile(const SsimParams<A>& p) {
         block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
         const long long per_plane = (long long)p.chunks * p.tiles_y * p.tiles_x;
-        const long long plane = block / per_plane;
+        const long long in_launch = block / per_plane, plane = p.first_plane + in_launch;
         image = plane / p.channels;
         channel = int(plane - image * p.channels);
-        long long rest = block - plane * per_plane;
+        long long rest = block - in_launch * per_plane;
         tile_x = int(rest % p.tiles_x);
         rest /= p.tiles_x;
-        tile_y = int(rest % p.tiles_y);
+        tile_y = p.first_tile_y + int(rest % p.tiles_y);
         chunk = int(rest / p.tiles_y);
     }
     // One strip of a plane, or the whole plane.

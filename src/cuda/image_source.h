@@ -79,7 +79,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         else if constexpr (kStrided)
             return PartSlots(p, tile);
         else
-            return PartSlots(p, tile, p.x, p.width);
+            return PartSlots(p, tile, p.x, p.width, [](int y) { return y; });
     }
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);

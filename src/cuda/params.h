@@ -206,12 +206,17 @@ struct SsimParams {
     ByteView map;             // [N, C, D - 2 crop_z, H - 2 crop_y, W - 2 crop_x] of A (out)
     ByteView grad_out;        // of A. kUpstreamPlane: [N, C], kUpstreamMap: the shape of the map
     ByteView grad_x, grad_y;  // [N, C, D, H, W] (out)
-    // The partial maps, of A (out of the forward kernel, in of the backward kernel). Of volumes, the first two stand
-    // side by side, [N, C, D, H, maps.h, 2], and behind them the others, [N, C, D, H, maps.h, 1 or 2]. maps.h is W,
-    // rounded up to an even number. Of images, one stands behind the other, [3 or 4, N, C, H, maps.h]. maps.h is W,
-    // rounded up to a multiple of 4. The strides count positions; there are maps_stride positions in all.
+    // The partial maps, of A (out of the forward kernel, in of the backward kernel); the strides count positions.
+    // Of volumes, the first two stand side by side, [N, C, D, maps_rows, maps.h, 2], and the others in more_maps,
+    // [N, C, D, maps_rows, maps.h, 1 or 2]. maps.h is W, rounded up to an even number. maps_rows is H, or less if the
+    // planes are worked through in slabs: row y stands where row y - maps_rows stood before. Planes are those of the
+    // images, but there is memory for the planes of the launch alone.
+    // Of images, one stands behind the other, maps_stride positions from one to the next, [3 or 4, N, C, H, maps.h].
+    // maps.h is W, rounded up to a multiple of 4.
     View maps;
     long long maps_stride;
+    void* more_maps;
+    int maps_rows;
     ByteView mask;  // [N, C, D, H, W]; strides are 0 where it is broadcast. data NULL: none
     // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A: gradients of the pooled images. data NULL: none
     ByteView coarse_x, coarse_y;
@@ -230,6 +235,8 @@ struct SsimParams {
     int crops[kAxes];
     int chunk;  // ssim3d: slices that a block walks along
     int chunks, tiles_y, tiles_x;
+    int first_tile_y;              // ssim3d: of this launch, which has tiles_y rows of tiles
+    long long first_plane;         // ssim3d: of this launch
     int upstream;                  // an Upstream
     Border border;                 // for general kernels; zeros in the others
     Format<A> x_format, y_format;  // for general kernels

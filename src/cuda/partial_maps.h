@@ -7,8 +7,15 @@
 
 namespace fusedssim {
 
+// The place of a row in the partial maps.
+template <class A>
+__device__ __forceinline__ int row_of_maps(const SsimParams<A>& p, int row) {
+    while (row >= p.maps_rows) row -= p.maps_rows;
+    return row;
+}
+
 // Where the partial maps of a tile's plane stand in memory (SsimParams::maps): the first two maps of a position side by
-// side, and behind all of those the rest, one or two. Index: the type of an offset in a slice.
+// side, and elsewhere the rest, one or two. Index: the type of an offset in a slice.
 template <class A, int kMaps, class Index = long long>
 struct PartialMaps {
     using First = Column<A, 2>;
@@ -18,14 +25,12 @@ struct PartialMaps {
     const Index at;  // in a slice
 
     __device__ __forceinline__ PartialMaps(const SsimParams<A>& params, const Tile& of, int y, int x)
-        : p(params), tile(of), at(Index(y * params.maps.h + x)) {}
+        : p(params), tile(of), at(Index(row_of_maps(params, y) * params.maps.h + x)) {}
     __device__ __forceinline__ long long slice(int z) const {
         return tile.image * p.maps.n + tile.channel * p.maps.c + z * p.maps.d;
     }
     __device__ __forceinline__ First* first(int z) const { return static_cast<First*>(p.maps.data) + slice(z) + at; }
-    __device__ __forceinline__ Second* second(int z) const {
-        return reinterpret_cast<Second*>(static_cast<First*>(p.maps.data) + p.maps_stride) + slice(z) + at;
-    }
+    __device__ __forceinline__ Second* second(int z) const { return static_cast<Second*>(p.more_maps) + slice(z) + at; }
     // Writes the partials of kPositions adjacent positions; the first column is a multiple of their number.
     template <int kPositions>
     __device__ __forceinline__ void store(int z, const A (&partials)[kMaps][kPositions]) const {
@@ -69,10 +74,13 @@ struct PartialSource : SliceSource<A, kMaps> {
     __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
     __device__ __forceinline__ bool has_edge_taps() const { return kGeneral && p.border == Border::replicate; }
     __device__ __forceinline__ PartSlots make_slots() const {
-        if constexpr (kGeneral)
-            return PartSlots(p, tile, border());
-        else
-            return PartSlots(p, tile, p.maps, int(p.maps.h));
+        if constexpr (kGeneral) {
+            PartSlots slots(p, tile, border());
+#pragma unroll
+            for (int i = 0; i < PartSlots::kCount; ++i) slots.row_seen[i] = row_of_maps(p, slots.row_seen[i]);
+            return slots;
+        } else
+            return PartSlots(p, tile, p.maps, int(p.maps.h), [&](int y) { return row_of_maps(p, y); });
     }
     __device__ __forceinline__ void seek(int z) {
         const Maps maps(p, tile, 0, 0);

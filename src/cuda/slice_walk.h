@@ -51,14 +51,16 @@ struct Slots : Parts<A, R, kColumns, kWidth, kMargin> {
     // bits suffice: fits_pairs() for images, has_short_maps() for partial maps.
     unsigned offset[Base::kCount];
 
-    template <class V>
-    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const V& v, int width) {
+    // place_of(row): where it stands in the view.
+    template <class V, class PlaceOf>
+    __device__ __forceinline__ Slots(const SsimParams<A>& p, const Tile& tile, const V& v, int width,
+                                     PlaceOf place_of) {
 #pragma unroll
         for (int i = 0; i < Base::kCount; ++i) {
             const int y = row(tile, index(i)), x = column(tile, index(i));
             const bool in_slice = index(i) < Base::kAll && y >= 0 && y < p.height && x >= 0 && x < width;
             flags |= unsigned(in_slice) << i;
-            offset[i] = unsigned(y * v.h + x * v.w);
+            offset[i] = unsigned(place_of(y) * v.h + x * v.w);
         }
     }
 };

@@ -320,6 +320,42 @@ static void nothing_written(void) {
     CHECK(!is_untouched(&f));
 }
 
+/* Large volumes take at most 0.6 images besides images and gradients, and save nothing. */
+static void large_volumes(void) {
+    static const int64_t shapes[][5] = {{1, 1, 512, 512, 512},  {1, 1, 1024, 1024, 1024}, {2, 1, 513, 401, 399},
+                                        {64, 1, 128, 128, 128}, {1, 3, 400, 400, 301},    {1, 1, 200, 256, 2622},
+                                        {1, 1, 16, 70000, 128}, {1000, 8, 33, 20, 27},    {1, 1, 1300, 700, 1}};
+    const fusedssim_grads all_grads[] = {FUSEDSSIM_GRAD_X, FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y};
+    const fusedssim_dtype dtypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16};
+    fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
+    fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+    fusedssim_info info;
+    size_t i, k;
+    memset(&info, 0, sizeof info);
+    info.struct_size = sizeof info;
+    CHECK(fusedssim_get_info(&info) == FUSEDSSIM_OK);
+    if (!info.cuda_built) return;
+    exec.device = FUSEDSSIM_CUDA;
+    for (i = 0; i < sizeof shapes / sizeof *shapes; ++i)
+        for (k = 0; k < 6; ++k) {
+            const fusedssim_dtype dtype = dtypes[k % 3];
+            const fusedssim_grads grads = all_grads[k / 3];
+            const fusedssim_tensor x = fusedssim_contiguous(NULL, dtype, 5, shapes[i]);
+            const double elements = (double)x.stride[0] * (double)x.shape[0];
+            const double image = elements * (dtype == FUSEDSSIM_FLOAT64 ? 8 : 4);
+            const int is_large = elements >= 512.0 * 512 * 512;
+            size_t in_all, backward, saved;
+            CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, grads, &x, &in_all) ==
+                  FUSEDSSIM_OK);
+            CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_BACKWARD, grads, &x, &backward) ==
+                  FUSEDSSIM_OK);
+            CHECK(fusedssim_saved_size(&params, &exec, grads, &x, &saved) == FUSEDSSIM_OK);
+            CHECK(is_large == (saved == 0));
+            CHECK(is_large == ((double)in_all < 0.6 * image));
+            CHECK(backward <= in_all);
+        }
+}
+
 static void workspace(void) {
     fusedssim_info info;
     Fixture f;
@@ -527,9 +563,16 @@ int main(int argc, char** argv) {
         const char* name;
         void (*run)(void);
     } groups[] = {
-        {"layout", layout},         {"struct_size", struct_size},         {"null_pointers", null_pointers},
-        {"bad_values", bad_values}, {"nothing_written", nothing_written}, {"workspace", workspace},
-        {"error_text", error_text}, {"error_names", error_names},         {"info", info_group},
+        {"layout", layout},
+        {"struct_size", struct_size},
+        {"null_pointers", null_pointers},
+        {"bad_values", bad_values},
+        {"nothing_written", nothing_written},
+        {"workspace", workspace},
+        {"large_volumes", large_volumes},
+        {"error_text", error_text},
+        {"error_names", error_names},
+        {"info", info_group},
         {"strides", strides},
     };
     size_t i;

@@ -286,6 +286,18 @@ def test_images_moved_away_between_forward_and_backward_are_found(device, shape,
         assert relative_error(grad, expected) <= GRADIENT[torch.float32]
 
 
+@shapes
+def test_images_may_change_the_order_of_their_axes_between_forward_and_backward(device, shape):
+    # Maps that are saved for a volume are in the order that its axes had in memory.
+    x, y = (image.transpose(2, -1) for image in pair((*shape[:2], 40, *shape[3:]), device=device))
+    _, expected, _ = oracle.ssim_and_grads(x, y)
+    x = x.detach().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.contiguous(), lambda t: t):
+        value = ssim_of(shape)(x, y)
+    value.backward()
+    assert relative_error(x.grad, expected) <= GRADIENT[torch.float32]
+
+
 def test_parameters_and_subclasses_are_images(device):
     class Image(torch.Tensor):
         pass

@@ -170,9 +170,11 @@ class _SSIM(Function):
             plan.scale(grad_out, grad1, grad2)
         else:
             img1, img2, mask, ranges, *saved = ctx.saved_tensors
-            # Saved-tensor hooks may have brought the images back with other strides.
-            plan = plan_for(img1, img2, mask, ranges, plan.settings, plan.spatial_dims, plan.grads)
-            grad1, grad2 = plan.gradients(img1, img2, mask, ranges, saved[0] if saved else None, grad_out)
+            # Saved-tensor hooks may have brought the images back with other strides. Maps are in the order of those
+            # that forward had.
+            again = plan_for(img1, img2, mask, ranges, plan.settings, plan.spatial_dims, plan.grads)
+            maps = saved[0] if saved and again is plan else None
+            grad1, grad2 = again.gradients(img1, img2, mask, ranges, maps, grad_out)
         if torch.is_grad_enabled():  # only under create_graph=True
             img1, img2, mask, ranges, *_ = ctx.saved_tensors
             grad1, grad2 = _differentiable(grad_out, img1, img2, mask, ranges, plan.settings, grad1, grad2)

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <random>
 
+#include "cuda/axes.h"
 #include "cuda/device_code.h"
 #include "cuda/driver.h"
 #include "cuda/kernel_list.h"
@@ -45,10 +46,22 @@ unsigned long long launch_number() {
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
 
-std::size_t workspace_bytes(const Problem& p) { return plan_workspace(p).total; }
+// The strides, which decide the order of the axes, are not known yet.
+std::size_t workspace_bytes(const Problem& p) {
+    std::size_t most = 0;
+    in_each_order(p, [&](const Problem& q) { most = std::max(most, plan_workspace(q).total); });
+    return most;
+}
 
-// Gradients of images are made with the value: nothing is saved. Volumes save their partial maps.
-std::size_t saved_bytes(const Problem& p, int grads) { return p.is_3d ? partial_maps_bytes(p, grads) : 0; }
+// Gradients of images are made with the value: nothing is saved. Volumes save their partial maps, unless these are
+// large.
+std::size_t saved_bytes(const Problem& p, int grads) {
+    std::size_t most = 0;
+    if (p.is_3d && !is_large(p))
+        in_each_order(
+            p, [&](const Problem& q) { most = std::max(most, partial_maps_bytes(q, grads, q.planes(), q.height)); });
+    return most;
+}
 
 Problem only_x(Problem p) {
     p.grad_y.data = nullptr;
@@ -60,7 +73,7 @@ Problem only_y(Problem p) {
     return only_x(p);
 }
 
-void run(const Problem& p, const fusedssim_exec& exec) {
+void run_in_order(const Problem& p, const fusedssim_exec& exec) {
     const Workspace workspace = plan_workspace(p);
     require_workspace(exec, workspace.total);
     const Driver& driver = require_driver();
@@ -74,8 +87,8 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const KernelType type = kernel_type(p);
     const int grads = kernel_grads(p, type);
     if (grads < p.grads()) {
-        run(only_x(p), exec);
-        run(only_y(p), exec);
+        run_in_order(only_x(p), exec);
+        run_in_order(only_y(p), exec);
         return;
     }
     const Blocks blocks = cut_blocks(p, type, grads);
@@ -88,6 +101,7 @@ void run(const Problem& p, const fusedssim_exec& exec) {
     const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
+                              (!p.is_3d || blocks.slabs.is_whole()) &&
                               with_constants(type, grads, [&](auto zero, auto bucket, auto) {
                                   return has_completion<decltype(zero)>(bucket, p.is_normalized);
                               });
@@ -115,27 +129,40 @@ void run(const Problem& p, const fusedssim_exec& exec) {
             // An image's kernels of gradients have no registers for the map: the one of values writes it.
             Problem map_only = p;
             map_only.grad_x.data = map_only.grad_y.data = nullptr;
-            run(map_only, exec);
+            run_in_order(map_only, exec);
         }
         launch_mask_sums();
-        k.maps.data = p.saved ? p.saved : memory + workspace.maps;
-        constexpr int kVolumeThreads = Block3d<A, bucket>::threads;
-        const auto strip_threads = [](auto shape) { return decltype(shape)::threads; };
-        if (first)
-            launch(driver, exec, first, blocks.total,
-                   p.is_3d ? kVolumeThreads : with_strips(p, type, grads, strip_threads), k);
+        void* const maps = p.saved ? p.saved : memory + workspace.maps;
+        if (p.is_3d) {
+            const auto launch_part = [&](CUfunction kernel, const Part& part) {
+                if (!kernel || !part.tiles_y) return;
+                const Blocks of_part = blocks.slabs.is_whole() ? blocks : cut_part(p, type, blocks.slabs, part);
+                set_part(k, p, part, of_part, blocks.slabs, maps, grads);
+                launch(driver, exec, kernel, of_part.total, Block3d<A, bucket>::threads, k);
+                if (sums && kernel == first) k.sums += of_part.total;
+            };
+            blocks.slabs.each([&](const Part& first_part, const Part& second_part) {
+                launch_part(first, first_part);
+                launch_part(second, second_part);
+            });
+            return;
+        }
+        k.maps.data = maps;
+        const auto threads = [](auto shape) { return decltype(shape)::threads; };
+        if (first) launch(driver, exec, first, blocks.total, with_strips(p, type, grads, threads), k);
         if (second) {
             const Blocks second_blocks = cut_second_pass(p, type, grads, blocks);
             k.partition = second_blocks.partition;
             k.blocks = second_blocks.total;
-            launch(driver, exec, second, second_blocks.total,
-                   p.is_3d ? kVolumeThreads : with_second_strips(type, grads, strip_threads), k);
+            launch(driver, exec, second, second_blocks.total, with_second_strips(type, grads, threads), k);
         }
     });
     if (reduce)
         launch(driver, exec, reduce, few_blocks(p.groups), kThreadsReduce,
                make_reduce_params(p, sums, mask_sums, blocks));
 }
+
+void run(const Problem& p, const fusedssim_exec& exec) { run_in_order(with_axes_by_stride(p), exec); }
 
 void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/ssim_math.h"
 
 namespace fusedssim::cuda {
 
@@ -95,7 +96,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.packed_grads = (!is_general || is_of_arithmetic) && is_packed_or_absent(p.x, x_size) &&
                      is_packed_or_absent(p.y, y_size) && is_packed_or_absent(p.grad_x, x_size) &&
                      is_packed_or_absent(p.grad_y, y_size);
-    k.maps = partial_maps_layout(p);
+    k.maps = partial_maps_layout(p, p.height);
     k.maps_stride = p.images * k.maps.n;
     k.scale = A(p.ssim_factor() * kGradientFactor);
     k.l1_scale = A(p.reduction.l1_weight != 0 ? p.l1_factor() : 0);
@@ -114,6 +115,32 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
 
 template SsimParams<float> make_ssim_params(const Problem&, const Blocks&, bool);
 template SsimParams<double> make_ssim_params(const Problem&, const Blocks&, bool);
+
+template <class A>
+void set_part(SsimParams<A>& k, const Problem& p, const Part& part, const Blocks& blocks, const Slabs& slabs,
+              void* maps, int grads) {
+    k.first_plane = part.first_plane;
+    k.first_tile_y = part.first_tile_y;
+    k.blocks = blocks.total;
+    k.chunk = blocks.chunk;
+    k.chunks = blocks.chunks;
+    k.tiles_y = blocks.tiles_y;
+    k.tiles_x = blocks.tiles_x;
+    k.maps = partial_maps_layout(p, slabs.map_rows);
+    k.maps_rows = slabs.map_rows;
+    // Where the first plane of all would stand. That may be before the memory, so it is computed with numbers.
+    const auto at_first = [&](std::uintptr_t first_of_part, int numbers) {
+        return reinterpret_cast<void*>(first_of_part -
+                                       std::uintptr_t(part.first_plane * k.maps.c * numbers) * sizeof(A));
+    };
+    const std::uintptr_t positions = std::uintptr_t(partial_maps_positions(p, slabs.planes, slabs.map_rows));
+    const auto first = reinterpret_cast<std::uintptr_t>(maps);
+    k.maps.data = at_first(first, 2);
+    k.more_maps = at_first(first + 2 * positions * sizeof(A), filtered_maps(grads) - 2);
+}
+
+template void set_part(SsimParams<float>&, const Problem&, const Part&, const Blocks&, const Slabs&, void*, int);
+template void set_part(SsimParams<double>&, const Problem&, const Part&, const Blocks&, const Slabs&, void*, int);
 
 ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks) {
     ReduceParams k{};

@@ -15,6 +15,12 @@ namespace fusedssim::cuda {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_general);
 
+// Makes them those of one launch for volumes. `maps`: memory for the partial maps of a slab. Defined for the same
+// types.
+template <class A>
+void set_part(SsimParams<A>& k, const Problem& p, const Part& part, const Blocks& blocks, const Slabs& slabs,
+              void* maps, int grads);
+
 ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks);
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums);
 ScaleParams make_scale_params(const ScaleProblem& p);

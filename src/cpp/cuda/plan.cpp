@@ -33,6 +33,7 @@ Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t le
     b.tiles_y = tiles_y;
     b.chunk = int(best_chunk);
     b.chunks = int(ceil_div(length, best_chunk));
+    b.steps = best_cost;
     b.total = b.sums = columns * b.chunks;
     return b;
 }
@@ -142,7 +143,7 @@ bool may_be_usual(const Problem& p) {
 }
 
 // Offsets in a slice of the partial maps have 32 bits in the kernels for the usual calls.
-bool has_short_maps(const Problem& p) { return double(partial_maps_layout(p).d) < 0xffffffff; }
+bool has_short_maps(const Problem& p) { return double(partial_maps_layout(p, p.height).d) < 0xffffffff; }
 
 // Whether those kernels serve, unless it is for the images' strides.
 bool is_usual(const Problem& p) { return may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_short_maps(p)); }
@@ -199,12 +200,19 @@ KernelType backward_type(const Problem& p) {
 }
 
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) {
-    if (p.is_3d)
-        return with_constants(type, grads, [&](auto zero, auto radius, auto) {
-            using Shape = Block3d<decltype(zero), radius>;
-            return cut_volume(p.planes(), tiles(p.width, Shape::out_x), tiles(p.height, Shape::out_y), p.depth,
-                              2 * radius, kMultiprocessors * Shape::min_blocks);
+    if (p.is_3d) {
+        const Slabs slabs = plan_slabs(p, type, grads);
+        Blocks all{};
+        slabs.each([&](const Part& forward, const Part&) {
+            const Blocks blocks = cut_part(p, type, slabs, forward);
+            if (slabs.is_whole())
+                all = blocks;
+            else
+                all.sums = all.total += blocks.total;
         });
+        all.slabs = slabs;
+        return all;
+    }
     return with_strips(p, type, grads, [&](auto shape) {
         using Shape = decltype(shape);
         return cut_images<Shape>(p, make_sheet<Shape>(p, may_share && has_sheet_kernels(type, grads)));
@@ -212,10 +220,21 @@ Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) 
 }
 
 Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Blocks& first) {
-    if (p.is_3d) return first;
     const Partition& part = first.partition;
     const Sheet sheet = {part.planes, part.pitch, (part.planes - 1) * part.pitch + p.width, 0};
     return with_second_strips(type, grads, [&](auto shape) { return cut_images<decltype(shape)>(p, sheet); });
+}
+
+Blocks cut_part(const Problem& p, KernelType type, const Slabs& slabs, const Part& part) {
+    constexpr int kAnyGrads = 0;
+    return with_constants(type, kAnyGrads, [&](auto zero, auto radius, auto) {
+        using Shape = Block3d<decltype(zero), radius>;
+        Blocks blocks = cut_volume(slabs.planes, tiles(p.width, Shape::out_x), part.tiles_y, p.depth, 2 * radius,
+                                   kMultiprocessors * Shape::min_blocks);
+        blocks.total = blocks.sums =
+            blocks.total / slabs.planes * part.planes;  // the last launch may have fewer planes
+        return blocks;
+    });
 }
 
 constexpr std::int64_t kMaskBlocks = 8 * kMultiprocessors;  // of sum_mask, or one for each plane
@@ -229,33 +248,28 @@ MaskPlanes mask_planes(const Problem& p) {
     return m;
 }
 
-View partial_maps_layout(const Problem& p) {
-    const std::int64_t row = round_up(std::int64_t(p.width), p.is_3d ? 2 : 4), slice = row * p.height,
-                       volume = slice * p.depth;
-    return {nullptr, p.channels * volume, volume, slice, row, 1};
-}
-
-std::size_t partial_maps_bytes(const Problem& p, int grads) {
-    return std::size_t(filtered_maps(grads)) * std::size_t(p.planes()) * std::size_t(partial_maps_layout(p).c) *
-           dtype_size(p.arithmetic);
-}
-
 Workspace plan_workspace(const Problem& p) {
     // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
     // of kernel, and for images in any number of sheets and blocks.
     const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
-    const auto most = [&](auto count) {
-        const auto of = [&](KernelType t) -> std::int64_t {
-            return count(cut_blocks(p, t, kernel_grads(p, t), false));
-        };
-        if (!may_be_usual(p)) return of(type);
-        const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
-        return std::max({of(type), of(usual), of({usual.element, kUsualRadius})});
+    std::int64_t blocks = 0, sums = 0, maps = 0;
+    const auto count = [&](KernelType t) {
+        const int grads = kernel_grads(p, t);
+        const Blocks b = cut_blocks(p, t, grads, false);
+        const std::int64_t pieces = b.partition.sheets * b.partition.strips + kMostBlocks + 1;
+        blocks = std::max(blocks, p.is_3d ? b.total : kMostBlocks);
+        sums = std::max(sums, p.is_3d ? b.sums : pieces);
+        if (!p.grads() || p.saved || !has_two_passes(p, t, grads)) return;
+        const std::size_t bytes = p.is_3d ? partial_maps_bytes(p, grads, b.slabs.planes, b.slabs.map_rows)
+                                          : partial_maps_bytes(p, grads, p.planes(), p.height);
+        maps = std::max(maps, std::int64_t(bytes));
     };
-    const std::int64_t blocks = p.is_3d ? most([](const Blocks& b) { return b.total; }) : kMostBlocks;
-    const std::int64_t sums =
-        p.is_3d ? most([](const Blocks& b) { return b.sums; })
-                : most([](const Blocks& b) { return b.partition.sheets * b.partition.strips + kMostBlocks + 1; });
+    count(type);
+    if (may_be_usual(p)) {
+        const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
+        count(usual);
+        count({usual.element, kUsualRadius});
+    }
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {
         const std::size_t at = w.total;
@@ -271,9 +285,7 @@ Workspace plan_workspace(const Problem& p) {
         w.parts = take(2 * std::max(p.planes(), kMaskBlocks) * kDouble);
         w.mask_sums = take(2 * p.groups * kDouble);
     }
-    const int grads = kernel_grads(p, type);
-    if (p.grads() && !p.saved && has_two_passes(p, type, grads))
-        w.maps = take(std::int64_t(partial_maps_bytes(p, grads)));
+    w.maps = take(maps);
     return w;
 }
 

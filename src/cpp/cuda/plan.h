@@ -11,6 +11,7 @@
 #include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "cuda/kernel_list.h"
+#include "cuda/slabs.h"
 #include "params.h"
 #include "problem.h"
 
@@ -95,12 +96,17 @@ auto with_second_strips(KernelType type, int grads, F&& f) {
 // How the work is cut into blocks. ssim3d: planes into tiles, and those into chunks of slices.
 struct Blocks {
     int tiles_x, tiles_y, chunk, chunks;
+    std::int64_t steps;   // ssim3d: slices that the last block has walked through when it ends, and those before it
+    Slabs slabs;          // ssim3d
     Partition partition;  // ssim2d
     std::int64_t total;
     std::int64_t sums;  // that are written, of each kind
 };
+// Those of a call. Of volumes in several slabs: `total` and `sums` alone; each launch has blocks of its own.
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share_sheets = true);
-// Those of the second pass, if there are two. Its sheets are those of the first.
+// Those of a launch for volumes. Each plane has as many as any other: so sums of a group are found in one step.
+Blocks cut_part(const Problem& p, KernelType type, const Slabs& slabs, const Part& part);
+// Those of an image's second pass, if there are two. Its sheets are those of the first.
 Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Blocks& first);
 
 // What sum_mask reads: of planes that a mask is broadcast over, and that belong to one group, the first. It cuts a
@@ -112,10 +118,6 @@ struct MaskPlanes {
 MaskPlanes mask_planes(const Problem& p);
 
 // ---- Device memory --------------------------------------------------------------------------------------------------
-
-// The partial maps: strides in positions, as SsimParams::maps has them, with no data yet.
-View partial_maps_layout(const Problem& p);
-std::size_t partial_maps_bytes(const Problem& p, int grads);
 
 // The workspace: block sums, tags of blocks, sums of the mask, partial maps. Offsets in bytes from its beginning.
 struct Workspace {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "cuda/axes.h"
+
+#include <cstdint>
+#include <utility>
+
+namespace fusedssim::cuda {
+
+namespace {
+
+long long stride(const View& v, Axis axis) {
+    switch (axis) {
+        case Axis::z: return v.d;
+        case Axis::y: return v.h;
+        case Axis::x: return v.w;
+    }
+    return 0;
+}
+
+}  // namespace
+
+Problem with_axes(const Problem& p, const AxisOrder& order) {
+    Problem q = p;
+    q.depth = p.size(order.z);
+    q.height = p.size(order.y);
+    q.width = p.size(order.x);
+    q.windows[int(Axis::z)] = p.windows[int(order.z)];
+    q.windows[int(Axis::y)] = p.windows[int(order.y)];
+    q.windows[int(Axis::x)] = p.windows[int(order.x)];
+    for (View* view : {&q.x, &q.y, &q.map, &q.grad_out, &q.grad_x, &q.grad_y, &q.mask, &q.coarse_x, &q.coarse_y}) {
+        const View before = *view;
+        view->d = stride(before, order.z);
+        view->h = stride(before, order.y);
+        view->w = stride(before, order.x);
+    }
+    return q;
+}
+
+Problem with_axes_by_stride(const Problem& p) {
+    constexpr AxisOrder kNames = {Axis::z, Axis::y, Axis::x};
+    AxisOrder order = kNames;
+    // Of an axis of one element: beyond all others.
+    const auto stride_of = [&](const View& v, Axis axis) {
+        return p.size(axis) == 1 ? INT64_MAX : std::int64_t(stride(v, axis));
+    };
+    const auto is_less = [&](const View& v, Axis a, Axis b) { return stride_of(v, a) < stride_of(v, b); };
+    // Whether the first axis is inside the second, for both images.
+    const auto is_inside = [&](Axis a, Axis b) { return is_less(p.x, a, b) && is_less(p.y, a, b); };
+    const int first = p.is_3d ? 0 : 1;  // an image has no z
+    Axis* const names[] = {&order.z, &order.y, &order.x};
+    bool repeats = false;
+    for (int i = first; i < 3; ++i)
+        repeats = repeats || stride_of(p.x, *names[i]) <= 0 || stride_of(p.y, *names[i]) <= 0;
+    // Another axis is the innermost if it is inside both others for both images.
+    for (int i = first; i < 2 && !repeats; ++i) {
+        bool is_innermost = may_be_x(p, *names[i]);
+        for (int k = first; k < 3; ++k)
+            if (k != i) is_innermost = is_innermost && is_inside(*names[i], *names[k]);
+        if (!is_innermost) continue;
+        for (int k = i; k < 2; ++k) std::swap(*names[k], *names[k + 1]);  // the others keep their order
+        break;
+    }
+    if (p.is_3d && !repeats && is_inside(order.z, order.y)) std::swap(order.z, order.y);
+    if (!has_rows_for_slabs(p, order)) std::swap(order.z, order.y);
+    if (!has_rows_for_slabs(p, order)) order = kNames;
+    if (!has_rows_for_slabs(p, order)) std::swap(order.z, order.y);
+    const bool is_same = order.z == Axis::z && order.y == Axis::y;
+    return is_same ? p : with_axes(p, order);
+}
+
+}  // namespace fusedssim::cuda

@@ -51,7 +51,7 @@
  *     exec.device = FUSEDSSIM_CUDA;
  *     exec.stream = stream;
  *     size_t bytes;
- *     fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, &bytes);
+ *     fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, &y, &bytes);
  *     cudaMallocAsync(&exec.workspace, bytes, stream);           // or memory that is kept from call to call
  *     exec.workspace_bytes = bytes;
  *     fusedssim_value_and_grad(&params, &exec, &x, &y, &out, &grad_x, NULL);  // returns at once
@@ -445,25 +445,32 @@ enum {
     FUSEDSSIM_OP_BACKWARD_SAVED = 3 /* with saved maps */
 };
 
-/* Bytes of workspace that `op` needs on exec->device for images like x, whose data may be NULL. If the dtypes of the
- * images differ, give the one that is not of integers. grads: the gradients that op will write. 0 for the CPU.
- * Kilobytes for images and for values alone. For gradients of volumes three images of the arithmetic's dtype, or four
- * if both are wanted, but at most 0.6 images from 2^27 elements on (of planes of at least 256 rows, or of many planes).
+/* Bytes of workspace that `op` needs on exec->device for images like x and y: of these shapes, dtypes and strides. Their
+ * data may be NULL. y: NULL if it is like x. grads: the gradients that op will write. 0 for the CPU.
+ *
+ * Kilobytes for values, and for gradients of images with the usual arguments: both of one dtype, zeros beyond the border
+ * or padding VALID, windows up to 11 taps, no mask that normalises. For gradients of images with other arguments, and of
+ * volumes, three images of the arithmetic's dtype, or four if both gradients are wanted, but for volumes at most 0.6
+ * images from 2^27 elements on (of planes of at least 256 rows, or of many planes).
+ *
  * No driver call is made, and no device has to be there. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,
                                                         fusedssim_op op, fusedssim_grads grads,
-                                                        const fusedssim_tensor* x, size_t* bytes);
+                                                        const fusedssim_tensor* x, const fusedssim_tensor* y,
+                                                        size_t* bytes);
 
 /* The same for fusedssim_ms_forward() (grads: FUSEDSSIM_GRAD_NONE) and fusedssim_ms_value_and_grad(). Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params,
                                                            const fusedssim_ms_params* ms, const fusedssim_exec* exec,
                                                            fusedssim_grads grads, const fusedssim_tensor* x,
-                                                           size_t* bytes);
+                                                           const fusedssim_tensor* y, size_t* bytes);
 
-/* Bytes that fusedssim_forward() saves for a backward that will write `grads`; 0 if saving would not be faster, or if
- * it would take too much memory: for volumes of 2^27 = 512^3 elements and more, all planes together. Since 0.1. */
+/* Bytes that fusedssim_forward() saves for a backward that will write `grads`, for images like x and y as above; 0 if
+ * saving would not be faster, or if it would take too much memory: for volumes of 2^27 = 512^3 elements and more, all
+ * planes together. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec,
-                                                    fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes);
+                                                    fusedssim_grads grads, const fusedssim_tensor* x,
+                                                    const fusedssim_tensor* y, size_t* bytes);
 
 /* ---- What this library is ---------------------------------------------------------------------------------------- */
 

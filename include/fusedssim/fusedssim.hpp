@@ -425,7 +425,7 @@ public:
     void forward(const Params& params, const ConstTensor& x, const ConstTensor& y, const Tensor& out,
                  void* saved = nullptr, std::size_t saved_bytes = 0) {
         const fusedssim_params p = params.c();
-        const fusedssim_exec exec = with_workspace(workspace_size(params, Op::forward, Grads::none, x));
+        const fusedssim_exec exec = with_workspace(workspace_size(params, Op::forward, Grads::none, x, y));
         check(fusedssim_forward(&p, &exec, x.c(), y.c(), out.c(), saved, saved_bytes));
     }
 
@@ -434,7 +434,7 @@ public:
                         const Output& grad_x, const Output& grad_y = std::nullopt) {
         const fusedssim_params p = params.c();
         const fusedssim_exec exec =
-            with_workspace(workspace_size(params, Op::value_and_grad, wanted(grad_x, grad_y), x));
+            with_workspace(workspace_size(params, Op::value_and_grad, wanted(grad_x, grad_y), x, y));
         check(fusedssim_value_and_grad(&p, &exec, x.c(), y.c(), or_null(out), or_null(grad_x), or_null(grad_y)));
     }
 
@@ -444,7 +444,7 @@ public:
                   std::size_t saved_bytes = 0) {
         const fusedssim_params p = params.c();
         const Op op = saved ? Op::backward_saved : Op::backward;
-        const fusedssim_exec exec = with_workspace(workspace_size(params, op, wanted(grad_x, grad_y), x));
+        const fusedssim_exec exec = with_workspace(workspace_size(params, op, wanted(grad_x, grad_y), x, y));
         check(fusedssim_backward(&p, &exec, x.c(), y.c(), saved, saved_bytes, grad_out.c(), or_null(grad_x),
                                  or_null(grad_y)));
     }
@@ -459,7 +459,7 @@ public:
                     const Tensor& out) {
         const fusedssim_params p = params.c();
         const fusedssim_ms_params m = ms.c();
-        const fusedssim_exec exec = with_workspace(ms_workspace_size(params, ms, Grads::none, x));
+        const fusedssim_exec exec = with_workspace(ms_workspace_size(params, ms, Grads::none, x, y));
         check(fusedssim_ms_forward(&p, &m, &exec, x.c(), y.c(), out.c()));
     }
 
@@ -468,31 +468,33 @@ public:
                            const Output& out, const Output& grad_x, const Output& grad_y = std::nullopt) {
         const fusedssim_params p = params.c();
         const fusedssim_ms_params m = ms.c();
-        const fusedssim_exec exec = with_workspace(ms_workspace_size(params, ms, wanted(grad_x, grad_y), x));
+        const fusedssim_exec exec = with_workspace(ms_workspace_size(params, ms, wanted(grad_x, grad_y), x, y));
         check(fusedssim_ms_value_and_grad(&p, &m, &exec, x.c(), y.c(), or_null(out), or_null(grad_x), or_null(grad_y)));
     }
 
     // Bytes of workspace of a call, 0 on the CPU. The calls above see to it themselves.
-    std::size_t workspace_size(const Params& params, Op op, Grads grads, const ConstTensor& x) const {
+    std::size_t workspace_size(const Params& params, Op op, Grads grads, const ConstTensor& x,
+                               const ConstTensor& y) const {
         const fusedssim_params p = params.c();
         std::size_t bytes = 0;
         check(fusedssim_workspace_size(&p, &c_, static_cast<fusedssim_op>(op), static_cast<fusedssim_grads>(grads),
-                                       x.c(), &bytes));
+                                       x.c(), y.c(), &bytes));
         return bytes;
     }
-    std::size_t ms_workspace_size(const Params& params, const MsParams& ms, Grads grads, const ConstTensor& x) const {
+    std::size_t ms_workspace_size(const Params& params, const MsParams& ms, Grads grads, const ConstTensor& x,
+                                  const ConstTensor& y) const {
         const fusedssim_params p = params.c();
         const fusedssim_ms_params m = ms.c();
         std::size_t bytes = 0;
-        check(fusedssim_ms_workspace_size(&p, &m, &c_, static_cast<fusedssim_grads>(grads), x.c(), &bytes));
+        check(fusedssim_ms_workspace_size(&p, &m, &c_, static_cast<fusedssim_grads>(grads), x.c(), y.c(), &bytes));
         return bytes;
     }
 
     // Bytes that forward() saves for a backward(); 0 where saving does not pay.
-    std::size_t saved_size(const Params& params, Grads grads, const ConstTensor& x) const {
+    std::size_t saved_size(const Params& params, Grads grads, const ConstTensor& x, const ConstTensor& y) const {
         const fusedssim_params p = params.c();
         std::size_t bytes = 0;
-        check(fusedssim_saved_size(&p, &c_, static_cast<fusedssim_grads>(grads), x.c(), &bytes));
+        check(fusedssim_saved_size(&p, &c_, static_cast<fusedssim_grads>(grads), x.c(), y.c(), &bytes));
         return bytes;
     }
 

@@ -130,31 +130,32 @@ fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, cons
 }
 
 fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_op op,
-                                          fusedssim_grads grads, const fusedssim_tensor* x, size_t* bytes) {
+                                          fusedssim_grads grads, const fusedssim_tensor* x, const fusedssim_tensor* y,
+                                          size_t* bytes) {
     return guarded([&] {
         if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        *bytes = backend_of(e).workspace_bytes(make_sizes(read_params(params), op, grads, x));
+        *bytes = backend_of(e).workspace_bytes(make_sizes(read_params(params), op, grads, x, y));
     });
 }
 
 fusedssim_status fusedssim_ms_workspace_size(const fusedssim_params* params, const fusedssim_ms_params* ms,
                                              const fusedssim_exec* exec, fusedssim_grads grads,
-                                             const fusedssim_tensor* x, size_t* bytes) {
+                                             const fusedssim_tensor* x, const fusedssim_tensor* y, size_t* bytes) {
     return guarded([&] {
         if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x);
+        const MsProblem m = make_ms_sizes(read_params(params), read_ms_params(ms), grads, x, y);
         *bytes = ms_workspace_bytes(m, e);
     });
 }
 
 fusedssim_status fusedssim_saved_size(const fusedssim_params* params, const fusedssim_exec* exec, fusedssim_grads grads,
-                                      const fusedssim_tensor* x, size_t* bytes) {
+                                      const fusedssim_tensor* x, const fusedssim_tensor* y, size_t* bytes) {
     return guarded([&] {
         if (!bytes) fail(kInvalid, "{bytes} is NULL");
         const fusedssim_exec e = read_exec(exec);
-        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x), e, grads);
+        *bytes = saved_size(make_sizes(read_params(params), FUSEDSSIM_OP_FORWARD, grads, x, y), e, grads);
     });
 }
 

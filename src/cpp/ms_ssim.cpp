@@ -70,6 +70,11 @@ struct Layout {
     std::size_t total;
 };
 
+View contiguous(const Problem& p, void* data) {
+    const std::int64_t row = p.width, slice = row * p.height, plane = slice * p.depth;
+    return {data, p.channels * plane, plane, p.is_3d ? slice : 0, row, 1};
+}
+
 // Level `level` of m, with everything but the pointers. All levels but the first are of the type of the arithmetic.
 Problem make_level(const MsProblem& m, int level) {
     Problem p = m.first;
@@ -81,6 +86,7 @@ Problem make_level(const MsProblem& m, int level) {
     if (level > 0) {
         p.x_dtype = p.y_dtype = p.arithmetic;
         p.x_scale = p.y_scale = 1;
+        p.x = p.y = contiguous(p, nullptr);
     }
     // Contrast and structure alone: with an infinite C1 the luminance is 1, and has no derivative.
     if (level + 1 < m.levels) p.k1 = std::numeric_limits<double>::infinity();
@@ -106,11 +112,6 @@ Problem without_grads(Problem p) {
 Problem without_value(Problem p) {
     p.value.data = nullptr;
     return p;
-}
-
-View contiguous(const Problem& p, void* data) {
-    const std::int64_t row = p.width, slice = row * p.height, plane = slice * p.depth;
-    return {data, p.channels * plane, plane, p.is_3d ? slice : 0, row, 1};
 }
 
 Layout plan(const MsProblem& m, const Backend& backend) {
@@ -162,9 +163,9 @@ MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms,
 }
 
 MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
-                        const fusedssim_tensor* x) {
+                        const fusedssim_tensor* x, const fusedssim_tensor* y) {
     MsProblem m = make_ms_base(params, ms, read_tensor(x, "x"));
-    m.first = make_sizes(params, grads ? FUSEDSSIM_OP_VALUE_AND_GRAD : FUSEDSSIM_OP_FORWARD, grads, x);
+    m.first = make_sizes(params, grads ? FUSEDSSIM_OP_VALUE_AND_GRAD : FUSEDSSIM_OP_FORWARD, grads, x, y);
     return m;
 }
 

@@ -19,7 +19,7 @@ fusedssim_ms_params read_ms_params(const fusedssim_ms_params* ms);
 MsProblem make_ms(const fusedssim_params& params, const fusedssim_ms_params& ms, const fusedssim_exec& exec,
                   const Arguments& a);
 MsProblem make_ms_sizes(const fusedssim_params& params, const fusedssim_ms_params& ms, fusedssim_grads grads,
-                        const fusedssim_tensor* x);
+                        const fusedssim_tensor* x, const fusedssim_tensor* y);
 
 // Bytes of exec.workspace that run() takes.
 std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec);

@@ -15,7 +15,7 @@ namespace fusedssim {
 
 namespace {
 
-// The dtype of the arithmetic for x and y. Whoever asks for sizes gives one image for both.
+// The dtype of the arithmetic for x and y.
 Dtype arithmetic_of(const fusedssim_params& params, const fusedssim_tensor& x, const fusedssim_tensor& y) {
     const auto wants_double = [](fusedssim_dtype images) {
         return fusedssim_arithmetic_dtype(images) == FUSEDSSIM_FLOAT64;
@@ -268,9 +268,14 @@ Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec
     return c.problem;
 }
 
-Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x) {
-    const fusedssim_tensor t = read_tensor(x, "x");
-    Problem p = make_base(params, t, t);
+Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x,
+                   const fusedssim_tensor* y) {
+    const fusedssim_tensor t = read_tensor(x, "x"), u = y ? read_tensor(y, "y") : t;
+    Problem p = make_base(params, t, u);
+    require_same_shape(u, "y", t.ndim, t.shape, "the shape of {x}");
+    p.x = spatial_view(t);
+    p.y = spatial_view(u);
+    p.x.data = p.y.data = nullptr;
     set_mask(p, params, t, false);
     set_data_ranges(p, params, t, false);
     if (op < FUSEDSSIM_OP_FORWARD || op > FUSEDSSIM_OP_BACKWARD_SAVED)

@@ -158,9 +158,10 @@ Problem make_forward(const fusedssim_params& params, const fusedssim_exec& exec,
 Problem make_value_and_grad(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
 Problem make_backward(const fusedssim_params& params, const fusedssim_exec& exec, const Arguments& a);
 
-// The problem of an operation on images like x, of which nothing but sizes is asked. The pointers that the operation
-// would be given are set to something that is not NULL.
-Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x);
+// The problem of an operation on images like x and y, of which nothing but sizes is asked. y: NULL if it is like x. The
+// pointers that the operation would be given, but for those of x and y, are set to something that is not NULL.
+Problem make_sizes(const fusedssim_params& params, fusedssim_op op, fusedssim_grads grads, const fusedssim_tensor* x,
+                   const fusedssim_tensor* y);
 
 // Bytes that a forward saves for a backward that will write `grads`.
 std::size_t saved_size(const Problem& p, const fusedssim_exec& exec, fusedssim_grads grads);

@@ -225,10 +225,11 @@ static void null_pointers(void) {
                 FUSEDSSIM_INVALID_ARGUMENT, "grad");
     CHECK_FAILS(fusedssim_scale(&f.exec, 1, NULL, &f.grad_x), FUSEDSSIM_INVALID_ARGUMENT, "scale");
     CHECK_FAILS(fusedssim_scale(&f.exec, 1, &f.grad_out, NULL), FUSEDSSIM_INVALID_ARGUMENT, "grad");
-    CHECK_FAILS(fusedssim_workspace_size(&f.params, &f.exec, FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, &f.x, NULL),
+    CHECK_FAILS(
+        fusedssim_workspace_size(&f.params, &f.exec, FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, &f.x, &f.y, NULL),
+        FUSEDSSIM_INVALID_ARGUMENT, "bytes");
+    CHECK_FAILS(fusedssim_saved_size(&f.params, &f.exec, FUSEDSSIM_GRAD_X, &f.x, &f.y, NULL),
                 FUSEDSSIM_INVALID_ARGUMENT, "bytes");
-    CHECK_FAILS(fusedssim_saved_size(&f.params, &f.exec, FUSEDSSIM_GRAD_X, &f.x, NULL), FUSEDSSIM_INVALID_ARGUMENT,
-                "bytes");
     CHECK_FAILS(fusedssim_get_info(NULL), FUSEDSSIM_INVALID_ARGUMENT, "info");
     CHECK_FAILS(fusedssim_get_cuda_device_info(0, NULL), FUSEDSSIM_INVALID_ARGUMENT, "info");
 
@@ -237,9 +238,14 @@ static void null_pointers(void) {
     CHECK(is_untouched(&f));
 
     /* sizes are about shapes, no data has to be there */
-    CHECK(fusedssim_workspace_size(&f.params, &f.exec, FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, &f.x, &bytes) ==
+    CHECK(fusedssim_workspace_size(&f.params, &f.exec, FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, &f.x, &f.y, &bytes) ==
           FUSEDSSIM_OK);
     CHECK(bytes == 0); /* the CPU needs none */
+    f.y.data = NULL;
+    f.y.shape[3] += 1;
+    CHECK_FAILS(
+        fusedssim_workspace_size(&f.params, &f.exec, FUSEDSSIM_OP_FORWARD, FUSEDSSIM_GRAD_NONE, &f.x, &f.y, &bytes),
+        FUSEDSSIM_INVALID_ARGUMENT, "y");
 
     /* what may be NULL */
     set_up(&f);
@@ -345,15 +351,40 @@ static void large_volumes(void) {
             const double image = elements * (dtype == FUSEDSSIM_FLOAT64 ? 8 : 4);
             const int is_large = elements >= 512.0 * 512 * 512;
             size_t in_all, backward, saved;
-            CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, grads, &x, &in_all) ==
+            CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, grads, &x, NULL, &in_all) ==
                   FUSEDSSIM_OK);
-            CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_BACKWARD, grads, &x, &backward) ==
+            CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_BACKWARD, grads, &x, NULL, &backward) ==
                   FUSEDSSIM_OK);
-            CHECK(fusedssim_saved_size(&params, &exec, grads, &x, &saved) == FUSEDSSIM_OK);
+            CHECK(fusedssim_saved_size(&params, &exec, grads, &x, NULL, &saved) == FUSEDSSIM_OK);
             CHECK(is_large == (saved == 0));
             CHECK(is_large == ((double)in_all < 0.6 * image));
             CHECK(backward <= in_all);
         }
+}
+
+/* Gradients of images: kilobytes for the usual arguments, three images for a target of another dtype. */
+static void workspace_of_images(void) {
+    static const int64_t shape[] = {2, 3, 100, 120};
+    const double image = 4.0 * 2 * 3 * 100 * 120;
+    fusedssim_tensor x = fusedssim_contiguous(NULL, FUSEDSSIM_FLOAT32, 4, shape), y = x;
+    fusedssim_params params = FUSEDSSIM_PARAMS_DEFAULT;
+    fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
+    size_t usual, alike, bytes_of_target, wide;
+    exec.device = FUSEDSSIM_CUDA;
+    CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, &y, &usual) ==
+          FUSEDSSIM_OK);
+    CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, NULL, &alike) ==
+          FUSEDSSIM_OK);
+    y.dtype = FUSEDSSIM_UINT8;
+    CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, &y,
+                                   &bytes_of_target) == FUSEDSSIM_OK);
+    params.window_size = 21;
+    CHECK(fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X, &x, NULL, &wide) ==
+          FUSEDSSIM_OK);
+    CHECK(usual == alike);
+    CHECK((double)usual < 0.1 * image);
+    CHECK((double)bytes_of_target > 3 * image && (double)bytes_of_target < 3.1 * image);
+    CHECK((double)wide > 3 * image && (double)wide < 3.1 * image);
 }
 
 static void workspace(void) {
@@ -372,9 +403,10 @@ static void workspace(void) {
         CHECK(is_untouched(&f));
         return;
     }
+    workspace_of_images();
     /* no device has to be there, neither for the question nor for the refusal */
     CHECK(fusedssim_workspace_size(&f.params, &f.exec, FUSEDSSIM_OP_VALUE_AND_GRAD, FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y,
-                                   &f.x, &bytes) == FUSEDSSIM_OK);
+                                   &f.x, &f.y, &bytes) == FUSEDSSIM_OK);
     CHECK(bytes > 0);
     CHECK_FAILS(value_and_grad(&f), FUSEDSSIM_WORKSPACE_TOO_SMALL, "workspace");
     f.exec.workspace = memory;
@@ -525,7 +557,7 @@ static void strides(void) {
     params.padding = FUSEDSSIM_PADDING_VALID;
     CHECK_FAILS(fusedssim_ms_forward(&params, &ms, &f.exec, &f.x, &f.y, &f.out), FUSEDSSIM_INVALID_ARGUMENT,
                 "params.window_size");
-    CHECK_FAILS(fusedssim_ms_workspace_size(&params, &ms, &f.exec, 0, &f.x, &bytes), FUSEDSSIM_INVALID_ARGUMENT,
+    CHECK_FAILS(fusedssim_ms_workspace_size(&params, &ms, &f.exec, 0, &f.x, &f.y, &bytes), FUSEDSSIM_INVALID_ARGUMENT,
                 "params.window_size");
     f.params.window_size = INT32_MIN;
     CHECK_FAILS(forward(&f), FUSEDSSIM_INVALID_ARGUMENT, "params.window_size");

@@ -327,12 +327,11 @@ void check(Case c) {
                has_y = device == FUSEDSSIM_CPU || !is_integer(c.y_dtype);
     const bool wants_y = has_y && (!has_x || below(2)), wants_x = has_x && (!wants_y || below(2));
     const fusedssim_tensor *to_x = wants_x ? &grad_x.t : nullptr, *to_y = wants_y ? &grad_y.t : nullptr;
-    const fusedssim_tensor& like = is_integer(c.x_dtype) ? in_y.t : in_x.t;
     const fusedssim_grads which = (wants_x ? 1u : 0u) | (wants_y ? 2u : 0u);
     std::vector<double> workspace;
     const auto take_workspace = [&](fusedssim_op op) {
         std::size_t bytes = 0;
-        if (fusedssim_workspace_size(&c.params, &exec, op, which, &like, &bytes) != FUSEDSSIM_OK)
+        if (fusedssim_workspace_size(&c.params, &exec, op, which, &in_x.t, &in_y.t, &bytes) != FUSEDSSIM_OK)
             complain(c, "workspace", 1, 0);
         workspace.assign(bytes / 16 * 2 + 2, 0);
         exec.workspace = workspace.data();
@@ -556,7 +555,7 @@ void levels() {
             exec.device = device;
             std::size_t bytes = 0;
             fusedssim_status status =
-                fusedssim_ms_workspace_size(&c.params, &ms, &exec, FUSEDSSIM_GRAD_X, &in_x.t, &bytes);
+                fusedssim_ms_workspace_size(&c.params, &ms, &exec, FUSEDSSIM_GRAD_X, &in_x.t, &in_y.t, &bytes);
             std::vector<double> workspace(bytes / 16 * 2 + 2);
             exec.workspace = workspace.data();
             exec.workspace_bytes = bytes;

@@ -293,11 +293,11 @@ int check_calls() {
     CHECK_FAILS(c.exec.device_id = -1; return c.forward());
     CHECK_FAILS(c.exec.cpu_threads = -1; return c.forward());
     // sizes, scale, MS-SSIM
-    CHECK_FAILS(return fusedssim_workspace_size(&c.params, &c.exec, 0, 0, &c.x, nullptr));
-    CHECK_FAILS(std::size_t bytes; return fusedssim_workspace_size(&c.params, &c.exec, 9, 0, &c.x, &bytes));
-    CHECK_FAILS(std::size_t bytes; return fusedssim_workspace_size(&c.params, &c.exec, 0, 8, &c.x, &bytes));
-    CHECK_FAILS(return fusedssim_saved_size(&c.params, &c.exec, 0, &c.x, nullptr));
-    CHECK_FAILS(return fusedssim_ms_workspace_size(&c.params, &c.ms, &c.exec, 0, &c.x, nullptr));
+    CHECK_FAILS(return fusedssim_workspace_size(&c.params, &c.exec, 0, 0, &c.x, &c.y, nullptr));
+    CHECK_FAILS(std::size_t bytes; return fusedssim_workspace_size(&c.params, &c.exec, 9, 0, &c.x, &c.y, &bytes));
+    CHECK_FAILS(std::size_t bytes; return fusedssim_workspace_size(&c.params, &c.exec, 0, 8, &c.x, &c.y, &bytes));
+    CHECK_FAILS(return fusedssim_saved_size(&c.params, &c.exec, 0, &c.x, &c.y, nullptr));
+    CHECK_FAILS(return fusedssim_ms_workspace_size(&c.params, &c.ms, &c.exec, 0, &c.x, &c.y, nullptr));
     CHECK_FAILS(return c.scale(INFINITY));
     CHECK_FAILS(c.grad_out.ndim = 3; c.grad_out.shape[0] = c.grad_out.shape[1] = c.grad_out.shape[2] = 1;
                 return c.scale());

@@ -160,8 +160,8 @@ Results<A> run(const fusedssim_params& params, const Extents& shape, const std::
     const fusedssim_tensor in_x = tensor(x, shape), in_y = tensor(y, shape), out = tensor(r.out, out_shape),
                            grad_x = tensor(r.grad_x, shape), grad_y = tensor(r.grad_y, shape);
     std::size_t bytes = 0;
-    r.status = ms ? fusedssim_ms_workspace_size(&params, ms, &exec, 3, &in_x, &bytes)
-                  : fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, 3, &in_x, &bytes);
+    r.status = ms ? fusedssim_ms_workspace_size(&params, ms, &exec, 3, &in_x, &in_y, &bytes)
+                  : fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_VALUE_AND_GRAD, 3, &in_x, &in_y, &bytes);
     if (r.status != FUSEDSSIM_OK) return r;
     std::vector<double> workspace(bytes / 16 * 2 + 2);
     std::memset(workspace.data(), 0xff, workspace.size() * sizeof(double));

@@ -150,7 +150,7 @@ static void older_ms_params(void) {
     Images f;
     size_t bytes = 1;
     set_up(&f);
-    CHECK(fusedssim_ms_workspace_size(&kParams, shortened(end, &ms, sizeof ms), &kExec, FUSEDSSIM_GRAD_NONE, &f.x,
+    CHECK(fusedssim_ms_workspace_size(&kParams, shortened(end, &ms, sizeof ms), &kExec, FUSEDSSIM_GRAD_NONE, &f.x, NULL,
                                       &bytes) == FUSEDSSIM_OK);
     CHECK(bytes == 0);
 }

@@ -119,7 +119,7 @@ void calls() {
     std::array<float, kChannels> planes{};
     executor.forward(params, x, y, fs::Tensor(planes, {1, kChannels}));
     CHECK(std::abs((planes[0] + planes[1]) / 2 - value) < 1e-6);
-    CHECK(executor.workspace_size(params, fs::Op::value_and_grad, fs::Grads::both, x) == 0);
+    CHECK(executor.workspace_size(params, fs::Op::value_and_grad, fs::Grads::both, x, y) == 0);
 }
 
 void strides() {
@@ -189,7 +189,7 @@ void multi_scale() {
     executor.ms_value_and_grad(params, one, x, y, fs::scalar(value), fs::Tensor(grad, kShape));
     executor.ms_forward(params, one, x, y, fs::scalar(ms));
     CHECK(ms == value && value < 1);
-    CHECK(executor.ms_workspace_size(params, one, fs::Grads::x, x) == 0);
+    CHECK(executor.ms_workspace_size(params, one, fs::Grads::x, x, y) == 0);
     CHECK_THROWS(invalid_argument, "x.shape[2]", executor.ms_forward(params, {}, x, y, fs::scalar(ms)));
 }
 
@@ -247,7 +247,7 @@ void workspace() {
         const fs::ConstTensor x(images.x, kShape);
         float value = 0;
         CHECK_THROWS(out_of_memory, "workspace", executor.forward({}, x, x, fs::scalar(value)));
-        CHECK(asked > 0 && asked == executor.workspace_size({}, fs::Op::forward, fs::Grads::none, x));
+        CHECK(asked > 0 && asked == executor.workspace_size({}, fs::Op::forward, fs::Grads::none, x, x));
     }
 }
 

@@ -254,7 +254,7 @@ private:
                              : params_.reduction == FUSEDSSIM_REDUCTION_PER_PLANE ? 2
                              : params_.reduction == FUSEDSSIM_REDUCTION_PER_IMAGE ? 1
                                                                                   : 0;
-        const bool is_double = dtype_ == FUSEDSSIM_FLOAT64 || (y_dtype_ == FUSEDSSIM_FLOAT64 && !is_query()) ||
+        const bool is_double = dtype_ == FUSEDSSIM_FLOAT64 || y_dtype_ == FUSEDSSIM_FLOAT64 ||
                                (params_.arithmetic == FUSEDSSIM_FLOAT64 && function_ != Function::scale);
         const fusedssim_dtype arithmetic = is_double ? FUSEDSSIM_FLOAT64 : FUSEDSSIM_FLOAT32;
         if (function_ == Function::scale) {
@@ -532,15 +532,15 @@ private:
     void allocate_workspace() {
         const auto* params = static_cast<const fusedssim_params*>(params_structure_.get());
         const auto* exec = static_cast<const fusedssim_exec*>(exec_structure_.get());
-        const auto* x = pointer_to(is_integer(dtype_) ? kY : kX);
-        if (exec_.device != FUSEDSSIM_CUDA || function_ == Function::scale || is_query() || !x) return;
+        const auto *x = pointer_to(kX), *y = pointer_to(kY);
+        if (exec_.device != FUSEDSSIM_CUDA || function_ == Function::scale || is_query() || !x || !y) return;
         const std::uint32_t grads = (arrays_[kGradX].is_given ? 1u : 0u) | (arrays_[kGradY].is_given ? 2u : 0u);
         fusedssim_op op = function_ == Function::forward    ? FUSEDSSIM_OP_FORWARD
                           : function_ == Function::backward ? FUSEDSSIM_OP_BACKWARD
                                                             : FUSEDSSIM_OP_VALUE_AND_GRAD;
         std::size_t bytes = 0;
         if ((function_ == Function::forward || function_ == Function::backward) && in_.chance(128)) {
-            if (fusedssim_saved_size(params, exec, FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y, x, &bytes) == FUSEDSSIM_OK &&
+            if (fusedssim_saved_size(params, exec, FUSEDSSIM_GRAD_X | FUSEDSSIM_GRAD_Y, x, y, &bytes) == FUSEDSSIM_OK &&
                 bytes && bytes <= std::size_t(kMostBytes)) {
                 saved_.allocate_bytes(bytes);
                 saved_bytes_ = bytes;
@@ -552,8 +552,8 @@ private:
         }
         const fusedssim_status status =
             is_ms() ? fusedssim_ms_workspace_size(params, static_cast<fusedssim_ms_params*>(ms_structure_.get()), exec,
-                                                  grads, x, &bytes)
-                    : fusedssim_workspace_size(params, exec, op, grads, x, &bytes);
+                                                  grads, x, y, &bytes)
+                    : fusedssim_workspace_size(params, exec, op, grads, x, y, &bytes);
         if (status != FUSEDSSIM_OK || bytes > std::size_t(kMostBytes)) return;
         if (bytes) {
             workspace_.allocate_bytes(bytes);
@@ -601,12 +601,12 @@ private:
                 return fusedssim_ms_value_and_grad(params, ms, exec, x, y, out, grad_x, grad_y);
             case Function::scale: return fusedssim_scale(exec, factor_, grad_out, grad_x);
             case Function::workspace_size:
-                status = fusedssim_workspace_size(params, exec, op_, grads_, x, &bytes);
+                status = fusedssim_workspace_size(params, exec, op_, grads_, x, y, &bytes);
                 break;
             case Function::ms_workspace_size:
-                status = fusedssim_ms_workspace_size(params, ms, exec, grads_, x, &bytes);
+                status = fusedssim_ms_workspace_size(params, ms, exec, grads_, x, y, &bytes);
                 break;
-            case Function::saved_size: status = fusedssim_saved_size(params, exec, grads_, x, &bytes); break;
+            case Function::saved_size: status = fusedssim_saved_size(params, exec, grads_, x, y, &bytes); break;
             case Function::infos:
             case Function::count: break;
         }
@@ -756,7 +756,7 @@ private:
             case Function::backward: return name != kOut;
             case Function::value_and_grad: return name != kGradOut;
             case Function::ms_value_and_grad: return name != kGradOut && name != kMask;
-            default: return name == kX || (name == kMask && !is_ms());
+            default: return name == kX || name == kY || (name == kMask && !is_ms());
         }
     }
     bool is_written(ArrayName name) const { return name >= kFirstOutput && is_used(name); }

@@ -114,11 +114,11 @@ std::vector<double> call(int number) {
             break;
         }
         case 8: {
-            status = fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_BACKWARD, FUSEDSSIM_GRAD_X, &x, &bytes);
+            status = fusedssim_workspace_size(&params, &exec, FUSEDSSIM_OP_BACKWARD, FUSEDSSIM_GRAD_X, &x, &y, &bytes);
             REQUIRE(status == FUSEDSSIM_OK);
-            status = fusedssim_saved_size(&params, &exec, FUSEDSSIM_GRAD_X, &x, &bytes);
+            status = fusedssim_saved_size(&params, &exec, FUSEDSSIM_GRAD_X, &x, &y, &bytes);
             REQUIRE(status == FUSEDSSIM_OK);
-            status = fusedssim_ms_workspace_size(&params, &ms, &exec, FUSEDSSIM_GRAD_X, &x, &bytes);
+            status = fusedssim_ms_workspace_size(&params, &ms, &exec, FUSEDSSIM_GRAD_X, &x, &y, &bytes);
             written[0] = double(bytes);
             break;
         }

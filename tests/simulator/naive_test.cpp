@@ -98,7 +98,7 @@ bool agree(int depth, int height, int width, fusedssim_padding padding) {
     std::vector<double> workspace;
     const auto with_workspace = [&](fusedssim_op op, fusedssim_grads grads) {
         std::size_t bytes = 0;
-        require(fusedssim_workspace_size(&params, &exec, op, grads, &x_in, &bytes));
+        require(fusedssim_workspace_size(&params, &exec, op, grads, &x_in, &y_in, &bytes));
         workspace.assign(2 * (bytes / 16 + 1), 0);
         exec.workspace = workspace.data();
         exec.workspace_bytes = bytes;

@@ -359,9 +359,9 @@ void check_case(const Case& each, bool cuda) {
                                 : has_out  ? FUSEDSSIM_OP_VALUE_AND_GRAD
                                            : FUSEDSSIM_OP_BACKWARD;
         if (each.scales) {
-            fusedssim_ms_workspace_size(&params, &levels, &exec, grads, &tx, &bytes);
+            fusedssim_ms_workspace_size(&params, &levels, &exec, grads, &tx, &ty, &bytes);
         } else {
-            fusedssim_workspace_size(&params, &exec, op, grads, &tx, &bytes);
+            fusedssim_workspace_size(&params, &exec, op, grads, &tx, &ty, &bytes);
         }
         std::vector<double> workspace(bytes / sizeof(double) + 2);
         if (bytes) frame.add_result(xla_ffi::kUint8, workspace.data(), {int64_t(bytes)});

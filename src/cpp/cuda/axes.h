@@ -39,14 +39,4 @@ inline bool has_rows_for_slabs(const Problem& p, const AxisOrder& order) {
     return has_rows_for_slabs(p, p.size(order.y)) || (order.x == Axis::x && p.size(order.y) >= p.size(order.z));
 }
 
-// Calls f with the problem in all orders that with_axes_by_stride() may give it, whatever its strides are.
-template <class F>
-void in_each_order(const Problem& p, F f) {
-    for (const AxisOrder& order : {AxisOrder{Axis::z, Axis::y, Axis::x}, AxisOrder{Axis::y, Axis::z, Axis::x},
-                                   AxisOrder{Axis::z, Axis::x, Axis::y}, AxisOrder{Axis::x, Axis::z, Axis::y},
-                                   AxisOrder{Axis::y, Axis::x, Axis::z}, AxisOrder{Axis::x, Axis::y, Axis::z}})
-        if (may_be_x(p, order.x) && (p.is_3d || order.z == Axis::z) && has_rows_for_slabs(p, order))
-            f(with_axes(p, order));
-}
-
 }  // namespace fusedssim::cuda

@@ -46,21 +46,14 @@ unsigned long long launch_number() {
 
 unsigned few_blocks(std::int64_t wanted) { return unsigned(std::min<std::int64_t>(wanted, 65536)); }
 
-// The strides, which decide the order of the axes, are not known yet.
-std::size_t workspace_bytes(const Problem& p) {
-    std::size_t most = 0;
-    in_each_order(p, [&](const Problem& q) { most = std::max(most, plan_workspace(q).total); });
-    return most;
-}
+std::size_t workspace_bytes(const Problem& p) { return plan_workspace(with_axes_by_stride(p)).total; }
 
 // Gradients of images are made with the value: nothing is saved. Volumes save their partial maps, unless these are
 // large.
 std::size_t saved_bytes(const Problem& p, int grads) {
-    std::size_t most = 0;
-    if (p.is_3d && !is_large(p))
-        in_each_order(
-            p, [&](const Problem& q) { most = std::max(most, partial_maps_bytes(q, grads, q.planes(), q.height)); });
-    return most;
+    if (!p.is_3d || is_large(p)) return 0;
+    const Problem q = with_axes_by_stride(p);
+    return partial_maps_bytes(q, grads, q.planes(), q.height);
 }
 
 Problem only_x(Problem p) {

@@ -249,26 +249,26 @@ MaskPlanes mask_planes(const Problem& p) {
 }
 
 Workspace plan_workspace(const Problem& p) {
-    // Whoever asks for the size does not know all strides and dtypes yet: the workspace is large enough for either kind
-    // of kernel, and for images in any number of sheets and blocks.
-    const KernelType type = general_type(p.arithmetic, p.is_normalized, p.max_radius());
     std::int64_t blocks = 0, sums = 0, maps = 0;
-    const auto count = [&](KernelType t) {
-        const int grads = kernel_grads(p, t);
-        const Blocks b = cut_blocks(p, t, grads, false);
+    const auto count = [&](KernelType type) {
+        const int grads = kernel_grads(p, type);
+        const Blocks b = cut_blocks(p, type, grads, false);
         const std::int64_t pieces = b.partition.sheets * b.partition.strips + kMostBlocks + 1;
         blocks = std::max(blocks, p.is_3d ? b.total : kMostBlocks);
         sums = std::max(sums, p.is_3d ? b.sums : pieces);
-        if (!p.grads() || p.saved || !has_two_passes(p, t, grads)) return;
+        if (!p.grads() || p.saved || !has_two_passes(p, type, grads)) return;
         const std::size_t bytes = p.is_3d ? partial_maps_bytes(p, grads, b.slabs.planes, b.slabs.map_rows)
                                           : partial_maps_bytes(p, grads, p.planes(), p.height);
         maps = std::max(maps, std::int64_t(bytes));
     };
-    count(type);
-    if (may_be_usual(p)) {
-        const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
-        count(usual);
-        count({usual.element, kUsualRadius});
+    // Whoever asks for the size does not know all addresses yet, on which the kernels of volumes depend.
+    const int radius = p.max_radius();
+    if (!p.is_3d || !is_usual(p)) {
+        count(kernel_type(p));
+    } else {
+        count(general_type(p.arithmetic, p.is_normalized, radius));
+        count(usual_type(p.x_dtype, p.is_3d, radius, map_grads(p)));
+        count({element_of(p.x_dtype), kUsualRadius});
     }
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {

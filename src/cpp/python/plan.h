@@ -26,9 +26,6 @@ public:
         if (images_.data_ranges) settings_.params.data_ranges = &*images_.data_ranges;
         exec_.device = device;
         exec_.device_id = device_index;
-        // The queries take one image for both: the one that is not of integers.
-        sizes_like_ = fusedssim_grad_dtype(images_.x.dtype) < 0 ? images_.y : images_.x;
-
         // The first query also checks the settings and the shape.
         if (settings_.is_multi_scale()) {
             levels_ = settings_.levels();
@@ -40,7 +37,8 @@ public:
         if (grads != FUSEDSSIM_GRAD_NONE) {
             value_and_grad_workspace_ = workspace_size(FUSEDSSIM_OP_VALUE_AND_GRAD, grads);
             backward_workspace_ = workspace_size(FUSEDSSIM_OP_BACKWARD, grads);
-            check(fusedssim_saved_size(&settings_.params, &exec_, grads, &sizes_like_, &saved_bytes_), settings_.names);
+            check(fusedssim_saved_size(&settings_.params, &exec_, grads, &images_.x, &images_.y, &saved_bytes_),
+                  settings_.names);
             if (saved_bytes_ > 0) {
                 saved_backward_workspace_ = workspace_size(FUSEDSSIM_OP_BACKWARD_SAVED, grads);
             }
@@ -161,13 +159,14 @@ private:
 
     size_t workspace_size(fusedssim_op op, fusedssim_grads grads) const {
         size_t bytes = 0;
-        check(fusedssim_workspace_size(&settings_.params, &exec_, op, grads, &sizes_like_, &bytes), settings_.names);
+        check(fusedssim_workspace_size(&settings_.params, &exec_, op, grads, &images_.x, &images_.y, &bytes),
+              settings_.names);
         return bytes;
     }
 
     size_t ms_workspace_size(fusedssim_grads grads) const {
         size_t bytes = 0;
-        check(fusedssim_ms_workspace_size(&settings_.params, &levels_, &exec_, grads, &sizes_like_, &bytes),
+        check(fusedssim_ms_workspace_size(&settings_.params, &levels_, &exec_, grads, &images_.x, &images_.y, &bytes),
               settings_.names);
         return bytes;
     }
@@ -205,7 +204,6 @@ private:
 
     Settings settings_;
     Images images_;
-    fusedssim_tensor sizes_like_;
     fusedssim_ms_params levels_ = FUSEDSSIM_MS_PARAMS_DEFAULT;
     fusedssim_exec exec_ = FUSEDSSIM_EXEC_DEFAULT;
     size_t saved_bytes_ = 0;

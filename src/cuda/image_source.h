@@ -16,8 +16,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     using Block = Block3d<A, R>;
     using Access = Elements<T>;
     static constexpr int kValues = kNormalized ? 3 : 2;
-    // With a mask there are no registers for a slice that is being loaded during the filter along y.
-    static constexpr bool kEarly = !kNormalized;
+    static constexpr bool kEarly = true;
     static constexpr bool kGeneral = is_general<T>;
     // Parts of a slice: pairs of elements, or single ones.
     static constexpr bool kPairs = !kGeneral && !kStrided;
@@ -47,6 +46,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     // The parts that are being loaded.
     using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
+    MaskBits<A> mask[kNormalized ? PartSlots::kCount : 1];
     A l1_sum;
 
     // Writes `shared`; the walk begins with a barrier.
@@ -95,6 +95,13 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             };
             Access::load(x, p.x_format, [&](int i) { return at(x_at, p.x, i); });
             Access::load(y, p.y_format, [&](int i) { return at(y_at, p.y, i); });
+            if constexpr (kNormalized) {
+                const char* const mask_at = address(p.mask, tile, int(z_seen), 0, 0);
+#pragma unroll
+                for (int i = 0; i < PartSlots::kCount; ++i)
+                    if (slots.is_valid(i))
+                        mask[i] = load_mask_bits<A>(mask_at + slots.offset(i, p.mask), p.mask_is_bool);
+            }
             return;
         } else
             request_next();
@@ -131,7 +138,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             for (int i = 0; i < PartSlots::kCount; ++i) {
                 if (!slots.is_valid(i)) continue;
                 A values[kValues];
-                combine(xs[i], ys[i], z, slots.row_seen[i], slots.column_seen[i], values);
+                combine(xs[i], ys[i], mask[kNormalized ? i : 0], values);
                 stage.put(PartSlots::index(i), values);
             }
         } else {
@@ -142,11 +149,11 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 if constexpr (kPairs) {
 #pragma unroll
                     for (int c = 0; c < kWidth; ++c)
-                        combine(Access::value(x[i].get(c), p.x_format), Access::value(y[i].get(c), p.y_format), z, 0, 0,
+                        combine(Access::value(x[i].get(c), p.x_format), Access::value(y[i].get(c), p.y_format), {},
                                 values[c]);
                     stage.put_two(kWidth * PartSlots::index(i), values);
                 } else {
-                    combine(Access::value(x[i], p.x_format), Access::value(y[i], p.y_format), z, 0, 0, values[0]);
+                    combine(Access::value(x[i], p.x_format), Access::value(y[i], p.y_format), {}, values[0]);
                     stage.put(PartSlots::index(i), values[0]);
                 }
             }
@@ -169,12 +176,11 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                     : difference;
         }
     }
-    // Row and column are needed for a mask, under which all kernels are general.
-    __device__ __forceinline__ void combine(A xv, A yv, int z, int row, int column, A (&out)[kValues]) const {
+    __device__ __forceinline__ void combine(A xv, A yv, MaskBits<A> mask_here, A (&out)[kValues]) const {
         out[0] = (xv + yv) - pivot.s;
         out[1] = (xv - yv) - pivot.d;
         if constexpr (kNormalized) {
-            out[2] = load_mask<A>(p.mask, p.mask_is_bool, tile, element_seen(border(), z, p.depth), row, column);
+            out[2] = mask_here.weight(p.mask_is_bool);
             // Without a mass any number will do; this is what lies beside the volume, where sum_l1() wants a d of 0.
             if (out[2] == A(0)) {
                 out[0] = -pivot.s;
@@ -193,7 +199,10 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                   x_seen = element_seen(border(), x_at, p.width);
         const A xv = Cursor<T>(p.x, tile, z_seen, y_seen, x_seen).value(p.x_format);
         const A yv = Cursor<T>(p.y, tile, z_seen, y_seen, x_seen).value(p.y_format);
-        combine(xv, yv, z, y_seen, x_seen, out[0]);
+        MaskBits<A> mask_here{};
+        if constexpr (kNormalized)
+            mask_here = load_mask_bits<A>(address(p.mask, tile, z_seen, y_seen, x_seen), p.mask_is_bool);
+        combine(xv, yv, mask_here, out[0]);
     }
 };
 

@@ -59,14 +59,15 @@
     M(f16, 5, __VA_ARGS__)               \
     M(bf16, 5, __VA_ARGS__)              \
     M(f64, 5, __VA_ARGS__)
-#define FUSEDSSIM_GENERAL_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__) M(any, 8, __VA_ARGS__) M(any, 16, __VA_ARGS__)
-#define FUSEDSSIM_NORMALIZED_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
+#define FUSEDSSIM_PAIR_TYPES(M, ...) M(any, 5, __VA_ARGS__)
 // Images that stand side by side in a sheet. General kernels can do this, too.
 #define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
 // Volumes whose elements are loaded one by one.
 #define FUSEDSSIM_STRIDED_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
-// Windows up to radius 3, for the value and for one gradient: those for two would make the wheel 0.2 MB larger.
+// Windows up to 7 taps, and those of 19 and 21, for the value and for one gradient: those for two would make the wheel
+// larger than they are worth.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
+#define FUSEDSSIM_LONG_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(any, 10, X, FAMILY, UNIT, GRADS)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
@@ -90,20 +91,23 @@
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 0)                               \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 1)                               \
+    FUSEDSSIM_LONG_WINDOWS(X, ssim2d, ssim2d, 0)                                \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
     FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_ONE_PASS_TYPES)
 #define FUSEDSSIM_SSIM2D_SHEETS(X) FUSEDSSIM_WITH_VALUE(X, ssim2d_sheets, ssim2d, FUSEDSSIM_SHEET_TYPES)
 #define FUSEDSSIM_SSIM2D_NORMALIZED(X) \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_normalized, ssim2d, 0)
 #define FUSEDSSIM_SSIM2D_FORWARD(X)                                             \
+    FUSEDSSIM_LONG_WINDOWS(X, ssim2d_forward, ssim2d, 1)                       \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 1)     \
-    FUSEDSSIM_GENERAL_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 2)
+    FUSEDSSIM_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_FORWARD_NORMALIZED(X)                                                \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 1)      \
-    FUSEDSSIM_NORMALIZED_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 2)
+    FUSEDSSIM_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_BACKWARD(X)                                            \
+    FUSEDSSIM_LONG_WINDOWS(X, ssim2d_backward, ssim2d, 1)                      \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)    \
-    FUSEDSSIM_GENERAL_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 2)
+    FUSEDSSIM_PAIR_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 2)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F)                                  \
     F(ssim2d, FUSEDSSIM_SSIM2D)                                       \
     F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)                         \
@@ -117,6 +121,8 @@
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0)     \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                    \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                    \
+    FUSEDSSIM_LONG_WINDOWS(X, ssim3d_forward, ssim3d, 0)                     \
+    FUSEDSSIM_LONG_WINDOWS(X, ssim3d_forward, ssim3d, 1)                     \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X) \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_strided, ssim3d, FUSEDSSIM_STRIDED_TYPES)
@@ -124,6 +130,7 @@
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
+    FUSEDSSIM_LONG_WINDOWS(X, ssim3d_backward, ssim3d, 1)  \
     FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FAMILIES(F)                                  \
     F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                       \

@@ -14,7 +14,7 @@ namespace fusedssim {
 
 // The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
 // axis, if axes should differ), with taps of 0 at its ends.
-constexpr int kRadiusBuckets[] = {3, 5, 8, kMaxRadius};
+constexpr int kRadiusBuckets[] = {3, 5, 8, 10, kMaxRadius};
 // The largest of those that the kernels for the usual calls are compiled for, and the smallest of general ones.
 constexpr int kUsualRadius = 5;
 
@@ -47,7 +47,7 @@ enum class Pass { both, forward, backward };
 // ssim2d: a strip of columns.
 template <class A, int R, int G, bool kNormalized, Pass kPass = Pass::both>
 struct Strip2d {
-    static constexpr bool narrow = R <= 5, wide = R > 8;
+    static constexpr bool narrow = R <= 5, wide = R > 10;
     static constexpr bool has_statistics = kPass != Pass::backward, has_gradient = G && kPass != Pass::forward;
     static constexpr bool has_both = has_statistics && has_gradient;
     // A thread has no registers for all vertical filters of a column if windows are long: two threads share them.
@@ -66,8 +66,9 @@ struct Strip2d {
     // Rows and columns on each side of an output that are read, and those that have partials.
     static constexpr int halo = has_both ? 2 * R : R, margin = has_gradient ? R : 0;
     static constexpr int gap = R;  // columns that are zero between two planes of a sheet
-    // Columns that a block writes, and those that have statistics or partials: shared memory has room for 248.
-    static constexpr int most = 248 - 2 * margin;
+    // Columns that a block writes, and those that have statistics or partials: in one pass shared memory has room for
+    // 248 of these.
+    static constexpr int most = has_both ? 248 - 2 * margin : columns;
     static constexpr int out = (columns - 2 * halo < most ? columns - 2 * halo : most) / 4 * 4;
     static constexpr int inner = (out + 2 * margin + group - 1) / group * group;
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
@@ -96,7 +97,9 @@ struct Block3d {
     static constexpr int columns = narrow && sizeof(A) == 4 ? 2 : 1;     // adjacent along x, of a thread
     static constexpr int out_x = 32, out_y = threads / out_x * columns;  // outputs of a block
     static constexpr int in_x = out_x + 2 * R, in_y = out_y + 2 * R;     // inputs of a block
-    static constexpr int min_blocks = R <= 8 && sizeof(A) == 4 ? 2 : 1;  // on a multiprocessor: 128 registers a thread
+    // On a multiprocessor. Two leave 128 registers to a thread: too few if the mass of a mask is filtered as well.
+    template <bool kHasMass>
+    static constexpr int min_blocks = R <= 10 && sizeof(A) == 4 && !kHasMass ? 2 : 1;
 };
 
 // A View with its strides in bytes, so that kernels can add them to an address, whatever the type of the elements. The

@@ -101,7 +101,12 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         for (int c = 0; c < Block::columns; ++c) {
             const int column = place.column + c;
             if (place.row >= p.height || column >= p.width) continue;
-            const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, column) : A(1);
+            A weight = A(1);
+            if (p.mask.data) {
+                const char* const at = address(p.mask, tile, z, place.row, column);
+                weight = mask_weight_at<A>(at, p.mask_is_bool);
+                if (z + 1 < p.depth) prefetch_line(at + p.mask.d);
+            }
             A difference = A(0);
             if (p.has_l1 && (!Block::staged || p.map.data))
                 difference = absolute(Cursor<T>(p.x, tile, z, place.row, column).value(p.x_format) -
@@ -316,11 +321,15 @@ __device__ __forceinline__ void ssim3d_forward_normalized(const SsimParams<arith
     forward<T, R, G, true, false>(p);
 }
 
-#define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                         \
-    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,    \
-                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks) \
-        NAME(const __grid_constant__ PARAMS p) {                                                  \
-        FAMILY<TYPE, RADIUS, GRADS>(p);                                                           \
+// Whether a family filters the mass of a mask as well.
+constexpr bool ssim3d_forward_has_mass = false, ssim3d_forward_strided_has_mass = false,
+               ssim3d_forward_normalized_has_mass = true, ssim3d_backward_has_mass = false;
+
+#define FUSEDSSIM_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS)                                            \
+    extern "C" __global__ void __launch_bounds__(Block3d<arithmetic_t<TYPE>, RADIUS>::threads,                       \
+                                                 Block3d<arithmetic_t<TYPE>, RADIUS>::min_blocks<FAMILY##_has_mass>) \
+        NAME(const __grid_constant__ PARAMS p) {                                                                     \
+        FAMILY<TYPE, RADIUS, GRADS>(p);                                                                              \
     }
 #define FUSEDSSIM_FAMILY(FAMILY, KERNELS) KERNELS(FUSEDSSIM_KERNEL)
 FUSEDSSIM_SSIM3D_FAMILIES(FUSEDSSIM_FAMILY)

@@ -71,6 +71,7 @@ template <class A>
 void largest_of_warp(A& v) {
     for (unsigned lanes = 16; lanes; lanes /= 2) v = std::fmax(v, __shfl_xor_sync(0xffffffffu, v, lanes));
 }
+inline void prefetch_line(const void*) {}
 inline void set_to_any(float& v) { v = __uint_as_float(0x7fc00000); }
 inline void set_to_any(double& v) { v = double(__uint_as_float(0x7fc00000)); }
 inline void store_release(unsigned long long* to, unsigned long long value) { *to = value; }

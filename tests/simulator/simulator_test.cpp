@@ -442,7 +442,7 @@ void masks() {
 void windows() {
     for (const Extents& shape : {Extents{1, 1, 21, 40}, Extents{1, 1, 11, 12, 18}})
         for (const fusedssim_dtype dtype : kTypes)
-            for (const int size : {1, 5, 7, 13, 33})
+            for (const int size : {1, 5, 7, 13, 19, 33})
                 for (const fusedssim_grads grads : {1, 3})
                     for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
                         Case c{shape, dtype};
@@ -640,8 +640,9 @@ void orders() {
         } while (std::next_permutation(spatial.begin(), spatial.end()));
     };
     // The last ones have axes of one element, and short ones, which stay what they are.
-    for (const Extents& shape : {Extents{1, 2, 35, 41}, Extents{1, 1, 32, 33, 35}, Extents{1, 1, 4, 40, 1},
-                                 Extents{1, 1, 40, 1, 12}, Extents{1, 1, 40, 6, 35}, Extents{2, 1, 40, 1}})
+    for (const Extents& shape :
+         {Extents{1, 2, 35, 41}, Extents{1, 1, 32, 33, 35}, Extents{1, 1, 4, 40, 1}, Extents{1, 1, 40, 1, 12},
+          Extents{1, 1, 40, 6, 35}, Extents{2, 1, 40, 1}, Extents{1, 2, 300, 7}})
         each_order(shape, [&](const std::vector<int>& layout) {
             Case c{shape};
             c.layout = layout;
@@ -743,6 +744,7 @@ void larger() {
     for (const Extents& shape : {Extents{1, 2, 83, 250}, Extents{3, 1, 37, 480}, Extents{1, 1, 24, 34, 70},
                                  Extents{30, 40, 2, 3}, Extents{30, 40, 2, 1, 3}})
         for (const int window : {11, 7}) {
+            if (window == 7 && shape[0] > 3) continue;  // as with 11 taps
             Case c{shape};
             c.params.window_size = window;
             check(c);
@@ -799,6 +801,7 @@ void slabs() {
     for (const Extents& shape : {Extents{1, 1, 3, 49, 5}, Extents{3, 3, 2, 20, 5}})
         for (const fusedssim_dtype dtype : kTypes)
             for (const int window : {11, 33}) {
+                if (dtype != FUSEDSSIM_FLOAT32 && window != 11) continue;  // as with float32
                 Case c{shape, dtype};
                 c.params.window_size = window;
                 c.params.sigma = window / 6.0;
@@ -815,6 +818,7 @@ void slabs() {
             c.grads = grads;
             check(c);
         }
+        if (shape[0] * shape[1] == 1) continue;
         for (const fusedssim_reduction reduction : {2, 3, 4})
             for (const Call call : {Call::value_and_grad, Call::backward}) {
                 c.params.reduction = reduction;
@@ -826,6 +830,7 @@ void slabs() {
         for (const fusedssim_padding padding :
              {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID, FUSEDSSIM_PADDING_REFLECT, FUSEDSSIM_PADDING_REPLICATE})
             for (const int mask : {-1, int(FUSEDSSIM_MASK_WEIGHT), int(FUSEDSSIM_MASK_NORMALIZED)}) {
+                if (shape[0] > 1 && mask == FUSEDSSIM_MASK_WEIGHT) continue;
                 Case c{shape};
                 c.params.padding = padding;
                 if (mask >= 0) {

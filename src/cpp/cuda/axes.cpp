@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "cuda/plan.h"
+
 namespace fusedssim::cuda {
 
 namespace {
@@ -15,6 +17,14 @@ long long stride(const View& v, Axis axis) {
         case Axis::x: return v.w;
     }
     return 0;
+}
+
+// Whether strips of an image would be almost empty, and those along its other axis full. Planes of one value can stand
+// side by side in sheets, if there are enough of them.
+bool is_narrow(const Problem& p, const AxisOrder& order) {
+    constexpr int kNarrow = 32, kLong = 256;
+    const std::int64_t width = p.size(order.x);
+    return !p.is_3d && width < kNarrow && p.size(order.y) >= kLong && p.planes_per_group * width < kLong;
 }
 
 }  // namespace
@@ -61,6 +71,12 @@ Problem with_axes_by_stride(const Problem& p) {
         break;
     }
     if (p.is_3d && !repeats && is_inside(order.z, order.y)) std::swap(order.z, order.y);
+    // Tiles fit one axis better than the other.
+    if (p.is_3d && !is_large(p)) {
+        const AxisOrder other = {order.y, order.z, order.x};
+        if (20 * volume_steps(with_axes(p, other)) < 19 * volume_steps(with_axes(p, order))) order = other;
+    }
+    if (is_narrow(p, order)) std::swap(order.y, order.x);
     if (!has_rows_for_slabs(p, order)) std::swap(order.z, order.y);
     if (!has_rows_for_slabs(p, order)) order = kNames;
     if (!has_rows_for_slabs(p, order)) std::swap(order.z, order.y);

@@ -156,9 +156,11 @@ constexpr bool has_sheet_kernels(KernelType type, int grads) { return sheet_kern
 constexpr bool has_strided_kernels(KernelType type) {
     return filter_kernel(Family::ssim3d_forward_strided, type, 0) >= 0;
 }
-// The general kernels for a radius.
-constexpr KernelType general_type(Dtype arithmetic, bool is_normalized, int radius) {
-    return smallest_bucket(one_pass_family(false, is_normalized), {general_element(arithmetic), kMaxRadius}, radius, 0);
+// The general kernels for a radius. Those of volumes are for a number of gradients: partial maps that one kernel writes
+// are read by another.
+constexpr KernelType general_type(Dtype arithmetic, bool is_3d, bool is_normalized, int radius, int grads) {
+    return smallest_bucket(one_pass_family(is_3d, is_normalized), {general_element(arithmetic), kMaxRadius}, radius,
+                           is_3d ? grads : 0);
 }
 
 // The gradients that kernels of this type compute at once: some have no kernels for two.
@@ -195,7 +197,7 @@ struct Coverage {
         if (!is_3d && has_sheet_kernels(type, grads)) add(sheet_kernel(false, type, grads));
         if (is_3d && has_strided_kernels(type)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
         // Behind a general forward.
-        const int of_general = general_type(arithmetic_dtype(dtype), false, radius).radius;
+        const int of_general = general_type(arithmetic_dtype(dtype), is_3d, false, radius, grads).radius;
         if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, {type.element, of_general}, grads));
     }
     constexpr bool is_each_called() const {
@@ -216,8 +218,8 @@ constexpr Coverage coverage_of_calls() {
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
                     for (const int radius : kRadiusBuckets)
-                        coverage.add_filters(is_3d, is_normalized, general_type(arithmetic, is_normalized, radius),
-                                             grads);
+                        coverage.add_filters(is_3d, is_normalized,
+                                             general_type(arithmetic, is_3d, is_normalized, radius, grads), grads);
         }
     for (const Dtype arithmetic : kArithmetics)
         for (const Family family : kSmallFamilies)

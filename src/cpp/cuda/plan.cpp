@@ -15,7 +15,7 @@ int tiles(int size, int of_tile) { return int(ceil_div(std::int64_t(size), of_ti
 // less on halos, more chunks fill the device better. This takes the number of chunks that finishes first if `slots`
 // blocks run at a time.
 Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t length, int halo, int slots) {
-    constexpr int kShortest = 8, kMost = 512;
+    constexpr int kShortest = 2, kMost = 512;
     const std::int64_t columns = planes * tiles_x * tiles_y;
     std::int64_t best_chunk = length, best_cost = INT64_MAX;
     const int most = int(std::clamp<std::int64_t>(length / kShortest, 1, kMost));
@@ -135,18 +135,19 @@ Blocks cut_images(const Problem& p, Sheet sheet) {
     return b;
 }
 
-// Whether the kernels for the usual calls serve, as far as one image of those to come tells.
-bool may_be_usual(const Problem& p) {
-    return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && arithmetic_dtype(p.x_dtype) == p.arithmetic &&
-           p.border == Border::zeros && !p.is_normalized && p.max_radius() <= kUsualRadius &&
-           p.variance_grad_scale == 1;
+KernelType general_kernels(const Problem& p) {
+    return general_type(p.arithmetic, p.is_3d, p.is_normalized, p.max_radius(), map_grads(p));
 }
 
 // Offsets in a slice of the partial maps have 32 bits in the kernels for the usual calls.
 bool has_short_maps(const Problem& p) { return double(partial_maps_layout(p, p.height).d) < 0xffffffff; }
 
-// Whether those kernels serve, unless it is for the images' strides.
-bool is_usual(const Problem& p) { return may_be_usual(p) && p.y_dtype == p.x_dtype && (!p.is_3d || has_short_maps(p)); }
+// Whether the kernels for the usual calls serve, unless it is for a mask that normalises or for the images' strides.
+bool is_usual(const Problem& p) {
+    return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && p.y_dtype == p.x_dtype &&
+           arithmetic_dtype(p.x_dtype) == p.arithmetic && p.border == Border::zeros && p.max_radius() <= kUsualRadius &&
+           p.variance_grad_scale == 1 && (!p.is_3d || has_short_maps(p));
+}
 
 // Whether forward can load pairs of a volume's elements, from one offset of 32 bits in both images.
 bool fits_pairs(const Problem& p) {
@@ -173,8 +174,8 @@ bool is_packed(const View& v, std::size_t size, int count) {
 }
 
 KernelType kernel_type(const Problem& p) {
-    const KernelType general = general_type(p.arithmetic, p.is_normalized, p.max_radius());
-    if (!is_usual(p)) return general;
+    const KernelType general = general_kernels(p);
+    if (!is_usual(p) || p.is_normalized) return general;
     const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
     const KernelType widest = {usual.element, kUsualRadius};
     if (p.is_3d) {
@@ -225,17 +226,29 @@ Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Block
     return with_second_strips(type, grads, [&](auto shape) { return cut_images<decltype(shape)>(p, sheet); });
 }
 
-Blocks cut_part(const Problem& p, KernelType type, const Slabs& slabs, const Part& part) {
+namespace {
+
+// Of volumes: planes at a time, and rows of tiles. Those of both kernels are alike.
+Blocks cut_tiles(const Problem& p, KernelType type, std::int64_t planes, int tiles_y) {
     constexpr int kAnyGrads = 0;
     return with_constants(type, kAnyGrads, [&](auto zero, auto radius, auto) {
         using Shape = Block3d<decltype(zero), radius>;
-        Blocks blocks = cut_volume(slabs.planes, tiles(p.width, Shape::out_x), part.tiles_y, p.depth, 2 * radius,
-                                   kMultiprocessors * Shape::min_blocks);
-        blocks.total = blocks.sums =
-            blocks.total / slabs.planes * part.planes;  // the last launch may have fewer planes
-        return blocks;
+        const int at_once = p.is_normalized ? Shape::template min_blocks<true> : Shape::template min_blocks<false>;
+        if (!tiles_y) tiles_y = tiles(p.height, Shape::out_y);
+        return cut_volume(planes, tiles(p.width, Shape::out_x), tiles_y, p.depth, 2 * radius,
+                          kMultiprocessors * at_once);
     });
 }
+
+}  // namespace
+
+Blocks cut_part(const Problem& p, KernelType type, const Slabs& slabs, const Part& part) {
+    Blocks blocks = cut_tiles(p, type, slabs.planes, part.tiles_y);
+    blocks.total = blocks.sums = blocks.total / slabs.planes * part.planes;  // the last launch may have fewer planes
+    return blocks;
+}
+
+std::int64_t volume_steps(const Problem& p) { return cut_tiles(p, general_kernels(p), p.planes(), 0).steps; }
 
 constexpr std::int64_t kMaskBlocks = 8 * kMultiprocessors;  // of sum_mask, or one for each plane
 
@@ -263,10 +276,10 @@ Workspace plan_workspace(const Problem& p) {
     };
     // Whoever asks for the size does not know all addresses yet, on which the kernels of volumes depend.
     const int radius = p.max_radius();
-    if (!p.is_3d || !is_usual(p)) {
+    if (!p.is_3d || !is_usual(p) || p.is_normalized) {
         count(kernel_type(p));
     } else {
-        count(general_type(p.arithmetic, p.is_normalized, radius));
+        count(general_kernels(p));
         count(usual_type(p.x_dtype, p.is_3d, radius, map_grads(p)));
         count({element_of(p.x_dtype), kUsualRadius});
     }

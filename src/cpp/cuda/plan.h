@@ -66,6 +66,7 @@ auto with_constants(KernelType type, int grads, F&& f) {
     const auto with_radius = [&](auto zero) {
         return type.radius == kUsualRadius        ? with_grads(zero, kUsual)
                : type.radius == kRadiusBuckets[2] ? with_grads(zero, Constant<kRadiusBuckets[2]>())
+               : type.radius == kRadiusBuckets[3] ? with_grads(zero, Constant<kRadiusBuckets[3]>())
                                                   : with_grads(zero, Constant<kMaxRadius>());
     };
     return type.element == Element::any64 ? with_radius(double()) : with_radius(float());
@@ -106,6 +107,8 @@ struct Blocks {
 Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share_sheets = true);
 // Those of a launch for volumes. Each plane has as many as any other: so sums of a group are found in one step.
 Blocks cut_part(const Problem& p, KernelType type, const Slabs& slabs, const Part& part);
+// How long a volume takes, in steps of a block, if it is not cut into slabs. Depends on neither strides nor addresses.
+std::int64_t volume_steps(const Problem& p);
 // Those of an image's second pass, if there are two. Its sheets are those of the first.
 Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Blocks& first);
 

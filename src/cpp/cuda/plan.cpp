@@ -15,7 +15,7 @@ int tiles(int size, int of_tile) { return int(ceil_div(std::int64_t(size), of_ti
 // less on halos, more chunks fill the device better. This takes the number of chunks that finishes first if `slots`
 // blocks run at a time.
 Blocks cut_volume(std::int64_t planes, int tiles_x, int tiles_y, std::int64_t length, int halo, int slots) {
-    constexpr int kShortest = 2, kMost = 512;
+    constexpr int kShortest = 8, kMost = 512;
     const std::int64_t columns = planes * tiles_x * tiles_y;
     std::int64_t best_chunk = length, best_cost = INT64_MAX;
     const int most = int(std::clamp<std::int64_t>(length / kShortest, 1, kMost));

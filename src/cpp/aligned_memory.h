@@ -4,20 +4,27 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <new>
 
 namespace fusedssim {
 
-constexpr std::size_t kHostAlignment = 64;
+// Not by the aligned operator new: glibc keeps large memory for the next call of the same size, but not if it has been
+// asked for an alignment. All pages would be new in each call, and cost more than what is done with them.
+class AlignedMemory {
+public:
+    AlignedMemory() = default;
+    explicit AlignedMemory(std::size_t bytes) : memory(new unsigned char[bytes + kAlignment - 1]) {}
 
-struct AlignedDelete {
-    void operator()(unsigned char* p) const { ::operator delete(p, std::align_val_t(kHostAlignment)); }
+    unsigned char* get() const {
+        const auto address = reinterpret_cast<std::uintptr_t>(memory.get());
+        return memory.get() + (kAlignment - address % kAlignment) % kAlignment;
+    }
+
+    static constexpr std::size_t kAlignment = 64;
+
+private:
+    std::unique_ptr<unsigned char[]> memory;
 };
-using AlignedMemory = std::unique_ptr<unsigned char, AlignedDelete>;
-
-inline AlignedMemory allocate_aligned(std::size_t bytes) {
-    return AlignedMemory(static_cast<unsigned char*>(::operator new(bytes, std::align_val_t(kHostAlignment))));
-}
 
 }  // namespace fusedssim

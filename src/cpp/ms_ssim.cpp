@@ -184,7 +184,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         inner.workspace = memory + layout.inner;
         inner.workspace_bytes = layout.total - layout.inner;
     } else {
-        host = allocate_aligned(layout.total);
+        host = AlignedMemory(layout.total);
         memory = host.get();
     }
     const std::int64_t planes = m.first.planes();

@@ -118,8 +118,8 @@ void run(const Problem* problems, int count, const fusedssim_exec& exec) {
         bytes = std::max(bytes, k.scratch_bytes(problems[i], jobs.back().tiling));
     }
     const int workers = thread_count(exec.cpu_threads, tasks, elements);
-    const std::size_t stride = round_up(bytes, kHostAlignment);
-    const AlignedMemory all_scratch = allocate_aligned(std::size_t(workers) * stride);
+    const std::size_t stride = round_up(bytes, AlignedMemory::kAlignment);
+    const AlignedMemory all_scratch(std::size_t(workers) * stride);
     std::atomic<int> next_worker{0};
     std::atomic<std::int64_t> next{0};
     on_threads(workers, [&] {

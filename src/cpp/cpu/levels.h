@@ -19,11 +19,12 @@ struct Rows {
     std::int64_t plane;
     Range z, y;
 
-    // Row `row` of all planes.
+    // Those of rows [at, last) of all planes that are neighbours along y.
     template <class Level>
-    static Rows one(const Level& level, std::int64_t row) {
-        const int y = int(row % level.height), z = int(row / level.height % level.depth);
-        return {row / level.height / level.depth, {z, z + 1}, {y, y + 1}};
+    static Rows from(const Level& level, std::int64_t at, std::int64_t last) {
+        const int y = int(at % level.height), z = int(at / level.height % level.depth);
+        const std::int64_t left = last - at, end = y + left < level.height ? y + left : level.height;
+        return {at / level.height / level.depth, {z, z + 1}, {y, int(end)}};
     }
     // Those of the next finer level, of these sizes, that these rows are made of.
     Rows finer(std::int64_t depth, std::int64_t height) const {
@@ -47,18 +48,10 @@ std::int64_t row_of(const P& p, const View& view, std::int64_t plane, int z, int
 
 // ---- Images -------------------------------------------------------------------------------------------------------
 
-constexpr int kPairs = 256;  // that are averaged at once
-
-// The averages of blocks of which each row has a pair of elements.
-template <int kRows, class A>
-void average_pairs(const A* const* rows, int pairs, A factor, A* __restrict out) {
-    const A* row[kRows];
-    for (int k = 0; k < kRows; ++k) row[k] = rows[k];
-    for (int i = 0; i < pairs; ++i) {
-        A sum = 0;
-        for (int k = 0; k < kRows; ++k) sum += row[k][2 * i] + row[k][2 * i + 1];
-        out[i] = sum * factor;
-    }
+// Adds the sums of n pairs of neighbours to `out`, or puts them there, and multiplies.
+template <bool kAdds, class A>
+void sum_pairs(const A* __restrict pairs, int n, A factor, A* __restrict out) {
+    for (int i = 0; i < n; ++i) out[i] = ((kAdds ? out[i] : A(0)) + (pairs[2 * i] + pairs[2 * i + 1])) * factor;
 }
 
 // An image of a level, as it is read.
@@ -71,7 +64,6 @@ struct LevelImage {
     // n elements of a row from column x on, in the type of the arithmetic: where they are, or in `buffer`.
     template <class A>
     const A* read(std::int64_t plane, int z, int y, int x, int n, A* buffer) const {
-        if (z < 0 || y < 0) return nullptr;
         const std::int64_t at = row_of(p, view, plane, z, y) + x * view.w;
         if (dtype == p.arithmetic && view.w == 1) return static_cast<const A*>(view.data) + at;
         dispatch_dtype(dtype, [&](auto element) {
@@ -81,34 +73,30 @@ struct LevelImage {
     }
 };
 
-// Row (z, y) of a pooled image, which is contiguous. kRows: of a block.
-template <int kRows, class A>
-void pool_row(const LevelImage& in, std::int64_t plane, int z, int y, int width, A* out) {
-    const int size = in.p.width, first_z = kRows == 4 ? first_of_block(z, in.p.depth) : 0,
-              first_y = first_of_block(y, in.p.height);
-    const A factor = A(1) / A(pooled_elements(kRows == 4));
-    alignas(kCacheLine) static const A zeros[2 * kPairs] = {};
-    alignas(kCacheLine) A buffers[kRows][2 * kPairs];
-    const A* rows[kRows];
-    const auto read = [&](int x, int n) {
-        for (int k = 0; k < kRows; ++k) {
-            const A* const row = in.read(plane, first_z + k / 2, first_y + k % 2, x, n, buffers[k]);
-            rows[k] = row ? row : zeros;
+// Row (z, y) of a pooled image, which is contiguous. The rows of its blocks are read one after the other, which is faster
+// than side by side. The first block of an axis of odd size has a zero in place of its first element, or row.
+template <class A>
+void pool_row(const LevelImage& in, std::int64_t plane, int z, int y, A* out) {
+    constexpr int kPairs = 256;
+    const Problem& p = in.p;
+    const auto rows = Rows{plane, {z, z + 1}, {y, y + 1}}.finer(p.depth, p.height);
+    const int odd = p.width % 2, n = p.width / 2;
+    A buffer[2 * kPairs];
+    int left = rows.z.size() * rows.y.size();
+    bool adds = false;
+    rows.each([&](int d, int h) {
+        const A factor = --left ? A(1) : A(1) / A(pooled_elements(p.is_3d));
+        if (odd) out[0] = ((adds ? out[0] : A(0)) + *in.read(plane, d, h, 0, 1, buffer)) * factor;
+        for (int i = 0; i < n; i += kPairs) {
+            const int some = n - i < kPairs ? n - i : kPairs;
+            const A* const pairs = in.read(plane, d, h, odd + 2 * i, 2 * some, buffer);
+            if (adds)
+                sum_pairs<true>(pairs, some, factor, out + odd + i);
+            else
+                sum_pairs<false>(pairs, some, factor, out + odd + i);
         }
-    };
-    // The first block of an axis of odd size has a zero in place of its first element.
-    const int odd = size % 2;
-    if (odd) {
-        read(0, 1);
-        A sum = 0;
-        for (int k = 0; k < kRows; ++k) sum += rows[k][0];
-        out[0] = sum * factor;
-    }
-    for (int i = odd; i < width; i += kPairs) {
-        const int pairs = width - i < kPairs ? width - i : kPairs;
-        read(first_of_block(i, size), 2 * pairs);
-        average_pairs<kRows>(rows, pairs, factor, out + i);
-    }
+        adds = true;
+    });
 }
 
 // Rows of x and y of level `at`, after those of the finer levels that they are made of.
@@ -117,23 +105,22 @@ void pool_rows(const Problem* levels, int at, const Rows& rows) {
     const Problem &finer = levels[at - 1], &p = levels[at];
     if (at > 1) pool_rows<A>(levels, at - 1, rows.finer(finer.depth, finer.height));
     const LevelImage x = {finer, finer.x_dtype, finer.x_scale, finer.x}, y = {finer, finer.y_dtype, finer.y_scale, finer.y};
-    rows.each([&](int d, int h) {
-        const auto pool = [&](const LevelImage& in, const View& view) {
-            A* const out = static_cast<A*>(view.data) + row_of(p, view, rows.plane, d, h);
-            if (p.is_3d)
-                pool_row<4>(in, rows.plane, d, h, p.width, out);
-            else
-                pool_row<2>(in, rows.plane, d, h, p.width, out);
-        };
-        pool(x, p.x);
-        pool(y, p.y);
-    });
+    const auto pool = [&](const LevelImage& in, const View& view) {
+        rows.each([&](int d, int h) {
+            pool_row(in, rows.plane, d, h, static_cast<A*>(view.data) + row_of(p, view, rows.plane, d, h));
+        });
+    };
+    pool(x, p.x);
+    pool(y, p.y);
 }
 
 inline void pool(const Problem* levels, int count, std::int64_t first, std::int64_t last) {
     dispatch_arithmetic(levels[0].arithmetic, [&](auto zero) {
-        for (std::int64_t row = first; row < last; ++row)
-            pool_rows<decltype(zero)>(levels, count - 1, Rows::one(levels[count - 1], row));
+        for (std::int64_t at = first; at < last;) {
+            const auto rows = Rows::from(levels[count - 1], at, last);
+            pool_rows<decltype(zero)>(levels, count - 1, rows);
+            at += rows.y.size();
+        }
     });
 }
 
@@ -189,8 +176,9 @@ void scale_rows(const ScaleProblem& p, const Rows& rows) {
 
 inline void scale(const ScaleProblem* steps, int count, std::int64_t first, std::int64_t last) {
     dispatch_grad_dtype(steps[0].grad_dtype, [&](auto element) {
-        for (std::int64_t row = first; row < last; ++row) {
-            Rows rows = Rows::one(steps[0], row);
+        for (std::int64_t at = first; at < last;) {
+            auto rows = Rows::from(steps[0], at, last);
+            at += rows.y.size();
             for (int i = 0; i < count; ++i) {
                 if (i > 0) rows = rows.finer(steps[i].depth, steps[i].height);
                 scale_rows<decltype(element)>(steps[i], rows);

@@ -19,7 +19,7 @@ struct Backend {
     bool is_host;
 
     // Carries out problems that have been checked, in any order, or at once. May fail, but not after something has been
-    // written. What the other functions take of the host's memory, they can do without.
+    // written. Of these functions, it alone can run out of the host's memory.
     void (*run)(const Problem* problems, int count, const fusedssim_exec& exec);
     // One after the other: each but the first may get the gradients of the one before (ScaleProblem::coarse).
     void (*scale)(const ScaleProblem* steps, int count, const fusedssim_exec& exec);

@@ -18,9 +18,9 @@
 #include <limits>
 #include <vector>
 
-#include "aligned_memory.h"
 #include "core/arithmetic.h"
 #include "core/dtype.h"
+#include "core/memory.h"
 #include "devices.h"
 #include "error.h"
 #include "settings.h"
@@ -229,7 +229,8 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         const Problem& p = levels[i];
         const View upstream = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
         const auto step = [&](const View& grad, const View& coarse) {
-            return ScaleProblem{p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height, p.width, upstream, grad, 1.0, coarse, p.coarse_factor()};
+            return ScaleProblem{p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height,
+                                p.width,      upstream,     grad,     1.0,        coarse,  p.coarse_factor()};
         };
         const View none{};
         if (grads > 0) steps_x.push_back(step(p.grad_x, steps_x.empty() ? none : steps_x.back().grad));

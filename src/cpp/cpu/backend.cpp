@@ -7,10 +7,10 @@
 #include <cstring>
 #include <vector>
 
-#include "aligned_memory.h"
 #include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "core/level_product.h"
+#include "core/memory.h"
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
@@ -46,7 +46,7 @@ std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads)
     return groups;
 }
 
-// A problem among those that run at once, and all memory that it takes but the workers' scratch.
+// One of the problems that run at once, and the memory that it takes, but for the scratch memory of the workers.
 struct Job {
     const Problem& problem;
     Tiling tiling;
@@ -54,9 +54,9 @@ struct Job {
     std::vector<MaskSums> mask_sums;
     std::int64_t tasks_end;  // of the tasks of all problems, counted from those of the first one on
 
-    Job(const Problem& p, const Kernels& k, int asked, std::int64_t tasks_before) : problem(p) {
+    Job(const Problem& p, const Kernels& k, int most_threads, std::int64_t tasks_before) : problem(p) {
         const std::int64_t elements = p.planes() * p.volume();
-        const int threads = thread_count(asked, elements, elements);
+        const int threads = thread_count(most_threads, elements, elements);
         tiling = make_tiling(p, k, threads);
         tasks_end = tasks_before + tiling.tasks;
         if (p.value.data) sums.resize(std::size_t(p.planes() * tiling.tiles_x * tiling.sums_y * tiling.length));
@@ -107,17 +107,18 @@ void write_values(const Work& w) {
 void run(const Problem* problems, int count, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
     // All memory comes before the first result: a call that fails has written nothing.
+    const int most_threads = exec.cpu_threads ? exec.cpu_threads : default_threads();
     std::vector<Job> jobs;
     jobs.reserve(std::size_t(count));
     std::int64_t tasks = 0, elements = 0;
     std::size_t bytes = 0;
     for (int i = 0; i < count; ++i) {
-        jobs.emplace_back(problems[i], k, exec.cpu_threads, tasks);
+        jobs.emplace_back(problems[i], k, most_threads, tasks);
         tasks = jobs.back().tasks_end;
         elements += problems[i].planes() * problems[i].volume();
         bytes = std::max(bytes, k.scratch_bytes(problems[i], jobs.back().tiling));
     }
-    const int workers = thread_count(exec.cpu_threads, tasks, elements);
+    const int workers = thread_count(most_threads, tasks, elements);
     const std::size_t stride = round_up(bytes, AlignedMemory::kAlignment);
     const AlignedMemory all_scratch(std::size_t(workers) * stride);
     std::atomic<int> next_worker{0};

@@ -104,7 +104,8 @@ template <class A>
 void pool_rows(const Problem* levels, int at, const Rows& rows) {
     const Problem &finer = levels[at - 1], &p = levels[at];
     if (at > 1) pool_rows<A>(levels, at - 1, rows.finer(finer.depth, finer.height));
-    const LevelImage x = {finer, finer.x_dtype, finer.x_scale, finer.x}, y = {finer, finer.y_dtype, finer.y_scale, finer.y};
+    const LevelImage x = {finer, finer.x_dtype, finer.x_scale, finer.x},
+                     y = {finer, finer.y_dtype, finer.y_scale, finer.y};
     const auto pool = [&](const LevelImage& in, const View& view) {
         rows.each([&](int d, int h) {
             pool_row(in, rows.plane, d, h, static_cast<A*>(view.data) + row_of(p, view, rows.plane, d, h));

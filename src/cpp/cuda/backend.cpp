@@ -177,7 +177,8 @@ void pool(const Problem* levels, int count, const fusedssim_exec& exec) {
     const ContextScope context(driver, exec.device_id);
     const auto pool_image = [&](const Problem& level, Dtype dtype, double scale, const View& in, const View& out) {
         const PoolParams k = make_pool_params(level, dtype, scale, in, out);
-        const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::pool, level.arithmetic, dtype));
+        const CUfunction kernel =
+            find_kernel(driver, exec.device_id, small_kernel(Family::pool, level.arithmetic, dtype));
         launch(driver, exec, kernel, few_blocks(ceil_div(k.rows, kThreadsReduce / 32)), kThreadsReduce, k);
     };
     for (int i = 1; i < count; ++i) {

@@ -9,10 +9,12 @@
 
 namespace fusedssim {
 
-// Not by the aligned operator new: glibc keeps large memory for the next call of the same size, but not if it has been
-// asked for an alignment. All pages would be new in each call, and cost more than what is done with them.
+// Aligned here and not by operator new: glibc keeps large memory for the next call that asks for as much, but not what
+// it has aligned. All pages would be new in each call, and cost more than what is done with them.
 class AlignedMemory {
 public:
+    static constexpr std::size_t kAlignment = 64;
+
     AlignedMemory() = default;
     explicit AlignedMemory(std::size_t bytes) : memory(new unsigned char[bytes + kAlignment - 1]) {}
 
@@ -20,8 +22,6 @@ public:
         const auto address = reinterpret_cast<std::uintptr_t>(memory.get());
         return memory.get() + (kAlignment - address % kAlignment) % kAlignment;
     }
-
-    static constexpr std::size_t kAlignment = 64;
 
 private:
     std::unique_ptr<unsigned char[]> memory;

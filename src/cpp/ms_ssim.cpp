@@ -237,7 +237,8 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         if (grads > 1) steps_y.push_back(step(p.grad_y, steps_y.empty() ? none : steps_y.back().grad));
     }
 
-    // Nothing is written before run(), and nothing fails for want of memory after it.
+    // run() has all its memory before it writes, and what follows needs none: a call that fails has written nothing.
+    // Only a last pass needs more, and then nothing of the caller's is written before it.
     backend.pool(levels.data(), m.levels, inner);
     backend.run(levels.data(), m.levels, inner);
     backend.combine(combine, inner);

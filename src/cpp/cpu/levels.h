@@ -5,6 +5,9 @@
 // is still in a cache when the next one reads it, and the threads start once for all levels.
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "core/dtype.h"
 #include "core/pooling.h"
 #include "cpu/filters.h"
@@ -73,8 +76,8 @@ struct LevelImage {
     }
 };
 
-// Row (z, y) of a pooled image, which is contiguous. The rows of its blocks are read one after the other, which is faster
-// than side by side. The first block of an axis of odd size has a zero in place of its first element, or row.
+// Row (z, y) of a pooled image, which is contiguous. The rows of its blocks are read one after the other, which is
+// faster than side by side. The first block of an axis of odd size has a zero in place of its first element, or row.
 template <class A>
 void pool_row(const LevelImage& in, std::int64_t plane, int z, int y, A* out) {
     constexpr int kPairs = 256;

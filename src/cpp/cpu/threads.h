@@ -37,10 +37,12 @@ void on_threads(int threads, Work&& work) {
         }
     };
     std::vector<std::thread> others;
-    try {
-        others.reserve(std::size_t(threads - 1));
-        while (int(others.size()) < threads - 1) others.emplace_back(guarded);
-    } catch (...) {  // the system has no more threads, or no memory for one: those that there are do the work
+    while (int(others.size()) < threads - 1) {
+        try {
+            others.emplace_back(guarded);
+        } catch (...) {
+            break;  // the system has no more threads, or no memory for one: those that there are do the work
+        }
     }
     guarded();
     for (std::thread& other : others) other.join();

@@ -37,6 +37,8 @@ fusedssim_status guarded(F&& f) noexcept {
     }
 }
 
+void run(const Problem& p, const fusedssim_exec& exec) { backend_of(exec).run(&p, 1, exec); }
+
 }  // namespace
 
 }  // namespace fusedssim
@@ -74,7 +76,7 @@ fusedssim_status fusedssim_forward(const fusedssim_params* params, const fusedss
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
         const Arguments a = {x, y, out, nullptr, nullptr, nullptr, saved, saved_bytes};
-        backend_of(e).run(make_forward(read_params(params), e, a), e);
+        run(make_forward(read_params(params), e, a), e);
     });
 }
 
@@ -85,7 +87,7 @@ fusedssim_status fusedssim_value_and_grad(const fusedssim_params* params, const 
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
         const Arguments a = {x, y, out, nullptr, grad_x, grad_y, nullptr, 0};
-        backend_of(e).run(make_value_and_grad(read_params(params), e, a), e);
+        run(make_value_and_grad(read_params(params), e, a), e);
     });
 }
 
@@ -96,7 +98,7 @@ fusedssim_status fusedssim_backward(const fusedssim_params* params, const fuseds
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
         const Arguments a = {x, y, nullptr, grad_out, grad_x, grad_y, const_cast<void*>(saved), saved_bytes};
-        backend_of(e).run(make_backward(read_params(params), e, a), e);
+        run(make_backward(read_params(params), e, a), e);
     });
 }
 
@@ -125,7 +127,8 @@ fusedssim_status fusedssim_scale(const fusedssim_exec* exec, double factor, cons
                                  const fusedssim_tensor* grad) {
     return guarded([&] {
         const fusedssim_exec e = read_exec(exec);
-        backend_of(e).scale(make_scale(factor, scale, grad), e);
+        const ScaleProblem p = make_scale(factor, scale, grad);
+        backend_of(e).scale(&p, 1, e);
     });
 }
 

@@ -18,13 +18,16 @@ struct Backend {
     // Whether the device's memory is that of the host: what a call reads besides images is then checked, too.
     bool is_host;
 
-    // Carries out a problem that has been checked. May fail, but not after something has been written.
-    void (*run)(const Problem& p, const fusedssim_exec& exec);
-    void (*scale)(const ScaleProblem& p, const fusedssim_exec& exec);
-    void (*pool)(const PoolProblem& p, const fusedssim_exec& exec);
+    // Carries out problems that have been checked, in any order, or at once. May fail, but not after something has been
+    // written. Of these functions, it alone can run out of the host's memory.
+    void (*run)(const Problem* problems, int count, const fusedssim_exec& exec);
+    // One after the other: each but the first may get the gradients of the one before (ScaleProblem::coarse).
+    void (*scale)(const ScaleProblem* steps, int count, const fusedssim_exec& exec);
+    // The images of each level but the first, from those of the level before.
+    void (*pool)(const Problem* levels, int count, const fusedssim_exec& exec);
     void (*combine)(const CombineProblem& p, const fusedssim_exec& exec);
 
-    // Bytes of exec.workspace that run() takes.
+    // Bytes of exec.workspace that run() takes for this problem; for several, as much as for the one that takes most.
     std::size_t (*workspace_bytes)(const Problem& p);
     // Bytes that a forward saves for a backward with so many gradients (1: grad_x, 2: both, or grad_y). What they hold
     // is the backend's own matter. 0: saving does not pay.

@@ -8,20 +8,19 @@
 //                | pool                       |                     |                                ^
 //     last      x, y ----> means of SSIM ----+                     +----------------------> gradient of the last level
 //
-// On CUDA, a level's means and their gradient are made in one pass. Then gradients go from the last level to the first:
-// each is multiplied by the derivative by its means, and gets that of the level above. Gradients in half precision,
-// which would be rounded twice, and those on the CPU are made by a pass of their own, which knows the derivatives.
+// A level's means and their gradient are made in one pass. Then gradients go from the last level to the first: each is
+// multiplied by the derivative by its means, and gets that of the level above. Gradients in half precision, which the
+// first level alone has, would be rounded twice: a pass of their own makes them, which knows the derivatives.
 #include "ms_ssim.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "core/arithmetic.h"
 #include "core/dtype.h"
+#include "core/memory.h"
 #include "devices.h"
 #include "error.h"
 #include "settings.h"
@@ -96,13 +95,12 @@ Problem make_level(const MsProblem& m, int level) {
     return p;
 }
 
-// Whether the gradient is made before it is known what multiplies it. Not on the host, where a later level may still
-// run out of memory: a call that fails has written nothing.
-bool scales_grads_later(const Problem& p, const Backend& backend) {
+// Whether the gradient is made before it is known what multiplies it.
+bool scales_grads_later(const Problem& p) {
     const auto is_exact = [&](const View& grad, Dtype dtype) {
         return !grad.data || p.grad_dtype(dtype) == p.arithmetic;
     };
-    return !backend.is_host && p.grads() && is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
+    return is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
 }
 
 Problem without_grads(Problem p) {
@@ -137,7 +135,7 @@ Layout plan(const MsProblem& m, const Backend& backend) {
             if (grads > 0) l.levels[i].grad_x = take(image);
             if (grads > 1) l.levels[i].grad_y = take(image);
         }
-        if (scales_grads_later(p, backend))
+        if (scales_grads_later(p))
             inner = std::max(inner, backend.workspace_bytes(p));
         else
             inner =
@@ -177,7 +175,7 @@ std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec) {
 void run(const MsProblem& m, const fusedssim_exec& exec) {
     const Backend& backend = backend_of(exec);
     const Layout layout = plan(m, backend);
-    std::unique_ptr<unsigned char[]> host;
+    AlignedMemory host;
     unsigned char* memory;
     fusedssim_exec inner = exec;
     if (backend.uses_workspace) {
@@ -186,7 +184,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         inner.workspace = memory + layout.inner;
         inner.workspace_bytes = layout.total - layout.inner;
     } else {
-        host.reset(new unsigned char[layout.total]);
+        host = AlignedMemory(layout.total);
         memory = host.get();
     }
     const std::int64_t planes = m.first.planes();
@@ -197,25 +195,18 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     std::vector<Problem> levels(std::size_t(m.levels));
     for (int i = 0; i < m.levels; ++i) {
         Problem& p = levels[i] = make_level(m, i);
-        if (i > 0) {
-            p.x = contiguous(p, memory + layout.levels[i].x);
-            p.y = contiguous(p, memory + layout.levels[i].y);
-            if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
-            if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
-            const Problem& finer = levels[i - 1];
-            const auto pool_image = [&](Dtype dtype, double scale, const View& in, const View& out) {
-                backend.pool({p.is_3d, dtype, p.arithmetic, scale, p.images, p.channels, finer.depth, finer.height,
-                              finer.width, in, out},
-                             inner);
-            };
-            pool_image(finer.x_dtype, finer.x_scale, finer.x, p.x);
-            pool_image(finer.y_dtype, finer.y_scale, finer.y, p.y);
-        }
         p.value = {of_level(layout.means, i), p.channels, 1, 0, 0, 0};
+        if (i == 0) continue;
+        p.x = contiguous(p, memory + layout.levels[i].x);
+        p.y = contiguous(p, memory + layout.levels[i].y);
+        if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
+        if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
         // grad_scale comes in once, at the level that writes the result.
-        if (i > 0) p.grad_scale = 1;
-        backend.run(scales_grads_later(p, backend) ? p : without_grads(p), inner);
+        p.grad_scale = 1;
     }
+    const bool has_last_pass = grads && !scales_grads_later(levels[0]);
+    Problem last_pass = without_value(levels[0]);
+    if (has_last_pass) levels[0] = without_grads(levels[0]);
 
     CombineProblem combine{};
     combine.arithmetic = m.first.arithmetic;
@@ -228,34 +219,39 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     for (int i = 0; i < m.levels; ++i) combine.weights[i] = m.weights[i];
     combine.means = memory + layout.means;
     combine.upstream = grads ? memory + layout.upstream : nullptr;
-    // What runs on the host can still run out of memory when it makes the gradients. The value is then written after
-    // them.
-    const bool is_value_last = grads && backend.is_host;
+    // The last pass can run out of memory on the host. The value is then written after it.
+    const bool is_value_last = has_last_pass && backend.is_host;
     if (!is_value_last) combine.value = m.first.value;
-    backend.combine(combine, inner);
 
-    const Problem* coarser = nullptr;
-    for (int i = m.levels - 1; grads && i >= 0; --i) {
-        Problem p = without_value(levels[i]);
-        p.upstream = kUpstreamPlane;
-        p.grad_out = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
-        if (coarser) {
-            p.coarse_x = coarser->grad_x;
-            p.coarse_y = coarser->grad_y;
+    // From the coarsest level to the finest; those of the gradient by x, and of that by y.
+    std::vector<ScaleProblem> steps_x, steps_y;
+    for (int i = m.levels - 1; i >= int(has_last_pass); --i) {
+        const Problem& p = levels[i];
+        const View upstream = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
+        const auto step = [&](const View& grad, const View& coarse) {
+            return ScaleProblem{p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height,
+                                p.width,      upstream,     grad,     1.0,        coarse,  p.coarse_factor()};
+        };
+        const View none{};
+        if (grads > 0) steps_x.push_back(step(p.grad_x, steps_x.empty() ? none : steps_x.back().grad));
+        if (grads > 1) steps_y.push_back(step(p.grad_y, steps_y.empty() ? none : steps_y.back().grad));
+    }
+
+    // run() has all its memory before it writes, and what follows needs none: a call that fails has written nothing.
+    // Only a last pass needs more, and then nothing of the caller's is written before it.
+    backend.pool(levels.data(), m.levels, inner);
+    backend.run(levels.data(), m.levels, inner);
+    backend.combine(combine, inner);
+    for (const auto* steps : {&steps_x, &steps_y})
+        if (!steps->empty()) backend.scale(steps->data(), int(steps->size()), inner);
+    if (has_last_pass) {
+        last_pass.upstream = kUpstreamPlane;
+        last_pass.grad_out = {of_level(layout.upstream, 0), last_pass.channels, 1, 0, 0, 0};
+        if (m.levels > 1) {
+            last_pass.coarse_x = levels[1].grad_x;
+            last_pass.coarse_y = levels[1].grad_y;
         }
-        if (scales_grads_later(p, backend)) {
-            const auto scale_grad = [&](const View& grad, const View& coarse) {
-                if (grad.data)
-                    backend.scale({p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height, p.width,
-                                   p.grad_out, grad, 1.0, coarse, p.coarse_factor()},
-                                  inner);
-            };
-            scale_grad(p.grad_x, p.coarse_x);
-            scale_grad(p.grad_y, p.coarse_y);
-        } else {
-            backend.run(p, inner);
-        }
-        coarser = &levels[i];
+        backend.run(&last_pass, 1, inner);
     }
     if (is_value_last && m.first.value.data) {
         combine.value = m.first.value;

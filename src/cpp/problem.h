@@ -172,24 +172,14 @@ struct ScaleProblem {
     std::int64_t depth, height, width;
     View scale, grad;
     double factor;
-    // Gradients of the next coarser level of MS-SSIM, of the type of the arithmetic, whose elements are added to those
-    // of their blocks, times the factor. data NULL: none, as always on the CPU, which makes such gradients in one pass.
+    // Gradients of the next coarser level of MS-SSIM, contiguous, whose elements are added to those of their blocks,
+    // times the factor. All gradients are then of the type of the arithmetic, as is the scale. data NULL: none.
     View coarse;
     double coarse_factor;
 
     std::int64_t rows() const { return images * channels * depth * height; }
 };
 ScaleProblem make_scale(double factor, const fusedssim_tensor* scale, const fusedssim_tensor* grad);
-
-// The averages of blocks (core/pooling.h).
-struct PoolProblem {
-    bool is_3d;
-    Dtype in_dtype, arithmetic;  // of `in`, and of `out`
-    double in_scale;             // as Problem::x_scale
-    std::int64_t images, channels;
-    int depth, height, width;  // of `in`
-    View in, out;
-};
 
 // MS-SSIM of each plane, from the means of its levels.
 struct CombineProblem {

@@ -2,6 +2,7 @@
 //
 // Values that need no oracle: what two calls must have in common, to the bit or nearly. `values_test <device> <group>`
 // runs one group of checks on "cpu" or "cuda"; tests/simulator runs them on its simulated device, too.
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -30,12 +31,16 @@
 namespace {
 
 // How many allocations there is memory for, of the whole program; negative: for any number.
-long allocations_left = -1, allocations_of_call = -1;
+std::atomic<long> allocations_left{-1};
+long allocations_of_call = -1;
+int cpu_threads = 1;
 
 #if !defined(_WIN32)  // where a DLL has operators of its own
 void* allocate(std::size_t bytes, std::size_t alignment) {
-    if (allocations_left == 0) throw std::bad_alloc();
-    if (allocations_left > 0) --allocations_left;
+    long left = allocations_left;
+    while (left > 0 && !allocations_left.compare_exchange_weak(left, left - 1)) {
+    }
+    if (left == 0) throw std::bad_alloc();
     void* const memory = std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
     if (!memory) throw std::bad_alloc();
     return memory;
@@ -153,7 +158,7 @@ Results<A> run(const fusedssim_params& params, const Extents& shape, const std::
                const fusedssim_ms_params* ms = nullptr) {
     fusedssim_exec exec = FUSEDSSIM_EXEC_DEFAULT;
     exec.device = device;
-    exec.cpu_threads = 1;
+    exec.cpu_threads = cpu_threads;
     const Extents out_shape = shape_of_out(params, shape);
     Results<A> r{FUSEDSSIM_OK, std::vector<A>(count(out_shape), -123), std::vector<A>(x.size(), -123),
                  std::vector<A>(x.size(), -123)};
@@ -525,9 +530,7 @@ void extreme_ranges() {
 }
 
 // A call that runs out of memory has written nothing, whenever that happens.
-void memory() {
-    if (on_cuda()) return;
-    const Extents shape = {1, 2, 24, 28};
+void check_memory(const Extents& shape) {
     const auto x = random(shape, 1), y = random(shape, 2);
     const std::vector<float> mask(count(shape), 1);
     const fusedssim_tensor t = tensor(mask, shape);
@@ -545,6 +548,13 @@ void memory() {
         }
         CHECK(failed > 1 && failed < 1000);
     }
+}
+void memory() {
+    if (on_cuda()) return;
+    check_memory({1, 2, 24, 28});
+    cpu_threads = 2;
+    check_memory({1, 2, 200, 210});  // enough for two threads, at both levels
+    cpu_threads = 1;
 }
 
 int default_threads() {

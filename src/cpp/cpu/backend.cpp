@@ -5,13 +5,12 @@
 
 #include <atomic>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "core/arithmetic.h"
 #include "core/dtype.h"
 #include "core/level_product.h"
+#include "core/memory.h"
 #include "cpu/isa.h"
 #include "cpu/kernels.h"
 #include "cpu/threads.h"
@@ -21,10 +20,6 @@
 namespace fusedssim::cpu {
 
 namespace {
-
-struct AlignedDelete {
-    void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
 
 // The sums of the mask in each group. Planes that broadcasting makes equal are read once.
 std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads) {
@@ -51,6 +46,40 @@ std::vector<MaskSums> sum_masks(const Problem& p, const Kernels& k, int threads)
     return groups;
 }
 
+// One of the problems that run at once, and the memory that it takes, but for the scratch memory of the workers.
+struct Job {
+    const Problem& problem;
+    Tiling tiling;
+    std::vector<SliceSums> sums;
+    std::vector<MaskSums> mask_sums;
+    std::int64_t tasks_end;  // of the tasks of all problems, counted from those of the first one on
+
+    Job(const Problem& p, const Kernels& k, int most_threads, std::int64_t tasks_before) : problem(p) {
+        const std::int64_t elements = p.planes() * p.volume();
+        const int threads = thread_count(most_threads, elements, elements);
+        tiling = make_tiling(p, k, threads);
+        tasks_end = tasks_before + tiling.tasks;
+        if (p.value.data) sums.resize(std::size_t(p.planes() * tiling.tiles_x * tiling.sums_y * tiling.length));
+        // Weights are also checked where nobody asks for their sums.
+        if (p.needs_mask_sums() || (p.mask.data && !p.mask_is_bool)) mask_sums = sum_masks(p, k, threads);
+    }
+    Work work() {
+        return {problem, tiling, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};
+    }
+    Task task(std::int64_t i) const {
+        const Tiling& t = tiling;
+        std::int64_t rest = i - (tasks_end - t.tasks);
+        Task task{};
+        task.chunk = int(rest % t.chunks);
+        rest /= t.chunks;
+        task.tile_x = int(rest % t.tiles_x);
+        rest /= t.tiles_x;
+        task.tile_y = int(rest % t.tiles_y);
+        task.plane = rest / t.tiles_y;
+        return task;
+    }
+};
+
 void write_values(const Work& w) {
     const Problem& p = w.problem;
     const Tiling& t = w.tiling;
@@ -74,58 +103,64 @@ void write_values(const Work& w) {
     }
 }
 
-void run(const Problem& p, const fusedssim_exec& exec) {
+// The tasks of all problems are one list: the threads start once, and none waits for another before the list ends.
+void run(const Problem* problems, int count, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
-    const std::int64_t elements = p.planes() * p.volume();
-    const int available = thread_count(exec.cpu_threads, elements, elements);
-    const Tiling t = make_tiling(p, k, available);
     // All memory comes before the first result: a call that fails has written nothing.
-    std::vector<SliceSums> sums(p.value.data ? std::size_t(p.planes() * t.tiles_x * t.sums_y * t.length) : 0);
-    std::vector<MaskSums> mask_sums;
-    // Weights are also checked where nobody asks for their sums.
-    if (p.needs_mask_sums() || (p.mask.data && !p.mask_is_bool)) mask_sums = sum_masks(p, k, available);
-    const Work work{p, t, mask_sums.empty() ? nullptr : mask_sums.data(), sums.empty() ? nullptr : sums.data()};
-    const std::size_t bytes = k.scratch_bytes(p, t);
-    const int workers = thread_count(available, t.tasks, elements);
-    const std::size_t stride = round_up(bytes, std::size_t(64));
-    const std::unique_ptr<char, AlignedDelete> all_scratch(
-        static_cast<char*>(::operator new(std::size_t(workers) * stride, std::align_val_t(64))));
+    const int most_threads = exec.cpu_threads ? exec.cpu_threads : default_threads();
+    std::vector<Job> jobs;
+    jobs.reserve(std::size_t(count));
+    std::int64_t tasks = 0, elements = 0;
+    std::size_t bytes = 0;
+    for (int i = 0; i < count; ++i) {
+        jobs.emplace_back(problems[i], k, most_threads, tasks);
+        tasks = jobs.back().tasks_end;
+        elements += problems[i].planes() * problems[i].volume();
+        bytes = std::max(bytes, k.scratch_bytes(problems[i], jobs.back().tiling));
+    }
+    const int workers = thread_count(most_threads, tasks, elements);
+    const std::size_t stride = round_up(bytes, AlignedMemory::kAlignment);
+    const AlignedMemory all_scratch(std::size_t(workers) * stride);
     std::atomic<int> next_worker{0};
     std::atomic<std::int64_t> next{0};
     on_threads(workers, [&] {
-        char* const scratch = all_scratch.get() + std::size_t(next_worker.fetch_add(1)) * stride;
-        std::memset(scratch, 0, bytes);
-        for (std::int64_t i; (i = next.fetch_add(1)) < t.tasks;) {
-            Task task{};
-            std::int64_t rest = i;
-            task.chunk = int(rest % t.chunks);
-            rest /= t.chunks;
-            task.tile_x = int(rest % t.tiles_x);
-            rest /= t.tiles_x;
-            task.tile_y = int(rest % t.tiles_y);
-            task.plane = rest / t.tiles_y;
-            k.run(work, task, scratch);
+        unsigned char* const scratch = all_scratch.get() + std::size_t(next_worker.fetch_add(1)) * stride;
+        std::int64_t i = next.fetch_add(1);
+        for (Job& job : jobs) {
+            if (i >= job.tasks_end) continue;
+            std::memset(scratch, 0, k.scratch_bytes(job.problem, job.tiling));
+            for (const Work work = job.work(); i < job.tasks_end; i = next.fetch_add(1))
+                k.run(work, job.task(i), scratch);
         }
     });
-    if (p.value.data) write_values(work);
+    for (Job& job : jobs)
+        if (job.problem.value.data) write_values(job.work());
 }
 
-void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
-    const Kernels& k = kernels();
-    const std::int64_t rows = p.rows(), some = ceil_div(std::int64_t(32768), p.width), tasks = ceil_div(rows, some);
+// Hands out the rows of the coarsest level, as many at once as make some 32768 elements of the finest.
+template <class F>
+void on_rows(const fusedssim_exec& exec, std::int64_t rows, std::int64_t elements, std::int64_t passes, F&& work) {
+    const std::int64_t some = std::max<std::int64_t>(1, 32768 * rows / elements), tasks = ceil_div(rows, some);
     std::atomic<std::int64_t> next{0};
-    on_threads(thread_count(exec.cpu_threads, tasks, rows * p.width / 8), [&] {
-        for (std::int64_t i; (i = next.fetch_add(1)) < tasks;) k.scale(p, i * some, std::min((i + 1) * some, rows));
+    // A pass over memory takes an eighth of the time that the filters take.
+    on_threads(thread_count(exec.cpu_threads, tasks, passes * elements / 8), [&] {
+        for (std::int64_t i; (i = next.fetch_add(1)) < tasks;) work(i * some, std::min((i + 1) * some, rows));
     });
 }
 
-void pool(const PoolProblem& p, const fusedssim_exec& exec) {
+void scale(const ScaleProblem* steps, int count, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
-    const std::int64_t planes = p.images * p.channels, slices = pooled_size(p.is_3d ? p.depth : p.height);
-    std::atomic<std::int64_t> next{0};
-    on_threads(thread_count(exec.cpu_threads, planes * slices, planes * p.depth * p.height * p.width / 8), [&] {
-        for (std::int64_t i; (i = next.fetch_add(1)) < planes * slices;) k.pool(p, i / slices, int(i % slices));
-    });
+    const ScaleProblem& finest = steps[count - 1];
+    on_rows(exec, steps[0].rows(), finest.rows() * finest.width, 1,
+            [&](std::int64_t first, std::int64_t last) { k.scale(steps, count, first, last); });
+}
+
+void pool(const Problem* levels, int count, const fusedssim_exec& exec) {
+    if (count < 2) return;
+    const Kernels& k = kernels();
+    const Problem& coarsest = levels[count - 1];
+    on_rows(exec, coarsest.planes() * coarsest.depth * coarsest.height, levels[0].planes() * levels[0].volume(), 2,
+            [&](std::int64_t first, std::int64_t last) { k.pool(levels, count, first, last); });
 }
 
 void combine(const CombineProblem& p, const fusedssim_exec&) {

@@ -4,6 +4,7 @@
 #include "cpu/kernels.h"
 
 #include "core/string.h"
+#include "cpu/levels.h"
 #include "cpu/walker.h"
 
 namespace fusedssim::cpu {
@@ -74,83 +75,6 @@ inline MaskSums sum_mask(const Problem& p, std::int64_t plane, int slice) {
     MaskSums sums{};
     dispatch_arithmetic(p.arithmetic, [&](auto zero) { sums = sum_mask_slice<decltype(zero)>(p, plane, slice); });
     return sums;
-}
-
-template <class T, class A>
-void scale_row(T* row, std::int64_t step, std::int64_t n, A product) {
-    if (step == 1)
-        for (std::int64_t i = 0; i < n; ++i) from_float(product * to_float(row[i]), row[i]);
-    else
-        for (std::int64_t i = 0; i < n; ++i) from_float(product * to_float(row[i * step]), row[i * step]);
-}
-inline void scale(const ScaleProblem& p, std::int64_t first, std::int64_t last) {
-    dispatch_grad_dtype(p.grad_dtype, [&](auto element) {
-        using T = decltype(element);
-        using A = arithmetic_t<T>;
-        for (std::int64_t row = first; row < last; ++row) {
-            std::int64_t rest = row;
-            const std::int64_t h = rest % p.height;
-            rest /= p.height;
-            const std::int64_t d = rest % p.depth, plane = rest / p.depth;
-            const std::int64_t n = plane / p.channels, c = plane % p.channels;
-            const A product = A(p.factor * double(static_cast<const A*>(p.scale.data)[n * p.scale.n + c * p.scale.c]));
-            if (product == A(1)) continue;
-            scale_row(static_cast<T*>(p.grad.data) + n * p.grad.n + c * p.grad.c + d * p.grad.d + h * p.grad.h,
-                      p.grad.w, p.width, product);
-        }
-    });
-}
-
-// n elements of a row of `in` from column `at` on, in the type of the arithmetic, `step` apart: where they are, or in
-// `buffer`.
-template <class A>
-const A* pool_row(const PoolProblem& p, std::int64_t row, int at, int n, A* buffer, std::int64_t& step) {
-    const std::int64_t begin = row + at * p.in.w;
-    step = p.in.w;
-    if (p.in_dtype == p.arithmetic) return static_cast<const A*>(p.in.data) + begin;
-    dispatch_dtype(p.in_dtype, [&](auto element) {
-        convert_row(static_cast<const decltype(element)*>(p.in.data) + begin, p.in.w, n, A(p.in_scale), buffer);
-    });
-    step = 1;
-    return buffer;
-}
-
-inline void pool(const PoolProblem& p, std::int64_t plane, int slice) {
-    const std::int64_t n = plane / p.channels, c = plane % p.channels;
-    const int first_row = p.is_3d ? 0 : slice, last_row = p.is_3d ? pooled_size(p.height) : slice + 1;
-    const int width = pooled_size(p.width), first_z = p.is_3d ? first_of_block(slice, p.depth) : 0;
-    dispatch_arithmetic(p.arithmetic, [&](auto zero) {
-        using A = decltype(zero);
-        A* out = static_cast<A*>(p.out.data) + n * p.out.n + c * p.out.c;
-        const A factor = A(1) / A(pooled_elements(p.is_3d));
-        A buffer[2 * kRowPitch];
-        std::int64_t step = 1;
-        for (int h = first_row; h < last_row; ++h) {
-            A* const row = out + (p.is_3d ? slice : 0) * p.out.d + h * p.out.h;
-            // The first block of an axis of odd size may lack its first element.
-            const int first_y = first_of_block(h, p.height), first_x = first_of_block(0, p.width);
-            const Range depths(first_z, first_z + (p.is_3d ? 2 : 1), 0, p.depth);
-            const Range heights(first_y, first_y + 2, 0, p.height);
-            for (int w = 0; w < width; ++w) row[w * p.out.w] = 0;
-            for (int d = depths.first; d < depths.last; ++d)
-                for (int k = heights.first; k < heights.last; ++k) {
-                    const std::int64_t in_row =
-                        n * p.in.n + c * p.in.c + (first_z + d) * p.in.d + (first_y + k) * p.in.h;
-                    if (first_x < 0) row[0] += *pool_row(p, in_row, 0, 1, buffer, step);
-                    for (int begin = 0; begin < p.width / 2; begin += kRowPitch) {
-                        const int pairs = p.width / 2 - begin < kRowPitch ? p.width / 2 - begin : kRowPitch;
-                        const A* const from = pool_row(p, in_row, 2 * begin - first_x, 2 * pairs, buffer, step);
-                        A* const to = row + (begin - first_x) * p.out.w;
-                        if (step == 1 && p.out.w == 1)
-                            for (int w = 0; w < pairs; ++w) to[w] += from[2 * w] + from[2 * w + 1];
-                        else
-                            for (int w = 0; w < pairs; ++w)
-                                to[w * p.out.w] += from[2 * w * step] + from[(2 * w + 1) * step];
-                    }
-                }
-            for (int w = 0; w < width; ++w) row[w * p.out.w] *= factor;
-        }
-    });
 }
 
 }  // namespace FUSEDSSIM_ISA

@@ -70,10 +70,10 @@ struct Kernels {
     void (*run)(const Work& work, const Task& task, void* scratch);
     // The sums of the mask of one slice (an image: row) of a plane.
     MaskSums (*sum_mask)(const Problem& p, std::int64_t plane, int slice);
-    // ScaleProblem, for the rows from `first` to `last` of all planes.
-    void (*scale)(const ScaleProblem& p, std::int64_t first, std::int64_t last);
-    // One slice of the pooled plane (an image: one row).
-    void (*pool)(const PoolProblem& p, std::int64_t plane, int slice);
+    // As the Backend's, for rows from `first` to `last` of all planes of the coarsest level (steps[0], or the last of
+    // the levels), and those of all finer levels that they are made of.
+    void (*scale)(const ScaleProblem* steps, int count, std::int64_t first, std::int64_t last);
+    void (*pool)(const Problem* levels, int count, std::int64_t first, std::int64_t last);
 };
 
 }  // namespace fusedssim::cpu

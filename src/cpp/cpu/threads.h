@@ -23,7 +23,7 @@ inline int thread_count(int asked, std::int64_t tasks, std::int64_t elements) {
     return int(std::min<std::int64_t>(asked ? asked : default_threads(), limit));
 }
 
-// Runs work() on up to `threads` threads, the calling one included.
+// Runs work() on up to `threads` threads, the calling one included. Fails if work() does, and never else.
 template <class Work>
 void on_threads(int threads, Work&& work) {
     std::exception_ptr failure;
@@ -37,8 +37,7 @@ void on_threads(int threads, Work&& work) {
         }
     };
     std::vector<std::thread> others;
-    others.reserve(std::size_t(threads - 1));
-    for (int i = 1; i < threads; ++i) {
+    while (int(others.size()) < threads - 1) {
         try {
             others.emplace_back(guarded);
         } catch (...) {

@@ -155,25 +155,37 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
                make_reduce_params(p, sums, mask_sums, blocks));
 }
 
-void run(const Problem& p, const fusedssim_exec& exec) { run_in_order(with_axes_by_stride(p), exec); }
-
-void scale(const ScaleProblem& p, const fusedssim_exec& exec) {
-    const Driver& driver = require_driver();
-    const ContextScope context(driver, exec.device_id);
-    const ScaleParams k = make_scale_params(p);
-    const CUfunction kernel =
-        find_kernel(driver, exec.device_id, small_kernel(Family::scale, Dtype::float32, p.grad_dtype));
-    // Few blocks that take many rows: where nothing is to be done, little is launched.
-    const std::int64_t wanted = k.flat ? ceil_div(k.flat, 4 * kThreadsReduce) : k.rows;
-    launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
+void run(const Problem* problems, int count, const fusedssim_exec& exec) {
+    for (int i = 0; i < count; ++i) run_in_order(with_axes_by_stride(problems[i]), exec);
 }
 
-void pool(const PoolProblem& p, const fusedssim_exec& exec) {
+void scale(const ScaleProblem* steps, int count, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
-    const PoolParams k = make_pool_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::pool, p.arithmetic, p.in_dtype));
-    launch(driver, exec, kernel, few_blocks(ceil_div(k.rows, kThreadsReduce / 32)), kThreadsReduce, k);
+    for (int i = 0; i < count; ++i) {
+        const ScaleParams k = make_scale_params(steps[i]);
+        const CUfunction kernel =
+            find_kernel(driver, exec.device_id, small_kernel(Family::scale, Dtype::float32, steps[i].grad_dtype));
+        // Few blocks that take many rows: where nothing is to be done, little is launched.
+        const std::int64_t wanted = k.flat ? ceil_div(k.flat, 4 * kThreadsReduce) : k.rows;
+        launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
+    }
+}
+
+void pool(const Problem* levels, int count, const fusedssim_exec& exec) {
+    const Driver& driver = require_driver();
+    const ContextScope context(driver, exec.device_id);
+    const auto pool_image = [&](const Problem& level, Dtype dtype, double scale, const View& in, const View& out) {
+        const PoolParams k = make_pool_params(level, dtype, scale, in, out);
+        const CUfunction kernel =
+            find_kernel(driver, exec.device_id, small_kernel(Family::pool, level.arithmetic, dtype));
+        launch(driver, exec, kernel, few_blocks(ceil_div(k.rows, kThreadsReduce / 32)), kThreadsReduce, k);
+    };
+    for (int i = 1; i < count; ++i) {
+        const Problem &finer = levels[i - 1], &p = levels[i];
+        pool_image(finer, finer.x_dtype, finer.x_scale, finer.x, p.x);
+        pool_image(finer, finer.y_dtype, finer.y_scale, finer.y, p.y);
+    }
 }
 
 void combine(const CombineProblem& p, const fusedssim_exec& exec) {

@@ -201,12 +201,12 @@ ScaleParams make_scale_params(const ScaleProblem& p) {
     return k;
 }
 
-PoolParams make_pool_params(const PoolProblem& p) {
+PoolParams make_pool_params(const Problem& p, Dtype dtype, double scale, const View& in, const View& out) {
     PoolParams k{};
-    k.dtype = p.in_dtype;
-    k.scale = p.in_scale;
-    k.in = in_bytes(p.in, dtype_size(p.in_dtype));
-    k.out = in_bytes(p.out, dtype_size(p.arithmetic));
+    k.dtype = dtype;
+    k.scale = scale;
+    k.in = in_bytes(in, dtype_size(dtype));
+    k.out = in_bytes(out, dtype_size(p.arithmetic));
     k.channels = int(p.channels);
     k.depth = p.depth;
     k.height = p.height;
@@ -216,8 +216,8 @@ PoolParams make_pool_params(const PoolProblem& p) {
     k.out_height = pooled_size(p.height);
     k.out_width = pooled_size(p.width);
     k.rows = p.images * p.channels * k.out_depth * k.out_height;
-    k.packed = p.in_dtype == Dtype::float32 && p.arithmetic == Dtype::float32 && p.width % 8 == 0 &&
-               is_packed(p.in, sizeof(float), 4) && is_packed(p.out, sizeof(float), 4);
+    k.packed = dtype == Dtype::float32 && p.arithmetic == Dtype::float32 && p.width % 8 == 0 &&
+               is_packed(in, sizeof(float), 4) && is_packed(out, sizeof(float), 4);
     return k;
 }
 

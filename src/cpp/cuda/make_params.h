@@ -24,7 +24,8 @@ void set_part(SsimParams<A>& k, const Problem& p, const Part& part, const Blocks
 ReduceParams make_reduce_params(const Problem& p, const double* sums, const double* mask_sums, const Blocks& blocks);
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums);
 ScaleParams make_scale_params(const ScaleProblem& p);
-PoolParams make_pool_params(const PoolProblem& p);
+// From x or y of a level, its dtype and its scale, to that of the next one.
+PoolParams make_pool_params(const Problem& level, Dtype dtype, double scale, const View& in, const View& out);
 CombineParams make_combine_params(const CombineProblem& p);
 
 }  // namespace fusedssim::cuda

@@ -22,10 +22,10 @@ struct AxisOrder {
 Problem with_axes(const Problem& p, const AxisOrder& order);
 
 // x is the axis with the smallest strides, if it is the same one for both images; y has the next larger ones. An axis
-// of one element has no stride and comes last. If images disagree, or repeat their elements, axes keep their names. Then
-// z and y of volumes are exchanged if blocks fit better, and a narrow, long image has x along its length.
-// Depends on nothing but the sizes and the strides of x and y: so a backward has the order of the forward whose maps it
-// is given. (But y is an axis with enough rows for the slabs of large volumes, if there is one.)
+// of one element has no stride and comes last. If images disagree, or repeat their elements, axes keep their names.
+// Then z and y of volumes are exchanged if blocks fit better, and a narrow, long image has x along its length.
+// Depends on nothing but the settings, the sizes and the strides of x and y: so a backward has the order of the forward
+// whose maps it is given. (But y is an axis with enough rows for the slabs of large volumes, if there is one.)
 Problem with_axes_by_stride(const Problem& p);
 
 // Whether an axis may become x. A short one would leave most of a tile empty.

@@ -228,7 +228,7 @@ Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Block
 
 namespace {
 
-// Of volumes: planes at a time, and rows of tiles. Those of both kernels are alike.
+// Those of volumes, for so many planes and rows of tiles, or all rows (0). Both kernels of a type have the same.
 Blocks cut_tiles(const Problem& p, KernelType type, std::int64_t planes, int tiles_y) {
     constexpr int kAnyGrads = 0;
     return with_constants(type, kAnyGrads, [&](auto zero, auto radius, auto) {
@@ -275,12 +275,11 @@ Workspace plan_workspace(const Problem& p) {
         maps = std::max(maps, std::int64_t(bytes));
     };
     // Whoever asks for the size does not know all addresses yet, on which the kernels of volumes depend.
-    const int radius = p.max_radius();
     if (!p.is_3d || !is_usual(p) || p.is_normalized) {
         count(kernel_type(p));
     } else {
         count(general_kernels(p));
-        count(usual_type(p.x_dtype, p.is_3d, radius, map_grads(p)));
+        count(usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p)));
         count({element_of(p.x_dtype), kUsualRadius});
     }
     Workspace w{};

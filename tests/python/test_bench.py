@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def test_growth_covers_eight_times_the_size(report):
         assert [size / sizes[0] for size in sizes] == [1, 2, 4, 8]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="memory of the CPU is not measured there")
 def test_memory_of_value_and_gradient_is_at_least_the_gradient(report):
     peaks = {(entry["library"], len(entry["shape"])): entry["images"] for entry in report["memory"]
              if entry["mode"] == cases.TRAIN}  # fmt: skip
@@ -150,7 +152,7 @@ def test_impossible_shape_is_refused(shape):
 
 def test_original_package_that_is_not_there_is_explained(tmp_path):
     _, missing = find(tmp_path, [])
-    assert str(tmp_path) in missing["original fused-ssim"]
+    assert tmp_path.name in missing["original fused-ssim"]
     assert "--original" in find(names=["original fused-ssim"])[1]["original fused-ssim"]
 
 

@@ -8,7 +8,6 @@ the variable FUSEDSSIM_SIMULATOR names the folder.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,7 +38,7 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         _libraries.NumPy,
         "memory",
-        lambda self, name, array: replace(memory(self, name, array), device=_libraries.Device("cuda", 0)),
+        lambda self, name, array: memory(self, name, array)._replace(device=_libraries.Device("cuda", 0)),
     )
 
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""What torch lacks on some systems."""
+"""What tests have to know of the system that they run on."""
 
 from __future__ import annotations
 
 import functools
+import platform
 import shutil
 import sys
 
 import pytest
 import torch.distributed as dist
+
+X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 @functools.cache

@@ -41,7 +41,8 @@ class Machine(abc.ABC):
     platform: str  # the name that uv has for it
     python_version: str
     pinned: tuple[str, ...]  # requirements
-    left_out: tuple[str, ...]  # the beginnings of requirements that cannot be had
+    left_out: tuple[str, ...]  # the beginnings of requirements that cannot be used there
+    deselected: tuple[str, ...] = ()  # the beginnings of tests that end the process there
     needs: tuple[tuple[str, str], ...]  # programs, and Debian's packages with them
     emulator: list[str]  # the command that runs a program of that system
     python: list[str]  # the command that runs its Python
@@ -129,7 +130,8 @@ class Trial:
 
     def suite(self) -> None:
         """The test suite, or a part of it, with torch for that system."""
-        self.machine.run([*self.machine.python, "-m", "pytest", "-p", "no:cacheprovider", *self.arguments])
+        options = ["-p", "no:cacheprovider", *(f"--deselect={test}" for test in self.machine.deselected)]
+        self.machine.run([*self.machine.python, "-m", "pytest", *options, *self.arguments])
 
     def command(self) -> None:
         """`fused-ssim`, in a folder whose name has spaces and letters of several alphabets."""

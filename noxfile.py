@@ -52,7 +52,7 @@ def windows(session: nox.Session) -> None:
 
 
 # QEMU computes about 20 times slower than the machine, so this is a part of the suite: values of all kinds.
-EMULATED = ("array", "autograd", "masks", "msssim", "strides", "values")
+EMULATED = ("array", "autograd", "instruction_sets", "masks", "msssim", "strides", "values")
 
 
 @nox.session(python=PYTHON)

@@ -6,6 +6,7 @@ nox -s torch_matrix                    one of those wheels under old and new rel
 nox -s "torch_matrix(torch='2.4.1')"   under one of them
 nox -s windows                         the wheel for Windows: made, checked, and tried under Wine, which has to be there
 nox -s windows -- dist/NAME.whl        the same with a wheel that is there
+nox -s aarch64                         the wheels for Linux on aarch64, the same under QEMU, which has to be there
 nox -s docs                            the documentation site, in build/site
 nox -s report                          the HTML report in a browser (Chromium has to be installed)
 nox -s plain                           the tests of values by plain operations of torch, in place of the native library
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2024.10"
-nox.options.sessions = ["wheels", "torch_matrix"]
+nox.options.sessions = ["wheels", "windows", "aarch64", "torch_matrix"]  # a release
 nox.options.default_venv_backend = "venv"
 
 # The last patch of the oldest release that pyproject.toml allows, the release that development uses, and the newest.
@@ -43,15 +45,36 @@ def wheels(session: nox.Session) -> None:
 def windows(session: nox.Session) -> None:
     """A wheel for Windows and all that tools/wine.py does with it: tests, the command, C and C++ programs, CUDA.
 
-    Needs Wine (Debian: apt-get install wine), CMake and Ninja; about 4 GB of disk. Arguments: a wheel, and for pytest.
+    Needs Wine and npm (Debian: apt-get install wine npm), CMake and Ninja; about 4 GB of disk. Arguments: a wheel, and
+    for pytest.
     """
+    try_elsewhere(session, "windows-x86_64", "fused_ssim-*-win_amd64.whl", "tools/wine.py")
+
+
+# QEMU computes about 20 times slower than the machine, so this is a part of the suite: values of all kinds.
+EMULATED = ("array", "autograd", "instruction_sets", "masks", "msssim", "strides", "values")
+
+
+@nox.session(python=PYTHON)
+def aarch64(session: nox.Session) -> None:
+    """A wheel for Linux on aarch64 and all that tools/qemu.py does with it; of the test suite only EMULATED.
+
+    Needs QEMU (Debian: apt-get install qemu-user-static mmdebstrap), CMake and Ninja; about 2 GB of disk. Arguments: a
+    wheel, and for pytest in place of EMULATED.
+    """
+    tests = ["-q", *(f"tests/python/test_{name}.py" for name in EMULATED)]
+    try_elsewhere(session, "linux-aarch64", "fused_ssim-*-cp312-abi3-*aarch64.whl", "tools/qemu.py", tests)
+
+
+def try_elsewhere(session: nox.Session, target: str, wheel: str, script: str, tests: Sequence[str] = ()) -> None:
+    """Makes the wheel for a system that is not here, unless one is given, and runs all of `script`."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "release"))
     given = [argument for argument in session.posargs if argument.endswith(".whl")]
     others = [argument for argument in session.posargs if argument not in given]
     if not given:
-        session.run("python", "tools/wheels.py", "--target", "windows-x86_64")
-        given = list(map(str, Path("dist").glob("fused_ssim-*-win_amd64.whl")))
-    session.run("python", "tools/wine.py", "all", *given, *others)
+        session.run("python", "tools/wheels.py", "--target", target)
+        given = list(map(str, Path("dist").glob(wheel)))
+    session.run("python", script, "all", *given, *(others or tests))
 
 
 @nox.session(python=PYTHON, reuse_venv=False)

@@ -119,14 +119,15 @@ def build(python: Path, target: str, architectures: str, work: Path) -> Path:
         "FUSEDSSIM_DEVICE_CODE_CACHE": os.environ.get("FUSEDSSIM_DEVICE_CODE_CACHE", str(work / "device_code")),
     }
     isolation = []
-    if target.startswith("windows"):
-        # pip would take the packages that the build itself needs for those of Windows.
-        python = environment_for_builds(python, work / "builder")
+    if target != HERE:
+        # In an environment that is told of another platform, pip would install packages of that one for the build.
+        python = environment_for_builds(python, work / f"builder-{windows_python.version_of(python)}")
         isolation = ["--no-build-isolation"]
-        environment |= windows_python.write_all(python, find_zig(), work / "windows-python")
         environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
-    elif target != HERE:
-        environment |= cross_environment(python, target)
+        if target.startswith("windows"):
+            environment |= windows_python.write_all(python, find_zig(), work / "windows-python")
+        else:
+            environment |= cross_environment(python, target)
     out = Path(tempfile.mkdtemp(dir=work))
     # This Python's pip, running under that Python, whose own may be too old.
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from processes import Processes
+from systems import NO_GLOO, gloo_is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,8 @@ def two_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 def _processes(world: int, folder: pytest.TempPathFactory, backend: str = "gloo") -> Iterator[Processes]:
     if not torch.distributed.is_available():
         pytest.skip("torch.distributed is not in this torch")
+    if backend == "gloo" and gloo_is_missing():
+        pytest.skip(NO_GLOO)
     processes = Processes(world, str(folder.mktemp("group") / "store"), backend)
     yield processes
     processes.close()

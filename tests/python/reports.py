@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NASTY = """<img src=x onerror="alert(1)">&amp;'"<script>.png"""
+if sys.platform == "win32":  # has no names with < > or "
+    NASTY = "&lt;img src=x onerror='alert(1)'&gt;&amp;.png"
 
 
 def image(seed: int, height: int = 40, width: int = 56) -> np.ndarray[Any, Any]:

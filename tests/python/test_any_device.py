@@ -17,6 +17,7 @@ import oracle
 import pytest
 import torch
 from images import absolute_error, hard_case, independent_pair, pair, readable, relative_error, relative_norm_error
+from systems import needs_compiler
 from tolerances import HARD_CASE
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -355,7 +356,7 @@ def test_cases_pass_on_a_simulated_device():
     assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
 def test_compiled_call_is_right(compiler):
     pytest.importorskip("torch._dynamo")
     x, y = pair((1, 2, 21, 34))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from commandline import compare, run, save
+from commandline import compare, needs_posix, run, save
 from oracle import ssim_map as exact_map
 from PIL import Image
 from test_cli_errors import fails
@@ -261,6 +261,7 @@ def command(*arguments: str | bytes | Path, **options: Any) -> subprocess.Comple
     )
 
 
+@needs_posix
 def test_file_name_that_is_not_utf_8(tmp_path: Path, colour: tuple[np.ndarray, np.ndarray]) -> None:
     name = os.fsencode(tmp_path) + b"/\xff\xfe.png"
     Image.fromarray(colour[0]).save(tmp_path / "a.png")

@@ -8,6 +8,7 @@ import io
 import pytest
 import torch
 from images import absolute_error, pair, readable, relative_error
+from systems import needs_compiler
 from tolerances import GRADIENT, VALUE
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -116,6 +117,7 @@ def test_compiled_call_serves_all_shapes_at_once(device, call):
         assert float((ours - theirs).abs().max()) <= 2.0**-10 * float(theirs.abs().max()) + 2.0**-23
 
 
+@needs_compiler
 def test_compiled_training_step_of_inductor_is_right(device):
     x, y, mask = images((2, 3, 32, 40), device)
 

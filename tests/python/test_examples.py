@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from systems import NO_GLOO, gloo_is_missing
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -72,6 +73,7 @@ def test_folder_metric_gives_the_mean_of_the_images(tmp_path, capsys):
     assert "0.png" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(gloo_is_missing(), reason=NO_GLOO)
 def test_sharded_volume_agrees_with_the_whole():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import fused_ssim
-from fused_ssim.cli.bench import survey, survey_figure, survey_rows, survey_tables, timing
+from fused_ssim.cli.bench import memory, survey, survey_figure, survey_rows, survey_tables, timing
 from fused_ssim.cli.bench.cases import INFERENCE, MODES, TRAIN, Plan
 from fused_ssim.cli.bench.survey_rows import ROWS, SIZES, Row, Size
 
@@ -252,7 +252,7 @@ def test_command_measures_draws_and_shows_again(monkeypatch, tmp_path):
         assert text in result.stdout
     assert (tmp_path / "survey.png").exists()
     found = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert found["memory"][0]["images"] is not None
+    assert (found["memory"][0]["images"] is not None) == memory.RESET.exists()
     again = bench("--from", tmp_path / "a.json")
     assert again.exit_code == 0
     assert again.stdout == result.stdout

@@ -60,14 +60,12 @@
     M(f16, 5, __VA_ARGS__)               \
     M(bf16, 5, __VA_ARGS__)              \
     M(f64, 5, __VA_ARGS__)
-// Images that stand side by side in a sheet. General kernels can do this, too.
-#define FUSEDSSIM_SHEET_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
-// Volumes whose elements are loaded one by one.
-#define FUSEDSSIM_STRIDED_TYPES(M, ...) M(f32, 5, __VA_ARGS__)
-// Windows up to 7 taps, and those of 19 and 21, for the value and for one gradient: those for two would make the wheel
-// larger than they are worth.
+// For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up to
+// 7 taps, those of 19 and 21; images that stand side by side in a sheet (general kernels can do this, too); volumes whose
+// elements are loaded one by one.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_LONG_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(any, 10, X, FAMILY, UNIT, GRADS)
+#define FUSEDSSIM_USUAL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 5, X, FAMILY, UNIT, GRADS)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
 // M(TYPE, ...) for the kernels of reduce.cu: types of images, of gradients, and of arithmetic.
@@ -94,7 +92,9 @@
     FUSEDSSIM_LONG_WINDOWS(X, ssim2d, ssim2d, 0)                                \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
     FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_ONE_PASS_TYPES)
-#define FUSEDSSIM_SSIM2D_SHEETS(X) FUSEDSSIM_WITH_VALUE(X, ssim2d_sheets, ssim2d, FUSEDSSIM_SHEET_TYPES)
+#define FUSEDSSIM_SSIM2D_SHEETS(X)                                              \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 0)                        \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 1)
 #define FUSEDSSIM_SSIM2D_NORMALIZED(X) \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_normalized, ssim2d, 0)
 #define FUSEDSSIM_SSIM2D_FORWARD(X)                                             \
@@ -121,8 +121,9 @@
     FUSEDSSIM_LONG_WINDOWS(X, ssim3d_forward, ssim3d, 0)                     \
     FUSEDSSIM_LONG_WINDOWS(X, ssim3d_forward, ssim3d, 1)                     \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
-#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X) \
-    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_strided, ssim3d, FUSEDSSIM_STRIDED_TYPES)
+#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                                  \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0)            \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 1)
 #define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \

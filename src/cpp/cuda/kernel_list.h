@@ -153,8 +153,8 @@ constexpr int sheet_kernel(bool is_normalized, KernelType type, int grads) {
 }
 constexpr bool has_sheet_kernels(KernelType type, int grads) { return sheet_kernel(false, type, grads) >= 0; }
 // Whether there are kernels for volumes of any strides, besides general ones.
-constexpr bool has_strided_kernels(KernelType type) {
-    return filter_kernel(Family::ssim3d_forward_strided, type, 0) >= 0;
+constexpr bool has_strided_kernels(KernelType type, int grads) {
+    return filter_kernel(Family::ssim3d_forward_strided, type, grads) >= 0;
 }
 // The general kernels for a radius. Those of volumes are for a number of gradients: partial maps that one kernel writes
 // are read by another.
@@ -195,7 +195,7 @@ struct Coverage {
         const KernelType type = usual_type(dtype, is_3d, radius, grads);
         add_filters(is_3d, false, type, grads);
         if (!is_3d && has_sheet_kernels(type, grads)) add(sheet_kernel(false, type, grads));
-        if (is_3d && has_strided_kernels(type)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
+        if (is_3d && has_strided_kernels(type, grads)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
         // Behind a general forward.
         const int of_general = general_type(arithmetic_dtype(dtype), is_3d, false, radius, grads).radius;
         if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, {type.element, of_general}, grads));

@@ -181,7 +181,7 @@ KernelType kernel_type(const Problem& p) {
     if (p.is_3d) {
         if (fits_pairs(p)) return usual;
         const KernelType strided = {usual.element, kUsualRadius, true};
-        return has_strided_kernels(strided) && has_short_offsets(p) ? strided : general;
+        return has_strided_kernels(strided, map_grads(p)) && has_short_offsets(p) ? strided : general;
     }
     if (has_sheet_kernels(usual, p.grads())) return usual;
     // Where the smallest kernels have no sheets, others are faster if planes are small enough.

@@ -449,9 +449,9 @@ enum {
  * Their data may be NULL. y: NULL if it is like x. grads: the gradients that op will write. 0 for the CPU.
  *
  * Kilobytes for values, and for gradients of images with the usual arguments: both of one dtype, zeros beyond the
- * border or padding VALID, windows up to 11 taps, no mask that normalises. For gradients of images with other
- * arguments, and of volumes, three images of the arithmetic's dtype, or four if both gradients are wanted, but for
- * volumes at most 0.6 images from 2^27 elements on (of planes of at least 256 rows, or of many planes).
+ * border or padding VALID, windows up to 11 taps, no mask that normalises. Three images of the arithmetic's dtype for
+ * gradients of images with other arguments, and for one gradient of volumes; four for both of volumes; but at most 0.6
+ * images for volumes of 2^27 elements and more (of planes of at least 256 rows, or of many planes).
  *
  * No driver call is made, and no device has to be there. Since 0.1. */
 FUSEDSSIM_API fusedssim_status fusedssim_workspace_size(const fusedssim_params* params, const fusedssim_exec* exec,

@@ -53,16 +53,16 @@
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
 // Images: those whose gradient is made in one pass. General kernels take two (Pass in params.h), and have kernels of
-// their own for values alone. They make two gradients one after the other: kernels for both would make the wheel 0.4 MB
+// their own for values alone. They make two gradients one after the other: kernels for both would make the wheel
 // larger.
 #define FUSEDSSIM_ONE_PASS_TYPES(M, ...) \
     M(f32, 5, __VA_ARGS__)               \
     M(f16, 5, __VA_ARGS__)               \
     M(bf16, 5, __VA_ARGS__)              \
     M(f64, 5, __VA_ARGS__)
-// For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up to
-// 7 taps, those of 19 and 21; images that stand side by side in a sheet (general kernels can do this, too); volumes whose
-// elements are loaded one by one.
+// For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up
+// to 7 taps, those of 19 and 21; images that stand side by side in a sheet (general kernels can do this, too); volumes
+// whose elements are loaded one by one.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_LONG_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(any, 10, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_USUAL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 5, X, FAMILY, UNIT, GRADS)

@@ -75,10 +75,6 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
         k.crops[int(axis)] = p.crop(axis);
         k.taps[int(axis)] = make_taps<A>(p, axis);
     }
-    k.chunk = blocks.chunk;
-    k.chunks = blocks.chunks;
-    k.tiles_y = blocks.tiles_y;
-    k.tiles_x = blocks.tiles_x;
     k.upstream = p.upstream;
     k.border = p.border;
     k.x_format = {p.x_dtype, A(p.x_scale)};

@@ -15,8 +15,8 @@ namespace fusedssim::cuda {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_general);
 
-// Makes them those of one launch for volumes. `maps`: memory for the partial maps of a slab. Defined for the same
-// types.
+// Adds what a launch for volumes has of its own: its tiles, and the place of the partial maps. `maps`: memory for those
+// of a slab. Defined for the same types.
 template <class A>
 void set_part(SsimParams<A>& k, const Problem& p, const Part& part, const Blocks& blocks, const Slabs& slabs,
               void* maps, int grads);

@@ -233,7 +233,8 @@ Blocks cut_tiles(const Problem& p, KernelType type, std::int64_t planes, int til
     constexpr int kAnyGrads = 0;
     return with_constants(type, kAnyGrads, [&](auto zero, auto radius, auto) {
         using Shape = Block3d<decltype(zero), radius>;
-        const int at_once = p.is_normalized ? Shape::template min_blocks<true> : Shape::template min_blocks<false>;
+        int at_once = Shape::template min_blocks<false>;
+        if (p.is_normalized) at_once = Shape::template min_blocks<true>;
         if (!tiles_y) tiles_y = tiles(p.height, Shape::out_y);
         return cut_volume(planes, tiles(p.width, Shape::out_x), tiles_y, p.depth, 2 * radius,
                           kMultiprocessors * at_once);

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: MIT
 #include "cuda/axes.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <utility>
 
 #include "cuda/plan.h"
+#include "cuda/slabs.h"
 
 namespace fusedssim::cuda {
 
 namespace {
+
+// By new name, the old name of each axis.
+struct AxisOrder {
+    Axis z, y, x;
+};
 
 long long stride(const View& v, Axis axis) {
     switch (axis) {
@@ -19,6 +27,18 @@ long long stride(const View& v, Axis axis) {
     return 0;
 }
 
+// Whether an axis may become x. A short one would leave most of a tile empty.
+bool may_be_x(const Problem& p, Axis axis) {
+    constexpr int kShortest = 32;
+    return axis == Axis::x || p.size(axis) >= std::min(kShortest, p.width);
+}
+
+// Whether an order is good enough for slabs, which matters to memory alone. The names as they are have to be, at least
+// with z and y exchanged.
+bool is_fit_for_slabs(const Problem& p, const AxisOrder& order) {
+    return has_rows_for_slabs(p, p.size(order.y)) || (order.x == Axis::x && p.size(order.y) >= p.size(order.z));
+}
+
 // Whether strips of an image would be almost empty, and those along its other axis full. Planes of one value can stand
 // side by side in sheets, if there are enough of them.
 bool is_narrow(const Problem& p, const AxisOrder& order) {
@@ -26,8 +46,6 @@ bool is_narrow(const Problem& p, const AxisOrder& order) {
     const std::int64_t width = p.size(order.x);
     return !p.is_3d && width < kNarrow && p.size(order.y) >= kLong && p.planes_per_group * width < kLong;
 }
-
-}  // namespace
 
 Problem with_axes(const Problem& p, const AxisOrder& order) {
     Problem q = p;
@@ -45,6 +63,8 @@ Problem with_axes(const Problem& p, const AxisOrder& order) {
     }
     return q;
 }
+
+}  // namespace
 
 Problem with_axes_by_stride(const Problem& p) {
     constexpr AxisOrder kNames = {Axis::z, Axis::y, Axis::x};
@@ -77,9 +97,9 @@ Problem with_axes_by_stride(const Problem& p) {
         if (20 * volume_steps(with_axes(p, other)) < 19 * volume_steps(with_axes(p, order))) order = other;
     }
     if (is_narrow(p, order)) std::swap(order.y, order.x);
-    if (!has_rows_for_slabs(p, order)) std::swap(order.z, order.y);
-    if (!has_rows_for_slabs(p, order)) order = kNames;
-    if (!has_rows_for_slabs(p, order)) std::swap(order.z, order.y);
+    if (!is_fit_for_slabs(p, order)) std::swap(order.z, order.y);
+    if (!is_fit_for_slabs(p, order)) order = kNames;
+    if (!is_fit_for_slabs(p, order)) std::swap(order.z, order.y);
     const bool is_same = order.z == Axis::z && order.y == Axis::y;
     return is_same ? p : with_axes(p, order);
 }

@@ -33,8 +33,8 @@ inline int kernel_grads(const Problem& p, KernelType type) {
 // The kernels that a problem takes: those for the usual calls if they serve, otherwise general ones.
 KernelType kernel_type(const Problem& p);
 
-// The kernel of a volume's backward. It reads partial maps, which are always alike, and the images only where it is: so
-// it has that of the usual calls also where the strides of the images leave forward a general one.
+// The kernel of a volume's backward. It reads partial maps, which are always alike, and the images only where it is. So
+// it is that of the usual calls also where the images' strides, or a mask that normalises, leave forward a general one.
 KernelType backward_type(const Problem& p);
 
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/kernel_list.h"
+#include "cuda/lzma.h"
 #include "device_code_index.h"  // generated: kImages and kCompiler
 #include "error.h"
 
@@ -23,12 +24,10 @@
 
 // The images as they were packed at build time.
 asm(READ_ONLY_SECTION
-    ".balign 64\n"
     ".global fusedssim_device_code\n" HIDDEN
     "fusedssim_device_code:\n"
     ".incbin \"" FUSEDSSIM_DEVICE_CODE_BIN
-    "\"\n"
-    ".byte 0\n" SECTION_BEFORE);
+    "\"\n" SECTION_BEFORE);
 extern "C" const unsigned char fusedssim_device_code[];
 
 namespace fusedssim::cuda {
@@ -78,29 +77,25 @@ Loaded& loaded() {
     return *instance;
 }
 
-// What the driver gets. Cubins are packed by columns of their instructions of 16 bytes (by_columns() in
-// cmake/device_code.py); it copies what it needs of this one.
-const unsigned char* unpacked(const ImageEntry& image, std::vector<unsigned char>& memory) {
-    const unsigned char* const packed = fusedssim_device_code + image.offset;
-    if (image.ptx) return packed;
-    constexpr std::size_t kInstruction = 16;
-    const std::size_t instructions = std::size_t(image.size) / kInstruction;
-    memory.resize(std::size_t(image.size));
-    for (std::size_t i = 0; i < memory.size(); ++i)
-        memory[i] = packed[i % kInstruction * instructions + i / kInstruction];
-    return memory.data();
+std::vector<unsigned char> unpacked(const ImageEntry& image) {
+    std::vector<unsigned char> code(image.size);
+    if (!unpack_lzma(fusedssim_device_code + image.offset, image.packed_size, code.data(), code.size()))
+        fail(FUSEDSSIM_INTERNAL_ERROR, "the device code in this library is damaged: install it again");
+    return code;
 }
 
 CUkernel load_kernel(const Driver& driver, std::size_t image, int kernel) {
     Loaded& all = loaded();
     const std::lock_guard<std::mutex> lock(all.mutex);
-    std::vector<unsigned char> memory;
-    const unsigned char* const code = all.libraries[image] ? nullptr : unpacked(kImages[image], memory);
+    std::vector<unsigned char> code;
+    if (!all.libraries[image]) code = unpacked(kImages[image]);
     // Loading is not a stream operation, but a capture in global mode would forbid it.
     int mode = kCaptureModeRelaxed;
     check(driver, driver.cuThreadExchangeStreamCaptureMode(&mode), "cuThreadExchangeStreamCaptureMode");
     CUresult result = kSuccess;
-    if (code) result = driver.cuLibraryLoadData(&all.libraries[image], code, nullptr, nullptr, 0, nullptr, nullptr, 0);
+    if (!code.empty())
+        result =
+            driver.cuLibraryLoadData(&all.libraries[image], code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0);
     CUkernel handle = nullptr;
     if (result == kSuccess) result = driver.cuLibraryGetKernel(&handle, all.libraries[image], kKernels[kernel].name);
     driver.cuThreadExchangeStreamCaptureMode(&mode);

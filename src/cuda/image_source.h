@@ -22,11 +22,12 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr bool kPairs = !kGeneral && !kStrided;
     static constexpr int kWidth = kPairs ? 2 : 1;
     static constexpr int kMargin = kPairs ? R + R % 2 : R;  // columns before the tile: whole parts
-    static constexpr int kParts = (Block::out_x + kMargin + R + kWidth - 1) / kWidth, kPitch = kWidth * kParts;
+    static constexpr int kParts = kGeneral ? Block::band_x : (Block::out_x + kMargin + R + kWidth - 1) / kWidth;
+    static constexpr int kPitch = kWidth * kParts;
     using PartSlots = either_t<kPairs, Slots<A, R, kParts, kWidth, kMargin>,
                                either_t<kGeneral, ElementSlots<A, R>, StridedSlots<A, R>>>;
     static constexpr int kElements = PartSlots::kAll * kWidth;
-    using Stage = Planes<A, kValues, Block::staged ? kElements + kElements % 2 : 2>;
+    using Stage = Planes<A, kValues, kElements + kElements % 2>;
     // Numbers of a tile that a thread needs once in a while. Not in registers, which are short.
     struct Constants {
         Stability<A> stability;
@@ -64,7 +65,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 for (int q = 0; q < 4; ++q) shared.slice_beyond.v[q] = p.window_sum_yx() * outside[q];
             }
         }
-        if (Block::staged && p.has_l1) slots.flags |= kSumsL1;
+        if (p.has_l1) slots.flags |= kSumsL1;
     }
     __device__ __forceinline__ Column<A, 2> beyond() const { return {-pivot.s, -pivot.d}; }
     // Under a mask that normalises, what is outside has no mass.
@@ -74,19 +75,25 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ Border border() const { return border_of<T>(p); }
     __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
     __device__ __forceinline__ PartSlots make_slots() const {
-        if constexpr (kGeneral)
-            return PartSlots(p, tile, border());
-        else if constexpr (kStrided)
+        if constexpr (kGeneral) {
+            PartSlots slots;
+            seek_band(slots, 0);
+            return slots;
+        } else if constexpr (kStrided)
             return PartSlots(p, tile);
         else
             return PartSlots(p, tile, p.x, p.width, [](int y) { return y; });
+    }
+    __device__ __forceinline__ void seek_band(PartSlots& of_band, int band) const {
+        of_band.seek(p, tile, border(), band, [](int y) { return y; });
     }
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);
         y_at = address(p.y, tile, z, 0, 0);
     }
-    __device__ __forceinline__ void request(int z, Stage&) {
+    __device__ __forceinline__ void request(int z, int band, Stage&) {
         if constexpr (kGeneral) {
+            if (Block::bands > 1) seek_band(slots, band);
             const long long z_seen = element_seen(border(), z, p.depth);
             x_at = address(p.x, tile, 0, 0, 0) + z_seen * p.x.d;
             y_at = address(p.y, tile, 0, 0, 0) + z_seen * p.y.d;
@@ -129,16 +136,22 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         x_at += p.x.d;
         y_at += p.y.d;
     }
-    __device__ __forceinline__ void deliver(int z, Stage& stage) const {
+    __device__ __forceinline__ void deliver(int, int, Stage& stage) const {
         if constexpr (kGeneral) {
             A xs[PartSlots::kCount], ys[PartSlots::kCount];
             Access::values(x, p.x_format, xs);
             Access::values(y, p.y_format, ys);
 #pragma unroll
             for (int i = 0; i < PartSlots::kCount; ++i) {
-                if (!slots.is_valid(i)) continue;
+                if (Block::bands == 1 ? !slots.is_valid(i) : PartSlots::index(i) >= PartSlots::kAll) continue;
                 A values[kValues];
                 combine(xs[i], ys[i], mask[kNormalized ? i : 0], values);
+                // Before this band the place was another's.
+                if (Block::bands > 1 && !slots.is_valid(i)) {
+                    values[0] = beyond().v[0];
+                    values[1] = beyond().v[1];
+                    if (kNormalized) values[kValues - 1] = A(0);
+                }
                 stage.put(PartSlots::index(i), values);
             }
         } else {
@@ -160,14 +173,16 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         }
     }
     // |x - y| at this thread's columns, from the stage, where it is zero beside the volume.
-    __device__ __forceinline__ void sum_l1(int z, const Stage& stage) {
+    __device__ __forceinline__ void sum_l1(int z, int band, const Stage& stage) {
         if (!(slots.flags & kSumsL1) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
         if (kGeneral && z >= p.depth) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + column + c + kMargin].v[1] + pivot.d);
+            const int of_band = column + c + kMargin - band * Block::band_x;
+            if (Block::bands > 1 && unsigned(of_band) >= unsigned(Block::band_x)) continue;
+            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + of_band].v[1] + pivot.d);
             const bool is_inside = place.row < p.height && place.column + c < p.width;
             if (kGeneral && !is_inside) continue;
             l1_sum +=
@@ -188,21 +203,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             }
         }
     }
-    __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kValues]) const {
-        if constexpr (Block::staged) return stage.get(row * kPitch + column + (kMargin - R), out);
-        const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
-        out[0][0] = beyond().v[0];
-        out[0][1] = beyond().v[1];
-        if constexpr (kNormalized) out[0][2] = A(0);
-        if (!sees_element(border(), y_at, p.height) || !sees_element(border(), x_at, p.width)) return;
-        const int z_seen = element_seen(border(), z, p.depth), y_seen = element_seen(border(), y_at, p.height),
-                  x_seen = element_seen(border(), x_at, p.width);
-        const A xv = Cursor<T>(p.x, tile, z_seen, y_seen, x_seen).value(p.x_format);
-        const A yv = Cursor<T>(p.y, tile, z_seen, y_seen, x_seen).value(p.y_format);
-        MaskBits<A> mask_here{};
-        if constexpr (kNormalized)
-            mask_here = load_mask_bits<A>(address(p.mask, tile, z_seen, y_seen, x_seen), p.mask_is_bool);
-        combine(xv, yv, mask_here, out[0]);
+    __device__ __forceinline__ void read(const Stage& stage, int row, int column, A (&out)[1][kValues]) const {
+        stage.get(row * kPitch + column + (kMargin - R), out);
     }
 };
 

@@ -41,6 +41,8 @@
     M(any, 5, __VA_ARGS__)              \
     M(any64, 5, __VA_ARGS__)            \
     M(any, 8, __VA_ARGS__)              \
+    M(any, 10, __VA_ARGS__)             \
+    M(any64, 10, __VA_ARGS__)           \
     M(any, 16, __VA_ARGS__)             \
     M(any64, 16, __VA_ARGS__)
 #define FUSEDSSIM_TYPES(M, ...)             \
@@ -50,6 +52,8 @@
     FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)                 \
+    M(any64, 5, __VA_ARGS__)               \
+    M(any, 10, __VA_ARGS__)                \
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
 // Images: those whose gradient is made in one pass. General kernels take two (Pass in params.h), and have kernels of
@@ -61,10 +65,9 @@
     M(bf16, 5, __VA_ARGS__)              \
     M(f64, 5, __VA_ARGS__)
 // For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up
-// to 7 taps, those of 19 and 21; images that stand side by side in a sheet (general kernels can do this, too); volumes
-// whose elements are loaded one by one.
+// to 7 taps; images that stand side by side in a sheet (general kernels can do this, too); volumes whose elements are
+// loaded one by one.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
-#define FUSEDSSIM_LONG_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(any, 10, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_USUAL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 5, X, FAMILY, UNIT, GRADS)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
@@ -89,7 +92,6 @@
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 0)                               \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 1)                               \
-    FUSEDSSIM_LONG_WINDOWS(X, ssim2d, ssim2d, 0)                                \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
     FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_ONE_PASS_TYPES)
 #define FUSEDSSIM_SSIM2D_SHEETS(X)                                              \
@@ -98,12 +100,10 @@
 #define FUSEDSSIM_SSIM2D_NORMALIZED(X) \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_normalized, ssim2d, 0)
 #define FUSEDSSIM_SSIM2D_FORWARD(X)                                             \
-    FUSEDSSIM_LONG_WINDOWS(X, ssim2d_forward, ssim2d, 1)                       \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 1)
 #define FUSEDSSIM_SSIM2D_FORWARD_NORMALIZED(X)                                                \
     FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 1)
 #define FUSEDSSIM_SSIM2D_BACKWARD(X)                                            \
-    FUSEDSSIM_LONG_WINDOWS(X, ssim2d_backward, ssim2d, 1)                      \
     FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F)                                  \
     F(ssim2d, FUSEDSSIM_SSIM2D)                                       \
@@ -118,8 +118,6 @@
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0)     \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                    \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                    \
-    FUSEDSSIM_LONG_WINDOWS(X, ssim3d_forward, ssim3d, 0)                     \
-    FUSEDSSIM_LONG_WINDOWS(X, ssim3d_forward, ssim3d, 1)                     \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                                  \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0)            \
@@ -128,7 +126,6 @@
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
-    FUSEDSSIM_LONG_WINDOWS(X, ssim3d_backward, ssim3d, 1)  \
     FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
 #define FUSEDSSIM_SSIM3D_FAMILIES(F)                                  \
     F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                       \

@@ -92,11 +92,12 @@ template <class A, int R>
 struct Block3d {
     static constexpr int threads = 256;
     static constexpr bool narrow = R <= 5;
-    // Slices go through shared memory, which has no room for wide windows of doubles.
-    static constexpr bool staged = narrow || sizeof(A) == 4;
     static constexpr int columns = narrow && sizeof(A) == 4 ? 2 : 1;     // adjacent along x, of a thread
     static constexpr int out_x = 32, out_y = threads / out_x * columns;  // outputs of a block
     static constexpr int in_x = out_x + 2 * R, in_y = out_y + 2 * R;     // inputs of a block
+    // Slices go through shared memory. For wide windows of doubles it has room for a *band* of columns at a time.
+    static constexpr int bands = narrow || sizeof(A) == 4 ? 1 : 4, band_x = in_x / bands;
+    static_assert(in_x % bands == 0, "bands are of one width");
     // On a multiprocessor. Two leave 128 registers to a thread: too few if the mass of a mask is filtered as well.
     template <bool kHasMass>
     static constexpr int min_blocks = R <= 10 && sizeof(A) == 4 && !kHasMass ? 2 : 1;

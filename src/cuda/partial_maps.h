@@ -50,17 +50,18 @@ template <class A, int R, int kMaps, bool kGeneral>
 struct PartialSource : SliceSource<A, kMaps> {
     using Block = Block3d<A, R>;
     using Maps = PartialMaps<A, kMaps>;
-    static constexpr bool kOverlaps = Block::staged && kHasAsyncCopies;
+    static constexpr bool kOverlaps = kHasAsyncCopies;
     // Parts of a slice: pairs of positions, or single ones.
     static constexpr int kWidth = kGeneral ? 1 : 2;
     static constexpr int kMargin = kGeneral ? R : R + R % 2;  // columns before the tile: whole parts
-    static constexpr int kParts = (Block::out_x + kMargin + R + kWidth - 1) / kWidth, kPitch = kWidth * kParts;
+    static constexpr int kParts = kGeneral ? Block::band_x : (Block::out_x + kMargin + R + kWidth - 1) / kWidth;
+    static constexpr int kPitch = kWidth * kParts;
     using PartSlots = either_t<kGeneral, ElementSlots<A, R>, Slots<A, R, kParts, kWidth, kMargin>>;
     static constexpr int kPositions = PartSlots::kAll * kWidth;
-    using Stage = Planes<A, kMaps, Block::staged ? kPositions + kPositions % 2 : 2>;
+    using Stage = Planes<A, kMaps, kPositions + kPositions % 2>;
     const SsimParams<A>& p;
     const Tile& tile;
-    const PartSlots slots;
+    PartSlots slots;
     // The slice that will be requested next.
     const typename Maps::First* first;
     const typename Maps::Second* second;
@@ -75,12 +76,14 @@ struct PartialSource : SliceSource<A, kMaps> {
     __device__ __forceinline__ bool has_edge_taps() const { return kGeneral && p.border == Border::replicate; }
     __device__ __forceinline__ PartSlots make_slots() const {
         if constexpr (kGeneral) {
-            PartSlots slots(p, tile, border());
-#pragma unroll
-            for (int i = 0; i < PartSlots::kCount; ++i) slots.row_seen[i] = row_of_maps(p, slots.row_seen[i]);
+            PartSlots slots;
+            seek_band(slots, 0);
             return slots;
         } else
             return PartSlots(p, tile, p.maps, int(p.maps.h), [&](int y) { return row_of_maps(p, y); });
+    }
+    __device__ __forceinline__ void seek_band(PartSlots& of_band, int band) const {
+        of_band.seek(p, tile, border(), band, [&](int y) { return row_of_maps(p, y); });
     }
     __device__ __forceinline__ void seek(int z) {
         const Maps maps(p, tile, 0, 0);
@@ -89,8 +92,11 @@ struct PartialSource : SliceSource<A, kMaps> {
     }
     __device__ __forceinline__ static Column<A, 2> beyond() { return {}; }
     __device__ __forceinline__ int empty_slices() const { return p.crop_z(); }
-    __device__ __forceinline__ void request(int z, Stage& stage) {
-        if (kGeneral) seek(element_seen(border(), z, p.depth));
+    __device__ __forceinline__ void request(int z, int band, Stage& stage) {
+        if constexpr (kGeneral) {
+            seek(element_seen(border(), z, p.depth));
+            if (Block::bands > 1) seek_band(slots, band);
+        }
 #pragma unroll
         for (int i = 0; i < PartSlots::kCount; ++i)
             if (slots.is_valid(i)) {
@@ -110,9 +116,17 @@ struct PartialSource : SliceSource<A, kMaps> {
         else
             return slots.offset[i];
     }
-    __device__ __forceinline__ void deliver(int z, Stage& stage) const {
+    __device__ __forceinline__ void deliver(int z, int band, Stage& stage) const {
         wait_for_copies();
-        if (is_weighted()) weight(z, stage);
+        if constexpr (Block::bands > 1) {
+            // Before this band the place was another's.
+            const A nothing[kMaps] = {};
+#pragma unroll
+            for (int i = 0; i < PartSlots::kCount; ++i)
+                if (!slots.is_valid(i) && PartSlots::index(i) < PartSlots::kAll)
+                    stage.put(PartSlots::index(i), nothing);
+        }
+        if (is_weighted()) weight(z, band, stage);
     }
     __device__ __forceinline__ bool is_weighted() const {
         return p.upstream == kUpstreamMap || border() == Border::reflect;
@@ -129,12 +143,13 @@ struct PartialSource : SliceSource<A, kMaps> {
         for (int q = 0; q < kMaps; ++q) partials[q] = weighted(weight, partials[q]);
     }
     // Multiplies the partials that this thread has copied by their weights.
-    __device__ __forceinline__ void weight(int z, Stage& stage) const {
+    __device__ __forceinline__ void weight(int z, int band, Stage& stage) const {
 #pragma unroll 1
         for (int e = thread_again(); e < PartSlots::kAll; e += Block::threads) {
 #pragma unroll 1
             for (int c = 0; c < kWidth; ++c) {
-                const int row = PartSlots::row(tile, e), column = PartSlots::column(tile, e) + c;
+                const int row = PartSlots::row(tile, e),
+                          column = PartSlots::column(tile, e) + c + band * Block::band_x;
                 if (!has_partials(row, column)) continue;
                 A partials[1][kMaps];
                 stage.get(kWidth * e + c, partials);
@@ -146,19 +161,8 @@ struct PartialSource : SliceSource<A, kMaps> {
     __device__ __forceinline__ bool has_partials(int row, int column) const {
         return is_endless() || p.in_map(row, column);
     }
-    __device__ __forceinline__ void read(int z, const Stage& stage, int row, int column, A (&out)[1][kMaps]) const {
-        if constexpr (Block::staged) return stage.get(row * kPitch + column + (kMargin - R), out);
-        // Not a matter of the border: partials of positions without a map element are zero whatever an image has beyond
-        // it.
-        const int y_at = tile.tile_y * Block::out_y - R + row, x_at = tile.tile_x * Block::out_x - R + column;
-#pragma unroll
-        for (int q = 0; q < kMaps; ++q) out[0][q] = A(0);
-        if (!has_partials(y_at, x_at)) return;
-        const int z_seen = element_seen(border(), z, p.depth);
-        const Maps maps(p, tile, element_seen(border(), y_at, p.height), element_seen(border(), x_at, p.width));
-#pragma unroll
-        for (int q = 0; q < kMaps; ++q) out[0][q] = q < 2 ? maps.first(z_seen)->v[q] : maps.second(z_seen)->v[q - 2];
-        if (is_weighted()) weight(z, y_at, x_at, out[0]);
+    __device__ __forceinline__ void read(const Stage& stage, int row, int column, A (&out)[1][kMaps]) const {
+        stage.get(row * kPitch + column + (kMargin - R), out);
     }
 };
 

@@ -75,24 +75,26 @@ struct SliceFilter {
     using Block = Block3d<A, R>;
     Planes<A, kQuantities, Block::out_y * Block::in_x> along_y;
 
-    // Filters along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column are
-    // counted from the first halo element of the tile. expand(values, quantities) computes from them what is to be
-    // filtered. size_of_edges: of the axis if its ends take the edge's taps, else 0. first_row: of the tile's outputs.
+    // Filters a band along y. in(row, column, values) delivers the kValues numbers of an element, whose row and column
+    // are counted from the first halo element of the tile and the band. expand(values, quantities) computes from them
+    // what is to be filtered. size_of_edges: of the axis if its ends take the edge's taps, else 0. first_row: of the
+    // tile's outputs.
     template <int kValues, class In, class Expand>
-    __device__ __forceinline__ void filter_y(const AxisTaps<A>& axis, int size_of_edges, int first_row, In in,
+    __device__ __forceinline__ void filter_y(const AxisTaps<A>& axis, int size_of_edges, int first_row, int band, In in,
                                              Expand expand) {
         const A* const taps = axis.window;
-        // Adjacent results along y that a thread computes. There are registers for 8 only if there are few quantities.
-        constexpr int kRows = !Block::staged ? 1 : kQuantities == 3 && Block::columns == 2 ? 8 : 4;
-        constexpr int kTasks = Block::in_x * (Block::out_y / kRows);
+        // Adjacent results along y that a thread computes. There are registers for 8 only if there are few quantities;
+        // in a band there are few columns for all threads.
+        constexpr int kRows = Block::bands > 1 ? 1 : kQuantities == 3 && Block::columns == 2 ? 8 : 4;
+        constexpr int kTasks = Block::band_x * (Block::out_y / kRows);
+        const int first_column = band * Block::band_x;
 #pragma unroll 1
         for (int first = 0; first < kTasks; first += Block::threads) {
             const int e = first + thread_again();
             if (e >= kTasks) break;
-            const int column = e % Block::in_x, row = e / Block::in_x * kRows;
+            const int column = e % Block::band_x, row = e / Block::band_x * kRows;
             A out[kRows][kQuantities];
-            // Without a stage there is one row, and reading takes so many instructions that they stand once.
-#pragma unroll(Block::staged ? kRows + 2 * R : 1)
+#pragma unroll
             for (int k = 0; k < kRows + 2 * R; ++k) {
                 A read[1][kValues], all[kQuantities];
                 in(row + k, column, read);
@@ -107,7 +109,7 @@ struct SliceFilter {
                 }
             }
 #pragma unroll
-            for (int y = 0; y < kRows; ++y) along_y.put((row + y) * Block::in_x + column, out[y]);
+            for (int y = 0; y < kRows; ++y) along_y.put((row + y) * Block::in_x + first_column + column, out[y]);
             if (!size_of_edges) continue;
             for (int y = row; y < row + kRows; ++y) {
                 if (first_row + y != 0 && first_row + y != size_of_edges - 1) continue;
@@ -119,7 +121,7 @@ struct SliceFilter {
 #pragma unroll
                     for (int q = 0; q < kQuantities; ++q) at_edge[q] = axis.edge[iabs(k - R)] * all[q] + at_edge[q];
                 }
-                along_y.put(y * Block::in_x + column, at_edge);
+                along_y.put(y * Block::in_x + first_column + column, at_edge);
             }
         }
     }

@@ -19,14 +19,14 @@ struct Place {
           z_end(imin(z_begin + p.chunk, p.depth)) {}
 };
 
-// The parts of a slice that a thread brings into shared memory. A part is kWidth adjacent elements of a row. A slice of
-// a tile is in_y rows of kColumns parts, the first of which begins kMargin elements before the tile. A thread has every
-// 256th part.
+// The parts of a slice, or of a band of it, that a thread brings into shared memory. A part is kWidth adjacent elements
+// of a row. There are in_y rows of kColumns parts, the first of which begins kMargin elements before the tile, or a
+// number of bands behind that. A thread has every 256th part.
 template <class A, int R, int kColumns, int kWidth, int kMargin>
 struct Parts {
     using Block = Block3d<A, R>;
     static constexpr int kAll = Block::in_y * kColumns;
-    static constexpr int kCount = Block::staged ? (kAll + Block::threads - 1) / Block::threads : 1;
+    static constexpr int kCount = (kAll + Block::threads - 1) / Block::threads;
     unsigned flags;  // a bit for each part of this thread: it is loaded. The bits from kFree on are the user's.
     static constexpr unsigned kFree = 1u << kCount;
 
@@ -96,22 +96,26 @@ struct StridedSlots : Parts<A, R, Block3d<A, R>::in_x, 1, R> {
 };
 
 // The same for general kernels: a part is one element, wherever it lies. Beyond the border it is the one that is seen
-// there.
+// there. If slices come in bands, these are the parts of one band.
 template <class A, int R>
-struct ElementSlots : Parts<A, R, Block3d<A, R>::in_x, 1, R> {
-    using Base = Parts<A, R, Block3d<A, R>::in_x, 1, R>;
+struct ElementSlots : Parts<A, R, Block3d<A, R>::band_x, 1, R> {
+    using Block = Block3d<A, R>;
+    using Base = Parts<A, R, Block::band_x, 1, R>;
     using Base::flags, Base::index, Base::row, Base::column;
     int row_seen[Base::kCount], column_seen[Base::kCount];
 
-    // Without a border that is seen, `border` is zeros.
-    __device__ __forceinline__ ElementSlots(const SsimParams<A>& p, const Tile& tile, Border border) {
+    // Without a border that is seen, `border` is zeros. place_of(row): where it stands in the view.
+    template <class PlaceOf>
+    __device__ __forceinline__ void seek(const SsimParams<A>& p, const Tile& tile, Border border, int band,
+                                         PlaceOf place_of) {
+        flags &= ~(Base::kFree - 1);
 #pragma unroll
         for (int i = 0; i < Base::kCount; ++i) {
-            const int y = row(tile, index(i)), x = column(tile, index(i));
+            const int y = row(tile, index(i)), x = column(tile, index(i)) + band * Block::band_x;
             const bool is_seen =
                 index(i) < Base::kAll && sees_element(border, y, p.height) && sees_element(border, x, p.width);
             flags |= unsigned(is_seen) << i;
-            row_seen[i] = element_seen(border, y, p.height);
+            row_seen[i] = place_of(element_seen(border, y, p.height));
             column_seen[i] = element_seen(border, x, p.width);
         }
     }
@@ -164,19 +168,19 @@ struct SliceSource {
     __device__ __forceinline__ static bool has_edge_taps() { return false; }
     // Makes z the slice that is requested next.
     void seek(int z) = delete;
-    // Begins to load slice z, and moves on to the next one. Called only if Block3d::staged, as is deliver().
+    // Begins to load a band of slice z. After the last band it moves on to the next slice.
     template <class AnyStage>
-    void request(int z, AnyStage& stage) = delete;
-    // Ends it: after the next barrier all threads see the slice in the stage.
+    void request(int z, int band, AnyStage& stage) = delete;
+    // Ends it: after the next barrier all threads see the band in the stage.
     template <class AnyStage>
-    void deliver(int z, AnyStage& stage) = delete;
-    // An element of slice z: from the stage, or, if nothing is staged, from memory. Row and column are counted from the
-    // first halo element of the tile.
+    void deliver(int z, int band, AnyStage& stage) = delete;
+    // An element of what is in the stage. Row and column are counted from the first halo element of the tile and the
+    // band.
     template <class AnyStage>
-    void read(int z, const AnyStage& stage, int row, int column, A (&values)[1][kValues]) const = delete;
-    // Called once for each slice, while it is in the stage.
+    void read(const AnyStage& stage, int row, int column, A (&values)[1][kValues]) const = delete;
+    // Called once for each band of a slice, while it is in the stage.
     template <class AnyStage>
-    __device__ __forceinline__ static void sum_l1(int, const AnyStage&) {}
+    __device__ __forceinline__ static void sum_l1(int, int, const AnyStage&) {}
 };
 
 // Walks a tile along z, and filters kQuantities along all three axes.
@@ -193,7 +197,7 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
         typename Source::Stage stage;
         SliceFilter<A, R, kQuantities> slice;
     };
-    constexpr bool kOverlaps = Source::kOverlaps && 2 * sizeof(Shared) <= kStaticShared;
+    constexpr bool kOverlaps = Source::kOverlaps && Block::bands == 1 && 2 * sizeof(Shared) <= kStaticShared;
     __shared__ Shared shared[kOverlaps ? 2 : 1];
     const auto at = [&](int z) -> Shared& { return shared[kOverlaps ? z & 1 : 0]; };
     const Place<A, R> place(p, tile, threadIdx.x);
@@ -216,46 +220,46 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     }
     const int end = place.z_end + R, last = source.is_endless() ? end : imin(end, p.depth - source.empty_slices());
     int z = source.is_endless() ? place.z_begin - R : imax(place.z_begin - R, source.empty_slices());
-    const auto filter_y = [&](int slice) {
-        source.sum_l1(slice, at(slice).stage);
+    const auto filter_y = [&](int slice, int band) {
+        source.sum_l1(slice, band, at(slice).stage);
         at(slice).slice.template filter_y<Source::kValues>(
-            p.taps[int(Axis::y)], source.has_edge_taps() ? p.height : 0, tile.tile_y * Block::out_y,
+            p.taps[int(Axis::y)], source.has_edge_taps() ? p.height : 0, tile.tile_y * Block::out_y, band,
             [&](int row, int column, A(&values)[1][Source::kValues]) {
-                source.read(slice, at(slice).stage, row, column, values);
+                source.read(at(slice).stage, row, column, values);
             },
             expand);
     };
-    // Wide windows of doubles have no stage.
-    const auto request = [&](int slice, Shared& to) {
-        if constexpr (Block::staged) source.request(slice, to.stage);
-    };
-    const auto deliver = [&](int slice, Shared& to) {
-        if constexpr (Block::staged) source.deliver(slice, to.stage);
-    };
+    const auto request = [&](int slice, int band) { source.request(slice, band, at(slice).stage); };
+    const auto deliver = [&](int slice, int band) { source.deliver(slice, band, at(slice).stage); };
     source.seek(z);
-    if (z < last) request(z, at(z));
+    if (z < last) request(z, 0);
     if (kOverlaps && z < last) {
-        deliver(z, at(z));
+        deliver(z, 0);
         __syncthreads();
-        if (z + 1 < last) request(z + 1, at(z + 1));
-        filter_y(z);
+        if (z + 1 < last) request(z + 1, 0);
+        filter_y(z, 0);
     }
     for (; z < end; ++z) {
         A filtered[Block::columns][kQuantities] = {};
         if (z < last) {
             if constexpr (kOverlaps) {
-                if (z + 1 < last) deliver(z + 1, at(z + 1));
+                if (z + 1 < last) deliver(z + 1, 0);
                 __syncthreads();
-                if (z + 2 < last) request(z + 2, at(z));
+                if (z + 2 < last) request(z + 2, 0);
                 if (z - R >= place.z_begin) prepare();
-                if (z + 1 < last) filter_y(z + 1);
+                if (z + 1 < last) filter_y(z + 1, 0);
             } else {
-                deliver(z, at(z));
-                __syncthreads();
-                if (Source::kEarly && z + 1 < last) request(z + 1, at(z + 1));
-                filter_y(z);
-                __syncthreads();
-                if (!Source::kEarly && z + 1 < last) request(z + 1, at(z + 1));
+#pragma unroll 1
+                for (int band = 0; band < Block::bands; ++band) {
+                    const bool is_last = band + 1 == Block::bands;
+                    const int next_z = is_last ? z + 1 : z, next_band = is_last ? 0 : band + 1;
+                    deliver(z, band);
+                    __syncthreads();
+                    if (Source::kEarly && next_z < last) request(next_z, next_band);
+                    filter_y(z, band);
+                    __syncthreads();
+                    if (!Source::kEarly && next_z < last) request(next_z, next_band);
+                }
                 if (z - R >= place.z_begin) prepare();
             }
             at(z).slice.filter_x(p.taps_x(), filtered);

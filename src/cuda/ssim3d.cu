@@ -20,9 +20,9 @@
 //
 // Beyond the border there are zeros: the stage is cleared once, and nothing is written there. Slices before and behind
 // the volume are not filtered at all. On sm_90 the float32 kernels for R = 5 take 128 registers per thread and 20 KB
-// (forward) or 43 KB (backward) of shared memory, so that two blocks fit on a multiprocessor. Wide windows (R > 5) have
-// no stage: their taps along y read global memory through the L1 cache. Equation numbers: docs/derivation.md. Template
-// parameters: params.h.
+// (forward) or 43 KB (backward) of shared memory, so that two blocks fit on a multiprocessor. Wide windows of doubles
+// need more than there is: their slices are loaded and filtered along y in bands of columns. Equation numbers:
+// docs/derivation.md. Template parameters: params.h.
 #include "block_sums.h"
 #include "core/ssim_math.h"
 #include "image_source.h"
@@ -74,7 +74,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
         return place.row < p.height && place.column < p.maps.h;
     };
     A dssim_sum = A(0);
-    const bool is_rare = p.mask.data || p.map.data || (!Block::staged && p.has_l1);
+    const bool is_rare = p.mask.data || p.map.data;
     // A bit for each column of this thread: the map has elements there.
     constexpr unsigned kAll = (1u << Block::columns) - 1;
     const auto counted = [&] {
@@ -93,7 +93,7 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
     const auto expand = [](const A(&in)[kNormalized ? 3 : 2], A(&out)[kMoments]) {
         fusedssim::expand<kNormalized>(in[0], in[1], in[kNormalized ? 2 : 0], out);
     };
-    // The mask, the map, and |x - y| if nothing is staged. `now`: a bit for each column that has an element of the map.
+    // The mask and the map. `now`: a bit for each column that has an element of the map.
     const auto use_rarely = [&](int z, unsigned now, const A(&here)[Block::columns],
                                 A(&partials)[kMaps][Block::columns]) {
         const Place<A, R> place(p, tile, thread_again());
@@ -108,10 +108,9 @@ __device__ __forceinline__ void forward(const SsimParams<arithmetic_t<T>>& p) {
                 if (z + 1 < p.depth) prefetch_line(at + p.mask.d);
             }
             A difference = A(0);
-            if (p.has_l1 && (!Block::staged || p.map.data))
+            if (p.has_l1 && p.map.data)
                 difference = absolute(Cursor<T>(p.x, tile, z, place.row, column).value(p.x_format) -
                                       Cursor<T>(p.y, tile, z, place.row, column).value(p.y_format));
-            if (!Block::staged) source.l1_sum += weighted(weight, difference);
             if (!(now >> c & 1)) continue;
             dssim_sum += weighted(weight, here[c]);
             if (G && p.mask.data)

@@ -235,11 +235,11 @@ struct Strip {
         return static_cast<A*>(p.maps.data) +
                (at.tile.image * p.maps.n + at.tile.channel * p.maps.c + row * p.maps.h + at.x);
     }
-    // Where the walk begins: early enough for the first output, in whole batches, and at row 0 at the earliest if there
-    // are zeros above the image, which leave the running sums as they begin.
+    // Where the walk begins: early enough for the first output, and at row 0 at the earliest if there are zeros above the
+    // image, which leave the running sums as they begin.
     __device__ __forceinline__ int first_row() const {
-        constexpr int kEarly = (Shape::halo + Shape::rows - 1) / Shape::rows * Shape::rows;
-        return border() == Border::zeros ? imax(row_begin - kEarly, 0) : row_begin - kEarly;
+        const int first = row_begin - Shape::halo;
+        return border() == Border::zeros ? imax(first, 0) : first;
     }
 
     __device__ __forceinline__ void walk() {
@@ -612,6 +612,7 @@ struct Strip {
     // The mask at adjacent columns; a weight that is not positive counts as 0.
     __device__ __forceinline__ void load_weights(int row, int column, unsigned counted, A (&weights)[kColumns]) const {
         const char* const at = address(p.mask, tile, 0, row, column);
+        if (row + Shape::rows < p.height) prefetch_line(at + Shape::rows * p.mask.h);
         if (!kBoth && p.packed_mask && counted == kAllColumns) {
             if (p.mask_is_bool)
                 load_packed_weights<unsigned char>(at, weights);

@@ -84,10 +84,8 @@ template <class Shape>
 std::int64_t count_blocks(std::int64_t strips, int rows, bool are_together) {
     constexpr std::int64_t kAtOnce = kSlots<Shape>;
     const auto cost = [](std::int64_t all_rows, std::int64_t pieces) {  // of a block, in batches
-        constexpr int kBegin = 2, kBefore = int(ceil_div(Shape::halo, Shape::rows)), kAfter = Shape::has_both ? 1 : 0;
-        const std::int64_t of_piece =
-            kBegin + kBefore + ceil_div(all_rows / pieces + Shape::halo, Shape::rows) + kAfter;
-        return pieces * of_piece;
+        constexpr int kBegin = 2, kAfter = Shape::has_both ? 1 : 0;
+        return pieces * (kBegin + ceil_div(all_rows / pieces + 2 * Shape::halo, Shape::rows) + kAfter);
     };
     const std::int64_t equal = std::clamp<std::int64_t>(strips * rows / kShortest, 1, kAtOnce);
     const std::int64_t share = strips * rows / equal;

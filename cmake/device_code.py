@@ -274,13 +274,12 @@ def pack(arguments: argparse.Namespace) -> None:
         packed_images = list(threads.map(pack_image, images))
     packed = bytearray()
     entries = []
-    for path, image, packed_image in zip(arguments.images, images, packed_images):
+    for index, path in enumerate(arguments.images):
+        image, packed_image = images[index], packed_images[index]
         unit, target, _ = path.name.split(".")
         kind, number = target.split("_")
         is_ptx = str(kind == "compute").lower()
-        entries.append(
-            f'    {{"{unit}", {number}, {is_ptx}, {len(packed)}, {len(packed_image)}, {len(image)}}},\n'
-        )
+        entries.append(f'    {{"{unit}", {number}, {is_ptx}, {len(packed)}, {len(packed_image)}, {len(image)}}},\n')
         packed += packed_image
     arguments.bin.write_bytes(packed)
     arguments.index.write_text(

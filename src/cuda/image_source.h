@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the forward kernel of ssim3d.cu filters: the images, and the mask.
+// What the forward kernel of volume.h filters: the images, and the mask.
 #pragma once
 
 #include "pivot_sample.h"

@@ -13,8 +13,8 @@
 //     FUSEDSSIM_<UNIT>_FAMILIES(F)     F(FAMILY, KERNELS) for each family of a unit; KERNELS is the second level:
 //     KERNELS(X)                       X(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS) for each kernel of the family
 //
-// PARAMS is the parameter block (params.h). The code of a kernel is FAMILY<TYPE, RADIUS, GRADS>(p) in ssim2d.cu and
-// ssim3d.cu, and FAMILY<TYPE>(p) in reduce.cu, whose kernels have radius 0 and 0 gradients here.
+// PARAMS is the parameter block (params.h). The code of a kernel is FAMILY<TYPE, RADIUS, GRADS>(p), and FAMILY<TYPE>(p)
+// in reduce.cu, whose kernels have radius 0 and 0 gradients here.
 //
 // To add a family: its kernels and a line in the FAMILIES of its unit; the function template in the .cu file; a
 // launcher. To add an element type: the rows of types below; loads and stores in elements.h; Element and the functions
@@ -24,7 +24,7 @@
 
 // clang-format off
 
-// M(TYPE, RADIUS, ...) for the kernels of ssim2d.cu and ssim3d.cu. What is specialised, and why:
+// M(TYPE, RADIUS, ...) for the kernels that filter. What is specialised, and why:
 //
 //     f32, f16, bf16    both images of that dtype, zeros beyond the border or     the usual calls
 //                       padding valid, windows up to radius 5
@@ -37,6 +37,11 @@
 //                       borders, other integers, images of two dtypes, strided    of their own
 //                       volumes of 16 bits, wide windows, and windows that a
 //                       mask normalises
+#define FUSEDSSIM_USUAL_TYPES(M, ...) \
+    M(f32, 5, __VA_ARGS__)            \
+    M(f16, 5, __VA_ARGS__)            \
+    M(bf16, 5, __VA_ARGS__)           \
+    M(f64, 5, __VA_ARGS__)
 #define FUSEDSSIM_GENERAL_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)              \
     M(any64, 5, __VA_ARGS__)            \
@@ -45,26 +50,13 @@
     M(any64, 10, __VA_ARGS__)           \
     M(any, 16, __VA_ARGS__)             \
     M(any64, 16, __VA_ARGS__)
-#define FUSEDSSIM_TYPES(M, ...)             \
-    M(f32, 5, __VA_ARGS__)                  \
-    M(f16, 5, __VA_ARGS__)                  \
-    M(bf16, 5, __VA_ARGS__)             \
-    M(f64, 5, __VA_ARGS__)              \
-    FUSEDSSIM_GENERAL_TYPES(M, __VA_ARGS__)
 #define FUSEDSSIM_NORMALIZED_TYPES(M, ...) \
     M(any, 5, __VA_ARGS__)                 \
     M(any64, 5, __VA_ARGS__)               \
     M(any, 10, __VA_ARGS__)                \
+    M(any64, 10, __VA_ARGS__)              \
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
-// Images: those whose gradient is made in one pass. General kernels take two (Pass in params.h), and have kernels of
-// their own for values alone. They make two gradients one after the other: kernels for both would make the wheel
-// larger.
-#define FUSEDSSIM_ONE_PASS_TYPES(M, ...) \
-    M(f32, 5, __VA_ARGS__)               \
-    M(f16, 5, __VA_ARGS__)               \
-    M(bf16, 5, __VA_ARGS__)              \
-    M(f64, 5, __VA_ARGS__)
 // For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up
 // to 7 taps; images that stand side by side in a sheet (general kernels can do this, too); volumes whose elements are
 // loaded one by one.
@@ -88,51 +80,62 @@
     TYPES(FUSEDSSIM_TILED, X, FAMILY, UNIT, 0)       \
     FUSEDSSIM_WITH_GRADS(X, FAMILY, UNIT, TYPES)
 
-// ssim2d.cu: value, map and gradient of images. The last kernel of two does not care whether windows are normalised.
-#define FUSEDSSIM_SSIM2D(X)                                                     \
-    FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)                \
-    FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 0)                               \
-    FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 1)                               \
-    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0)             \
-    FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_ONE_PASS_TYPES)
-#define FUSEDSSIM_SSIM2D_SHEETS(X)                                              \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 0)                        \
+// ssim2d.cu: value, map and gradient of images.
+#define FUSEDSSIM_SSIM2D(X)                                      \
+    FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0) \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 0)                \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 1)                \
+    FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_USUAL_TYPES)
+#define FUSEDSSIM_SSIM2D_SHEETS(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 0) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 1)
-#define FUSEDSSIM_SSIM2D_NORMALIZED(X) \
-    FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_normalized, ssim2d, 0)
-#define FUSEDSSIM_SSIM2D_FORWARD(X)                                             \
-    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward, ssim2d, 1)
-#define FUSEDSSIM_SSIM2D_FORWARD_NORMALIZED(X)                                                \
-    FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_forward_normalized, ssim2d, 1)
-#define FUSEDSSIM_SSIM2D_BACKWARD(X)                                            \
-    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_backward, ssim2d, 1)
-#define FUSEDSSIM_SSIM2D_FAMILIES(F)                                  \
-    F(ssim2d, FUSEDSSIM_SSIM2D)                                       \
-    F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)                         \
-    F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED)                 \
-    F(ssim2d_forward, FUSEDSSIM_SSIM2D_FORWARD)                       \
-    F(ssim2d_forward_normalized, FUSEDSSIM_SSIM2D_FORWARD_NORMALIZED) \
-    F(ssim2d_backward, FUSEDSSIM_SSIM2D_BACKWARD)
+#define FUSEDSSIM_SSIM2D_FAMILIES(F) \
+    F(ssim2d, FUSEDSSIM_SSIM2D)      \
+    F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)
 
-// ssim3d.cu: the same of volumes. The gradient is a second kernel, which does not care whether windows are normalised.
-#define FUSEDSSIM_SSIM3D_FORWARD(X)                                          \
-    FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0)     \
-    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                    \
-    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                    \
-    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_TYPES)
-#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                                  \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0)            \
+// ssim2d_general.cu: the same in two passes, of which the second makes the gradient. It does not care whether windows
+// are normalised. Two gradients are made one after the other: kernels for both would be many.
+#define FUSEDSSIM_SSIM2D_GENERAL_FORWARD(X)                                                    \
+    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward, ssim2d_general, 0)     \
+    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward, ssim2d_general, 1)
+#define FUSEDSSIM_SSIM2D_GENERAL_FORWARD_NORMALIZED(X)                                                      \
+    FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward_normalized, ssim2d_general, 0)    \
+    FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward_normalized, ssim2d_general, 1)
+#define FUSEDSSIM_SSIM2D_GENERAL_BACKWARD(X) \
+    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_backward, ssim2d_general, 1)
+#define FUSEDSSIM_SSIM2D_GENERAL_FAMILIES(F)                                          \
+    F(ssim2d_general_forward, FUSEDSSIM_SSIM2D_GENERAL_FORWARD)                       \
+    F(ssim2d_general_forward_normalized, FUSEDSSIM_SSIM2D_GENERAL_FORWARD_NORMALIZED) \
+    F(ssim2d_general_backward, FUSEDSSIM_SSIM2D_GENERAL_BACKWARD)
+
+// ssim3d.cu: of volumes. The gradient is always a second kernel.
+#define FUSEDSSIM_SSIM3D_FORWARD(X)                                      \
+    FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0) \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                \
+    FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                \
+    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_USUAL_TYPES)
+#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 1)
-#define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
-    FUSEDSSIM_WITH_VALUE(X, ssim3d_forward_normalized, ssim3d, FUSEDSSIM_NORMALIZED_TYPES)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
-    FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_TYPES)
-#define FUSEDSSIM_SSIM3D_FAMILIES(F)                                  \
-    F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                       \
-    F(ssim3d_forward_strided, FUSEDSSIM_SSIM3D_FORWARD_STRIDED)       \
-    F(ssim3d_forward_normalized, FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED) \
+    FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_USUAL_TYPES)
+#define FUSEDSSIM_SSIM3D_FAMILIES(F)                            \
+    F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                 \
+    F(ssim3d_forward_strided, FUSEDSSIM_SSIM3D_FORWARD_STRIDED) \
     F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD)
+
+// ssim3d_general.cu
+#define FUSEDSSIM_SSIM3D_GENERAL_FORWARD(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim3d_general_forward, ssim3d_general, FUSEDSSIM_GENERAL_TYPES)
+#define FUSEDSSIM_SSIM3D_GENERAL_FORWARD_NORMALIZED(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim3d_general_forward_normalized, ssim3d_general, FUSEDSSIM_NORMALIZED_TYPES)
+#define FUSEDSSIM_SSIM3D_GENERAL_BACKWARD(X) \
+    FUSEDSSIM_WITH_GRADS(X, ssim3d_general_backward, ssim3d_general, FUSEDSSIM_GENERAL_TYPES)
+#define FUSEDSSIM_SSIM3D_GENERAL_FAMILIES(F)                                          \
+    F(ssim3d_general_forward, FUSEDSSIM_SSIM3D_GENERAL_FORWARD)                       \
+    F(ssim3d_general_forward_normalized, FUSEDSSIM_SSIM3D_GENERAL_FORWARD_NORMALIZED) \
+    F(ssim3d_general_backward, FUSEDSSIM_SSIM3D_GENERAL_BACKWARD)
 
 // reduce.cu: the small kernels.
 #define FUSEDSSIM_REDUCE_SUMS(X) FUSEDSSIM_ARITHMETIC_TYPES(FUSEDSSIM_SMALL, X, reduce_sums, ReduceParams)
@@ -151,4 +154,9 @@
 
 // clang-format on
 
-#define FUSEDSSIM_FAMILIES(F) FUSEDSSIM_SSIM2D_FAMILIES(F) FUSEDSSIM_SSIM3D_FAMILIES(F) FUSEDSSIM_REDUCE_FAMILIES(F)
+#define FUSEDSSIM_FAMILIES(F)            \
+    FUSEDSSIM_SSIM2D_FAMILIES(F)         \
+    FUSEDSSIM_SSIM2D_GENERAL_FAMILIES(F) \
+    FUSEDSSIM_SSIM3D_FAMILIES(F)         \
+    FUSEDSSIM_SSIM3D_GENERAL_FAMILIES(F) \
+    FUSEDSSIM_REDUCE_FAMILIES(F)

@@ -11,10 +11,10 @@
 //     elements.h         element types
 //     device.h           the filter along the axis that a block walks, in registers (TransposedFir)
 //     pivot_sample.h     the level that is subtracted from the images, so that float32 keeps its digits
-//     ssim2d.cu          one kernel instead of two: the filter separated by axis, a block that walks down a strip, and
+//     strip.h            one kernel instead of two: the filter separated by axis, a block that walks down a strip, and
 //                        partial maps that never leave the chip (strip_rows.h is its shared memory)
 //     block_sums.h       sums in a fixed order, and how the last block of a launch computes the value
-//     ssim3d.cu          volumes. Two kernels again, since the partial maps of a tile do not fit on the chip. Both walk
+//     volume.h           volumes. Two kernels again, since the partial maps of a tile do not fit on the chip. Both walk
 //                        along z (slice_walk.h), one over the images (image_source.h), the other over the partial maps
 //                        (partial_maps.h); slice_filter.h has the taps along y and x
 //     reduce.cu          the small kernels around them

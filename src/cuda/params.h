@@ -203,7 +203,7 @@ FUSEDSSIM_CONSTEXPR bool has_completion(int radius_bucket, bool is_normalized) {
     return sizeof(A) == sizeof(float) && radius_bucket <= kUsualRadius && !is_normalized;
 }
 
-// Parameters of the kernels in ssim2d.cu and ssim3d.cu. A is the type of the arithmetic.
+// Parameters of the kernels that filter. A is the type of the arithmetic.
 template <class A>
 struct SsimParams {
     ByteView x, y;            // [N, C, D, H, W], the images

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The partial maps of a volume: the forward kernel of ssim3d.cu writes them, the backward kernel filters them.
+// The partial maps of a volume: the forward kernel of volume.h writes them, the backward kernel filters them.
 #pragma once
 
 #include "slice_walk.h"
@@ -148,8 +148,7 @@ struct PartialSource : SliceSource<A, kMaps> {
         for (int e = thread_again(); e < PartSlots::kAll; e += Block::threads) {
 #pragma unroll 1
             for (int c = 0; c < kWidth; ++c) {
-                const int row = PartSlots::row(tile, e),
-                          column = PartSlots::column(tile, e) + c + band * Block::band_x;
+                const int row = PartSlots::row(tile, e), column = PartSlots::column(tile, e) + c + band * Block::band_x;
                 if (!has_partials(row, column)) continue;
                 A partials[1][kMaps];
                 stage.get(kWidth * e + c, partials);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A slice of a tile in shared memory, and its filters along y and x (ssim3d.cu).
+// A slice of a tile in shared memory, and its filters along y and x (volume.h).
 #pragma once
 
 #include "device.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The walk of a block along z, which both kernels of ssim3d.cu share. They differ in what they filter (a SliceSource)
+// The walk of a block along z, which both kernels of volume.h share. They differ in what they filter (a SliceSource)
 // and in what they do with the results.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Rows of a strip in shared memory, and the filter along x (ssim2d.cu).
+// Rows of a strip in shared memory, and the filter along x (strip.h).
 #pragma once
 
 #include "device.h"

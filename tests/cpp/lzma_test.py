@@ -13,7 +13,8 @@ from pathlib import Path
 program, *images = map(Path, sys.argv[1:])
 root = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("device_code", root / "cmake/device_code.py")
-assert spec is not None and spec.loader is not None
+assert spec is not None
+assert spec.loader is not None
 device_code = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(device_code)
 

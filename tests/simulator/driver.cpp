@@ -99,7 +99,8 @@ DRIVER_API cuLibraryLoadData(void** loaded, const void* code, int*, void**, unsi
 }
 DRIVER_API cuLibraryGetKernel(const void** kernel, void*, const char* name) {
     for (const simulator::Kernels& unit :
-         {simulator::ssim2d_kernels(), simulator::ssim3d_kernels(), simulator::reduce_kernels()})
+         {simulator::ssim2d_kernels(), simulator::ssim2d_general_kernels(), simulator::ssim3d_kernels(),
+          simulator::ssim3d_general_kernels(), simulator::reduce_kernels()})
         for (const simulator::Kernel* each = unit.first; each != unit.first + unit.count; ++each)
             if (!std::strcmp(each->name, name)) {
                 *kernel = each;

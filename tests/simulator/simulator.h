@@ -43,7 +43,9 @@ struct Kernels {
     constexpr Kernels(const Kernel (&all)[N]) : first(all), count(N) {}
 };
 Kernels ssim2d_kernels();
+Kernels ssim2d_general_kernels();
 Kernels ssim3d_kernels();
+Kernels ssim3d_general_kernels();
 Kernels reduce_kernels();
 
 void run_grid(const Kernel& kernel, const void* params, Index grid, unsigned threads);

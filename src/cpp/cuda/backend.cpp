@@ -91,7 +91,7 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
                                                          : first_kernel(p.is_3d, p.is_normalized, type, grads);
     const KernelType second_type = p.is_3d ? backward_type(p) : type;
     // A backward with saved maps needs no first pass, a forward that saves them no second one.
-    const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p, type, grads);
+    const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p.is_3d, type, grads);
     const auto find = [&](int kernel) { return find_kernel(driver, exec.device_id, kernel); };
     const bool is_completed = sums && p.groups == 1 && blocks.sums <= kMostSums &&
                               (!p.is_3d || blocks.slabs.is_whole()) &&
@@ -116,8 +116,7 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
             k.completion = {launch_number(), reinterpret_cast<unsigned long long*>(memory + workspace.tags),
                             make_reduce_params(p, sums, mask_sums, blocks)};
         const CUfunction first = has_first ? find(first_filter) : nullptr;
-        const CUfunction second =
-            has_second ? find(filter_kernel(backward_family(p.is_3d), second_type, grads)) : nullptr;
+        const CUfunction second = has_second ? find(second_kernel(p.is_3d, second_type, grads)) : nullptr;
         if (!p.is_3d && p.grads() && p.map.data) {
             // An image's kernels of gradients have no registers for the map: the one of values writes it.
             Problem map_only = p;

@@ -23,11 +23,9 @@
 #endif
 
 // The images as they were packed at build time.
-asm(READ_ONLY_SECTION
-    ".global fusedssim_device_code\n" HIDDEN
-    "fusedssim_device_code:\n"
-    ".incbin \"" FUSEDSSIM_DEVICE_CODE_BIN
-    "\"\n" SECTION_BEFORE);
+asm(READ_ONLY_SECTION ".global fusedssim_device_code\n" HIDDEN
+                      "fusedssim_device_code:\n"
+                      ".incbin \"" FUSEDSSIM_DEVICE_CODE_BIN "\"\n" SECTION_BEFORE);
 extern "C" const unsigned char fusedssim_device_code[];
 
 namespace fusedssim::cuda {
@@ -94,8 +92,7 @@ CUkernel load_kernel(const Driver& driver, std::size_t image, int kernel) {
     check(driver, driver.cuThreadExchangeStreamCaptureMode(&mode), "cuThreadExchangeStreamCaptureMode");
     CUresult result = kSuccess;
     if (!code.empty())
-        result =
-            driver.cuLibraryLoadData(&all.libraries[image], code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0);
+        result = driver.cuLibraryLoadData(&all.libraries[image], code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0);
     CUkernel handle = nullptr;
     if (result == kSuccess) result = driver.cuLibraryGetKernel(&handle, all.libraries[image], kKernels[kernel].name);
     driver.cuThreadExchangeStreamCaptureMode(&mode);

@@ -73,31 +73,18 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
         case Family::ssim2d:
         case Family::ssim2d_sheets:
-        case Family::ssim2d_normalized:
-        case Family::ssim2d_forward:
-        case Family::ssim2d_forward_normalized:
-        case Family::ssim2d_backward:
+        case Family::ssim2d_general_forward:
+        case Family::ssim2d_general_forward_normalized:
+        case Family::ssim2d_general_backward:
         case Family::ssim3d_forward:
         case Family::ssim3d_forward_strided:
-        case Family::ssim3d_forward_normalized:
-        case Family::ssim3d_backward: break;
+        case Family::ssim3d_backward:
+        case Family::ssim3d_general_forward:
+        case Family::ssim3d_general_forward_normalized:
+        case Family::ssim3d_general_backward: break;
     }
     return -1;
 }
-
-// The families of the kernels that filter: their calls differ by radius bucket and number of gradients as well. One
-// makes the value, and of images also the gradient, if there is a kernel of it; otherwise gradients take two.
-constexpr Family one_pass_family(bool is_3d, bool is_normalized, bool is_strided = false) {
-    return !is_3d          ? (is_normalized ? Family::ssim2d_normalized : Family::ssim2d)
-           : is_normalized ? Family::ssim3d_forward_normalized
-           : is_strided    ? Family::ssim3d_forward_strided
-                           : Family::ssim3d_forward;
-}
-constexpr Family forward_family(bool is_3d, bool is_normalized, bool is_strided = false) {
-    if (is_3d) return one_pass_family(is_3d, is_normalized, is_strided);
-    return is_normalized ? Family::ssim2d_forward_normalized : Family::ssim2d_forward;
-}
-constexpr Family backward_family(bool is_3d) { return is_3d ? Family::ssim3d_backward : Family::ssim2d_backward; }
 
 // The element type and the radius bucket of the kernels of a call.
 struct KernelType {
@@ -109,28 +96,39 @@ struct KernelType {
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
     return kernel_index(family, type.element, type.radius, grads);
 }
-// Whether a call has two passes.
-constexpr bool has_two_passes(bool is_3d, bool is_normalized, KernelType type, int grads) {
-    return grads && (is_3d || filter_kernel(one_pass_family(is_3d, is_normalized), type, grads) < 0);
+// The families of the kernels that filter: their calls differ by radius bucket and number of gradients as well. The
+// first makes the value, and, of images, the usual kernels also the gradient.
+constexpr Family first_family(bool is_3d, bool is_normalized, KernelType type) {
+    if (type.is_general()) {
+        if (!is_3d) return is_normalized ? Family::ssim2d_general_forward_normalized : Family::ssim2d_general_forward;
+        return is_normalized ? Family::ssim3d_general_forward_normalized : Family::ssim3d_general_forward;
+    }
+    if (!is_3d) return Family::ssim2d;
+    return type.is_strided ? Family::ssim3d_forward_strided : Family::ssim3d_forward;
 }
-// The kernel that makes the value, and, if there is but one pass, the gradient.
 constexpr int first_kernel(bool is_3d, bool is_normalized, KernelType type, int grads) {
-    const Family family = has_two_passes(is_3d, is_normalized, type, grads)
-                              ? forward_family(is_3d, is_normalized, type.is_strided)
-                              : one_pass_family(is_3d, is_normalized, type.is_strided);
+    return filter_kernel(first_family(is_3d, is_normalized, type), type, grads);
+}
+// Whether the gradient is a second kernel, and which one.
+constexpr bool has_two_passes(bool is_3d, KernelType type, int grads) { return grads && (is_3d || type.is_general()); }
+constexpr int second_kernel(bool is_3d, KernelType type, int grads) {
+    const Family family = !is_3d              ? Family::ssim2d_general_backward
+                          : type.is_general() ? Family::ssim3d_general_backward
+                                              : Family::ssim3d_backward;
     return filter_kernel(family, type, grads);
 }
 // Of buckets up to `most`, the smallest that holds a radius, among those that there are kernels of.
-constexpr KernelType smallest_bucket(Family family, KernelType most, int radius, int grads) {
+constexpr KernelType smallest_bucket(bool is_3d, bool is_normalized, KernelType most, int radius, int grads) {
     KernelType type = most;
     for (const int bucket : kRadiusBuckets)
-        if (bucket >= radius && bucket < type.radius && filter_kernel(family, {type.element, bucket}, grads) >= 0)
+        if (bucket >= radius && bucket < type.radius &&
+            first_kernel(is_3d, is_normalized, {type.element, bucket}, grads) >= 0)
             type.radius = bucket;
     return type;
 }
 // The kernels of the usual calls, for two images of this dtype alone, if there are any.
 constexpr KernelType usual_type(Dtype dtype, bool is_3d, int radius, int grads) {
-    return smallest_bucket(one_pass_family(is_3d, false), {element_of(dtype), kUsualRadius}, radius, grads);
+    return smallest_bucket(is_3d, false, {element_of(dtype), kUsualRadius}, radius, grads);
 }
 constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
     switch (dtype) {
@@ -138,8 +136,7 @@ constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
         case Dtype::float64:
         case Dtype::float16:
         case Dtype::bfloat16:
-        case Dtype::uint8:
-            return filter_kernel(one_pass_family(is_3d, false), {element_of(dtype), kUsualRadius}, grads) >= 0;
+        case Dtype::uint8: return first_kernel(is_3d, false, {element_of(dtype), kUsualRadius}, grads) >= 0;
         case Dtype::uint16:
         case Dtype::int16:
         case Dtype::boolean: break;
@@ -159,8 +156,7 @@ constexpr bool has_strided_kernels(KernelType type, int grads) {
 // The general kernels for a radius. Those of volumes are for a number of gradients: partial maps that one kernel writes
 // are read by another.
 constexpr KernelType general_type(Dtype arithmetic, bool is_3d, bool is_normalized, int radius, int grads) {
-    return smallest_bucket(one_pass_family(is_3d, is_normalized), {general_element(arithmetic), kMaxRadius}, radius,
-                           is_3d ? grads : 0);
+    return smallest_bucket(is_3d, is_normalized, {general_element(arithmetic), kMaxRadius}, radius, is_3d ? grads : 0);
 }
 
 // The gradients that kernels of this type compute at once: some have no kernels for two.
@@ -189,7 +185,7 @@ struct Coverage {
     constexpr void add_filters(bool is_3d, bool is_normalized, KernelType type, int grads) {
         grads = grads_at_once(is_3d, is_normalized, type, grads);
         add(first_kernel(is_3d, is_normalized, type, grads));
-        if (has_two_passes(is_3d, is_normalized, type, grads)) add(filter_kernel(backward_family(is_3d), type, grads));
+        if (has_two_passes(is_3d, type, grads)) add(second_kernel(is_3d, type, grads));
     }
     constexpr void add_usual(Dtype dtype, bool is_3d, int radius, int grads) {
         const KernelType type = usual_type(dtype, is_3d, radius, grads);
@@ -198,7 +194,7 @@ struct Coverage {
         if (is_3d && has_strided_kernels(type, grads)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
         // Behind a general forward.
         const int of_general = general_type(arithmetic_dtype(dtype), is_3d, false, radius, grads).radius;
-        if (is_3d && grads) add(filter_kernel(Family::ssim3d_backward, {type.element, of_general}, grads));
+        if (is_3d && grads) add(second_kernel(is_3d, {type.element, of_general}, grads));
     }
     constexpr bool is_each_called() const {
         for (const bool called : is_called)

@@ -268,7 +268,7 @@ Workspace plan_workspace(const Problem& p) {
         const std::int64_t pieces = b.partition.sheets * b.partition.strips + kMostBlocks + 1;
         blocks = std::max(blocks, p.is_3d ? b.total : kMostBlocks);
         sums = std::max(sums, p.is_3d ? b.sums : pieces);
-        if (!p.grads() || p.saved || !has_two_passes(p, type, grads)) return;
+        if (!p.grads() || p.saved || !has_two_passes(p.is_3d, type, grads)) return;
         const std::size_t bytes = p.is_3d ? partial_maps_bytes(p, grads, b.slabs.planes, b.slabs.map_rows)
                                           : partial_maps_bytes(p, grads, p.planes(), p.height);
         maps = std::max(maps, std::int64_t(bytes));

@@ -44,11 +44,6 @@ bool is_packed(const View& v, std::size_t size, int count);
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
-// Whether a gradient takes two kernels, with partial maps between them.
-inline bool has_two_passes(const Problem& p, KernelType type, int grads) {
-    return has_two_passes(p.is_3d, p.is_normalized, type, grads);
-}
-
 // Calls f with a value of the arithmetic's type, the radius bucket and the number of gradients, as constants.
 template <class F>
 auto with_constants(KernelType type, int grads, F&& f) {
@@ -78,10 +73,9 @@ auto with_strips(const Problem& p, KernelType type, int grads, F&& f) {
     return with_constants(type, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
         constexpr int R = radius, G = gradients;
-        if (has_two_passes(p, type, grads))
-            return p.is_normalized ? f(Strip2d<A, R, G, true, Pass::forward>())
-                                   : f(Strip2d<A, R, G, false, Pass::forward>());
-        return p.is_normalized ? f(Strip2d<A, R, G, true>()) : f(Strip2d<A, R, G, false>());
+        if (!type.is_general()) return f(Strip2d<A, R, G, false>());
+        return p.is_normalized ? f(Strip2d<A, R, G, true, Pass::forward>())
+                               : f(Strip2d<A, R, G, false, Pass::forward>());
     });
 }
 // The same of the second pass.

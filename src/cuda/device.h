@@ -232,14 +232,26 @@ __device__ __forceinline__ MaskBits<A> load_mask_bits(const void* at, int is_boo
     if (is_bool) return {*static_cast<const unsigned char*>(at)};
     return *static_cast<const MaskBits<A>*>(at);
 }
-template <class A>
-__device__ __forceinline__ A mask_weight_at(const void* at, int is_bool) {
-    return is_bool ? A(mask_weight(*static_cast<const unsigned char*>(at))) : mask_weight(*static_cast<const A*>(at));
-}
 // The weight that the mask [N, C, D, H, W] has at an element of a tile's plane.
 template <class A>
 __device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Tile& tile, int z, int y, int x) {
-    return mask_weight_at<A>(address(v, tile, z, y, x), is_bool);
+    return load_mask_bits<A>(address(v, tile, z, y, x), is_bool).weight(is_bool);
+}
+// Those at adjacent elements of a row; `wanted` has a bit for each. All are requested before anything waits for one.
+template <int kCount, class A>
+__device__ __forceinline__ void load_mask_row(const SsimParams<A>& p, const char* at, unsigned wanted,
+                                              MaskBits<A> (&bits)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) bits[i] = {};
+    if (p.mask_is_bool) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i)
+            if (wanted >> i & 1) bits[i] = {*reinterpret_cast<const unsigned char*>(at + i * p.mask.w)};
+    } else {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i)
+            if (wanted >> i & 1) bits[i] = *reinterpret_cast<const MaskBits<A>*>(at + i * p.mask.w);
+    }
 }
 
 // The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's
@@ -290,14 +302,12 @@ __device__ __forceinline__ bool has_rare_parts(const SsimParams<A>& p, A l1_scal
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
-// `l1` is the gradient of |x - y| for a mask and an upstream gradient of 1. `scale` is what the gradient of SSIM has
-// been multiplied by; it is only used if the mask normalises. Returns the weight of the mask.
+// `mask` is the weight of the element, if there is a mask; `l1` the gradient of |x - y| for a mask and an upstream
+// gradient of 1. `scale` is what the gradient of SSIM has been multiplied by; it is only used if the mask normalises.
 template <int G, class A>
-__device__ __forceinline__ A add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A l1,
-                                             A scale, A& grad_x, A& grad_y) {
-    A mask = A(1);
+__device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A mask,
+                                                A l1, A scale, A& grad_x, A& grad_y) {
     if (p.mask.data) {
-        mask = load_mask<A>(p.mask, p.mask_is_bool, tile, z, y, x);
         l1 = weighted(mask, l1);
         if (p.is_normalized) {
             // 0, but NaN if the mean is one of nothing.
@@ -309,7 +319,6 @@ __device__ __forceinline__ A add_to_gradient(const SsimParams<A>& p, const Tile&
     if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, tile, z, y, x).value();
     grad_x += l1 + coarse_gradient(p, p.coarse_x, tile, z, y, x);
     if (G == 2) grad_y += coarse_gradient(p, p.coarse_y, tile, z, y, x) - l1;
-    return mask;
 }
 
 }  // namespace fusedssim

@@ -178,6 +178,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         if (kGeneral && z >= p.depth) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
+        MaskBits<A> weights[Block::columns];
+        if (p.mask.data) load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), weights);
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             const int of_band = column + c + kMargin - band * Block::band_x;
@@ -185,10 +187,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             const A difference = absolute(stage.pairs[0][(row + R) * kPitch + of_band].v[1] + pivot.d);
             const bool is_inside = place.row < p.height && place.column + c < p.width;
             if (kGeneral && !is_inside) continue;
-            l1_sum +=
-                p.mask.data && is_inside
-                    ? weighted(load_mask<A>(p.mask, p.mask_is_bool, tile, z, place.row, place.column + c), difference)
-                    : difference;
+            l1_sum += p.mask.data && is_inside ? weighted(weights[c].weight(p.mask_is_bool), difference) : difference;
         }
     }
     __device__ __forceinline__ void combine(A xv, A yv, MaskBits<A> mask_here, A (&out)[kValues]) const {

@@ -17,6 +17,13 @@ struct Place {
         : column(tile.tile_x * Block::out_x + thread % (Block::out_x / Block::columns) * Block::columns),
           row(tile.tile_y * Block::out_y + thread / (Block::out_x / Block::columns)), z_begin(tile.chunk * p.chunk),
           z_end(imin(z_begin + p.chunk, p.depth)) {}
+    // A bit for each column of the thread: it is in the volume.
+    __device__ __forceinline__ unsigned inside(const SsimParams<A>& p) const {
+        unsigned bits = 0;
+#pragma unroll
+        for (int c = 0; c < Block::columns; ++c) bits |= unsigned(row < p.height && column + c < p.width) << c;
+        return bits;
+    }
 };
 
 // The parts of a slice, or of a band of it, that a thread brings into shared memory. A part is kWidth adjacent elements

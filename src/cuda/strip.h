@@ -623,9 +623,10 @@ struct Strip {
                 load_packed_weights<A>(at, weights);
             return;
         }
+        MaskBits<A> bits[kColumns];
+        load_mask_row(p, at, counted, bits);
 #pragma unroll
-        for (int c = 0; c < kColumns; ++c)
-            if (counted >> c & 1) weights[c] = mask_weight_at<A>(at + c * p.mask.w, p.mask_is_bool);
+        for (int c = 0; c < kColumns; ++c) weights[c] = bits[c].weight(p.mask_is_bool);
     }
     template <class Element>
     __device__ __forceinline__ static void load_packed_weights(const char* at, A (&weights)[kColumns]) {
@@ -749,16 +750,19 @@ struct Strip {
             }
         } else if (flags & kRare) {
             const int again = x0 + 4 * (group_again());
+            unsigned inside = 0;
+#pragma unroll
+            for (int c = 0; c < 4; ++c) inside |= unsigned(again + c < p.width) << c;
 #pragma unroll
             for (int c = 0; c < 4; ++c)
-                if (again + c < p.width) {
-                    const A difference = x[c] - y[c];
-                    const A mask = add_to_gradient<G>(p, tile, 0, row, again + c, l1_derivative(l1_scale, difference),
-                                                      kBoth ? A(0) : scale, grad_x[c], grad_y[c]);
+                if (inside >> c & 1) {
+                    const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, 0, row, again + c) : A(1);
+                    add_to_gradient<G>(p, tile, 0, row, again + c, weight, l1_derivative(l1_scale, x[c] - y[c]),
+                                       kBoth ? A(0) : scale, grad_x[c], grad_y[c]);
                     // Of the elements as they are: a hole that counts makes the sum NaN.
                     if (kBoth && p.mask.data && p.has_l1)
-                        l1_sum += weighted(mask, absolute(x_value(x_here.load(0, c, p.x_format)) -
-                                                          y_value(y_here.load(0, c, p.y_format))));
+                        l1_sum += weighted(weight, absolute(x_value(x_here.load(0, c, p.x_format)) -
+                                                            y_value(y_here.load(0, c, p.y_format))));
                 }
         }
         store_gradient(to_x, p.x_format, column, packed, grad_x);

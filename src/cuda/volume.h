@@ -101,16 +101,17 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
     const auto use_rarely = [&](int z, unsigned now, const A(&here)[Block::columns],
                                 A(&partials)[kMaps][Block::columns]) {
         const Place<A, R> place(p, tile, thread_again());
+        MaskBits<A> mask[Block::columns];
+        if (p.mask.data) {
+            const char* const at = address(p.mask, tile, z, place.row, place.column);
+            load_mask_row(p, at, now, mask);
+            if (now && z + 1 < p.depth) prefetch_line(at + p.mask.d);
+        }
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             const int column = place.column + c;
             if (place.row >= p.height || column >= p.width) continue;
-            A weight = A(1);
-            if (p.mask.data) {
-                const char* const at = address(p.mask, tile, z, place.row, column);
-                weight = mask_weight_at<A>(at, p.mask_is_bool);
-                if (z + 1 < p.depth) prefetch_line(at + p.mask.d);
-            }
+            const A weight = p.mask.data ? mask[c].weight(p.mask_is_bool) : A(1);
             A difference = A(0);
             if (p.has_l1 && p.map.data)
                 difference = absolute(Cursor<T>(p.x, tile, z, place.row, column).value(p.x_format) -
@@ -216,9 +217,7 @@ __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>
     const Pivot<A> level = plane_pivot<T>(p, tile), pivot = {of_warp(level.s), of_warp(level.d)};
     A scale = p.scale, l1_scale = p.l1_scale;
     plane_scales(p, tile, scale, l1_scale);
-    unsigned inside = 0;
-#pragma unroll
-    for (int c = 0; c < Block::columns; ++c) inside |= unsigned(at.row < p.height && at.column + c < p.width) << c;
+    const unsigned inside = at.inside(p);
 
     const auto expand = [](const A(&in)[kMaps], A(&out)[kMaps]) {
 #pragma unroll
@@ -292,10 +291,12 @@ __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>
             }
         } else if (is_rare) {
             const Place<A, R> place(p, tile, thread_again());
+            MaskBits<A> mask[Block::columns] = {};
+            if (p.mask.data) load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), mask);
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c)
                 if (place.row < p.height && place.column + c < p.width)
-                    add_to_gradient<G>(p, tile, z, place.row, place.column + c,
+                    add_to_gradient<G>(p, tile, z, place.row, place.column + c, mask[c].weight(p.mask_is_bool),
                                        l1_derivative(l1_scale, x_here(c) - y_here(c)), scale, grad_x[c], grad_y[c]);
         }
         // Maps that were saved for both gradients also serve a backward that wants one of them.

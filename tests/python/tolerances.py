@@ -99,5 +99,5 @@ LIBVMAF_DECIBELS = 1e-4  # 5e-5
 
 # ssim and ms_ssim against pytorch-msssim in float64, with the window that it uses: another order of operations, in its
 # case the classic form with its cancellation. It sums the window in float32, in an order that depends on the processor:
-# on aarch64 the largest differences seen are 7e-8.
-PYTORCH_MSSIM_SAME_WINDOW = 1e-9 if X86 else 5e-7
+# on aarch64 the largest differences seen are 7e-8, and 6.5e-7 of gradients (window of 7).
+PYTORCH_MSSIM_SAME_WINDOW = 1e-9 if X86 else 1e-6

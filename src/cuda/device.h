@@ -232,10 +232,11 @@ __device__ __forceinline__ MaskBits<A> load_mask_bits(const void* at, int is_boo
     if (is_bool) return {*static_cast<const unsigned char*>(at)};
     return *static_cast<const MaskBits<A>*>(at);
 }
-// The weight that the mask [N, C, D, H, W] has at an element of a tile's plane.
+// The weight of an element of a tile's plane: what its mask [N, C, D, H, W] has there, or 1.
 template <class A>
-__device__ __forceinline__ A load_mask(const ByteView& v, int is_bool, const Tile& tile, int z, int y, int x) {
-    return load_mask_bits<A>(address(v, tile, z, y, x), is_bool).weight(is_bool);
+__device__ __forceinline__ A weight_at(const SsimParams<A>& p, const Tile& tile, int z, int y, int x) {
+    if (!p.mask.data) return A(1);
+    return load_mask_bits<A>(address(p.mask, tile, z, y, x), p.mask_is_bool).weight(p.mask_is_bool);
 }
 // Those at adjacent elements of a row; `wanted` has a bit for each. All are requested before anything waits for one.
 template <int kCount, class A>
@@ -302,7 +303,7 @@ __device__ __forceinline__ bool has_rare_parts(const SsimParams<A>& p, A l1_scal
 }
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
-// `mask` is the weight of the element, if there is a mask; `l1` the gradient of |x - y| for a mask and an upstream
+// `mask` is the weight of the element; `l1` the gradient of |x - y| for a mask and an upstream
 // gradient of 1. `scale` is what the gradient of SSIM has been multiplied by; it is only used if the mask normalises.
 template <int G, class A>
 __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A mask,

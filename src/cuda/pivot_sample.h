@@ -45,7 +45,7 @@ struct PivotSample {
         const int x_at = at.x;
         x = Cursor<T>(p.x, at.tile, z_at, y_at, x_at).load(0, 0, p.x_format);
         y = Cursor<T>(p.y, at.tile, z_at, y_at, x_at).load(0, 0, p.y_format);
-        counts = !p.mask.data || load_mask<A>(p.mask, p.mask_is_bool, at.tile, z_at, y_at, x_at) != A(0);
+        counts = weight_at(p, at.tile, z_at, y_at, x_at) != A(0);
     }
     __device__ __forceinline__ Pivot<A> pivot() const {
         const A x_value = Elements<T>::value(x, p.x_format), y_value = Elements<T>::value(y, p.y_format);

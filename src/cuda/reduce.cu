@@ -21,22 +21,6 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
     }
 }
 
-// The sum of adjacent weights. Those of bytes are counted: a double for each would take longer than the memory.
-template <int kCount>
-__device__ __forceinline__ int sum_of_weights(const unsigned char (&elements)[kCount]) {
-    int sum = 0;
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) sum += mask_weight(elements[k]);
-    return sum;
-}
-template <class A, int kCount>
-__device__ __forceinline__ double sum_of_weights(const A (&elements)[kCount]) {
-    double sum = 0;
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) sum += mask_weight(elements[k]);
-    return sum;
-}
-
 // Adds up the weights of a row of a mask with elements of type E, those from `begin` to `end` also in `map`. The
 // threads of a warp share a row, 16 bytes at a time if they can.
 template <class E>
@@ -55,10 +39,13 @@ __device__ __forceinline__ void sum_mask_row(const char* row, long long step, in
     for (int i = lane; i < packs; i += 32) {
         E elements[kPack];
         Packed<E, kPack>::load(row + 16 * i, elements);
-        if (kPack * i >= begin && kPack * (i + 1) <= end) {
-            const double sum = sum_of_weights(elements);
-            all += sum;
-            map += sum;
+        // Bytes are counted where all are in the map: to convert each would take longer than to load it.
+        if (sizeof(E) == 1 && kPack * i >= begin && kPack * (i + 1) <= end) {
+            int count = 0;
+#pragma unroll
+            for (int k = 0; k < kPack; ++k) count += elements[k] != 0;
+            all += count;
+            map += count;
         } else {
 #pragma unroll
             for (int k = 0; k < kPack; ++k) add(elements[k], kPack * i + k);

@@ -756,7 +756,7 @@ struct Strip {
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (inside >> c & 1) {
-                    const A weight = p.mask.data ? load_mask<A>(p.mask, p.mask_is_bool, tile, 0, row, again + c) : A(1);
+                    const A weight = weight_at(p, tile, 0, row, again + c);
                     add_to_gradient<G>(p, tile, 0, row, again + c, weight, l1_derivative(l1_scale, x[c] - y[c]),
                                        kBoth ? A(0) : scale, grad_x[c], grad_y[c]);
                     // Of the elements as they are: a hole that counts makes the sum NaN.

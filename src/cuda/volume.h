@@ -291,12 +291,11 @@ __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>
             }
         } else if (is_rare) {
             const Place<A, R> place(p, tile, thread_again());
-            MaskBits<A> mask[Block::columns] = {};
-            if (p.mask.data) load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), mask);
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c)
                 if (place.row < p.height && place.column + c < p.width)
-                    add_to_gradient<G>(p, tile, z, place.row, place.column + c, mask[c].weight(p.mask_is_bool),
+                    add_to_gradient<G>(p, tile, z, place.row, place.column + c,
+                                       weight_at(p, tile, z, place.row, place.column + c),
                                        l1_derivative(l1_scale, x_here(c) - y_here(c)), scale, grad_x[c], grad_y[c]);
         }
         // Maps that were saved for both gradients also serve a backward that wants one of them.

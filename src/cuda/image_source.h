@@ -178,9 +178,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         if (kGeneral && z >= p.depth) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
-        MaskBits<A> weights[Block::columns] = {};
-        if (p.mask.data && place.row < p.height)
-            place.load_mask(p, address(p.mask, tile, z, place.row, place.column), weights);
+        MaskBits<A> weights[Block::columns];
+        if (p.mask.data) load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), weights);
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             const int of_band = column + c + kMargin - band * Block::band_x;

@@ -24,14 +24,6 @@ struct Place {
         for (int c = 0; c < Block::columns; ++c) bits |= unsigned(row < p.height && column + c < p.width) << c;
         return bits;
     }
-    // The weights of the thread's columns, from the address of the first. All are requested before anything waits for
-    // one.
-    __device__ __forceinline__ void load_mask(const SsimParams<A>& p, const char* at,
-                                              MaskBits<A> (&bits)[Block::columns]) const {
-#pragma unroll
-        for (int c = 0; c < Block::columns; ++c)
-            if (column + c < p.width) bits[c] = load_mask_bits<A>(at + c * p.mask.w, p.mask_is_bool);
-    }
 };
 
 // The parts of a slice, or of a band of it, that a thread brings into shared memory. A part is kWidth adjacent elements

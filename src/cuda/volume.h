@@ -101,11 +101,11 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
     const auto use_rarely = [&](int z, unsigned now, const A(&here)[Block::columns],
                                 A(&partials)[kMaps][Block::columns]) {
         const Place<A, R> place(p, tile, thread_again());
-        MaskBits<A> mask[Block::columns] = {};
-        if (p.mask.data && place.row < p.height) {
+        MaskBits<A> mask[Block::columns];
+        if (p.mask.data) {
             const char* const at = address(p.mask, tile, z, place.row, place.column);
-            place.load_mask(p, at, mask);
-            if (z + 1 < p.depth && place.column < p.width) prefetch_line(at + p.mask.d);
+            load_mask_row(p, at, now, mask);
+            if (now && z + 1 < p.depth) prefetch_line(at + p.mask.d);
         }
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {

@@ -93,6 +93,17 @@ def test_value_and_gradients_match_oracle_for_shape(shape, padding):
 
 
 @forms
+def test_autocast_rounds_nothing():
+    x, y = pair((1, 2, 40, 50))
+    expected, *grads = value_and_grads(x, y, "same", reduction="mean")
+    with torch.autocast("cpu", torch.bfloat16):
+        value, *actual = value_and_grads(x, y, "same", reduction="mean")
+    assert torch.equal(value, expected)
+    for ours, theirs in zip(actual, grads, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@forms
 @pytest.mark.parametrize("settings", [{}, {"lambda_dssim": 0.2}], ids=["ssim", "loss"])
 @pytest.mark.parametrize("mode", [None, "weight", "normalized"])
 @pytest.mark.parametrize("reduction", ["sum", "image", "channel", "none"])

@@ -258,7 +258,12 @@ def is_promoted(device: torch.device, dtype1: torch.dtype, dtype2: torch.dtype) 
     """
     if dtype1 == dtype2 or dtype1 not in GRADIENT or dtype2 not in GRADIENT:
         return False
+    return has_autocast(device.type)
+
+
+def has_autocast(device_type: str) -> bool:
+    """Whether autocast is on for devices of that type."""
     try:  # torch 2.11 cannot compile the question whether there is autocast for a device
-        return torch.is_autocast_enabled(device.type)
+        return torch.is_autocast_enabled(device_type)
     except RuntimeError:
         return False

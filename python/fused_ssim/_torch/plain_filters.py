@@ -9,6 +9,7 @@ each axis (GPUs).
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._base import shapes
+from .checks import has_autocast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -195,7 +197,10 @@ class _Convolution:
         kernel, border = ((1, len(taps)), (0, zeros)) if last else ((len(taps), 1), (zeros, 0))
         rows = images.reshape(1, channels, shape[axis - 1] if last else shape[axis], -1)
         weight = self._taps[taps].reshape(1, 1, *kernel).expand(channels, 1, *kernel)
-        out = functional.conv2d(rows, weight, padding=border, groups=channels)
+        # Under autocast the operands of a convolution would be rounded to 16 bits. (Not every type of device has it.)
+        type_ = images.device.type
+        with torch.autocast(type_, enabled=False) if has_autocast(type_) else nullcontext():
+            out = functional.conv2d(rows, weight, padding=border, groups=channels)
         shape[axis] += 2 * zeros - len(taps) + 1
         return out.reshape(shape)
 

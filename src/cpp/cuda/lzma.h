@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// LZMA, in which the images of device code are packed: a fifth of their size, half of what Deflate leaves.
+// LZMA, in which the images of device code are packed: a ninth of their size, less than half of what Deflate leaves.
 #pragma once
 
 #include <cstddef>

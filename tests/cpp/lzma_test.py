@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""lzma_test.py <lzma_test> <image>...: what cmake/device_code.py packs, src/cpp/cuda/lzma.cpp unpacks."""
+"""lzma_test.py <lzma_test> <folder of images>: what cmake/device_code.py packs, src/cpp/cuda/lzma.cpp unpacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-program, *images = map(Path, sys.argv[1:])
+program, image_folder = map(Path, sys.argv[1:])
+images = sorted(image_folder.glob("reduce.*"))  # the smallest unit, for each GPU
+assert images, image_folder
 root = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("device_code", root / "cmake/device_code.py")
 assert spec is not None
@@ -21,7 +23,8 @@ spec.loader.exec_module(device_code)
 seed = random.randrange(2**32)
 print("seed", seed)
 chance = random.Random(seed)
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()  # removed when the process ends
+folder = Path(temporary.name)
 REFUSED = 2
 
 

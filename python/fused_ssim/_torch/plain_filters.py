@@ -198,8 +198,8 @@ class _Convolution:
         rows = images.reshape(1, channels, shape[axis - 1] if last else shape[axis], -1)
         weight = self._taps[taps].reshape(1, 1, *kernel).expand(channels, 1, *kernel)
         # Under autocast the operands of a convolution would be rounded to 16 bits. (Not every type of device has it.)
-        type_ = images.device.type
-        with torch.autocast(type_, enabled=False) if has_autocast(type_) else nullcontext():
+        device_type = images.device.type
+        with torch.autocast(device_type, enabled=False) if has_autocast(device_type) else nullcontext():
             out = functional.conv2d(rows, weight, padding=border, groups=channels)
         shape[axis] += 2 * zeros - len(taps) + 1
         return out.reshape(shape)

@@ -18,13 +18,12 @@ struct Backend {
     // Whether the device's memory is that of the host: what a call reads besides images is then checked, too.
     bool is_host;
 
-    // Carries out problems that have been checked, in any order, or at once. May fail, but not after something has been
-    // written. Of these functions, it alone can run out of the host's memory.
+    // Carries out problems that have been checked: levels of MS-SSIM, each with the images that the one before makes
+    // (Problem::pooled_x), or one. May fail, but not after something of the caller's has been written. Of these
+    // functions, it alone can run out of the host's memory.
     void (*run)(const Problem* problems, int count, const fusedssim_exec& exec);
     // One after the other: each but the first may get the gradients of the one before (ScaleProblem::coarse).
     void (*scale)(const ScaleProblem* steps, int count, const fusedssim_exec& exec);
-    // The images of each level but the first, from those of the level before.
-    void (*pool)(const Problem* levels, int count, const fusedssim_exec& exec);
     void (*combine)(const CombineProblem& p, const fusedssim_exec& exec);
 
     // Bytes of exec.workspace that run() takes for this problem; for several, as much as for the one that takes most.

@@ -128,6 +128,7 @@ Layout plan(const MsProblem& m, const Backend& backend) {
     for (int i = 0; i < m.levels; ++i) {
         Problem p = make_level(m, i);
         p.value.data = &l;  // run() will have a place for it
+        if (i + 1 < m.levels) p.pooled_x.data = p.pooled_y.data = &l;
         const std::size_t image = std::size_t(p.planes()) * std::size_t(p.volume()) * size;
         if (i > 0) {
             l.levels[i].x = take(image);
@@ -199,6 +200,8 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         if (i == 0) continue;
         p.x = contiguous(p, memory + layout.levels[i].x);
         p.y = contiguous(p, memory + layout.levels[i].y);
+        levels[i - 1].pooled_x = p.x;
+        levels[i - 1].pooled_y = p.y;
         if (grads > 0) p.grad_x = contiguous(p, memory + layout.levels[i].grad_x);
         if (grads > 1) p.grad_y = contiguous(p, memory + layout.levels[i].grad_y);
         // grad_scale comes in once, at the level that writes the result.
@@ -206,6 +209,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     }
     const bool has_last_pass = grads && !scales_grads_later(levels[0]);
     Problem last_pass = without_value(levels[0]);
+    last_pass.pooled_x = last_pass.pooled_y = {};
     if (has_last_pass) levels[0] = without_grads(levels[0]);
 
     CombineProblem combine{};
@@ -239,7 +243,6 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
 
     // run() has all its memory before it writes, and what follows needs none: a call that fails has written nothing.
     // Only a last pass needs more, and then nothing of the caller's is written before it.
-    backend.pool(levels.data(), m.levels, inner);
     backend.run(levels.data(), m.levels, inner);
     backend.combine(combine, inner);
     for (const auto* steps : {&steps_x, &steps_y})

@@ -57,6 +57,9 @@ struct Problem {
     // Gradients of the next coarser level of MS-SSIM, contiguous and of the type of the arithmetic; NULL: none. An
     // element of this level gets its block's gradient over the elements of a block (core/pooling.h).
     View coarse_x, coarse_y;
+    // The images of the next coarser level, contiguous and of the type of the arithmetic: averages over the elements of
+    // blocks (out); NULL: not wanted.
+    View pooled_x, pooled_y;
 
     // What a forward saves for a backward, and for how many gradients: 1 (grad_x), 2 (both, or either); 0: nothing is
     // saved.

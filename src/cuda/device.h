@@ -216,6 +216,7 @@ __device__ __forceinline__ A mask_weight(A element) {
 template <class A>
 struct MaskBits {
     unsigned bits;
+    __device__ __forceinline__ A number() const { return __uint_as_float(bits); }  // as it is
     __device__ __forceinline__ A weight(int is_bool) const {
         return is_bool ? A(bits != 0) : mask_weight(__uint_as_float(bits));
     }
@@ -223,6 +224,7 @@ struct MaskBits {
 template <>
 struct MaskBits<double> {
     unsigned long long bits;
+    __device__ __forceinline__ double number() const { return __longlong_as_double((long long)(bits)); }
     __device__ __forceinline__ double weight(int is_bool) const {
         return is_bool ? double(bits != 0) : mask_weight(__longlong_as_double((long long)(bits)));
     }
@@ -254,6 +256,63 @@ __device__ __forceinline__ void load_mask_row(const SsimParams<A>& p, const char
             if (wanted >> i & 1) bits[i] = *reinterpret_cast<const MaskBits<A>*>(at + i * p.mask.w);
     }
 }
+
+// The weights of kCount adjacent elements of a row of a mask, in two steps, between which other work is done.
+template <class A, int kCount>
+struct WeightsAhead {
+    static constexpr unsigned kAll = (1u << kCount) - 1;
+    MaskBits<A> bits[kCount];  // in_words: four weights in every fourth of these
+
+    // `wanted` has a bit for each; the others are 0. `packed`: four of them are aligned.
+    __device__ __forceinline__ static bool in_words(const SsimParams<A>& p, unsigned wanted, bool packed) {
+        return kCount % 4 == 0 && packed && p.mask_is_bool && wanted == kAll;
+    }
+    // Loads those at `at` and behind it.
+    __device__ __forceinline__ void request(const SsimParams<A>& p, const char* at, unsigned wanted, bool packed) {
+        if (p.mask.w != (p.mask_is_bool ? 1 : int(sizeof(A)))) return load_mask_row(p, at, wanted, bits);
+        if (in_words(p, wanted, packed)) {
+#pragma unroll
+            for (int i = 0; i < kCount; i += 4) bits[i].bits = *reinterpret_cast<const unsigned*>(at + i);
+            return;
+        }
+        if (!p.mask_is_bool && kCount % 4 == 0 && packed && wanted == kAll) {
+#pragma unroll
+            for (int i = 0; i < kCount; i += 4) {
+                MaskBits<A> four[4];
+                Packed<MaskBits<A>>::load(at + i * sizeof(A), four);
+#pragma unroll
+                for (int k = 0; k < 4; ++k)
+                    if (i + k < kCount) bits[i + k] = four[k];
+            }
+            return;
+        }
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) bits[i] = {};
+        if (p.mask_is_bool) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i)
+                if (wanted >> i & 1) bits[i] = {*reinterpret_cast<const unsigned char*>(at + i)};
+        } else {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i)
+                if (wanted >> i & 1) bits[i] = *reinterpret_cast<const MaskBits<A>*>(at + i * sizeof(A));
+        }
+    }
+    // Waits for them. All at once: a decision for each would be as many branches.
+    __device__ __forceinline__ void get(const SsimParams<A>& p, unsigned wanted, bool packed,
+                                        A (&weights)[kCount]) const {
+        if (in_words(p, wanted, packed)) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) weights[i] = A((bits[i / 4 * 4].bits >> 8 * (i % 4) & 0xff) != 0);
+        } else if (p.mask_is_bool) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) weights[i] = A(bits[i].bits != 0);
+        } else {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) weights[i] = bits[i].weight(false);
+        }
+    }
+};
 
 // The factors of the gradients of SSIM and of |x - y| in a tile's plane: those of the launch, times the plane's
 // upstream gradient, divided by the sums of the mask of the plane's group.

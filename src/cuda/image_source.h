@@ -10,13 +10,14 @@ namespace fusedssim {
 
 // s' and d' of the images, and the mask if it normalises. kStrided: nothing is known of the images' strides. Otherwise
 // they are those of pairs (fits_pairs() in the launchers), unless the kernel is general.
-template <class T, int R, bool kNormalized, bool kStrided>
+template <class T, int R, bool kNormalized, bool kStrided, With kWith>
 struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
     using Access = Elements<T>;
     static constexpr int kValues = kNormalized ? 3 : 2;
     static constexpr bool kEarly = true;
+    static constexpr bool kMaskAndL1 = kWith == With::mask_and_l1, kSumsLate = kMaskAndL1;
     static constexpr bool kGeneral = is_general<T>;
     // Parts of a slice: pairs of elements, or single ones.
     static constexpr bool kPairs = !kGeneral && !kStrided;
@@ -42,12 +43,14 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr unsigned kSumsL1 = PartSlots::kFree;  // |x - y| is summed
     // The map has all elements of this thread, and nothing rare is wanted.
     static constexpr unsigned kPlain = 2 * PartSlots::kFree;
-    // The slice that will be requested next.
-    const char *x_at, *y_at;
+    // The slice that will be requested next. With::mask_and_l1: this thread's columns in the one that is delivered next.
+    const char *x_at, *y_at, *l1_weights_at;
     // The parts that are being loaded.
     using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
     MaskBits<A> mask[kNormalized ? PartSlots::kCount : 1];
+    WeightsAhead<A, Block::columns>
+        l1_weights;  // With::mask_and_l1: of this thread's columns, in the slice that is in the stage
     A l1_sum;
 
     // Writes `shared`; the walk begins with a barrier.
@@ -90,6 +93,10 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);
         y_at = address(p.y, tile, z, 0, 0);
+        if constexpr (kMaskAndL1) {
+            const Place<A, R> place(p, tile, threadIdx.x);
+            l1_weights_at = address(p.mask, tile, z, place.row, place.column);
+        }
     }
     __device__ __forceinline__ void request(int z, int band, Stage&) {
         if constexpr (kGeneral) {
@@ -136,7 +143,13 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         x_at += p.x.d;
         y_at += p.y.d;
     }
-    __device__ __forceinline__ void deliver(int, int, Stage& stage) const {
+    __device__ __forceinline__ void deliver(int, int, Stage& stage) {
+        if constexpr (kMaskAndL1) {
+            constexpr unsigned kAll = (1u << Block::columns) - 1;
+            const unsigned wanted = slots.flags & kPlain ? kAll : Place<A, R>(p, tile, thread_again()).inside(p);
+            if (slots.flags & kSumsL1) l1_weights.request(p, l1_weights_at, wanted, false);
+            l1_weights_at += p.mask.d;
+        }
         if constexpr (kGeneral) {
             A xs[PartSlots::kCount], ys[PartSlots::kCount];
             Access::values(x, p.x_format, xs);
@@ -174,17 +187,25 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     }
     // |x - y| at this thread's columns, from the stage, where it is zero beside the volume.
     __device__ __forceinline__ void sum_l1(int z, int band, const Stage& stage) {
+        if (kWith == With::mask) return;
         if (!(slots.flags & kSumsL1) || z < tile.chunk * p.chunk || z >= (tile.chunk + 1) * p.chunk) return;
         if (kGeneral && z >= p.depth) return;
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
         MaskBits<A> weights[Block::columns];
-        if (p.mask.data) load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), weights);
+        A weights_here[Block::columns];
+        if constexpr (kMaskAndL1) l1_weights.get(p, 0, false, weights_here);
+        if (!kMaskAndL1 && p.mask.data)
+            load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), weights);
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             const int of_band = column + c + kMargin - band * Block::band_x;
             if (Block::bands > 1 && unsigned(of_band) >= unsigned(Block::band_x)) continue;
             const A difference = absolute(stage.pairs[0][(row + R) * kPitch + of_band].v[1] + pivot.d);
+            if constexpr (kMaskAndL1) {
+                l1_sum += weighted(weights_here[c], difference);
+                continue;
+            }
             const bool is_inside = place.row < p.height && place.column + c < p.width;
             if (kGeneral && !is_inside) continue;
             l1_sum += p.mask.data && is_inside ? weighted(weights[c].weight(p.mask_is_bool), difference) : difference;

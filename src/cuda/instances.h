@@ -34,6 +34,11 @@
 //     f32, radius 3     the same, for values and one gradient                     windows of 7 taps and less
 //     f32, strided      forward of volumes whose elements lie in no pairs, or     odd sizes, and crops
 //                       in other places in each image
+//     f32, masked,      the same as usual under a mask: its weights are           masks; with sums or gradients of
+//     masked_loss       requested before they are needed                          |x - y| as well: losses under masks
+//     f32, normalized   the same as usual for images, where a mask normalises     1.5 times as fast as any
+//                       windows
+//     f32, pooling      images: also writes those of half the size                MS-SSIM
 //     any, any64        anything else, in float and double arithmetic: other      at most 2.5 times slower than kernels
 //                       borders, other integers, images of two dtypes, strided    of their own
 //                       volumes of 16 bits, wide windows, and windows that a
@@ -60,7 +65,7 @@
     M(any64, 16, __VA_ARGS__)
 // For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up
 // to 7 taps; images that stand side by side in a sheet (general kernels can do this, too); volumes whose elements are
-// loaded one by one.
+// loaded one by one; masks, also those that normalise windows; MS-SSIM.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_USUAL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 5, X, FAMILY, UNIT, GRADS)
 // Values alone.
@@ -90,9 +95,27 @@
 #define FUSEDSSIM_SSIM2D_SHEETS(X)                       \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 0) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 1)
-#define FUSEDSSIM_SSIM2D_FAMILIES(F) \
-    F(ssim2d, FUSEDSSIM_SSIM2D)      \
-    F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)
+#define FUSEDSSIM_SSIM2D_MASKED(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked, ssim2d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D_MASKED_LOSS(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked_loss, ssim2d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked_loss, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D_POOLING(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_pooling, ssim2d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_pooling, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D_NORMALIZED(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_normalized, ssim2d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_normalized, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D_NORMALIZED_BACKWARD(X) FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_normalized_backward, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D_FAMILIES(F)          \
+    F(ssim2d, FUSEDSSIM_SSIM2D)               \
+    F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS) \
+    F(ssim2d_masked, FUSEDSSIM_SSIM2D_MASKED) \
+    F(ssim2d_masked_loss, FUSEDSSIM_SSIM2D_MASKED_LOSS) \
+    F(ssim2d_pooling, FUSEDSSIM_SSIM2D_POOLING) \
+    F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED) \
+    F(ssim2d_normalized_backward, FUSEDSSIM_SSIM2D_NORMALIZED_BACKWARD)
 
 // ssim2d_general.cu: the same in two passes, of which the second makes the gradient. It does not care whether windows
 // are normalised. Two gradients are made one after the other: kernels for both would be many.
@@ -118,13 +141,23 @@
 #define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                       \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 1)
+#define FUSEDSSIM_SSIM3D_FORWARD_MASKED(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked, ssim3d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked, ssim3d, 1)
+#define FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked_loss, ssim3d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked_loss, ssim3d, 1)
+#define FUSEDSSIM_SSIM3D_BACKWARD_MASKED_LOSS(X) FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_backward_masked_loss, ssim3d, 1)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
     FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_USUAL_TYPES)
 #define FUSEDSSIM_SSIM3D_FAMILIES(F)                            \
     F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                 \
     F(ssim3d_forward_strided, FUSEDSSIM_SSIM3D_FORWARD_STRIDED) \
-    F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD)
+    F(ssim3d_forward_masked, FUSEDSSIM_SSIM3D_FORWARD_MASKED)   \
+    F(ssim3d_forward_masked_loss, FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS)   \
+    F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD) \
+    F(ssim3d_backward_masked_loss, FUSEDSSIM_SSIM3D_BACKWARD_MASKED_LOSS)
 
 // ssim3d_general.cu
 #define FUSEDSSIM_SSIM3D_GENERAL_FORWARD(X) \

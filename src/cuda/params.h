@@ -36,6 +36,7 @@ constexpr bool kHasLongBatches = true;
 //     kNormalized  the windows are normalised by the mass of a mask
 //     kSheets      several planes may stand side by side in a sheet: see Partition
 //     kPass        what a kernel of images does: see Pass
+//     kWith        what a usual kernel does besides: see With
 //     kMoments     the filtered quantities of a position: 4, or 5 if kNormalized
 //     kMaps        the partial maps: 3 for one gradient, 4 for two
 
@@ -43,6 +44,12 @@ constexpr bool kHasLongBatches = true;
 // windows, or those that a mask normalises, there are no registers for the filters of both: the forward pass of general
 // kernels writes partial maps, and the backward pass makes gradients of them, as it is with volumes.
 enum class Pass { both, forward, backward };
+
+// What a usual kernel does besides. `mask`: weights are requested before they are needed, where other kernels wait for
+// them; they are those of a mask, or, with Upstream kUpstreamMap, the upstream map, which stands in its place.
+// `mask_and_l1`: also those of |x - y|, which `mask` leaves out, since it has no registers for them. `pooling`: it
+// writes the images of MS-SSIM's next level.
+enum class With { nothing, mask, mask_and_l1, pooling };
 
 // ssim2d: a strip of columns.
 template <class A, int R, int G, bool kNormalized, Pass kPass = Pass::both>
@@ -265,6 +272,8 @@ struct SsimParams {
         data_ranges;  // of A: of each image, in place of `stability`, with the constants k1 and k2. data NULL: none
     double k1, k2;
     A variance_grad_scale;  // for general kernels; 1 in the others
+    // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A: the pooled images, for kernels with pooling (out)
+    ByteView pooled_x, pooled_y;
 
     FUSEDSSIM_MATH const A* taps_z() const { return taps[int(Axis::z)].window; }
     FUSEDSSIM_MATH const A* taps_y() const { return taps[int(Axis::y)].window; }
@@ -343,6 +352,7 @@ struct ScaleParams {
     long long flat;
     int channels, depth, height, width;
     int scale_is_f64;
+    int packed;  // four adjacent elements of a gradient's row are aligned to be accessed as one, and two of `coarse`
     double factor, coarse_factor;
 };
 

@@ -35,7 +35,7 @@ __device__ __forceinline__ void sum_mask_row(const char* row, long long step, in
     const int lane = int(threadIdx.x % 32);
     const bool is_packed = step == (long long)sizeof(E) && reinterpret_cast<unsigned long long>(row) % 16 == 0;
     const int packs = is_packed ? width / kPack : 0;
-#pragma unroll 2
+#pragma unroll 4
     for (int i = lane; i < packs; i += 32) {
         E elements[kPack];
         Packed<E, kPack>::load(row + 16 * i, elements);
@@ -117,7 +117,11 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
             from_arithmetic(product * to_arithmetic(grad[i]), grad[i]);
         return;
     }
-    for (long long row = blockIdx.x; row < p.rows; row += gridDim.x) {
+    // A warp takes a row at a time, four elements a thread if they are packed.
+    constexpr int kWarps = kThreadsReduce / 32;
+    const int lane = int(threadIdx.x % 32);
+    for (long long row = (long long)blockIdx.x * kWarps + threadIdx.x / 32; row < p.rows;
+         row += (long long)gridDim.x * kWarps) {
         long long rest = row;
         const long long h = rest % p.height;
         rest /= p.height;
@@ -131,8 +135,24 @@ __device__ __forceinline__ void scale(const ScaleParams& p) {
             coarse = address(p.coarse, tile, block_of(int(d), p.depth), block_of(int(h), p.height), 0);
         else if (product == A(1))
             continue;
+        if (p.packed) {
 #pragma unroll 4
-        for (int i = threadIdx.x; i < p.width; i += kThreadsReduce) {
+            for (int i = 4 * lane; i < p.width; i += 4 * 32) {
+                T in[4];
+                A two[2] = {}, out[4];
+                Packed<T>::load(row_at + i * sizeof(T), in);
+                if (coarse) Packed<A, 2>::load(coarse + i / 2 * sizeof(A), two);
+#pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    out[k] = product * to_arithmetic(in[k]);
+                    if (coarse) out[k] += factor * two[k / 2];
+                }
+                Packed<T>::store(row_at + i * sizeof(T), out);
+            }
+            continue;
+        }
+#pragma unroll 4
+        for (int i = lane; i < p.width; i += 32) {
             T* const at = reinterpret_cast<T*>(row_at + i * p.grad.w);
             A value = product * to_arithmetic(*at);
             if (coarse) value += factor * *reinterpret_cast<const A*>(coarse + block_of(i, p.width) * p.coarse.w);

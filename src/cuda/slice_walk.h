@@ -185,7 +185,8 @@ struct SliceSource {
     // band.
     template <class AnyStage>
     void read(const AnyStage& stage, int row, int column, A (&values)[1][kValues]) const = delete;
-    // Called once for each band of a slice, while it is in the stage.
+    // Called once for each band of a slice, while it is in the stage: before it is filtered, or behind that.
+    static constexpr bool kSumsLate = false;
     template <class AnyStage>
     __device__ __forceinline__ static void sum_l1(int, int, const AnyStage&) {}
 };
@@ -228,13 +229,14 @@ __device__ __forceinline__ void walk_slices(const SsimParams<A>& p, const Tile& 
     const int end = place.z_end + R, last = source.is_endless() ? end : imin(end, p.depth - source.empty_slices());
     int z = source.is_endless() ? place.z_begin - R : imax(place.z_begin - R, source.empty_slices());
     const auto filter_y = [&](int slice, int band) {
-        source.sum_l1(slice, band, at(slice).stage);
+        if (!Source::kSumsLate) source.sum_l1(slice, band, at(slice).stage);
         at(slice).slice.template filter_y<Source::kValues>(
             p.taps[int(Axis::y)], source.has_edge_taps() ? p.height : 0, tile.tile_y * Block::out_y, band,
             [&](int row, int column, A(&values)[1][Source::kValues]) {
                 source.read(at(slice).stage, row, column, values);
             },
             expand);
+        if (Source::kSumsLate) source.sum_l1(slice, band, at(slice).stage);
     };
     const auto request = [&](int slice, int band) { source.request(slice, band, at(slice).stage); };
     const auto deliver = [&](int slice, int band) { source.deliver(slice, band, at(slice).stage); };

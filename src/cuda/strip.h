@@ -55,7 +55,7 @@ __device__ __forceinline__ Spot spot_of(const SsimParams<A>& p, const Tile& tile
 }
 
 // The walk of a block down (a part of) one strip.
-template <class T, int R, int G, bool kNormalized, bool kSheets, Pass kPass>
+template <class T, int R, int G, bool kNormalized, bool kSheets, Pass kPass, With kWith>
 struct Strip {
     using A = arithmetic_t<T>;
     using Access = Elements<T>;
@@ -63,6 +63,11 @@ struct Strip {
     using Shape = Strip2d<A, R, G, kNormalized, kPass>;
     static constexpr bool kStatistics = Shape::has_statistics, kGradient = Shape::has_gradient, kBoth = Shape::has_both;
     static constexpr bool kStoresPartials = G && !kGradient;
+    static constexpr bool kPooling = kWith == With::pooling, kMaskAndL1 = kWith == With::mask_and_l1,
+                          kMask = kWith == With::mask || kMaskAndL1;
+    static_assert(kWith == With::nothing || !kGeneral, "usual kernels");
+    // Pooling: the columns of a block of elements are those of two neighbouring threads, of which the first is even.
+    static constexpr int kShift = kPooling ? Shape::halo % 2 : 0;
     // Filters of wide windows are long: they stand once, in a loop over rows, and not once for each row.
     static constexpr bool kRolls = Shape::wide && (sizeof(A) == 8 || (kNormalized && kStatistics));
     // Rows that are loaded before they are filtered: a batch, or one, where running sums leave no registers for more.
@@ -86,8 +91,9 @@ struct Strip {
     const SsimParams<A>& p;
     const Tile tile;
     Shared& shared;
-    const int thread;           // of the block: signed, which makes better code
-    const int down, part;       // down: the column of the strip, and which part of its filters this thread has
+    const int thread;  // of the block: signed, which makes better code
+    // Down: the column of the strip, and which part of its filters this thread has. (Pooling: -1 is no column.)
+    const int down, part;
     const int x0;               // the first column that the block writes
     const int row_begin, rows;  // the rows that the block writes,
     int map_begin, map_rows;    // and those rows of the map that it computes
@@ -112,14 +118,16 @@ struct Strip {
     static constexpr unsigned kWeighted = 1 << 19;  // the partials have weights: weight_partials()
     static constexpr unsigned kMasked = 1 << 20;    // across: there is a mask
     static constexpr unsigned kEdges = 1 << 21;     // edges have weights: edge_partial_weight() in core/border.h
+    static constexpr unsigned kPools = 1 << 22;     // this thread writes blocks of elements: see pool()
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
-    Cursor<T> x_at, y_at;                       // the row that will be read next
-    typename Access::Raw x[kAhead], y[kAhead];  // the next rows, already loaded
-    MaskBits<A> m[kNormalized ? kAhead : 1];    // and their mask
-    A partials[kAhead][kOwnMaps];               // Pass::backward: the next rows of the partial maps, already loaded
-    A* partials_at;                             // across: where they are written; down: row 0 of the first own map
-    Cursor<T> x_here, y_here, to_x, to_y;       // across: where the gradient is computed
+    Cursor<T> x_at, y_at;                              // the row that will be read next
+    typename Access::Raw x[kAhead], y[kAhead];         // the next rows, already loaded
+    MaskBits<A> m[kNormalized || kMask ? kAhead : 1];  // and their mask; With::mask: see request_mask()
+    const char* mask_at;                               // With::mask: its column in row 0 of the mask
+    A partials[kAhead][kOwnMaps];          // Pass::backward: the next rows of the partial maps, already loaded
+    A* partials_at;                        // across: where they are written; down: row 0 of the first own map
+    Cursor<T> x_here, y_here, to_x, to_y;  // across: where the gradient is computed
     A dssim_sum, l1_sum;
     A scale, l1_scale;            // of the gradients in this plane
     const PivotSample<T> sample;  // of this piece; Pass::backward: of the sheet
@@ -130,14 +138,19 @@ struct Strip {
 
     __device__ __forceinline__ Strip(const SsimParams<A>& params, const Tile& at, int first, int end, Shared& memory)
         : p(params), tile(at), shared(memory), thread(threadIdx.x),
-          down(kSplit == 2 ? thread % Shape::columns : thread), part(kSplit == 2 ? thread / Shape::columns : 0),
-          x0(tile.tile_x * params.partition.columns), row_begin(first), rows(end - first), across_row(thread / kGroups),
-          group(thread % kGroups), flags(0), x_at(read_cursor(p.x)), y_at(read_cursor(p.y)),
-          x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)), to_x(gradient_cursor(p.grad_x)),
-          to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0), scale(params.scale), l1_scale(params.l1_scale),
+          down((kSplit == 2 ? thread % Shape::columns : thread) - kShift),
+          part(kSplit == 2 ? thread / Shape::columns : 0), x0(tile.tile_x * params.partition.columns), row_begin(first),
+          rows(end - first), across_row(thread / kGroups), group(thread % kGroups), flags(0), x_at(read_cursor(p.x)),
+          y_at(read_cursor(p.y)), x_here(gradient_cursor(p.x)), y_here(gradient_cursor(p.y)),
+          to_x(gradient_cursor(p.grad_x)), to_y(gradient_cursor(p.grad_y)), dssim_sum(0), l1_sum(0),
+          scale(params.scale), l1_scale(params.l1_scale),
           sample(kStatistics ? sample_of(first, end - first, x0, imin(p.partition.columns, sheet_width() - x0))
                              : sample_of_sheet()) {
         if (kGradient) plane_scales(p, tile, scale, l1_scale);
+        if (kMask && (kBoth || (kStatistics && kMaskAndL1))) {
+            const Spot at = spot(x0 - (kBoth ? Shape::margin : Shape::halo) + down);
+            mask_at = address(p.mask, at.tile, 0, 0, at.x);
+        }
         map_begin = imax(row_begin - Shape::margin, p.map_begin_y());
         map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
         // The partials of columns without a map element are zero, and so is what lies beyond the border, if windows see
@@ -145,8 +158,15 @@ struct Strip {
         const int partial_column = spot(x0 - Shape::margin + down).x;
         // Of the columns of a strip, the threads behind the last one that it needs do nothing.
         const int used = p.partition.columns + 2 * Shape::halo, inner = p.partition.columns + 2 * Shape::margin;
-        if (kStatistics && down < used && sees_element(border(), spot(x0 - Shape::halo + down).x, p.width))
+        if (kStatistics && (kShift == 0 || down >= 0) && down < used &&
+            sees_element(border(), spot(x0 - Shape::halo + down).x, p.width))
             flags |= kReads;
+        if (kPooling) {
+            if (down >= Shape::halo && down < Shape::halo + p.partition.columns && read_column() < p.width)
+                flags |= kPools;
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k) x[k] = y[k] = {};
+        }
         if (p.has_l1 && part == 0 && down >= Shape::halo && down < Shape::halo + p.partition.columns) flags |= kSumsL1;
         if (kGradient && down < imin(Shape::inner, inner) &&
             (has_partials_beyond() || (partial_column >= p.map_begin_x() && partial_column < p.map_end_x())))
@@ -155,7 +175,7 @@ struct Strip {
         if (has_rare_parts(p, l1_scale)) flags |= kRare;
         // Where the mask is at hand for the gradient of |x - y|, its sum costs nothing more.
         if (kBoth && p.mask.data && p.has_l1) flags = (flags | kRare) & ~kSumsL1;
-        if (p.mask.data) flags |= kMasked;
+        if (p.mask.data && !(kMask && p.upstream == kUpstreamMap)) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
         if (border() == Border::reflect) flags |= kEdges | kWeighted;
         if (kGeneral && spot(x0 - Shape::halo + down).x >= p.width) flags &= ~kSumsL1;
@@ -242,6 +262,7 @@ struct Strip {
     // the image, which leave the running sums as they begin.
     __device__ __forceinline__ int first_row() const {
         const int first = row_begin - Shape::halo;
+        if (kPooling) return imax(first, 0) / 2 * 2;
         return border() == Border::zeros ? imax(first, 0) : first;
     }
 
@@ -262,7 +283,10 @@ struct Strip {
     __device__ __forceinline__ void batch(int row) {
         // In one pass, partials are there of the batch before.
         const int partials_row = kBoth ? row - Shape::rows - R : row;
+        if (kBoth ? kMask && (flags & kFilters) : kMaskAndL1 && !kNormalized && (flags & kSumsL1))
+            request_mask(kBoth ? partials_row : row);
         if (kStatistics && (flags & kReads)) moments_down(row);
+        if constexpr (kPooling) pool(row);
         if (kGradient && (flags & kFilters)) partials_down(partials_row);
         __syncthreads();
         if constexpr (kGradient) {
@@ -284,7 +308,7 @@ struct Strip {
         expand<false>(-pivot.s, -pivot.d, A(0), outside);
 #pragma unroll
         for (int q = 0; q < kOwnMoments; ++q) beside.v[q] = fir[q].begin(own(outside, q), p.taps_y());
-        if (!(flags & kReads))
+        if (!(flags & kReads) && (kShift == 0 || down >= 0))
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) store_own(k, beside);
         if (thread == 0) {
@@ -315,9 +339,12 @@ struct Strip {
         if constexpr (kGeneral) {
             prefetch_any(row);
         } else if (row + Shape::rows <= p.height) {
+            if constexpr (kNormalized) request_mask_rows(mask_at + row * p.mask.h, [](int) { return true; });
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, true);
         } else {
+            if constexpr (kNormalized)
+                request_mask_rows(mask_at + row * p.mask.h, [&](int k) { return row + k < p.height; });
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, row + k < p.height);
         }
@@ -389,7 +416,7 @@ struct Strip {
             else
                 return y_value(y[k]);
         };
-        if (flags & kSumsL1) sum_l1(row, [&](int k) { return absolute(x_of(k) - y_of(k)); });
+        if (!kMask && (flags & kSumsL1)) sum_l1(row, [&](int k) { return absolute(x_of(k) - y_of(k)); });
         if constexpr (kRolls) {
             const A mask = mask_of(m[0]);
             if (first + 1 < Shape::rows) prefetch(row + 1);
@@ -397,6 +424,47 @@ struct Strip {
         } else {
 #pragma unroll
             for (int k = 0; k < kAhead; ++k) filter_down(k, x_of(k), y_of(k), mask_of(m[kNormalized ? k : 0]));
+        }
+        if (kMaskAndL1 && !kBoth && (flags & kSumsL1)) {
+            A weights[kAhead];
+            get_mask(weights);
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k)
+                if (!kNormalized || is_own(row + k)) l1_sum += weighted(weights[k], absolute(x_of(k) - y_of(k)));
+        }
+    }
+    // Down, With::mask: loads what this thread weighs in this batch, in the rows from this one on: the partials of its
+    // column, or, without a gradient, |x - y|.
+    __device__ __forceinline__ void request_mask(int row) {
+        const char* const at = mask_at + row * p.mask.h;
+        const int begin = kBoth ? map_begin : row_begin, count = kBoth ? map_rows : rows;
+        if (row >= begin && row + kAhead <= begin + count)
+            request_mask_rows(at, [](int) { return true; });
+        else
+            request_mask_rows(at, [&](int k) { return unsigned(row + k - begin) < unsigned(count); });
+    }
+    template <class IsWanted>
+    __device__ __forceinline__ void request_mask_rows(const char* at, IsWanted is_wanted) {
+#pragma unroll
+        for (int k = 0; k < kAhead; ++k) m[k] = {};
+        if (p.mask_is_bool) {
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k)
+                if (is_wanted(k)) m[k] = load_mask_bits<A>(at + k * p.mask.h, true);
+        } else {
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k)
+                if (is_wanted(k)) m[k] = load_mask_bits<A>(at + k * p.mask.h, false);
+        }
+    }
+    __device__ __forceinline__ void get_mask(A (&weights)[kAhead]) const {
+        if (p.mask_is_bool) {
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k) weights[k] = m[k].weight(true);
+        } else {
+#pragma unroll
+            for (int k = 0; k < kAhead; ++k)
+                weights[k] = p.upstream == kUpstreamMap ? m[k].number() : m[k].weight(false);
         }
     }
     __device__ __forceinline__ A mask_of(MaskBits<A> bits) const {
@@ -439,9 +507,30 @@ struct Strip {
         }
     }
 
+    // Writes the averages of blocks of 2 x 2 elements, from this batch, whose first row is even, as all sizes are. Of
+    // two neighbouring threads, which have two columns of blocks, the first makes those of x and the second those of y.
+    __device__ __forceinline__ void pool(int row) const {
+        const bool is_first = thread % 2 == 0;
+        A sums[kAhead / 2];
+#pragma unroll
+        for (int k = 0; k < kAhead / 2; ++k) {
+            const A of_x = x_value(x[2 * k]) + x_value(x[2 * k + 1]), of_y = y_value(y[2 * k]) + y_value(y[2 * k + 1]);
+            sums[k] = (is_first ? of_x : of_y) + __shfl_xor_sync(0xffffffffu, is_first ? of_y : of_x, 1);
+        }
+        if (!(flags & kPools)) return;
+        const int column = x0 - Shape::halo + thread_again() - kShift;
+        const ByteView& to = is_first ? p.pooled_x : p.pooled_y;
+        char* const at = address(to, tile, 0, row / 2, column / 2);
+#pragma unroll
+        for (int k = 0; k < kAhead / 2; ++k)
+            if (is_own(row + 2 * k)) *reinterpret_cast<A*>(at + k * to.h) = A(0.25) * sums[k];
+    }
+
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
-        if constexpr (kRolls) {
+        if constexpr (kMask && kBoth) {
+            weigh_partials(row);
+        } else if constexpr (kRolls) {
 #pragma unroll 1
             for (int k = 0; k < Shape::rows; ++k) filter_partials_down(row, k);
         } else {
@@ -451,6 +540,21 @@ struct Strip {
         if constexpr (!kBoth) {
             if (border() == Border::replicate) add_edges_down(row - R);
             if (!kRolls) prefetch_partials(row + Shape::rows);
+        }
+    }
+    // With::mask: the same for partials that lack their weights. Behind them stands DSSIM, which is summed here.
+    __device__ __forceinline__ void weigh_partials(int row) {
+        A weights[kAhead];
+        get_mask(weights);
+#pragma unroll
+        for (int k = 0; k < Shape::rows; ++k) {
+            Column<A, kOwnMaps> in = shared.partials.get(k, down), out;
+            dssim_sum += weighted(weights[k], in.v[kOwnMaps]);
+#pragma unroll
+            for (int q = 0; q < kOwnMaps; ++q)
+                out.v[q] = fir[kMoments + q].step(weighted(weights[k], in.v[q]), p.taps_y());
+            out.fill();
+            shared.filtered.put(k, down, out);
         }
     }
     // Pass::backward, Border::replicate: what the edge's taps add to the filtered partials of the first and last row.
@@ -532,6 +636,13 @@ struct Strip {
             }
             return;
         }
+        // With a gradient, weights come where partials are filtered down.
+        constexpr bool kWeighs = kMask && !kBoth;
+        WeightsAhead<A, kWeighs ? kColumns : 1> weights_ahead;
+        if constexpr (kWeighs) {
+            const int column = statistics_column(group_again());
+            weights_ahead.request(p, address(p.mask, tile, 0, row, column), flags & kAllColumns, p.packed_mask);
+        }
         A moments[kColumns][kMoments];
         const Column<A, kMoments> first = shared.begin;
 #pragma unroll
@@ -545,6 +656,9 @@ struct Strip {
         const volatile Stability<A>& stability_read_late = shared.stability;
         A here[kColumns];
         Kept kept;
+        const bool is_counted = kMask && kBoth && is_own(row) && (flags & kOwned);  // by this block
+        A weights[kColumns];
+        if constexpr (kWeighs && G != 0) weights_ahead.get(p, flags & kAllColumns, p.packed_mask, weights);
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             Moments<A> at = {moments[c][0], moments[c][1], moments[c][2], moments[c][3]};
@@ -559,8 +673,14 @@ struct Strip {
                 else
                     here[c] = G == 1 ? dssim_and_partials<G>(at, pivot, stability_read_late, u, maps.v, of_variances)
                                      : dssim_and_partials<G>(at, pivot, stability, u, maps.v, of_variances);
-                if constexpr (kBoth) {
+                if constexpr (kWeighs)
+#pragma unroll
+                    for (int q = 0; q < kMaps; ++q) maps.v[q] = weighted(weights[c], maps.v[q]);
+                if constexpr (kMask && kBoth)
+                    maps.v[kMaps] = is_counted ? here[c] : A(0);
+                else
                     maps.fill();
+                if constexpr (kBoth) {
                     shared.partials.put_in_group(across_row, group, c, maps);
                 } else {
                     kept[c] = maps;
@@ -569,6 +689,14 @@ struct Strip {
                 here[c] = dssim(at, pivot, stability);
             }
         }
+        if constexpr (kWeighs) {
+            // Columns without an element of the map have no weight.
+            if (!G) weights_ahead.get(p, flags & kAllColumns, p.packed_mask, weights);
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c) dssim_sum += weighted(weights[c], here[c]);
+            if constexpr (kStoresPartials) store_partials(kept);
+        }
+        if constexpr (kMask) return;
         if (!(flags & kPlain)) {
             count_rarely(row, here, kept);
             if constexpr (kStoresPartials) store_partials(kept);
@@ -702,6 +830,15 @@ struct Strip {
         typename Access::Raw xs[4], ys[4];
         // Where statistics share the thread, registers are too short for images that are being loaded.
         if (!kBoth) load_images(column, packed, xs, ys);
+        WeightsAhead<A, 4> weights_ahead;
+        A weights[4];
+        const Spot first = spot(kMaskAndL1 ? x0 + 4 * group_again() : 0);
+        const auto request_weights = [&] {
+            if (kMaskAndL1 && (flags & kRare))
+                weights_ahead.request(p, address(p.mask, first.tile, 0, row, first.x), columns_inside(first.x),
+                                      p.packed_mask);
+        };
+        if (!kBoth) request_weights();
         A filtered[4][kMaps] = {};
         shared.filtered.template filter<R>(across_row, group, p.taps_x(), filtered);
         if (kGeneral && __builtin_expect(border() == Border::replicate, false)) {
@@ -712,8 +849,18 @@ struct Strip {
                     shared.filtered.template filter_one<R>(across_row, group, c, p.taps[int(Axis::x)].edge,
                                                            filtered[c]);
         }
+        if (kBoth) request_weights();
         if (kBoth) load_images(column, packed, xs, ys);
-        if (flags & kMasked)
+        // Of the elements as they are: a hole that counts makes the sum NaN.
+        if constexpr (kMaskAndL1)
+            if (flags & kRare) {
+                weights_ahead.get(p, columns_inside(first.x), p.packed_mask, weights);
+                if (kBoth && p.has_l1)
+#pragma unroll
+                    for (int c = 0; c < 4; ++c)
+                        l1_sum += weighted(weights[c], absolute(x_value(xs[c]) - y_value(ys[c])));
+            }
+        if ((flags & kMasked) && (!kMask || !is_finite(sum_of(xs) + sum_of(ys))))
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
                 hide_holes<T>(xs[c], p.x_format);
@@ -741,7 +888,18 @@ struct Strip {
             grad_x[c] *= factor;
             if (G == 2) grad_y[c] *= factor;
         }
-        if ((flags & (kL1Gradient | kRare)) == kL1Gradient) {
+        if constexpr (kMaskAndL1 && !kBoth) {
+            // 0, but NaN if the mean is one of nothing.
+            const A excluded = A(0) * scale;
+#pragma unroll
+            for (int c = 0; c < 4; ++c)
+                if (p.is_normalized) grad_x[c] = weights[c] != A(0) ? weights[c] * grad_x[c] : excluded;
+        }
+        if constexpr (kMask) {
+            if (kMaskAndL1 && (flags & kL1Gradient))
+#pragma unroll
+                for (int c = 0; c < 4; ++c) grad_x[c] += weighted(weights[c], l1_derivative(l1_scale, x[c] - y[c]));
+        } else if ((flags & (kL1Gradient | kRare)) == kL1Gradient) {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {
                 const A l1 = l1_derivative(l1_scale, x[c] - y[c]);
@@ -750,9 +908,7 @@ struct Strip {
             }
         } else if (flags & kRare) {
             const int again = x0 + 4 * (group_again());
-            unsigned inside = 0;
-#pragma unroll
-            for (int c = 0; c < 4; ++c) inside |= unsigned(again + c < p.width) << c;
+            const unsigned inside = columns_inside(again);
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (inside >> c & 1) {
@@ -767,6 +923,19 @@ struct Strip {
         }
         store_gradient(to_x, p.x_format, column, packed, grad_x);
         if (G == 2) store_gradient(to_y, p.y_format, column, packed, grad_y);
+    }
+    // Of elements that have been loaded: not finite if one of them is not.
+    __device__ __forceinline__ A sum_of(const typename Access::Raw (&raw)[4]) const {
+        const Format<A> format = {};
+        return (Access::value(raw[0], format) + Access::value(raw[1], format)) +
+               (Access::value(raw[2], format) + Access::value(raw[3], format));
+    }
+    // A bit for each of 4 columns from this one on: it is in the image.
+    __device__ __forceinline__ unsigned columns_inside(int first) const {
+        unsigned inside = 0;
+#pragma unroll
+        for (int c = 0; c < 4; ++c) inside |= unsigned(first + c < p.width) << c;
+        return inside;
     }
     // x and y at 4 columns. In one pass, they are still in a cache.
     __device__ __forceinline__ void load_images(int column, bool packed, typename Access::Raw (&xs)[4],
@@ -803,9 +972,9 @@ struct Strip {
 };
 
 // A block goes through its pieces of strips.
-template <class T, int R, int G, bool kNormalized, bool kSheets, Pass kPass = Pass::both>
+template <class T, int R, int G, bool kNormalized, bool kSheets, Pass kPass = Pass::both, With kWith = With::nothing>
 __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p) {
-    using Walk = Strip<T, R, G, kNormalized, kSheets, kPass>;
+    using Walk = Strip<T, R, G, kNormalized, kSheets, kPass, kWith>;
     using Shape = typename Walk::Shape;
     __shared__ typename Walk::Shared shared;
     const Partition& partition = p.partition;

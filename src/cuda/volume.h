@@ -44,8 +44,8 @@ __device__ __forceinline__ Pivot<arithmetic_t<T>> plane_pivot(const SsimParams<a
     return PivotSample<T>(p, 0, p.depth, 0, p.height, 0, p.width, in_plane).pivot();
 }
 
-// Statistics of a tile: sums, the map, and, if G, the partial maps.
-template <class T, int R, int G, bool kNormalized, bool kStrided>
+// Statistics of a tile: sums, the map, and, if G, the partial maps. kWith: see With; with a mask no map is written.
+template <class T, int R, int G, bool kNormalized, bool kStrided, With kWith = With::nothing>
 __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>& p) {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
@@ -54,7 +54,8 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
     const Tile tile(p);
     if (tile.block >= p.blocks) return;
     const Place<A, R> at(p, tile, threadIdx.x);
-    using Source = ImageSource<T, R, kNormalized, kStrided>;
+    constexpr bool kMask = kWith != With::nothing;
+    using Source = ImageSource<T, R, kNormalized, kStrided, kWith>;
     __shared__ typename Source::Constants shared;
     const auto in_plane = [&](int column) { return Spot{tile, column}; };
     const PivotSample<T> near(p, at.z_begin, at.z_end - at.z_begin, tile.tile_y * Block::out_y,
@@ -78,7 +79,7 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
         return place.row < p.height && place.column < p.maps.h;
     };
     A dssim_sum = A(0);
-    const bool is_rare = p.mask.data || p.map.data;
+    const bool is_rare = !kMask && (p.mask.data || p.map.data);
     // A bit for each column of this thread: the map has elements there.
     constexpr unsigned kAll = (1u << Block::columns) - 1;
     const auto counted = [&] {
@@ -130,6 +131,26 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
             Cursor<A>(p.map, tile, z - p.crop_z(), place.row - p.crop_y(), column - p.crop_x()).store(0, 0, value);
         }
     };
+    // kMask: the weights of the slice that is used next. Where the map has no element, they are 0.
+    WeightsAhead<A, Block::columns> weights_ahead;
+    const char* weights_at = address(p.mask, tile, at.z_begin, at.row, at.column);
+    const auto prepare = [&] {
+        if constexpr (kMask) {
+            weights_ahead.request(p, weights_at, source.slots.flags & source.kPlain ? kAll : counted(), false);
+            weights_at += p.mask.d;
+        }
+    };
+    const auto weigh = [&](const A(&here)[Block::columns], A(&partials)[kMaps][Block::columns]) {
+        A weights[Block::columns];
+        weights_ahead.get(p, kAll, false, weights);
+#pragma unroll
+        for (int c = 0; c < Block::columns; ++c) {
+            dssim_sum += weighted(weights[c], here[c]);
+            if (G)
+#pragma unroll
+                for (int q = 0; q < kMaps; ++q) partials[q][c] = weighted(weights[c], partials[q][c]);
+        }
+    };
     const auto use = [&](int z, bool in_chunk, const A(&filtered)[Block::columns][kMoments]) {
         // If only the value is wanted, what follows is cheaper than the branch that would skip it.
         if (G && !in_chunk) return;
@@ -172,10 +193,12 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
                 here[c] = dssim(m, pivot, stability);
             }
         }
+        if (kMask && in_map) weigh(here, partials);
         if (in_map && (source.slots.flags & source.kPlain)) {
             if constexpr (G != 0) maps.store(z, partials);
+            if (!kMask)
 #pragma unroll
-            for (int c = 0; c < Block::columns; ++c) dssim_sum += here[c];
+                for (int c = 0; c < Block::columns; ++c) dssim_sum += here[c];
             return;
         }
         if (!in_chunk) return;
@@ -190,20 +213,20 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
         }
         if (is_rare) {
             use_rarely(z, now, here, partials);
-        } else {
+        } else if (!kMask) {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) dssim_sum += now >> c & 1 ? here[c] : A(0);
         }
         if constexpr (G != 0)
             if (has_maps()) maps.store(z, partials);
     };
-    walk_slices<A, R, kMoments>(p, tile, source, expand, [] {}, use);
+    walk_slices<A, R, kMoments>(p, tile, source, expand, prepare, use);
     store_block_sums<Block::threads>(p, tile.block, dssim_sum, source.l1_sum);
     if constexpr (has_completion<A>(R, kNormalized)) finish_block<Block::threads>(p, tile.block);
 }
 
-// The gradient of a tile from the partial maps.
-template <class T, int R, int G>
+// The gradient of a tile from the partial maps. With::mask_and_l1: also that of |x - y| under a mask.
+template <class T, int R, int G, With kWith = With::nothing>
 __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>>& p) {
     using A = arithmetic_t<T>;
     using Block = Block3d<A, R>;
@@ -225,8 +248,15 @@ __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>
     };
     using Access = Elements<T>;
     RawRow<T, Block::columns> xs, ys;
+    constexpr bool kMask = kWith == With::mask_and_l1;
+    WeightsAhead<A, Block::columns> weights_ahead;
+    const char* weights_at = address(p.mask, tile, at.z_begin, at.row, at.column);
     const bool packed = p.packed_grads && inside == (1u << Block::columns) - 1;
     const auto prepare = [&] {
+        if constexpr (kMask) {
+            weights_ahead.request(p, weights_at, inside, false);
+            weights_at += p.mask.d;
+        }
         if (packed) {
             xs.load(x.at);
             ys.load(y.at);
@@ -282,7 +312,19 @@ __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>
             grad_x[c] *= factor;
             if (G == 2) grad_y[c] *= factor;
         }
-        if (l1_scale != A(0) && !is_rare) {
+        if constexpr (kMask) {
+            A weights[Block::columns];
+            weights_ahead.get(p, inside, false, weights);
+            // 0, but NaN if the mean is one of nothing.
+            const A excluded = A(0) * scale;
+#pragma unroll
+            for (int c = 0; c < Block::columns; ++c) {
+                if (p.is_normalized) grad_x[c] = weights[c] != A(0) ? weights[c] * grad_x[c] : excluded;
+                const A l1 = weighted(weights[c], l1_derivative(l1_scale, x_here(c) - y_here(c)));
+                grad_x[c] += l1;
+                if (G == 2) grad_y[c] -= l1;
+            }
+        } else if (l1_scale != A(0) && !is_rare) {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {
                 const A l1 = l1_derivative(l1_scale, x_here(c) - y_here(c));

@@ -103,9 +103,29 @@ void write_values(const Work& w) {
     }
 }
 
+// Hands out the rows of the coarsest level, as many at once as make some 32768 elements of the finest.
+template <class F>
+void on_rows(const fusedssim_exec& exec, std::int64_t rows, std::int64_t elements, std::int64_t passes, F&& work) {
+    const std::int64_t some = std::max<std::int64_t>(1, 32768 * rows / elements), tasks = ceil_div(rows, some);
+    std::atomic<std::int64_t> next{0};
+    // A pass over memory takes an eighth of the time that the filters take.
+    on_threads(thread_count(exec.cpu_threads, tasks, passes * elements / 8), [&] {
+        for (std::int64_t i; (i = next.fetch_add(1)) < tasks;) work(i * some, std::min((i + 1) * some, rows));
+    });
+}
+
+// The images of each level but the first, from those of the level before.
+void pool(const Problem* levels, int count, const fusedssim_exec& exec) {
+    const Kernels& k = kernels();
+    const Problem& coarsest = levels[count - 1];
+    on_rows(exec, coarsest.planes() * coarsest.depth * coarsest.height, levels[0].planes() * levels[0].volume(), 2,
+            [&](std::int64_t first, std::int64_t last) { k.pool(levels, count, first, last); });
+}
+
 // The tasks of all problems are one list: the threads start once, and none waits for another before the list ends.
 void run(const Problem* problems, int count, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
+    if (problems[0].pooled_x.data) pool(problems, count, exec);
     // All memory comes before the first result: a call that fails has written nothing.
     const int most_threads = exec.cpu_threads ? exec.cpu_threads : default_threads();
     std::vector<Job> jobs;
@@ -137,30 +157,11 @@ void run(const Problem* problems, int count, const fusedssim_exec& exec) {
         if (job.problem.value.data) write_values(job.work());
 }
 
-// Hands out the rows of the coarsest level, as many at once as make some 32768 elements of the finest.
-template <class F>
-void on_rows(const fusedssim_exec& exec, std::int64_t rows, std::int64_t elements, std::int64_t passes, F&& work) {
-    const std::int64_t some = std::max<std::int64_t>(1, 32768 * rows / elements), tasks = ceil_div(rows, some);
-    std::atomic<std::int64_t> next{0};
-    // A pass over memory takes an eighth of the time that the filters take.
-    on_threads(thread_count(exec.cpu_threads, tasks, passes * elements / 8), [&] {
-        for (std::int64_t i; (i = next.fetch_add(1)) < tasks;) work(i * some, std::min((i + 1) * some, rows));
-    });
-}
-
 void scale(const ScaleProblem* steps, int count, const fusedssim_exec& exec) {
     const Kernels& k = kernels();
     const ScaleProblem& finest = steps[count - 1];
     on_rows(exec, steps[0].rows(), finest.rows() * finest.width, 1,
             [&](std::int64_t first, std::int64_t last) { k.scale(steps, count, first, last); });
-}
-
-void pool(const Problem* levels, int count, const fusedssim_exec& exec) {
-    if (count < 2) return;
-    const Kernels& k = kernels();
-    const Problem& coarsest = levels[count - 1];
-    on_rows(exec, coarsest.planes() * coarsest.depth * coarsest.height, levels[0].planes() * levels[0].volume(), 2,
-            [&](std::int64_t first, std::int64_t last) { k.pool(levels, count, first, last); });
 }
 
 void combine(const CombineProblem& p, const fusedssim_exec&) {
@@ -194,6 +195,6 @@ void fill_info(fusedssim_info& info) {
 }  // namespace
 
 constexpr bool kUsesWorkspace = false, kIsHost = true;
-const Backend backend = {kUsesWorkspace, kIsHost, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
+const Backend backend = {kUsesWorkspace, kIsHost, run, scale, combine, workspace_bytes, saved_bytes, fill_info};
 
 }  // namespace fusedssim::cpu

@@ -61,6 +61,7 @@ Problem with_axes(const Problem& p, const AxisOrder& order) {
         view->h = stride(before, order.y);
         view->w = stride(before, order.x);
     }
+    q.pooled_x = q.pooled_y = {};  // a pass along other axes would write every other element: pool() does it better
     return q;
 }
 

@@ -87,8 +87,8 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
     const Blocks blocks = cut_blocks(p, type, grads);
 
     // Whatever can fail comes first: kernels are found before any is launched.
-    const int first_filter = blocks.partition.planes > 1 ? sheet_kernel(p.is_normalized, type, grads)
-                                                         : first_kernel(p.is_3d, p.is_normalized, type, grads);
+    const KernelType first_type = blocks.partition.planes > 1 ? in_sheets(type) : type;
+    const int first_filter = first_kernel(p.is_3d, p.is_normalized, first_type, grads);
     const KernelType second_type = p.is_3d ? backward_type(p) : type;
     // A backward with saved maps needs no first pass, a forward that saves them no second one.
     const bool has_first = !p.saved || !p.grads(), has_second = p.grads() && has_two_passes(p.is_3d, type, grads);
@@ -110,6 +110,7 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
     with_constants(type, grads, [&](auto zero, auto bucket, auto) {
         using A = decltype(zero);
         SsimParams<A> k = make_ssim_params<A>(p, blocks, second_type.is_general());
+        if (!p.is_3d && type.variant == Variant::masked && p.upstream == kUpstreamMap) k.mask = upstream_in_image(p);
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)
@@ -154,8 +155,25 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
                make_reduce_params(p, sums, mask_sums, blocks));
 }
 
+// The images of the next level, where no other kernel has written them.
+void pool(const Problem& p, const fusedssim_exec& exec) {
+    const Driver& driver = require_driver();
+    const ContextScope context(driver, exec.device_id);
+    const auto pool_image = [&](Dtype dtype, double scale, const View& in, const View& out) {
+        const PoolParams k = make_pool_params(p, dtype, scale, in, out);
+        const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::pool, p.arithmetic, dtype));
+        launch(driver, exec, kernel, few_blocks(ceil_div(k.rows, kThreadsReduce / 32)), kThreadsReduce, k);
+    };
+    pool_image(p.x_dtype, p.x_scale, p.x, p.pooled_x);
+    pool_image(p.y_dtype, p.y_scale, p.y, p.pooled_y);
+}
+
 void run(const Problem* problems, int count, const fusedssim_exec& exec) {
-    for (int i = 0; i < count; ++i) run_in_order(with_axes_by_stride(problems[i]), exec);
+    for (int i = 0; i < count; ++i) {
+        const Problem p = with_axes_by_stride(problems[i]);
+        run_in_order(p, exec);
+        if (problems[i].pooled_x.data && !pools_in_pass(p)) pool(problems[i], exec);
+    }
 }
 
 void scale(const ScaleProblem* steps, int count, const fusedssim_exec& exec) {
@@ -166,24 +184,9 @@ void scale(const ScaleProblem* steps, int count, const fusedssim_exec& exec) {
         const CUfunction kernel =
             find_kernel(driver, exec.device_id, small_kernel(Family::scale, Dtype::float32, steps[i].grad_dtype));
         // Few blocks that take many rows: where nothing is to be done, little is launched.
-        const std::int64_t wanted = k.flat ? ceil_div(k.flat, 4 * kThreadsReduce) : k.rows;
+        const std::int64_t wanted =
+            k.flat ? ceil_div(k.flat, 4 * kThreadsReduce) : ceil_div(k.rows, kThreadsReduce / 32);
         launch(driver, exec, kernel, std::min<std::int64_t>(wanted, 8 * kMultiprocessors), kThreadsReduce, k);
-    }
-}
-
-void pool(const Problem* levels, int count, const fusedssim_exec& exec) {
-    const Driver& driver = require_driver();
-    const ContextScope context(driver, exec.device_id);
-    const auto pool_image = [&](const Problem& level, Dtype dtype, double scale, const View& in, const View& out) {
-        const PoolParams k = make_pool_params(level, dtype, scale, in, out);
-        const CUfunction kernel =
-            find_kernel(driver, exec.device_id, small_kernel(Family::pool, level.arithmetic, dtype));
-        launch(driver, exec, kernel, few_blocks(ceil_div(k.rows, kThreadsReduce / 32)), kThreadsReduce, k);
-    };
-    for (int i = 1; i < count; ++i) {
-        const Problem &finer = levels[i - 1], &p = levels[i];
-        pool_image(finer, finer.x_dtype, finer.x_scale, finer.x, p.x);
-        pool_image(finer, finer.y_dtype, finer.y_scale, finer.y, p.y);
     }
 }
 
@@ -208,7 +211,7 @@ void fill_info(fusedssim_info& info) {
 }  // namespace
 
 constexpr bool kUsesWorkspace = true, kIsHost = false;
-const Backend backend = {kUsesWorkspace, kIsHost, run, scale, pool, combine, workspace_bytes, saved_bytes, fill_info};
+const Backend backend = {kUsesWorkspace, kIsHost, run, scale, combine, workspace_bytes, saved_bytes, fill_info};
 
 void fill_device_info(int device_id, fusedssim_cuda_device_info& info) {
     const Driver& driver = require_driver();

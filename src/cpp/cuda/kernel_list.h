@@ -73,12 +73,20 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::reduce_mask: return kernel_index(family, Element::f64, 0, 0);
         case Family::ssim2d:
         case Family::ssim2d_sheets:
+        case Family::ssim2d_masked:
+        case Family::ssim2d_masked_loss:
+        case Family::ssim2d_pooling:
+        case Family::ssim2d_normalized:
+        case Family::ssim2d_normalized_backward:
         case Family::ssim2d_general_forward:
         case Family::ssim2d_general_forward_normalized:
         case Family::ssim2d_general_backward:
         case Family::ssim3d_forward:
         case Family::ssim3d_forward_strided:
+        case Family::ssim3d_forward_masked:
+        case Family::ssim3d_forward_masked_loss:
         case Family::ssim3d_backward:
+        case Family::ssim3d_backward_masked_loss:
         case Family::ssim3d_general_forward:
         case Family::ssim3d_general_forward_normalized:
         case Family::ssim3d_general_backward: break;
@@ -86,11 +94,14 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
     return -1;
 }
 
-// The element type and the radius bucket of the kernels of a call.
+// Variants of the usual kernels: see instances.h.
+enum class Variant { usual, sheets, masked, masked_loss, normalized, pooling, strided };
+
+// The element type and the radius bucket of the kernels of a call, and which variant of them its first one is.
 struct KernelType {
     Element element;
     int radius;
-    bool is_strided = false;  // forward of volumes: elements are loaded one by one
+    Variant variant = Variant::usual;
     constexpr bool is_general() const { return element == Element::any || element == Element::any64; }
 };
 constexpr int filter_kernel(Family family, KernelType type, int grads) {
@@ -103,18 +114,32 @@ constexpr Family first_family(bool is_3d, bool is_normalized, KernelType type) {
         if (!is_3d) return is_normalized ? Family::ssim2d_general_forward_normalized : Family::ssim2d_general_forward;
         return is_normalized ? Family::ssim3d_general_forward_normalized : Family::ssim3d_general_forward;
     }
-    if (!is_3d) return Family::ssim2d;
-    return type.is_strided ? Family::ssim3d_forward_strided : Family::ssim3d_forward;
+    switch (type.variant) {
+        case Variant::sheets: return Family::ssim2d_sheets;
+        case Variant::masked: return is_3d ? Family::ssim3d_forward_masked : Family::ssim2d_masked;
+        case Variant::masked_loss: return is_3d ? Family::ssim3d_forward_masked_loss : Family::ssim2d_masked_loss;
+        case Variant::normalized: return Family::ssim2d_normalized;
+        case Variant::pooling: return Family::ssim2d_pooling;
+        case Variant::strided: return Family::ssim3d_forward_strided;
+        case Variant::usual: break;
+    }
+    return is_3d ? Family::ssim3d_forward : Family::ssim2d;
 }
 constexpr int first_kernel(bool is_3d, bool is_normalized, KernelType type, int grads) {
     return filter_kernel(first_family(is_3d, is_normalized, type), type, grads);
 }
 // Whether the gradient is a second kernel, and which one.
-constexpr bool has_two_passes(bool is_3d, KernelType type, int grads) { return grads && (is_3d || type.is_general()); }
+constexpr bool has_two_passes(bool is_3d, KernelType type, int grads) {
+    return grads && (is_3d || type.is_general() || type.variant == Variant::normalized);
+}
+constexpr Family second_family(bool is_3d, KernelType type) {
+    if (type.is_general()) return is_3d ? Family::ssim3d_general_backward : Family::ssim2d_general_backward;
+    if (!is_3d) return Family::ssim2d_normalized_backward;
+    const bool has_weights = type.variant == Variant::masked_loss || type.variant == Variant::normalized;
+    return has_weights ? Family::ssim3d_backward_masked_loss : Family::ssim3d_backward;
+}
 constexpr int second_kernel(bool is_3d, KernelType type, int grads) {
-    const Family family = !is_3d              ? Family::ssim2d_general_backward
-                          : type.is_general() ? Family::ssim3d_general_backward
-                                              : Family::ssim3d_backward;
+    const Family family = second_family(is_3d, type);
     return filter_kernel(family, type, grads);
 }
 // Of buckets up to `most`, the smallest that holds a radius, among those that there are kernels of.
@@ -143,15 +168,23 @@ constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
     }
     return false;
 }
-// The kernel for images side by side in sheets, or -1: general kernels have one for all.
-constexpr int sheet_kernel(bool is_normalized, KernelType type, int grads) {
-    return type.is_general() ? first_kernel(false, is_normalized, type, grads)
-                             : filter_kernel(Family::ssim2d_sheets, type, grads);
+// A variant of the usual kernels, which exist for the widest of their windows alone; and whether there is one.
+constexpr KernelType variant_of(KernelType type, Variant variant) { return {type.element, kUsualRadius, variant}; }
+constexpr bool has_variant(Variant variant, bool is_3d, KernelType type, int grads) {
+    const bool is_of_either = variant == Variant::masked || variant == Variant::masked_loss;
+    return !type.is_general() && (is_of_either || is_3d == (variant == Variant::strided)) &&
+           first_kernel(is_3d, false, variant_of(type, variant), grads) >= 0;
 }
-constexpr bool has_sheet_kernels(KernelType type, int grads) { return sheet_kernel(false, type, grads) >= 0; }
-// Whether there are kernels for volumes of any strides, besides general ones.
-constexpr bool has_strided_kernels(KernelType type, int grads) {
-    return filter_kernel(Family::ssim3d_forward_strided, type, grads) >= 0;
+// Whether images may stand side by side in sheets: general kernels have one for all, and so have gradients under masks.
+constexpr bool has_sheet_kernels(KernelType type, int grads) {
+    if (type.is_general()) return true;
+    if (type.variant == Variant::masked || type.variant == Variant::masked_loss) return grads == 1;
+    return type.variant == Variant::usual && type.radius == kUsualRadius &&
+           has_variant(Variant::sheets, false, type, grads);
+}
+constexpr KernelType in_sheets(KernelType type) {
+    if (type.variant == Variant::usual) type.variant = Variant::sheets;
+    return type;
 }
 // The general kernels for a radius. Those of volumes are for a number of gradients: partial maps that one kernel writes
 // are read by another.
@@ -168,6 +201,8 @@ constexpr int grads_at_once(bool is_3d, bool is_normalized, KernelType type, int
 
 constexpr Dtype kImageDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16,
                                   Dtype::uint8,   Dtype::uint16,  Dtype::int16};
+constexpr Variant kVariants[] = {Variant::sheets,     Variant::masked,  Variant::masked_loss,
+                                 Variant::normalized, Variant::pooling, Variant::strided};
 constexpr Dtype kArithmetics[] = {Dtype::float32, Dtype::float64};
 constexpr Dtype kGradDtypes[] = {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16};
 constexpr Family kSmallFamilies[] = {Family::reduce_sums, Family::sum_mask, Family::reduce_mask,
@@ -190,8 +225,8 @@ struct Coverage {
     constexpr void add_usual(Dtype dtype, bool is_3d, int radius, int grads) {
         const KernelType type = usual_type(dtype, is_3d, radius, grads);
         add_filters(is_3d, false, type, grads);
-        if (!is_3d && has_sheet_kernels(type, grads)) add(sheet_kernel(false, type, grads));
-        if (is_3d && has_strided_kernels(type, grads)) add(filter_kernel(Family::ssim3d_forward_strided, type, grads));
+        for (const Variant variant : kVariants)
+            if (has_variant(variant, is_3d, type, grads)) add_filters(is_3d, false, variant_of(type, variant), grads);
         // Behind a general forward.
         const int of_general = general_type(arithmetic_dtype(dtype), is_3d, false, radius, grads).radius;
         if (is_3d && grads) add(second_kernel(is_3d, {type.element, of_general}, grads));

@@ -15,7 +15,7 @@ ByteView in_bytes(const View& v, std::size_t size) {
     const auto bytes = (long long)(size);
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
-ByteView mask_in_bytes(const Problem& p) { return in_bytes(p.mask, p.mask_is_bool ? 1 : dtype_size(p.arithmetic)); }
+std::size_t mask_size(const Problem& p) { return p.mask_is_bool ? 1 : dtype_size(p.arithmetic); }
 
 template <class A>
 AxisTaps<A> make_taps(const Problem& p, Axis axis) {
@@ -59,9 +59,11 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.grad_out = in_bytes(p.grad_out, sizeof(A));
     k.grad_x = in_bytes(p.grad_x, x_size);
     k.grad_y = in_bytes(p.grad_y, y_size);
-    k.mask = mask_in_bytes(p);
+    k.mask = in_bytes(p.mask, mask_size(p));
     k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
     k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
+    k.pooled_x = in_bytes(p.pooled_x, sizeof(A));
+    k.pooled_y = in_bytes(p.pooled_y, sizeof(A));
     k.groups = p.groups;
     k.planes_per_group = p.planes_per_group;
     k.blocks = blocks.total;
@@ -107,6 +109,14 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.pivot_share = A(p.seen_share());
     k.window_rest = A(p.window_rest<A>());
     return k;
+}
+
+ByteView upstream_in_image(const Problem& p) {
+    ByteView v = in_bytes(p.grad_out, dtype_size(p.arithmetic));
+    // That may be before the memory, so it is computed with numbers.
+    const long long crops = p.crop(Axis::z) * v.d + p.crop(Axis::y) * v.h + p.crop(Axis::x) * v.w;
+    v.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(v.data) - std::uintptr_t(crops));
+    return v;
 }
 
 template SsimParams<float> make_ssim_params(const Problem&, const Blocks&, bool);
@@ -161,12 +171,12 @@ ReduceParams make_reduce_params(const Problem& p, const double* sums, const doub
 MaskParams make_mask_params(const Problem& p, double* parts_sums, double* mask_sums) {
     const MaskPlanes m = mask_planes(p);
     MaskParams k{};
-    k.mask = mask_in_bytes(p);
+    k.mask = in_bytes(m.mask, mask_size(p));
     k.mask_is_bool = p.mask_is_bool;
     k.channels = int(m.channels);
-    k.depth = p.depth;
-    k.height = p.height;
-    k.width = p.width;
+    k.depth = m.depth;
+    k.height = m.height;
+    k.width = m.width;
     for (const Axis axis : {Axis::z, Axis::y, Axis::x}) k.crops[int(axis)] = p.crop(axis);
     k.parts = int(m.parts);
     k.planes = m.planes();
@@ -191,6 +201,8 @@ ScaleParams make_scale_params(const ScaleProblem& p) {
     k.factor = p.factor;
     k.coarse = in_bytes(p.coarse, dtype_size(p.scale_dtype));
     k.coarse_factor = p.coarse_factor;
+    k.packed = p.width % 4 == 0 && is_packed(p.grad, dtype_size(p.grad_dtype), 4) &&
+               (!p.coarse.data || is_packed(p.coarse, dtype_size(p.scale_dtype), 2));
     const std::int64_t elements = k.rows * k.width;
     const bool has_one_scale = p.scale.n == 0 && p.scale.c == 0 && !p.coarse.data;
     if (has_one_scale && is_dense(p) && reinterpret_cast<std::uintptr_t>(p.grad.data) % 16 == 0) k.flat = elements;

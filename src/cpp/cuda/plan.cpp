@@ -61,8 +61,8 @@ struct Sheet {
 template <class Shape>
 Sheet make_sheet(const Problem& p, bool may_share) {
     const Sheet alone = {1, 0, p.width, tiles(p.width, Shape::out)};
-    if (!may_share || has_channels_together(p) || p.border != Border::zeros || p.upstream != kUpstreamOne ||
-        p.mask.data || p.map.data || p.data_ranges.data || p.coarse_x.data || p.coarse_y.data)
+    if (!may_share || has_channels_together(p) || p.border != Border::zeros || p.upstream == kUpstreamPlane ||
+        p.map.data || p.data_ranges.data || p.coarse_x.data || p.coarse_y.data)
         return alone;
     // While there are multiprocessors without work, narrow strips are faster.
     const std::int64_t planes = p.planes_per_group, strips = planes * alone.strips;
@@ -147,6 +147,26 @@ bool is_usual(const Problem& p) {
            p.variance_grad_scale == 1 && (!p.is_3d || has_short_maps(p));
 }
 
+// The usual kernels, or their variant for masks. That of images takes an upstream map in place of a mask as well.
+KernelType with_mask(const Problem& p, KernelType usual) {
+    const bool has_l1 = p.reduction.l1_weight != 0, has_map = p.upstream == kUpstreamMap;
+    const Variant variant = has_l1 ? Variant::masked_loss : Variant::masked;
+    const bool has_weights = p.mask.data ? !has_map : has_map && !p.is_3d && !has_l1;
+    const bool is_masked = has_weights && !p.map.data && has_variant(variant, p.is_3d, usual, map_grads(p));
+    return is_masked ? variant_of(usual, variant) : usual;
+}
+// The kernels for a mask that normalises windows.
+KernelType normalized(const Problem& p, KernelType usual, KernelType general) {
+    const bool is_able = !p.is_3d && !p.map.data && p.upstream != kUpstreamMap &&
+                         has_variant(Variant::normalized, p.is_3d, usual, p.grads());
+    return is_able ? variant_of(usual, Variant::normalized) : general;
+}
+// Whether the pass that has the rows can write the pooled images: blocks of elements begin at even places then.
+bool is_pooling(const Problem& p, KernelType usual) {
+    return p.pooled_x.data && p.height % 2 == 0 && p.width % 2 == 0 && !p.is_3d && !p.mask.data && !p.map.data &&
+           has_variant(Variant::pooling, p.is_3d, usual, p.grads());
+}
+
 // Whether forward can load pairs of a volume's elements, from one offset of 32 bits in both images.
 bool fits_pairs(const Problem& p) {
     const std::size_t size = dtype_size(p.x_dtype);
@@ -173,14 +193,17 @@ bool is_packed(const View& v, std::size_t size, int count) {
 
 KernelType kernel_type(const Problem& p) {
     const KernelType general = general_kernels(p);
-    if (!is_usual(p) || p.is_normalized) return general;
+    if (!is_usual(p)) return general;
     const KernelType usual = usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p));
+    if (p.is_normalized) return normalized(p, usual, general);
     const KernelType widest = {usual.element, kUsualRadius};
     if (p.is_3d) {
-        if (fits_pairs(p)) return usual;
-        const KernelType strided = {usual.element, kUsualRadius, true};
-        return has_strided_kernels(strided, map_grads(p)) && has_short_offsets(p) ? strided : general;
+        if (fits_pairs(p)) return with_mask(p, usual);
+        const bool is_strided = has_variant(Variant::strided, p.is_3d, usual, map_grads(p)) && has_short_offsets(p);
+        return is_strided ? variant_of(usual, Variant::strided) : general;
     }
+    if (const KernelType type = with_mask(p, usual); type.variant != Variant::usual) return type;
+    if (is_pooling(p, usual)) return variant_of(usual, Variant::pooling);
     if (has_sheet_kernels(usual, p.grads())) return usual;
     // Where the smallest kernels have no sheets, others are faster if planes are small enough.
     const auto strips = [&](KernelType type, bool may_share) {
@@ -195,6 +218,9 @@ KernelType kernel_type(const Problem& p) {
 KernelType backward_type(const Problem& p) {
     KernelType type = kernel_type(p);
     if (is_usual(p)) type.element = element_of(p.x_dtype);
+    if (p.is_normalized && p.upstream != kUpstreamMap && is_usual(p) &&
+        has_variant(Variant::masked_loss, p.is_3d, type, map_grads(p)))
+        type.variant = Variant::masked_loss;
     return type;
 }
 
@@ -214,7 +240,9 @@ Blocks cut_blocks(const Problem& p, KernelType type, int grads, bool may_share) 
     }
     return with_strips(p, type, grads, [&](auto shape) {
         using Shape = decltype(shape);
-        return cut_images<Shape>(p, make_sheet<Shape>(p, may_share && has_sheet_kernels(type, grads)));
+        const bool has_weights = p.mask.data || p.upstream == kUpstreamMap;
+        const bool is_able = has_sheet_kernels(type, grads) && (!has_weights || type.variant != Variant::usual);
+        return cut_images<Shape>(p, make_sheet<Shape>(p, may_share && is_able));
     });
 }
 
@@ -252,11 +280,24 @@ std::int64_t volume_steps(const Problem& p) { return cut_tiles(p, general_kernel
 constexpr std::int64_t kMaskBlocks = 8 * kMultiprocessors;  // of sum_mask, or one for each plane
 
 MaskPlanes mask_planes(const Problem& p) {
-    MaskPlanes m{p.images, p.channels, 0};
+    MaskPlanes m{p.mask, p.images, p.channels, 0, p.depth, p.height, p.width};
     if (p.mask.c == 0 && p.planes_per_group > 1) m.channels = 1;
     if (p.mask.n == 0 && p.groups == 1) m.images = 1;
-    const std::int64_t rows = std::int64_t(p.depth) * p.height;
-    m.parts = std::min<std::int64_t>(ceil_div(rows, 8), std::max<std::int64_t>(1, kMaskBlocks / m.planes()));
+    // A warp reads a row. Short ones that lie side by side are read as one, if the map has all of their elements.
+    constexpr std::int64_t kShort = 2048, kLong = 4 * kShort;  // bytes
+    const std::int64_t row = std::int64_t(p.width) * std::int64_t(p.mask_is_bool ? 1 : dtype_size(p.arithmetic));
+    const bool is_dense = p.mask.w == 1 && p.mask.h == p.width &&
+                          (p.depth == 1 || p.mask.d == std::int64_t(p.width) * p.height) &&
+                          p.map_volume() == p.volume();
+    for (std::int64_t i = kShort / row; is_dense && i > 1 && i * row <= kLong; ++i) {
+        if (m.rows() % i) continue;
+        m.mask.h = i * p.width;
+        m.height = int(m.rows() / i);
+        m.depth = 1;
+        m.width = int(m.mask.h);
+        break;
+    }
+    m.parts = std::min<std::int64_t>(ceil_div(m.rows(), 8), std::max<std::int64_t>(1, kMaskBlocks / m.planes()));
     return m;
 }
 

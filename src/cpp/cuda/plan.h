@@ -33,6 +33,9 @@ inline int kernel_grads(const Problem& p, KernelType type) {
 // The kernels that a problem takes: those for the usual calls if they serve, otherwise general ones.
 KernelType kernel_type(const Problem& p);
 
+// Whether the kernels of a problem write the pooled images that it is to have. Otherwise pool() makes them.
+inline bool pools_in_pass(const Problem& p) { return kernel_type(p).variant == Variant::pooling; }
+
 // The kernel of a volume's backward. It reads partial maps, which are always alike, and the images only where it is. So
 // it is that of the usual calls also where the images' strides, or a mask that normalises, leave forward a general one.
 KernelType backward_type(const Problem& p);
@@ -73,7 +76,7 @@ auto with_strips(const Problem& p, KernelType type, int grads, F&& f) {
     return with_constants(type, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
         constexpr int R = radius, G = gradients;
-        if (!type.is_general()) return f(Strip2d<A, R, G, false>());
+        if (!type.is_general() && !p.is_normalized) return f(Strip2d<A, R, G, false>());
         return p.is_normalized ? f(Strip2d<A, R, G, true, Pass::forward>())
                                : f(Strip2d<A, R, G, false, Pass::forward>());
     });
@@ -107,10 +110,13 @@ std::int64_t volume_steps(const Problem& p);
 Blocks cut_second_pass(const Problem& p, KernelType type, int grads, const Blocks& first);
 
 // What sum_mask reads: of planes that a mask is broadcast over, and that belong to one group, the first. It cuts a
-// plane into so many parts, one for each block.
+// plane into so many parts, one for each block. Rows may be several of the image's.
 struct MaskPlanes {
+    View mask;
     std::int64_t images, channels, parts;
+    int depth, height, width;
     std::int64_t planes() const { return images * channels; }
+    std::int64_t rows() const { return std::int64_t(depth) * height; }
 };
 MaskPlanes mask_planes(const Problem& p);
 

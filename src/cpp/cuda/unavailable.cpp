@@ -24,7 +24,7 @@ void fill_info(fusedssim_info& info) {
 }  // namespace
 
 constexpr bool kUsesWorkspace = true, kIsHost = false;
-const Backend backend = {kUsesWorkspace, kIsHost, refuse, refuse, refuse, refuse, refuse, refuse, fill_info};
+const Backend backend = {kUsesWorkspace, kIsHost, refuse, refuse, refuse, refuse, refuse, fill_info};
 
 void fill_device_info(int, fusedssim_cuda_device_info&) { fail(FUSEDSSIM_CUDA_UNAVAILABLE, "%s", kProblem); }
 

@@ -48,7 +48,10 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     // The parts that are being loaded.
     using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
-    MaskBits<A> mask[kNormalized ? PartSlots::kCount : 1];
+    // Of pairs of bytes, the first holds both.
+    MaskBits<A> mask[kNormalized ? kWidth * PartSlots::kCount : 1];
+    unsigned mask_offset[kNormalized && kPairs ? PartSlots::kCount : 1];  // as slots.offset: has_mask_pairs()
+    const char* mask_at;
     WeightsAhead<A, Block::columns>
         l1_weights;  // With::mask_and_l1: of this thread's columns, in the slice that is in the stage
     A l1_sum;
@@ -69,6 +72,11 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             }
         }
         if (p.has_l1) slots.flags |= kSumsL1;
+        if constexpr (kNormalized && kPairs)
+#pragma unroll
+            for (int i = 0; i < PartSlots::kCount; ++i)
+                mask_offset[i] = unsigned(PartSlots::row(tile, PartSlots::index(i)) * p.mask.h +
+                                          PartSlots::column(tile, PartSlots::index(i)) * p.mask.w);
     }
     __device__ __forceinline__ Column<A, 2> beyond() const { return {-pivot.s, -pivot.d}; }
     // Under a mask that normalises, what is outside has no mass.
@@ -93,6 +101,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ void seek(int z) {
         x_at = address(p.x, tile, z, 0, 0);
         y_at = address(p.y, tile, z, 0, 0);
+        if constexpr (kNormalized && kPairs) mask_at = address(p.mask, tile, z, 0, 0);
         if constexpr (kMaskAndL1) {
             const Place<A, R> place(p, tile, threadIdx.x);
             l1_weights_at = address(p.mask, tile, z, place.row, place.column);
@@ -128,6 +137,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 x[i].load(x_at + slots.offset[i]);
                 y[i].load(y_at + slots.offset[i]);
             }
+            if constexpr (kNormalized) request_mask_pairs();
         } else {
             unsigned x_offset = slots.x_offset, y_offset = slots.y_offset;
 #pragma unroll
@@ -142,6 +152,27 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         }
         x_at += p.x.d;
         y_at += p.y.d;
+    }
+    __device__ __forceinline__ void request_mask_pairs() {
+#pragma unroll
+        for (int i = 0; i < PartSlots::kCount; ++i) {
+            if (!slots.is_valid(i)) continue;
+            const char* const at = mask_at + mask_offset[i];
+            if (p.mask_is_bool) {
+                mask[2 * i] = {*reinterpret_cast<const unsigned short*>(at)};
+            } else {
+                MaskBits<A> two[2];
+                Packed<MaskBits<A>, 2>::load(at, two);
+                mask[2 * i] = two[0];
+                mask[2 * i + 1] = two[1];
+            }
+        }
+        mask_at += p.mask.d;
+    }
+    // Of element c of pair i.
+    __device__ __forceinline__ MaskBits<A> mask_of_pair(int i, int c) const {
+        if (!kNormalized) return {};
+        return p.mask_is_bool ? MaskBits<A>{mask[2 * i].bits >> 8 * c & 0xff} : mask[2 * i + c];
     }
     __device__ __forceinline__ void deliver(int, int, Stage& stage) {
         if constexpr (kMaskAndL1) {
@@ -175,8 +206,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 if constexpr (kPairs) {
 #pragma unroll
                     for (int c = 0; c < kWidth; ++c)
-                        combine(Access::value(x[i].get(c), p.x_format), Access::value(y[i].get(c), p.y_format), {},
-                                values[c]);
+                        combine(Access::value(x[i].get(c), p.x_format), Access::value(y[i].get(c), p.y_format),
+                                mask_of_pair(kNormalized ? i : 0, c), values[c]);
                     stage.put_two(kWidth * PartSlots::index(i), values);
                 } else {
                     combine(Access::value(x[i], p.x_format), Access::value(y[i], p.y_format), {}, values[0]);

@@ -32,12 +32,12 @@
 //                                                                                 for images, 1.1 times for volumes
 //     u8                the same, for values                                      what files hold
 //     f32, radius 3     the same, for values and one gradient                     windows of 7 taps and less
+//     f32, wide         volumes, the same with radius 8, 10 and 16                up to 1.5 times as fast as any
 //     f32, strided      forward of volumes whose elements lie in no pairs, or     odd sizes, and crops
 //                       in other places in each image
 //     f32, masked,      the same as usual under a mask: its weights are           masks; with sums or gradients of
 //     masked_loss       requested before they are needed                          |x - y| as well: losses under masks
-//     f32, normalized   the same as usual for images, where a mask normalises     1.5 times as fast as any
-//                       windows
+//     f32, normalized   the same as usual where a mask normalises windows         1.5 times as fast as any
 //     f32, pooling      images: also writes those of half the size                MS-SSIM
 //     any, any64        anything else, in float and double arithmetic: other      at most 2.5 times slower than kernels
 //                       borders, other integers, images of two dtypes, strided    of their own
@@ -64,9 +64,13 @@
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
 // For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up
-// to 7 taps; images that stand side by side in a sheet (general kernels can do this, too); volumes whose elements are
+// to 7 taps; windows above 11 taps, for volumes; images that stand side by side in a sheet (general kernels can do this, too); volumes whose elements are
 // loaded one by one; masks, also those that normalise windows; MS-SSIM.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
+#define FUSEDSSIM_WIDE_WINDOWS(X, FAMILY, UNIT, GRADS) \
+    FUSEDSSIM_TILED(f32, 8, X, FAMILY, UNIT, GRADS)    \
+    FUSEDSSIM_TILED(f32, 10, X, FAMILY, UNIT, GRADS)   \
+    FUSEDSSIM_TILED(f32, 16, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_USUAL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 5, X, FAMILY, UNIT, GRADS)
 // Values alone.
 #define FUSEDSSIM_VALUE_TYPES(M, ...) M(u8, 5, __VA_ARGS__)
@@ -137,6 +141,8 @@
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim3d_forward, ssim3d, 0) \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                \
+    FUSEDSSIM_WIDE_WINDOWS(X, ssim3d_forward, ssim3d, 0)                 \
+    FUSEDSSIM_WIDE_WINDOWS(X, ssim3d_forward, ssim3d, 1)                 \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_USUAL_TYPES)
 #define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                       \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0) \
@@ -147,15 +153,20 @@
 #define FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS(X)                       \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked_loss, ssim3d, 0) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked_loss, ssim3d, 1)
+#define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X)                       \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_normalized, ssim3d, 0) \
+    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_normalized, ssim3d, 1)
 #define FUSEDSSIM_SSIM3D_BACKWARD_MASKED_LOSS(X) FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_backward_masked_loss, ssim3d, 1)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
+    FUSEDSSIM_WIDE_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
     FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_USUAL_TYPES)
 #define FUSEDSSIM_SSIM3D_FAMILIES(F)                            \
     F(ssim3d_forward, FUSEDSSIM_SSIM3D_FORWARD)                 \
     F(ssim3d_forward_strided, FUSEDSSIM_SSIM3D_FORWARD_STRIDED) \
     F(ssim3d_forward_masked, FUSEDSSIM_SSIM3D_FORWARD_MASKED)   \
     F(ssim3d_forward_masked_loss, FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS)   \
+    F(ssim3d_forward_normalized, FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED) \
     F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD) \
     F(ssim3d_backward_masked_loss, FUSEDSSIM_SSIM3D_BACKWARD_MASKED_LOSS)
 

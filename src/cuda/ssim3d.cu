@@ -23,6 +23,10 @@ __device__ __forceinline__ void ssim3d_forward_masked_loss(const SsimParams<arit
     volume_forward<T, R, G, false, false, With::mask_and_l1>(p);
 }
 template <class T, int R, int G>
+__device__ __forceinline__ void ssim3d_forward_normalized(const SsimParams<arithmetic_t<T>>& p) {
+    volume_forward<T, R, G, true, false, With::mask_and_l1>(p);
+}
+template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>>& p) {
     volume_backward<T, R, G>(p);
 }
@@ -32,7 +36,8 @@ __device__ __forceinline__ void ssim3d_backward_masked_loss(const SsimParams<ari
 }
 constexpr bool ssim3d_forward_has_mass = false, ssim3d_forward_strided_has_mass = false,
                ssim3d_forward_masked_has_mass = false, ssim3d_forward_masked_loss_has_mass = false,
-               ssim3d_backward_has_mass = false, ssim3d_backward_masked_loss_has_mass = false;
+               ssim3d_forward_normalized_has_mass = true, ssim3d_backward_has_mass = false,
+               ssim3d_backward_masked_loss_has_mass = false;
 
 FUSEDSSIM_SSIM3D_FAMILIES(FUSEDSSIM_VOLUME_KERNELS)
 

@@ -85,6 +85,7 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim3d_forward_strided:
         case Family::ssim3d_forward_masked:
         case Family::ssim3d_forward_masked_loss:
+        case Family::ssim3d_forward_normalized:
         case Family::ssim3d_backward:
         case Family::ssim3d_backward_masked_loss:
         case Family::ssim3d_general_forward:
@@ -118,7 +119,7 @@ constexpr Family first_family(bool is_3d, bool is_normalized, KernelType type) {
         case Variant::sheets: return Family::ssim2d_sheets;
         case Variant::masked: return is_3d ? Family::ssim3d_forward_masked : Family::ssim2d_masked;
         case Variant::masked_loss: return is_3d ? Family::ssim3d_forward_masked_loss : Family::ssim2d_masked_loss;
-        case Variant::normalized: return Family::ssim2d_normalized;
+        case Variant::normalized: return is_3d ? Family::ssim3d_forward_normalized : Family::ssim2d_normalized;
         case Variant::pooling: return Family::ssim2d_pooling;
         case Variant::strided: return Family::ssim3d_forward_strided;
         case Variant::usual: break;
@@ -153,26 +154,26 @@ constexpr KernelType smallest_bucket(bool is_3d, bool is_normalized, KernelType 
 }
 // The kernels of the usual calls, for two images of this dtype alone, if there are any.
 constexpr KernelType usual_type(Dtype dtype, bool is_3d, int radius, int grads) {
-    return smallest_bucket(is_3d, false, {element_of(dtype), kUsualRadius}, radius, grads);
+    return smallest_bucket(is_3d, false, {element_of(dtype), kMaxRadius}, radius, grads);
 }
-constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int grads) {
+constexpr bool has_usual_kernels(Dtype dtype, bool is_3d, int radius, int grads) {
     switch (dtype) {
         case Dtype::float32:
         case Dtype::float64:
         case Dtype::float16:
         case Dtype::bfloat16:
-        case Dtype::uint8: return first_kernel(is_3d, false, {element_of(dtype), kUsualRadius}, grads) >= 0;
+        case Dtype::uint8: return first_kernel(is_3d, false, usual_type(dtype, is_3d, radius, grads), grads) >= 0;
         case Dtype::uint16:
         case Dtype::int16:
         case Dtype::boolean: break;
     }
     return false;
 }
-// A variant of the usual kernels, which exist for the widest of their windows alone; and whether there is one.
+// A variant of the usual kernels, which exist for one radius alone; and whether there is one.
 constexpr KernelType variant_of(KernelType type, Variant variant) { return {type.element, kUsualRadius, variant}; }
 constexpr bool has_variant(Variant variant, bool is_3d, KernelType type, int grads) {
-    const bool is_of_either = variant == Variant::masked || variant == Variant::masked_loss;
-    return !type.is_general() && (is_of_either || is_3d == (variant == Variant::strided)) &&
+    const bool is_of_images = variant == Variant::sheets || variant == Variant::pooling;
+    return !type.is_general() && type.radius <= kUsualRadius && (is_3d ? !is_of_images : variant != Variant::strided) &&
            first_kernel(is_3d, false, variant_of(type, variant), grads) >= 0;
 }
 // Whether images may stand side by side in sheets: general kernels have one for all, and so have gradients under masks.
@@ -244,8 +245,7 @@ constexpr Coverage coverage_of_calls() {
         for (int grads = 0; grads <= 2; ++grads) {
             for (const Dtype dtype : kImageDtypes)
                 for (const int radius : kRadiusBuckets)
-                    if (radius <= kUsualRadius && has_usual_kernels(dtype, is_3d, grads))
-                        coverage.add_usual(dtype, is_3d, radius, grads);
+                    if (has_usual_kernels(dtype, is_3d, radius, grads)) coverage.add_usual(dtype, is_3d, radius, grads);
             for (const Dtype arithmetic : kArithmetics)
                 for (int is_normalized = 0; is_normalized <= 1; ++is_normalized)
                     for (const int radius : kRadiusBuckets)

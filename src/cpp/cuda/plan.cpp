@@ -142,9 +142,9 @@ bool has_short_maps(const Problem& p) { return double(partial_maps_layout(p, p.h
 
 // Whether the kernels for the usual calls serve, unless it is for a mask that normalises or for the images' strides.
 bool is_usual(const Problem& p) {
-    return has_usual_kernels(p.x_dtype, p.is_3d, p.grads()) && p.y_dtype == p.x_dtype &&
-           arithmetic_dtype(p.x_dtype) == p.arithmetic && p.border == Border::zeros && p.max_radius() <= kUsualRadius &&
-           p.variance_grad_scale == 1 && (!p.is_3d || has_short_maps(p));
+    return has_usual_kernels(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p)) && p.y_dtype == p.x_dtype &&
+           arithmetic_dtype(p.x_dtype) == p.arithmetic && p.border == Border::zeros && p.variance_grad_scale == 1 &&
+           (!p.is_3d || has_short_maps(p));
 }
 
 // The usual kernels, or their variant for masks. That of images takes an upstream map in place of a mask as well.
@@ -154,12 +154,6 @@ KernelType with_mask(const Problem& p, KernelType usual) {
     const bool has_weights = p.mask.data ? !has_map : has_map && !p.is_3d && !has_l1;
     const bool is_masked = has_weights && !p.map.data && has_variant(variant, p.is_3d, usual, map_grads(p));
     return is_masked ? variant_of(usual, variant) : usual;
-}
-// The kernels for a mask that normalises windows.
-KernelType normalized(const Problem& p, KernelType usual, KernelType general) {
-    const bool is_able = !p.is_3d && !p.map.data && p.upstream != kUpstreamMap &&
-                         has_variant(Variant::normalized, p.is_3d, usual, p.grads());
-    return is_able ? variant_of(usual, Variant::normalized) : general;
 }
 // Whether the pass that has the rows can write the pooled images: blocks of elements begin at even places then.
 bool is_pooling(const Problem& p, KernelType usual) {
@@ -174,6 +168,12 @@ bool fits_pairs(const Problem& p) {
     return p.width % 2 == 0 && is_packed(p.x, size, 2) && is_packed(p.y, size, 2) && p.x.h == p.y.h && p.x.h >= 0 &&
            extent < 0xffffffff;
 }
+// The same of a mask.
+bool has_mask_pairs(const Problem& p) {
+    const std::size_t size = p.mask_is_bool ? 1 : dtype_size(p.arithmetic);
+    return is_packed(p.mask, size, 2) && p.mask.h >= 0 &&
+           double(size) * (double(p.mask.h) * p.height + p.width) < 0xffffffff;
+}
 // Whether it can load single elements, from an offset of 32 bits with a sign in each image.
 bool has_short_offsets(const Problem& p) {
     const auto is_short = [&](const View& v) {
@@ -181,6 +181,13 @@ bool has_short_offsets(const Problem& p) {
         return extent * dtype_size(p.x_dtype) < 0x7fffffff;
     };
     return is_short(p.x) && is_short(p.y);
+}
+
+// The kernels for a mask that normalises windows.
+KernelType normalized(const Problem& p, KernelType usual, KernelType general) {
+    const bool is_able = (!p.is_3d || (fits_pairs(p) && has_mask_pairs(p))) && !p.map.data &&
+                         p.upstream != kUpstreamMap && has_variant(Variant::normalized, p.is_3d, usual, map_grads(p));
+    return is_able ? variant_of(usual, Variant::normalized) : general;
 }
 
 }  // namespace
@@ -320,7 +327,7 @@ Workspace plan_workspace(const Problem& p) {
     } else {
         count(general_kernels(p));
         count(usual_type(p.x_dtype, p.is_3d, p.max_radius(), map_grads(p)));
-        count({element_of(p.x_dtype), kUsualRadius});
+        if (p.max_radius() <= kUsualRadius) count({element_of(p.x_dtype), kUsualRadius});
     }
     Workspace w{};
     const auto take = [&](std::int64_t bytes) {

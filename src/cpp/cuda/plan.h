@@ -58,9 +58,7 @@ auto with_constants(KernelType type, int grads, F&& f) {
     static_assert(kRadiusBuckets[1] == kUsualRadius);
     constexpr Constant<kUsualRadius> kUsual;
     if (type.element == Element::f64) return with_grads(double(), kUsual);
-    if (!type.is_general())
-        return type.radius == kUsualRadius ? with_grads(float(), kUsual)
-                                           : with_grads(float(), Constant<kRadiusBuckets[0]>());
+    if (type.radius == kRadiusBuckets[0]) return with_grads(float(), Constant<kRadiusBuckets[0]>());
     const auto with_radius = [&](auto zero) {
         return type.radius == kUsualRadius        ? with_grads(zero, kUsual)
                : type.radius == kRadiusBuckets[2] ? with_grads(zero, Constant<kRadiusBuckets[2]>())

@@ -26,7 +26,16 @@ template <class T, int R, int G>
 __device__ __forceinline__ void ssim2d_pooling(const SsimParams<arithmetic_t<T>>& p) {
     walk_pieces<T, R, G, false, false, Pass::both, With::pooling>(p);
 }
-// The same for windows that a mask normalises: in two passes.
+// The same for wide windows: in two passes.
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_forward(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, false, true, Pass::forward>(p);
+}
+template <class T, int R, int G>
+__device__ __forceinline__ void ssim2d_backward(const SsimParams<arithmetic_t<T>>& p) {
+    walk_pieces<T, R, G, false, true, Pass::backward>(p);
+}
+// And for windows that a mask normalises.
 template <class T, int R, int G>
 __device__ __forceinline__ void ssim2d_normalized(const SsimParams<arithmetic_t<T>>& p) {
     walk_pieces<T, R, G, true, false, Pass::forward, With::mask_and_l1>(p);
@@ -45,6 +54,10 @@ template <class T, int R, int G>
 using ssim2d_masked_loss_shape = ssim2d_shape<T, R, G>;
 template <class T, int R, int G>
 using ssim2d_pooling_shape = ssim2d_shape<T, R, G>;
+template <class T, int R, int G>
+using ssim2d_forward_shape = Strip2d<arithmetic_t<T>, R, G, false, Pass::forward>;
+template <class T, int R, int G>
+using ssim2d_backward_shape = Strip2d<arithmetic_t<T>, R, G, false, Pass::backward>;
 template <class T, int R, int G>
 using ssim2d_normalized_shape = Strip2d<arithmetic_t<T>, R, G, true, Pass::forward>;
 template <class T, int R, int G>

@@ -76,6 +76,8 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim2d_masked:
         case Family::ssim2d_masked_loss:
         case Family::ssim2d_pooling:
+        case Family::ssim2d_forward:
+        case Family::ssim2d_backward:
         case Family::ssim2d_normalized:
         case Family::ssim2d_normalized_backward:
         case Family::ssim2d_general_forward:
@@ -124,19 +126,19 @@ constexpr Family first_family(bool is_3d, bool is_normalized, KernelType type) {
         case Variant::strided: return Family::ssim3d_forward_strided;
         case Variant::usual: break;
     }
-    return is_3d ? Family::ssim3d_forward : Family::ssim2d;
+    return is_3d ? Family::ssim3d_forward : type.radius > kUsualRadius ? Family::ssim2d_forward : Family::ssim2d;
 }
 constexpr int first_kernel(bool is_3d, bool is_normalized, KernelType type, int grads) {
     return filter_kernel(first_family(is_3d, is_normalized, type), type, grads);
 }
 // Whether the gradient is a second kernel, and which one.
 constexpr bool has_two_passes(bool is_3d, KernelType type, int grads) {
-    return grads && (is_3d || type.is_general() || type.variant == Variant::normalized);
+    return grads && (is_3d || type.is_general() || type.radius > kUsualRadius || type.variant == Variant::normalized);
 }
 constexpr Family second_family(bool is_3d, KernelType type) {
     if (type.is_general()) return is_3d ? Family::ssim3d_general_backward : Family::ssim2d_general_backward;
-    if (!is_3d) return Family::ssim2d_normalized_backward;
     const bool has_weights = type.variant == Variant::masked_loss || type.variant == Variant::normalized;
+    if (!is_3d) return has_weights ? Family::ssim2d_normalized_backward : Family::ssim2d_backward;
     return has_weights ? Family::ssim3d_backward_masked_loss : Family::ssim3d_backward;
 }
 constexpr int second_kernel(bool is_3d, KernelType type, int grads) {
@@ -176,15 +178,17 @@ constexpr bool has_variant(Variant variant, bool is_3d, KernelType type, int gra
     return !type.is_general() && type.radius <= kUsualRadius && (is_3d ? !is_of_images : variant != Variant::strided) &&
            first_kernel(is_3d, false, variant_of(type, variant), grads) >= 0;
 }
-// Whether images may stand side by side in sheets: general kernels have one for all, and so have gradients under masks.
+// Whether images may stand side by side in sheets. Kernels in two passes have one for all, and so have gradients under
+// masks.
 constexpr bool has_sheet_kernels(KernelType type, int grads) {
-    if (type.is_general()) return true;
+    if (type.is_general() || type.radius > kUsualRadius) return true;
     if (type.variant == Variant::masked || type.variant == Variant::masked_loss) return grads == 1;
     return type.variant == Variant::usual && type.radius == kUsualRadius &&
            has_variant(Variant::sheets, false, type, grads);
 }
 constexpr KernelType in_sheets(KernelType type) {
-    if (type.variant == Variant::usual) type.variant = Variant::sheets;
+    if (!type.is_general() && type.radius == kUsualRadius && type.variant == Variant::usual)
+        type.variant = Variant::sheets;
     return type;
 }
 // The general kernels for a radius. Those of volumes are for a number of gradients: partial maps that one kernel writes

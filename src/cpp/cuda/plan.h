@@ -74,7 +74,7 @@ auto with_strips(const Problem& p, KernelType type, int grads, F&& f) {
     return with_constants(type, grads, [&](auto zero, auto radius, auto gradients) {
         using A = decltype(zero);
         constexpr int R = radius, G = gradients;
-        if (!type.is_general() && !p.is_normalized) return f(Strip2d<A, R, G, false>());
+        if (!type.is_general() && R <= kUsualRadius && !p.is_normalized) return f(Strip2d<A, R, G, false>());
         return p.is_normalized ? f(Strip2d<A, R, G, true, Pass::forward>())
                                : f(Strip2d<A, R, G, false, Pass::forward>());
     });

@@ -80,10 +80,9 @@ __device__ __forceinline__ void wait_for_copies() {
 
 __device__ __forceinline__ int imin(int a, int b) { return a < b ? a : b; }
 __device__ __forceinline__ constexpr int imax(int a, int b) { return a > b ? a : b; }
-template <class A>
-__device__ __forceinline__ A absolute(A v) {
-    return v < A(0) ? -v : v;
-}
+// As a part of the instruction that takes it, where a comparison would be two more.
+__device__ __forceinline__ float absolute(float v) { return fabsf(v); }
+__device__ __forceinline__ double absolute(double v) { return fabs(v); }
 FUSEDSSIM_CONSTEXPR int iabs(int v) { return v < 0 ? -v : v; }
 
 // The filter along the axis that a block walks. A thread keeps 2R running sums, one for each output that is not
@@ -297,6 +296,22 @@ struct WeightsAhead {
             for (int i = 0; i < kCount; ++i)
                 if (wanted >> i & 1) bits[i] = *reinterpret_cast<const MaskBits<A>*>(at + i * sizeof(A));
         }
+    }
+    // Waits for them, and weighs: the sum of weights times values. Bytes only choose.
+    __device__ __forceinline__ A sum_of(const SsimParams<A>& p, unsigned wanted, bool packed,
+                                        const A (&values)[kCount]) const {
+        A sum = A(0);
+        if (in_words(p, wanted, packed)) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) sum += bits[i / 4 * 4].bits >> 8 * (i % 4) & 0xff ? values[i] : A(0);
+        } else if (p.mask_is_bool) {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) sum += bits[i].bits != 0 ? values[i] : A(0);
+        } else {
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) sum += weighted(bits[i].weight(false), values[i]);
+        }
+        return sum;
     }
     // Waits for them. All at once: a decision for each would be as many branches.
     __device__ __forceinline__ void get(const SsimParams<A>& p, unsigned wanted, bool packed,

@@ -224,8 +224,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         const Place<A, R> place(p, tile, thread_again());
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
         MaskBits<A> weights[Block::columns];
-        A weights_here[Block::columns];
-        if constexpr (kMaskAndL1) l1_weights.get(p, 0, false, weights_here);
+        A differences[Block::columns];
         if (!kMaskAndL1 && p.mask.data)
             load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), weights);
 #pragma unroll
@@ -233,14 +232,13 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             const int of_band = column + c + kMargin - band * Block::band_x;
             if (Block::bands > 1 && unsigned(of_band) >= unsigned(Block::band_x)) continue;
             const A difference = absolute(stage.pairs[0][(row + R) * kPitch + of_band].v[1] + pivot.d);
-            if constexpr (kMaskAndL1) {
-                l1_sum += weighted(weights_here[c], difference);
-                continue;
-            }
+            differences[c] = difference;
+            if (kMaskAndL1) continue;
             const bool is_inside = place.row < p.height && place.column + c < p.width;
             if (kGeneral && !is_inside) continue;
             l1_sum += p.mask.data && is_inside ? weighted(weights[c].weight(p.mask_is_bool), difference) : difference;
         }
+        if constexpr (kMaskAndL1) l1_sum += l1_weights.sum_of(p, 0, false, differences);
     }
     __device__ __forceinline__ void combine(A xv, A yv, MaskBits<A> mask_here, A (&out)[kValues]) const {
         out[0] = (xv + yv) - pivot.s;

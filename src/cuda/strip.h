@@ -118,6 +118,7 @@ struct Strip {
     static constexpr unsigned kWeighted = 1 << 19;  // the partials have weights: weight_partials()
     static constexpr unsigned kMasked = 1 << 20;    // across: there is a mask
     static constexpr unsigned kEdges = 1 << 21;     // edges have weights: edge_partial_weight() in core/border.h
+    static constexpr unsigned kSums = 1 << 23;      // only the sum is wanted, of some columns
     static constexpr unsigned kPools = 1 << 22;     // this thread writes blocks of elements: see pool()
     // Down: running sums of the vertical filters, first of the moments, then of the partials.
     TransposedFir<A, R> fir[kStates];
@@ -195,7 +196,7 @@ struct Strip {
             flags |= kOwned;
         const bool is_simple = (flags & kFirst4) == kFirst4 && ((flags & kLast4) == kLast4 || !(flags & kLast4));
         if (!G && p.map.data) flags |= kStoresMap;
-        if (is_simple && !p.mask.data && !(G && (flags & kWeighted)) && !(flags & kStoresMap)) flags |= kPlain;
+        if (!p.mask.data && !(G && (flags & kWeighted)) && !(flags & kStoresMap)) flags |= is_simple ? kPlain : kSums;
         if (kStatistics && kColumns * group < imin(Shape::inner, inner) && column < p.width) flags |= kHasMoments;
         // (A variable for that column, outside the conditions, spills registers in the loop over rows.)
         if (kGradient && kColumns * group < p.partition.columns && spot(gradient_column()).x < p.width)
@@ -426,11 +427,14 @@ struct Strip {
             for (int k = 0; k < kAhead; ++k) filter_down(k, x_of(k), y_of(k), mask_of(m[kNormalized ? k : 0]));
         }
         if (kMaskAndL1 && !kBoth && (flags & kSumsL1)) {
-            A weights[kAhead];
-            get_mask(weights);
+            WeightsAhead<A, kAhead> weights;
+            A differences[kAhead];
 #pragma unroll
-            for (int k = 0; k < kAhead; ++k)
-                if (!kNormalized || is_own(row + k)) l1_sum += weighted(weights[k], absolute(x_of(k) - y_of(k)));
+            for (int k = 0; k < kAhead; ++k) {
+                weights.bits[k] = m[k];
+                differences[k] = !kNormalized || is_own(row + k) ? absolute(x_of(k) - y_of(k)) : A(0);
+            }
+            l1_sum += weights.sum_of(p, 0, false, differences);
         }
     }
     // Down, With::mask: loads what this thread weighs in this batch, in the rows from this one on: the partials of its
@@ -691,19 +695,22 @@ struct Strip {
         }
         if constexpr (kWeighs) {
             // Columns without an element of the map have no weight.
-            if (!G) weights_ahead.get(p, flags & kAllColumns, p.packed_mask, weights);
-#pragma unroll
-            for (int c = 0; c < kColumns; ++c) dssim_sum += weighted(weights[c], here[c]);
+            dssim_sum += weights_ahead.sum_of(p, flags & kAllColumns, p.packed_mask, here);
             if constexpr (kStoresPartials) store_partials(kept);
         }
         if constexpr (kMask) return;
-        if (!(flags & kPlain)) {
+        if (!(flags & (kPlain | kSums))) {
             count_rarely(row, here, kept);
             if constexpr (kStoresPartials) store_partials(kept);
             return;
         }
         if constexpr (kStoresPartials) store_partials(kept);
         if (kBoth && !(is_own(row) && (flags & kOwned))) return;
+        if (flags & kSums) {
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c) dssim_sum += flags >> c & 1 ? here[c] : A(0);
+            return;
+        }
         dssim_sum += (here[0] + here[1]) + (here[2] + here[3]);
         if (kColumns > 4 && (flags & kLast4))
             dssim_sum += (here[kColumns - 4] + here[kColumns - 3]) + (here[kColumns - 2] + here[kColumns - 1]);
@@ -855,10 +862,11 @@ struct Strip {
         if constexpr (kMaskAndL1)
             if (flags & kRare) {
                 weights_ahead.get(p, columns_inside(first.x), p.packed_mask, weights);
-                if (kBoth && p.has_l1)
+                A differences[4];
 #pragma unroll
-                    for (int c = 0; c < 4; ++c)
-                        l1_sum += weighted(weights[c], absolute(x_value(xs[c]) - y_value(ys[c])));
+                for (int c = 0; c < 4; ++c) differences[c] = absolute(x_value(xs[c]) - y_value(ys[c]));
+                if (kBoth && p.has_l1)
+                    l1_sum += weights_ahead.sum_of(p, columns_inside(first.x), p.packed_mask, differences);
             }
         if ((flags & kMasked) && (!kMask || !is_finite(sum_of(xs) + sum_of(ys))))
 #pragma unroll

@@ -141,14 +141,14 @@ __device__ __forceinline__ void volume_forward(const SsimParams<arithmetic_t<T>>
         }
     };
     const auto weigh = [&](const A(&here)[Block::columns], A(&partials)[kMaps][Block::columns]) {
+        dssim_sum += weights_ahead.sum_of(p, kAll, false, here);
+        if (!G) return;
         A weights[Block::columns];
         weights_ahead.get(p, kAll, false, weights);
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
-            dssim_sum += weighted(weights[c], here[c]);
-            if (G)
 #pragma unroll
-                for (int q = 0; q < kMaps; ++q) partials[q][c] = weighted(weights[c], partials[q][c]);
+            for (int q = 0; q < kMaps; ++q) partials[q][c] = weighted(weights[c], partials[q][c]);
         }
     };
     const auto use = [&](int z, bool in_chunk, const A(&filtered)[Block::columns][kMoments]) {

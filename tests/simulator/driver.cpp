@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <set>
+#include <string>
 
 #include "simulator.h"
 
@@ -17,6 +19,7 @@ constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76, kMultiprocessors = 1
 int context, library;                                                               // somewhere to point to
 std::mutex device;
 void* last_stream = nullptr;
+std::set<std::string> launched;  // the names of kernels
 
 // The code is not run here, but it must be there: PTX, or an ELF file whose table of section names is where its header
 // says, which it is only if all bytes are in their places.
@@ -112,9 +115,12 @@ DRIVER_API cuLaunchKernel(const void* kernel, unsigned x, unsigned y, unsigned z
                           unsigned, void* stream, void** params, void**) {
     const std::lock_guard<std::mutex> lock(device);
     last_stream = stream;
-    simulator::run_grid(*static_cast<const simulator::Kernel*>(kernel), params[0], {x, y, z}, threads);
+    const auto& to_run = *static_cast<const simulator::Kernel*>(kernel);
+    launched.insert(to_run.name);
+    simulator::run_grid(to_run, params[0], {x, y, z}, threads);
     return kSuccess;
 }
 
-// For tests: the stream of the last launch.
+// For tests: the stream of the last launch, and whether a kernel has been launched.
 EXPORTED void* simulated_stream() { return last_stream; }
+EXPORTED int simulated_launch(const char* name) { return launched.count(name) != 0; }

@@ -16,7 +16,9 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "cuda/kernel_list.h"
 #include "fusedssim/fusedssim.h"
+#include "platform.h"
 
 // The library's own is not exported.
 void fusedssim::unexpected_dtype(Dtype) { std::abort(); }
@@ -247,6 +249,7 @@ Results run(const Case& c, fusedssim_device device, const Array& x, const Array&
             break;
         case Call::multi_scale:
             with_workspace(0, grads, [&] {
+                if (!c.grads) return fusedssim_ms_forward(&params, &ms, &exec, &x.tensor, &y.tensor, &r.out.tensor);
                 return fusedssim_ms_value_and_grad(&params, &ms, &exec, &x.tensor, &y.tensor, &r.out.tensor,
                                                    r.grad_x.pointer(), r.grad_y.pointer());
             });
@@ -716,8 +719,24 @@ void multi_scale() {
     for (const Extents& shape : {Extents{2, 2, 25, 32}, Extents{1, 1, 14, 13, 16}})
         for (const fusedssim_dtype dtype : kTypes) {
             Case c{shape, dtype, Call::multi_scale};
-            c.grads = 3;
-            check(c);
+            for (const fusedssim_grads grads : {0, 1, 3}) {
+                c.grads = grads;
+                check(c);
+            }
+        }
+    // Levels that the pass before writes: a strip whose first block begins anywhere, several of them, odd sizes.
+    for (const Extents& shape : {Extents{1, 2, 34, 300}, Extents{3, 1, 70, 22}, Extents{1, 1, 24, 502},
+                                 Extents{1, 1, 23, 40}, Extents{1, 1, 24, 41}})
+        for (const int window : {5, 11}) {
+            Case c{shape, FUSEDSSIM_FLOAT32, Call::multi_scale};
+            c.params.window_size = window;
+            for (const fusedssim_grads grads : {0, 1}) {
+                c.grads = grads;
+                check(c);
+                c.shift = c.pad = 1;
+                check(c);
+                c.shift = c.pad = 0;
+            }
         }
 }
 
@@ -850,6 +869,70 @@ void slabs() {
             }
 }
 
+// Calls that differ in all that decides which kernels they take. Each kernel that there is has to be among those.
+void kernels() {
+    constexpr fusedssim_dtype kImageTypes[] = {FUSEDSSIM_FLOAT32, FUSEDSSIM_FLOAT64, FUSEDSSIM_FLOAT16,
+                                               FUSEDSSIM_BFLOAT16, FUSEDSSIM_UINT8};
+    constexpr int kNone = -1;
+    for (const Extents& shape : {Extents{1, 2, 14, 24}, Extents{1, 1, 12, 14, 24}})
+        for (const fusedssim_dtype dtype : kImageTypes)
+            for (const int window : {7, 11, 17, 21, 33})
+                for (const fusedssim_grads grads : {0, 1, 3})
+                    for (const int mode : {kNone, int(FUSEDSSIM_MASK_WEIGHT), int(FUSEDSSIM_MASK_NORMALIZED)})
+                        for (const fusedssim_objective objective :
+                             {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS}) {
+                            const bool is_float = dtype != FUSEDSSIM_UINT8;
+                            if (!is_float && (grads || mode != kNone)) continue;
+                            if (dtype != FUSEDSSIM_FLOAT32 && objective == FUSEDSSIM_OBJECTIVE_LOSS) continue;
+                            Case c{shape, dtype};
+                            c.call = grads ? Call::value_and_grad : Call::forward;
+                            c.grads = grads;
+                            c.params.window_size = window;
+                            c.params.sigma = window / 7.0;
+                            c.params.objective = objective;
+                            if (!is_float) c.params.x_scale = c.params.y_scale = 1 / 255.0;
+                            if (mode != kNone) {
+                                c.mask = objective == FUSEDSSIM_OBJECTIVE_LOSS ? FUSEDSSIM_FLOAT32 : FUSEDSSIM_BOOL;
+                                c.params.mask_mode = mode;
+                            }
+                            check(c);
+                            const bool is_wanted =
+                                window == 11 ? size_of(dtype) >= 4 : dtype == FUSEDSSIM_FLOAT32 && grads < 3;
+                            if (mode != kNone || !is_wanted) continue;
+                            c.y_pad = 3;  // another layout than x, and another border
+                            check(c);
+                            c.params.padding = FUSEDSSIM_PADDING_REFLECT;
+                            check(c);
+                        }
+    // Sheets, and a mask in them; the upstream map in place of a mask.
+    for (const int mask : {kNone, int(FUSEDSSIM_BOOL), int(FUSEDSSIM_FLOAT32)})
+        for (const fusedssim_grads grads : {0, 1})
+            for (const fusedssim_objective objective : {FUSEDSSIM_OBJECTIVE_SSIM, FUSEDSSIM_OBJECTIVE_LOSS})
+                for (const fusedssim_padding padding : {FUSEDSSIM_PADDING_SAME, FUSEDSSIM_PADDING_VALID}) {
+                    Case c{{24, 4, 24, 33}};
+                    c.call = grads ? Call::value_and_grad : Call::forward;
+                    c.grads = grads;
+                    c.mask = mask;
+                    c.params.objective = objective;
+                    c.params.padding = padding;
+                    check(c);
+                    if (mask != kNone || !grads || objective == FUSEDSSIM_OBJECTIVE_LOSS) continue;
+                    c.call = Call::backward;
+                    c.params.reduction = FUSEDSSIM_REDUCTION_NONE;
+                    check(c);
+                }
+    scale();
+    multi_scale();
+    using IsLaunched = int (*)(const char*);
+    using namespace fusedssim::platform;
+    const auto is_launched = reinterpret_cast<IsLaunched>(find_symbol(load_library(kCudaDriver), "simulated_launch"));
+    for (const fusedssim::cuda::Kernel& kernel : fusedssim::cuda::kKernels)
+        if (!is_launched(kernel.name)) {
+            std::fprintf(stderr, "no check launches %s\n", kernel.name);
+            ++failures;
+        }
+}
+
 struct Group {
     const char* name;
     void (*run)();
@@ -869,6 +952,7 @@ struct Group {
                      {"sheets", sheets},
                      {"strides", strides},
                      {"slabs", slabs},
+                     {"kernels", kernels},
                      {"variance_grad_scale", variance_grad_scale}};
 
 }  // namespace

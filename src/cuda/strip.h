@@ -284,8 +284,9 @@ struct Strip {
     __device__ __forceinline__ void batch(int row) {
         // In one pass, partials are there of the batch before.
         const int partials_row = kBoth ? row - Shape::rows - R : row;
-        if (kBoth ? kMask && (flags & kFilters) : kMaskAndL1 && !kNormalized && (flags & kSumsL1))
-            request_mask(kBoth ? partials_row : row);
+        if (kMask && kBoth && (flags & kFilters)) request_mask(partials_row);
+        if (kMaskAndL1 && kStatistics && !kBoth && !kNormalized && (flags & kSumsL1) && (flags & kReads))
+            request_mask(row);
         if (kStatistics && (flags & kReads)) moments_down(row);
         if constexpr (kPooling) pool(row);
         if (kGradient && (flags & kFilters)) partials_down(partials_row);

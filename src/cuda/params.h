@@ -46,8 +46,7 @@ constexpr bool kHasLongBatches = true;
 enum class Pass { both, forward, backward };
 
 // What a usual kernel does besides. `mask`: weights are requested before they are needed, where other kernels wait for
-// them; they are those of a mask, or, with Upstream kUpstreamMap, the upstream map, which stands in its place.
-// `mask_and_l1`: also those of |x - y|, which `mask` leaves out, since it has no registers for them. `pooling`: it
+// them; they are those of a mask, or, for the gradient of images, an upstream map (SsimParams::weights). `mask_and_l1`: also those of |x - y|, which `mask` leaves out, since it has no registers for them. `pooling`: it
 // writes the images of MS-SSIM's next level.
 enum class With { nothing, mask, mask_and_l1, pooling };
 
@@ -274,6 +273,8 @@ struct SsimParams {
     A variance_grad_scale;  // for general kernels; 1 in the others
     // [N, C, (D+1)/2, (H+1)/2, (W+1)/2] of A: the pooled images, for kernels with pooling (out)
     ByteView pooled_x, pooled_y;
+    // For With::mask: the mask, or, if there is none, the upstream map, from where the image's first element would be.
+    ByteView weights;
 
     FUSEDSSIM_MATH const A* taps_z() const { return taps[int(Axis::z)].window; }
     FUSEDSSIM_MATH const A* taps_y() const { return taps[int(Axis::y)].window; }

@@ -125,7 +125,7 @@ struct Strip {
     Cursor<T> x_at, y_at;                              // the row that will be read next
     typename Access::Raw x[kAhead], y[kAhead];         // the next rows, already loaded
     MaskBits<A> m[kNormalized || kMask ? kAhead : 1];  // and their mask; With::mask: see request_mask()
-    const char* mask_at;                               // With::mask: its column in row 0 of the mask
+    const char* weights_at;                            // With::mask: its column in row 0 of p.weights
     A partials[kAhead][kOwnMaps];          // Pass::backward: the next rows of the partial maps, already loaded
     A* partials_at;                        // across: where they are written; down: row 0 of the first own map
     Cursor<T> x_here, y_here, to_x, to_y;  // across: where the gradient is computed
@@ -150,7 +150,7 @@ struct Strip {
         if (kGradient) plane_scales(p, tile, scale, l1_scale);
         if (kMask && (kBoth || (kStatistics && kMaskAndL1))) {
             const Spot at = spot(x0 - (kBoth ? Shape::margin : Shape::halo) + down);
-            mask_at = address(p.mask, at.tile, 0, 0, at.x);
+            weights_at = address(p.weights, at.tile, 0, 0, at.x);
         }
         map_begin = imax(row_begin - Shape::margin, p.map_begin_y());
         map_rows = imax(imin(end + Shape::margin, p.map_end_y()) - map_begin, 0);
@@ -176,7 +176,7 @@ struct Strip {
         if (has_rare_parts(p, l1_scale)) flags |= kRare;
         // Where the mask is at hand for the gradient of |x - y|, its sum costs nothing more.
         if (kBoth && p.mask.data && p.has_l1) flags = (flags | kRare) & ~kSumsL1;
-        if (p.mask.data && !(kMask && p.upstream == kUpstreamMap)) flags |= kMasked;
+        if (p.mask.data) flags |= kMasked;
         if (l1_scale != A(0)) flags |= kL1Gradient;
         if (border() == Border::reflect) flags |= kEdges | kWeighted;
         if (kGeneral && spot(x0 - Shape::halo + down).x >= p.width) flags &= ~kSumsL1;
@@ -341,12 +341,12 @@ struct Strip {
         if constexpr (kGeneral) {
             prefetch_any(row);
         } else if (row + Shape::rows <= p.height) {
-            if constexpr (kNormalized) request_mask_rows(mask_at + row * p.mask.h, [](int) { return true; });
+            if constexpr (kNormalized) request_mask_rows(weights_at + row * p.weights.h, [](int) { return true; });
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, true);
         } else {
             if constexpr (kNormalized)
-                request_mask_rows(mask_at + row * p.mask.h, [&](int k) { return row + k < p.height; });
+                request_mask_rows(weights_at + row * p.weights.h, [&](int k) { return row + k < p.height; });
 #pragma unroll
             for (int k = 0; k < Shape::rows; ++k) prefetch_row(k, row + k < p.height);
         }
@@ -441,7 +441,7 @@ struct Strip {
     // Down, With::mask: loads what this thread weighs in this batch, in the rows from this one on: the partials of its
     // column, or, without a gradient, |x - y|.
     __device__ __forceinline__ void request_mask(int row) {
-        const char* const at = mask_at + row * p.mask.h;
+        const char* const at = weights_at + row * p.weights.h;
         const int begin = kBoth ? map_begin : row_begin, count = kBoth ? map_rows : rows;
         if (row >= begin && row + kAhead <= begin + count)
             request_mask_rows(at, [](int) { return true; });
@@ -455,11 +455,11 @@ struct Strip {
         if (p.mask_is_bool) {
 #pragma unroll
             for (int k = 0; k < kAhead; ++k)
-                if (is_wanted(k)) m[k] = load_mask_bits<A>(at + k * p.mask.h, true);
+                if (is_wanted(k)) m[k] = load_mask_bits<A>(at + k * p.weights.h, true);
         } else {
 #pragma unroll
             for (int k = 0; k < kAhead; ++k)
-                if (is_wanted(k)) m[k] = load_mask_bits<A>(at + k * p.mask.h, false);
+                if (is_wanted(k)) m[k] = load_mask_bits<A>(at + k * p.weights.h, false);
         }
     }
     __device__ __forceinline__ void get_mask(A (&weights)[kAhead]) const {
@@ -468,8 +468,7 @@ struct Strip {
             for (int k = 0; k < kAhead; ++k) weights[k] = m[k].weight(true);
         } else {
 #pragma unroll
-            for (int k = 0; k < kAhead; ++k)
-                weights[k] = p.upstream == kUpstreamMap ? m[k].number() : m[k].weight(false);
+            for (int k = 0; k < kAhead; ++k) weights[k] = p.mask.data ? m[k].weight(false) : m[k].number();
         }
     }
     __device__ __forceinline__ A mask_of(MaskBits<A> bits) const {

@@ -137,6 +137,7 @@ struct Case {
     std::vector<int> y_layout = {};  // or that of x
     std::int64_t y_pad = -1;         // or that of x
     bool y_is_flipped = false;       // along all axes
+    bool is_bright = false;          // images of little contrast, and an upstream gradient below 0
 
     fusedssim_dtype of_y() const { return y_dtype < 0 ? dtype : y_dtype; }
     // The image whose dtype says what the arithmetic is.
@@ -295,16 +296,19 @@ void check(const Case& c) {
     if (c.y_is_flipped) y.flip();
     // The numbers of integers, whose scale makes them values in [0, 1].
     const double of_x = 1 / c.params.x_scale, of_y = 1 / c.params.y_scale;
-    x.fill([&](std::size_t) { return of_x * uniform(); });
+    const auto contrast = [&](double v) { return c.is_bright ? 0.95 + 1e-3 * v : v; };
+    x.fill([&](std::size_t) { return of_x * contrast(uniform()); });
     // Never near x: the gradient of a single element would be little more than rounding.
-    y.fill([&](std::size_t i) { return of_y * x.get(i) / of_x * uniform(0.2, 0.8); });
+    y.fill([&](std::size_t i) {
+        return of_y * (c.is_bright ? contrast(uniform()) : x.get(i) / of_x * uniform(0.2, 0.8));
+    });
     if (c.mask >= 0) {
         mask = Array(c.mask == FUSEDSSIM_BOOL ? FUSEDSSIM_BOOL : c.arithmetic(), c.shape);
         mask.fill([&](std::size_t) { return uniform() < 0.3 ? 0 : c.mask == FUSEDSSIM_BOOL ? 1 : uniform(); });
     }
     if (c.call == Call::backward || c.call == Call::backward_saved) {
         grad_out = Array(c.arithmetic(), shape_of_out(c));
-        grad_out.fill([](std::size_t) { return uniform(-1, 1); });
+        grad_out.fill([&](std::size_t) { return uniform(-1, c.is_bright ? 0 : 1); });
     }
     if (kSlabs && (c.shape.size() == 4 || c.call == Call::forward)) return;
     const Results cpu = run(c, FUSEDSSIM_CPU, x, y, mask, grad_out),
@@ -919,6 +923,8 @@ void kernels() {
                     if (mask != kNone || !grads || objective == FUSEDSSIM_OBJECTIVE_LOSS) continue;
                     c.call = Call::backward;
                     c.params.reduction = FUSEDSSIM_REDUCTION_NONE;
+                    check(c);
+                    c.is_bright = true;
                     check(c);
                 }
     scale();

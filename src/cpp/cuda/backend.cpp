@@ -110,7 +110,6 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
     with_constants(type, grads, [&](auto zero, auto bucket, auto) {
         using A = decltype(zero);
         SsimParams<A> k = make_ssim_params<A>(p, blocks, second_type.is_general());
-        if (!p.is_3d && type.variant == Variant::masked && p.upstream == kUpstreamMap) k.mask = upstream_in_image(p);
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)

@@ -17,6 +17,15 @@ ByteView in_bytes(const View& v, std::size_t size) {
 }
 std::size_t mask_size(const Problem& p) { return p.mask_is_bool ? 1 : dtype_size(p.arithmetic); }
 
+// The upstream map from where the image's first element would be. That may be before the memory, so it is computed with
+// numbers.
+ByteView upstream_in_image(const Problem& p) {
+    ByteView v = in_bytes(p.grad_out, dtype_size(p.arithmetic));
+    const long long crops = p.crop(Axis::z) * v.d + p.crop(Axis::y) * v.h + p.crop(Axis::x) * v.w;
+    v.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(v.data) - std::uintptr_t(crops));
+    return v;
+}
+
 template <class A>
 AxisTaps<A> make_taps(const Problem& p, Axis axis) {
     AxisTaps<A> taps{};
@@ -60,6 +69,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.grad_x = in_bytes(p.grad_x, x_size);
     k.grad_y = in_bytes(p.grad_y, y_size);
     k.mask = in_bytes(p.mask, mask_size(p));
+    k.weights = !p.mask.data && p.upstream == kUpstreamMap ? upstream_in_image(p) : k.mask;
     k.coarse_x = in_bytes(p.coarse_x, sizeof(A));
     k.coarse_y = in_bytes(p.coarse_y, sizeof(A));
     k.pooled_x = in_bytes(p.pooled_x, sizeof(A));
@@ -109,14 +119,6 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.pivot_share = A(p.seen_share());
     k.window_rest = A(p.window_rest<A>());
     return k;
-}
-
-ByteView upstream_in_image(const Problem& p) {
-    ByteView v = in_bytes(p.grad_out, dtype_size(p.arithmetic));
-    // That may be before the memory, so it is computed with numbers.
-    const long long crops = p.crop(Axis::z) * v.d + p.crop(Axis::y) * v.h + p.crop(Axis::x) * v.w;
-    v.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(v.data) - std::uintptr_t(crops));
-    return v;
 }
 
 template SsimParams<float> make_ssim_params(const Problem&, const Blocks&, bool);

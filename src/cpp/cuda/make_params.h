@@ -15,9 +15,6 @@ namespace fusedssim::cuda {
 template <class A>
 SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_general);
 
-// The upstream map where kernels of images expect a mask: With::mask in params.h.
-ByteView upstream_in_image(const Problem& p);
-
 // Adds what a launch for volumes has of its own: its tiles, and the place of the partial maps. `maps`: memory for those
 // of a slab. Defined for the same types.
 template <class A>

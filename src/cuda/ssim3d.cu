@@ -15,29 +15,11 @@ __device__ __forceinline__ void ssim3d_forward_strided(const SsimParams<arithmet
     volume_forward<T, R, G, false, true>(p);
 }
 template <class T, int R, int G>
-__device__ __forceinline__ void ssim3d_forward_masked(const SsimParams<arithmetic_t<T>>& p) {
-    volume_forward<T, R, G, false, false, With::mask>(p);
-}
-template <class T, int R, int G>
-__device__ __forceinline__ void ssim3d_forward_masked_loss(const SsimParams<arithmetic_t<T>>& p) {
-    volume_forward<T, R, G, false, false, With::mask_and_l1>(p);
-}
-template <class T, int R, int G>
-__device__ __forceinline__ void ssim3d_forward_normalized(const SsimParams<arithmetic_t<T>>& p) {
-    volume_forward<T, R, G, true, false, With::mask_and_l1>(p);
-}
-template <class T, int R, int G>
 __device__ __forceinline__ void ssim3d_backward(const SsimParams<arithmetic_t<T>>& p) {
     volume_backward<T, R, G>(p);
 }
-template <class T, int R, int G>
-__device__ __forceinline__ void ssim3d_backward_masked_loss(const SsimParams<arithmetic_t<T>>& p) {
-    volume_backward<T, R, G, With::mask_and_l1>(p);
-}
 constexpr bool ssim3d_forward_has_mass = false, ssim3d_forward_strided_has_mass = false,
-               ssim3d_forward_masked_has_mass = false, ssim3d_forward_masked_loss_has_mass = false,
-               ssim3d_forward_normalized_has_mass = true, ssim3d_backward_has_mass = false,
-               ssim3d_backward_masked_loss_has_mass = false;
+               ssim3d_backward_has_mass = false;
 
 FUSEDSSIM_SSIM3D_FAMILIES(FUSEDSSIM_VOLUME_KERNELS)
 

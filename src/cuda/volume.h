@@ -24,7 +24,7 @@
 // need more than there is: their slices are loaded and filtered along y in bands of columns. Equation numbers:
 // docs/derivation.md. Template parameters: params.h.
 //
-// This is what ssim3d.cu and ssim3d_general.cu have in common.
+// This is what ssim3d.cu, ssim3d_variants.cu and ssim3d_general.cu have in common.
 #pragma once
 
 #include "block_sums.h"

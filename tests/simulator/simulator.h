@@ -36,17 +36,18 @@ struct Kernel {
 };
 #define SIMULATOR_KERNEL(NAME, FAMILY, UNIT, PARAMS, TYPE, RADIUS, GRADS) \
     {#NAME, [](const void* params) { NAME(*static_cast<const PARAMS*>(params)); }},
-struct Kernels {
+// The kernels of a unit. The units are a list, into which each puts itself when the device is loaded.
+struct Unit;
+const Unit*& units();  // the first one
+struct Unit {
     const Kernel* first;
     std::size_t count;
+    const Unit* next;
     template <std::size_t N>
-    constexpr Kernels(const Kernel (&all)[N]) : first(all), count(N) {}
+    explicit Unit(const Kernel (&all)[N]) : first(all), count(N), next(units()) {
+        units() = this;
+    }
 };
-Kernels ssim2d_kernels();
-Kernels ssim2d_general_kernels();
-Kernels ssim3d_kernels();
-Kernels ssim3d_general_kernels();
-Kernels reduce_kernels();
 
 void run_grid(const Kernel& kernel, const void* params, Index grid, unsigned threads);
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <random>
+#include <vector>
 
 #include "cuda/axes.h"
 #include "cuda/device_code.h"
@@ -154,6 +155,12 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
                make_reduce_params(p, sums, mask_sums, blocks));
 }
 
+CUfunction combine_kernel(Dtype arithmetic, const fusedssim_exec& exec) {
+    const Driver& driver = require_driver();
+    const ContextScope context(driver, exec.device_id);
+    return find_kernel(driver, exec.device_id, small_kernel(Family::combine, arithmetic));
+}
+
 // The images of the next level, where no other kernel has written them.
 void pool(const Problem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
@@ -167,11 +174,30 @@ void pool(const Problem& p, const fusedssim_exec& exec) {
     pool_image(p.y_dtype, p.y_scale, p.y, p.pooled_y);
 }
 
+// Finds the kernels that filter, which loads the code that they are in.
+void load_filters(const Problem& p, const fusedssim_exec& exec) {
+    const Driver& driver = require_driver();
+    const ContextScope context(driver, exec.device_id);
+    const KernelType type = kernel_type(p), second_type = p.is_3d ? backward_type(p) : type;
+    const int grads = kernel_grads(p, type);
+    find_kernel(driver, exec.device_id, first_kernel(p.is_3d, p.is_normalized, type, grads));
+    if (has_two_passes(p.is_3d, type, grads))
+        find_kernel(driver, exec.device_id, second_kernel(p.is_3d, second_type, grads));
+}
+
 void run(const Problem* problems, int count, const fusedssim_exec& exec) {
+    std::vector<Problem> renamed;
+    renamed.reserve(std::size_t(count));
+    for (int i = 0; i < count; ++i) renamed.push_back(with_axes_by_stride(problems[i]));
+    // Levels write gradients one after the other. What can fail comes before the first, and before what is done later
+    // to all of them.
+    if (count > 1) {
+        for (const Problem& p : renamed) load_filters(p, exec);
+        combine_kernel(renamed[0].arithmetic, exec);
+    }
     for (int i = 0; i < count; ++i) {
-        const Problem p = with_axes_by_stride(problems[i]);
-        run_in_order(p, exec);
-        if (problems[i].pooled_x.data && !pools_in_pass(p)) pool(problems[i], exec);
+        run_in_order(renamed[std::size_t(i)], exec);
+        if (problems[i].pooled_x.data && !pools_in_pass(renamed[std::size_t(i)])) pool(problems[i], exec);
     }
 }
 
@@ -193,8 +219,7 @@ void combine(const CombineProblem& p, const fusedssim_exec& exec) {
     const Driver& driver = require_driver();
     const ContextScope context(driver, exec.device_id);
     const CombineParams k = make_combine_params(p);
-    const CUfunction kernel = find_kernel(driver, exec.device_id, small_kernel(Family::combine, p.arithmetic));
-    launch(driver, exec, kernel, few_blocks(k.groups), kThreadsReduce, k);
+    launch(driver, exec, combine_kernel(p.arithmetic, exec), few_blocks(k.groups), kThreadsReduce, k);
 }
 
 void fill_info(fusedssim_info& info) {

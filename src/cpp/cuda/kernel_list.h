@@ -76,8 +76,8 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim2d_masked:
         case Family::ssim2d_masked_loss:
         case Family::ssim2d_pooling:
-        case Family::ssim2d_forward:
-        case Family::ssim2d_backward:
+        case Family::ssim2d_wide_forward:
+        case Family::ssim2d_wide_backward:
         case Family::ssim2d_normalized:
         case Family::ssim2d_normalized_backward:
         case Family::ssim2d_general_forward:
@@ -89,7 +89,9 @@ constexpr int small_kernel(Family family, Dtype arithmetic, Dtype dtype = Dtype:
         case Family::ssim3d_forward_masked_loss:
         case Family::ssim3d_forward_normalized:
         case Family::ssim3d_backward:
-        case Family::ssim3d_backward_masked_loss:
+        case Family::ssim3d_backward_weighted:
+        case Family::ssim3d_wide_forward:
+        case Family::ssim3d_wide_backward:
         case Family::ssim3d_general_forward:
         case Family::ssim3d_general_forward_normalized:
         case Family::ssim3d_general_backward: break;
@@ -126,7 +128,8 @@ constexpr Family first_family(bool is_3d, bool is_normalized, KernelType type) {
         case Variant::strided: return Family::ssim3d_forward_strided;
         case Variant::usual: break;
     }
-    return is_3d ? Family::ssim3d_forward : type.radius > kUsualRadius ? Family::ssim2d_forward : Family::ssim2d;
+    if (type.radius > kUsualRadius) return is_3d ? Family::ssim3d_wide_forward : Family::ssim2d_wide_forward;
+    return is_3d ? Family::ssim3d_forward : Family::ssim2d;
 }
 constexpr int first_kernel(bool is_3d, bool is_normalized, KernelType type, int grads) {
     return filter_kernel(first_family(is_3d, is_normalized, type), type, grads);
@@ -137,9 +140,10 @@ constexpr bool has_two_passes(bool is_3d, KernelType type, int grads) {
 }
 constexpr Family second_family(bool is_3d, KernelType type) {
     if (type.is_general()) return is_3d ? Family::ssim3d_general_backward : Family::ssim2d_general_backward;
+    if (type.radius > kUsualRadius) return is_3d ? Family::ssim3d_wide_backward : Family::ssim2d_wide_backward;
     const bool has_weights = type.variant == Variant::masked_loss || type.variant == Variant::normalized;
-    if (!is_3d) return has_weights ? Family::ssim2d_normalized_backward : Family::ssim2d_backward;
-    return has_weights ? Family::ssim3d_backward_masked_loss : Family::ssim3d_backward;
+    if (is_3d) return has_weights ? Family::ssim3d_backward_weighted : Family::ssim3d_backward;
+    return Family::ssim2d_normalized_backward;
 }
 constexpr int second_kernel(bool is_3d, KernelType type, int grads) {
     const Family family = second_family(is_3d, type);

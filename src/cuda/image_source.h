@@ -43,7 +43,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr unsigned kSumsL1 = PartSlots::kFree;  // |x - y| is summed
     // The map has all elements of this thread, and nothing rare is wanted.
     static constexpr unsigned kPlain = 2 * PartSlots::kFree;
-    // The slice that will be requested next. With::mask_and_l1: this thread's columns in the one that is delivered next.
+    // The slice that will be requested next. With::mask_and_l1: this thread's weights in the one that is delivered
+    // next.
     const char *x_at, *y_at, *l1_weights_at;
     // The parts that are being loaded.
     using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;

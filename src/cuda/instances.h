@@ -64,8 +64,8 @@
     M(any, 16, __VA_ARGS__)                \
     M(any64, 16, __VA_ARGS__)
 // For the value and for one gradient, since those for two would make the wheel larger than they are worth: windows up
-// to 7 taps; windows above 11 taps; images that stand side by side in a sheet (general kernels can do this, too); volumes whose elements are
-// loaded one by one; masks, also those that normalise windows; MS-SSIM.
+// to 7 taps, and above 11; images that stand side by side in a sheet (general kernels can do this, too); volumes whose
+// elements are loaded one by one; masks, also those that normalise windows; MS-SSIM.
 #define FUSEDSSIM_SMALL_WINDOWS(X, FAMILY, UNIT, GRADS) FUSEDSSIM_TILED(f32, 3, X, FAMILY, UNIT, GRADS)
 #define FUSEDSSIM_WIDE_WINDOWS(X, FAMILY, UNIT, GRADS) \
     FUSEDSSIM_TILED(f32, 8, X, FAMILY, UNIT, GRADS)    \
@@ -103,8 +103,8 @@
     F(ssim2d, FUSEDSSIM_SSIM2D)      \
     F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)
 
-// ssim2d_variants.cu: what else float32 has kernels of its own for. Wide windows, and those that a mask normalises, take
-// two passes.
+// ssim2d_variants.cu: what else float32 has kernels of its own for. Wide windows, and those that a mask normalises,
+// take two passes.
 #define FUSEDSSIM_SSIM2D_MASKED(X)                                \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked, ssim2d_variants, 0) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked, ssim2d_variants, 1)

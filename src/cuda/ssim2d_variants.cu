@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// SSIM of images: what float32 has kernels of its own for besides the usual calls. `With` in params.h says what they do.
+// SSIM of images: what float32 has kernels of its own for besides the usual calls. `With` in params.h says what they
+// do.
 #include "strip.h"
 
 namespace fusedssim {

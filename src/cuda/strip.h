@@ -27,8 +27,8 @@
 // blocks fit on a multiprocessor. For longer windows there are two kernels, one for each half of the picture: see Pass.
 // The partials then go through memory. Equation numbers: docs/derivation.md. Template parameters: params.h.
 //
-// This is what ssim2d.cu, ssim2d_variants.cu and ssim2d_general.cu have in common. The file is long because it is one class: all phases of
-// a strip share its registers.
+// This is what ssim2d.cu, ssim2d_variants.cu and ssim2d_general.cu have in common. The file is long because it is one
+// class: all phases of a strip share its registers.
 #pragma once
 
 #include "block_sums.h"

@@ -47,8 +47,8 @@ enum class Pass { both, forward, backward };
 
 // What a usual kernel does besides. `mask`: weights are requested before they are needed, where other kernels wait for
 // them; they are those of a mask, or, for the gradient of images, an upstream map (SsimParams::weights). `mask_and_l1`:
-// also those of |x - y|, which `mask` leaves out, since it has no registers for them. `pooling`: it writes the images of
-// MS-SSIM's next level.
+// also those of |x - y|, which `mask` leaves out, since it has no registers for them. `pooling`: it writes the images
+// of MS-SSIM's next level.
 enum class With { nothing, mask, mask_and_l1, pooling };
 
 // ssim2d: a strip of columns.

@@ -4,7 +4,7 @@
 //
 //     the kernels themselves, `extern "C" __global__ NAME`     src/cuda/<unit>.cu, at its end
 //     the enum of families and the table of the launchers      src/cpp/cuda/kernel_list.h
-//     the kernels of the simulated device                      tests/simulator/<unit>.cpp
+//     the kernels of the simulated device                      tests/simulator/unit.cpp
 //
 // A *unit* is a file src/cuda/<unit>.cu; each unit is compiled to an image of its own. A *family* is a function
 // template of a unit. A *kernel* is an instance of it for an element type, a radius bucket and a number of gradients.

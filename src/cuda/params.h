@@ -15,7 +15,8 @@ namespace fusedssim {
 // The radii that kernels are compiled for. A window runs in the smallest bucket that holds its radius (of the largest
 // axis, if axes should differ), with taps of 0 at its ends.
 constexpr int kRadiusBuckets[] = {3, 5, 8, 10, kMaxRadius};
-// The largest of those that the kernels for the usual calls are compiled for, and the smallest of general ones.
+// That of 11 taps, which usual calls have: the largest that all types of usual kernels are compiled for, and that makes
+// the gradient of images in one pass. The smallest of general kernels.
 constexpr int kUsualRadius = 5;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -41,8 +42,8 @@ constexpr bool kHasLongBatches = true;
 //     kMaps        the partial maps: 3 for one gradient, 4 for two
 
 // What a kernel of images does. The usual kernels make statistics and gradients in one pass over memory. With longer
-// windows, or those that a mask normalises, there are no registers for the filters of both: the forward pass of general
-// kernels writes partial maps, and the backward pass makes gradients of them, as it is with volumes.
+// windows, or those that a mask normalises, and in general kernels, there are no registers for the filters of both: the
+// forward pass writes partial maps, and the backward pass makes gradients of them, as it is with volumes.
 enum class Pass { both, forward, backward };
 
 // What a usual kernel does besides. `mask`: weights are requested before they are needed, where other kernels wait for

@@ -180,6 +180,7 @@ void load_filters(const Problem& p, const fusedssim_exec& exec) {
     const ContextScope context(driver, exec.device_id);
     const KernelType type = kernel_type(p), second_type = p.is_3d ? backward_type(p) : type;
     const int grads = kernel_grads(p, type);
+    if (grads < p.grads()) return load_filters(only_x(p), exec);
     find_kernel(driver, exec.device_id, first_kernel(p.is_3d, p.is_normalized, type, grads));
     if (has_two_passes(p.is_3d, type, grads))
         find_kernel(driver, exec.device_id, second_kernel(p.is_3d, second_type, grads));

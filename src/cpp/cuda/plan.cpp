@@ -321,7 +321,8 @@ Workspace plan_workspace(const Problem& p) {
                                           : partial_maps_bytes(p, grads, p.planes(), p.height);
         maps = std::max(maps, std::int64_t(bytes));
     };
-    // Whoever asks for the size does not know all addresses yet, on which the kernels of volumes depend.
+    // Whoever asks for the size does not know all addresses yet, on which the kernels of volumes depend. Of those that
+    // normalise, either has the same blocks and partial maps: their radius is that of the general ones.
     if (!p.is_3d || !is_usual(p) || p.is_normalized) {
         count(kernel_type(p));
     } else {

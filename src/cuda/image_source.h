@@ -53,8 +53,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     MaskBits<A> mask[kNormalized ? kWidth * PartSlots::kCount : 1];
     unsigned mask_offset[kNormalized && kPairs ? PartSlots::kCount : 1];  // as slots.offset: has_mask_pairs()
     const char* mask_at;
-    WeightsAhead<A, Block::columns>
-        l1_weights;  // With::mask_and_l1: of this thread's columns, in the slice that is in the stage
+    // With::mask_and_l1: of this thread's columns, in the slice that is in the stage.
+    WeightsAhead<A, Block::columns> l1_weights;
     A l1_sum;
 
     // Writes `shared`; the walk begins with a barrier.

@@ -90,46 +90,40 @@
     TYPES(FUSEDSSIM_TILED, X, FAMILY, UNIT, 0)       \
     FUSEDSSIM_WITH_GRADS(X, FAMILY, UNIT, TYPES)
 
+// And for windows of float32, `WINDOWS` above, for 0 and 1.
+#define FUSEDSSIM_TO_ONE_GRAD(X, FAMILY, UNIT, WINDOWS) WINDOWS(X, FAMILY, UNIT, 0) WINDOWS(X, FAMILY, UNIT, 1)
+
 // ssim2d.cu: value, map and gradient of images.
 #define FUSEDSSIM_SSIM2D(X)                                      \
     FUSEDSSIM_VALUE_TYPES(FUSEDSSIM_TILED, X, ssim2d, ssim2d, 0) \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 0)                \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim2d, ssim2d, 1)                \
     FUSEDSSIM_WITH_VALUE(X, ssim2d, ssim2d, FUSEDSSIM_USUAL_TYPES)
-#define FUSEDSSIM_SSIM2D_SHEETS(X)                       \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_sheets, ssim2d, 1)
+#define FUSEDSSIM_SSIM2D_SHEETS(X) FUSEDSSIM_TO_ONE_GRAD(X, ssim2d_sheets, ssim2d, FUSEDSSIM_USUAL_WINDOWS)
 #define FUSEDSSIM_SSIM2D_FAMILIES(F) \
     F(ssim2d, FUSEDSSIM_SSIM2D)      \
     F(ssim2d_sheets, FUSEDSSIM_SSIM2D_SHEETS)
 
 // ssim2d_variants.cu: what else float32 has kernels of its own for. Wide windows, and those that a mask normalises,
 // take two passes.
-#define FUSEDSSIM_SSIM2D_MASKED(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked, ssim2d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked, ssim2d_variants, 1)
-#define FUSEDSSIM_SSIM2D_MASKED_LOSS(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked_loss, ssim2d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_masked_loss, ssim2d_variants, 1)
-#define FUSEDSSIM_SSIM2D_POOLING(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_pooling, ssim2d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_pooling, ssim2d_variants, 1)
-#define FUSEDSSIM_SSIM2D_WIDE_FORWARD(X)                               \
-    FUSEDSSIM_WIDE_WINDOWS(X, ssim2d_wide_forward, ssim2d_variants, 0) \
-    FUSEDSSIM_WIDE_WINDOWS(X, ssim2d_wide_forward, ssim2d_variants, 1)
+#define FUSEDSSIM_SSIM2D_MASKED(X) FUSEDSSIM_TO_ONE_GRAD(X, ssim2d_masked, ssim2d_variants, FUSEDSSIM_USUAL_WINDOWS)
+#define FUSEDSSIM_SSIM2D_MASKED_LOSS(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim2d_masked_loss, ssim2d_variants, FUSEDSSIM_USUAL_WINDOWS)
+#define FUSEDSSIM_SSIM2D_POOLING(X) FUSEDSSIM_TO_ONE_GRAD(X, ssim2d_pooling, ssim2d_variants, FUSEDSSIM_USUAL_WINDOWS)
+#define FUSEDSSIM_SSIM2D_WIDE_FORWARD(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim2d_wide_forward, ssim2d_variants, FUSEDSSIM_WIDE_WINDOWS)
 #define FUSEDSSIM_SSIM2D_WIDE_BACKWARD(X) FUSEDSSIM_WIDE_WINDOWS(X, ssim2d_wide_backward, ssim2d_variants, 1)
-#define FUSEDSSIM_SSIM2D_NORMALIZED(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_normalized, ssim2d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_normalized, ssim2d_variants, 1)
+#define FUSEDSSIM_SSIM2D_NORMALIZED(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim2d_normalized, ssim2d_variants, FUSEDSSIM_USUAL_WINDOWS)
 #define FUSEDSSIM_SSIM2D_NORMALIZED_BACKWARD(X) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim2d_normalized_backward, ssim2d_variants, 1)
-#define FUSEDSSIM_SSIM2D_VARIANTS_FAMILIES(F)           \
-    F(ssim2d_masked, FUSEDSSIM_SSIM2D_MASKED)           \
-    F(ssim2d_masked_loss, FUSEDSSIM_SSIM2D_MASKED_LOSS) \
-    F(ssim2d_pooling, FUSEDSSIM_SSIM2D_POOLING)         \
-    F(ssim2d_wide_forward, FUSEDSSIM_SSIM2D_WIDE_FORWARD)     \
-    F(ssim2d_wide_backward, FUSEDSSIM_SSIM2D_WIDE_BACKWARD)   \
-    F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED)   \
+#define FUSEDSSIM_SSIM2D_VARIANTS_FAMILIES(F)               \
+    F(ssim2d_masked, FUSEDSSIM_SSIM2D_MASKED)               \
+    F(ssim2d_masked_loss, FUSEDSSIM_SSIM2D_MASKED_LOSS)     \
+    F(ssim2d_pooling, FUSEDSSIM_SSIM2D_POOLING)             \
+    F(ssim2d_wide_forward, FUSEDSSIM_SSIM2D_WIDE_FORWARD)   \
+    F(ssim2d_wide_backward, FUSEDSSIM_SSIM2D_WIDE_BACKWARD) \
+    F(ssim2d_normalized, FUSEDSSIM_SSIM2D_NORMALIZED)       \
     F(ssim2d_normalized_backward, FUSEDSSIM_SSIM2D_NORMALIZED_BACKWARD)
 
 // ssim2d_general.cu: the same in two passes, of which the second makes the gradient. It does not care whether windows
@@ -153,9 +147,8 @@
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 0)                \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_forward, ssim3d, 1)                \
     FUSEDSSIM_WITH_VALUE(X, ssim3d_forward, ssim3d, FUSEDSSIM_USUAL_TYPES)
-#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X)                       \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_strided, ssim3d, 1)
+#define FUSEDSSIM_SSIM3D_FORWARD_STRIDED(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim3d_forward_strided, ssim3d, FUSEDSSIM_USUAL_WINDOWS)
 #define FUSEDSSIM_SSIM3D_BACKWARD(X)                       \
     FUSEDSSIM_SMALL_WINDOWS(X, ssim3d_backward, ssim3d, 1) \
     FUSEDSSIM_WITH_GRADS(X, ssim3d_backward, ssim3d, FUSEDSSIM_USUAL_TYPES)
@@ -165,22 +158,18 @@
     F(ssim3d_backward, FUSEDSSIM_SSIM3D_BACKWARD)
 
 // ssim3d_variants.cu: what else float32 has kernels of its own for.
-#define FUSEDSSIM_SSIM3D_FORWARD_MASKED(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked, ssim3d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked, ssim3d_variants, 1)
-#define FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked_loss, ssim3d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_masked_loss, ssim3d_variants, 1)
-#define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X)                                \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_normalized, ssim3d_variants, 0) \
-    FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_forward_normalized, ssim3d_variants, 1)
+#define FUSEDSSIM_SSIM3D_FORWARD_MASKED(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim3d_forward_masked, ssim3d_variants, FUSEDSSIM_USUAL_WINDOWS)
+#define FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim3d_forward_masked_loss, ssim3d_variants, FUSEDSSIM_USUAL_WINDOWS)
+#define FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim3d_forward_normalized, ssim3d_variants, FUSEDSSIM_USUAL_WINDOWS)
 #define FUSEDSSIM_SSIM3D_BACKWARD_WEIGHTED(X) \
     FUSEDSSIM_USUAL_WINDOWS(X, ssim3d_backward_weighted, ssim3d_variants, 1)
-#define FUSEDSSIM_SSIM3D_WIDE_FORWARD(X)                               \
-    FUSEDSSIM_WIDE_WINDOWS(X, ssim3d_wide_forward, ssim3d_variants, 0) \
-    FUSEDSSIM_WIDE_WINDOWS(X, ssim3d_wide_forward, ssim3d_variants, 1)
+#define FUSEDSSIM_SSIM3D_WIDE_FORWARD(X) \
+    FUSEDSSIM_TO_ONE_GRAD(X, ssim3d_wide_forward, ssim3d_variants, FUSEDSSIM_WIDE_WINDOWS)
 #define FUSEDSSIM_SSIM3D_WIDE_BACKWARD(X) FUSEDSSIM_WIDE_WINDOWS(X, ssim3d_wide_backward, ssim3d_variants, 1)
-#define FUSEDSSIM_SSIM3D_VARIANTS_FAMILIES(F)                             \
+#define FUSEDSSIM_SSIM3D_VARIANTS_FAMILIES(F)                           \
     F(ssim3d_forward_masked, FUSEDSSIM_SSIM3D_FORWARD_MASKED)           \
     F(ssim3d_forward_masked_loss, FUSEDSSIM_SSIM3D_FORWARD_MASKED_LOSS) \
     F(ssim3d_forward_normalized, FUSEDSSIM_SSIM3D_FORWARD_NORMALIZED)   \

@@ -533,7 +533,7 @@ struct Strip {
     // Filters the partials of a batch vertically; the first is of this row of the map.
     __device__ __forceinline__ void partials_down(int row) {
         if constexpr (kMask && kBoth) {
-            weigh_partials(row);
+            weigh_partials();
         } else if constexpr (kRolls) {
 #pragma unroll 1
             for (int k = 0; k < Shape::rows; ++k) filter_partials_down(row, k);
@@ -547,7 +547,7 @@ struct Strip {
         }
     }
     // With::mask: the same for partials that lack their weights. Behind them stands DSSIM, which is summed here.
-    __device__ __forceinline__ void weigh_partials(int row) {
+    __device__ __forceinline__ void weigh_partials() {
         A weights[kAhead];
         get_mask(weights);
 #pragma unroll

@@ -15,7 +15,6 @@ ByteView in_bytes(const View& v, std::size_t size) {
     const auto bytes = (long long)(size);
     return {v.data, bytes * v.n, bytes * v.c, bytes * v.d, bytes * v.h, bytes * v.w};
 }
-std::size_t mask_size(const Problem& p) { return p.mask_is_bool ? 1 : dtype_size(p.arithmetic); }
 
 // The upstream map from where the image's first element would be. That may be before the memory, so it is computed with
 // numbers.
@@ -96,7 +95,7 @@ SsimParams<A> make_ssim_params(const Problem& p, const Blocks& blocks, bool is_g
     k.is_loss = p.reduction.is_loss;
     k.has_l1 = p.reduction.l1_weight != 0;
     k.packed_map = p.crop(Axis::x) % 4 == 0 && is_packed(p.map, sizeof(A), 4);
-    k.packed_mask = is_packed(p.mask, p.mask_is_bool ? 1 : sizeof(A), 4);
+    k.packed_mask = is_packed(p.mask, mask_size(p), 4);
     const auto is_packed_or_absent = [&](const View& v, std::size_t size) {
         return !v.data || is_packed(v, size, p.is_3d ? 2 : 4);
     };

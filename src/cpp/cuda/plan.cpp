@@ -170,7 +170,7 @@ bool fits_pairs(const Problem& p) {
 }
 // The same of a mask.
 bool has_mask_pairs(const Problem& p) {
-    const std::size_t size = p.mask_is_bool ? 1 : dtype_size(p.arithmetic);
+    const std::size_t size = mask_size(p);
     return is_packed(p.mask, size, 2) && p.mask.h >= 0 &&
            double(size) * (double(p.mask.h) * p.height + p.width) < 0xffffffff;
 }
@@ -292,7 +292,7 @@ MaskPlanes mask_planes(const Problem& p) {
     if (p.mask.n == 0 && p.groups == 1) m.images = 1;
     // A warp reads a row. Short ones that lie side by side are read as one, if the map has all of their elements.
     constexpr std::int64_t kShort = 2048, kLong = 4 * kShort;  // bytes
-    const std::int64_t row = std::int64_t(p.width) * std::int64_t(p.mask_is_bool ? 1 : dtype_size(p.arithmetic));
+    const std::int64_t row = std::int64_t(p.width) * std::int64_t(mask_size(p));
     const bool is_dense = p.mask.w == 1 && p.mask.h == p.width &&
                           (p.depth == 1 || p.mask.d == std::int64_t(p.width) * p.height) &&
                           p.map_volume() == p.volume();

@@ -40,6 +40,9 @@ inline bool pools_in_pass(const Problem& p) { return kernel_type(p).variant == V
 // it is that of the usual calls also where the images' strides, or a mask that normalises, leave forward a general one.
 KernelType backward_type(const Problem& p);
 
+// The bytes of an element of the mask.
+inline std::size_t mask_size(const Problem& p) { return p.mask_is_bool ? 1 : dtype_size(p.arithmetic); }
+
 // Whether `count` adjacent elements of a row, from a column that is a multiple of it, are aligned to be accessed as
 // one.
 bool is_packed(const View& v, std::size_t size, int count);

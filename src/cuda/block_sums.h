@@ -35,6 +35,14 @@ __device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long lo
     }
 }
 
+// The same for a piece without rows.
+template <class A>
+__device__ __forceinline__ void store_no_sums(const SsimParams<A>& p, long long at) {
+    if (threadIdx.x != 0 || !p.sums) return;
+#pragma unroll 1
+    for (int which = 0; which <= p.has_l1; ++which) p.sums[which * p.sums_stride + at] = 0;
+}
+
 // The sum of `count` numbers, which all threads get. A thread reads kAtOnce numbers before it adds them up.
 template <int kThreads, int kAtOnce>
 __device__ __forceinline__ double ordered_sum(const double* values, long long count) {

@@ -267,17 +267,23 @@ struct Strip {
         return border() == Border::zeros ? imax(first, 0) : first;
     }
 
+    // The last row that the windows of outputs see. In one pass, a batch follows for the partials of the last one.
+    __device__ __forceinline__ int last_row() const { return row_begin + rows - 1 + Shape::halo; }
+
     __device__ __forceinline__ void walk() {
-        const int first = first_row(), last = row_begin + rows - 1 + Shape::halo;
+        const int first = first_row();
         if (kStatistics && (flags & kReads)) prefetch(first);
         if (!kStatistics && (flags & kFilters)) prefetch_partials(first);
+        __syncthreads();  // shared memory is zero
+        // Not in registers, which are short. A barrier comes before other threads read it.
+        if (thread == 0) shared.stability = image_stability(p, tile);
         pivot = sample.pivot();
         if constexpr (kStoresPartials) {
             const Pivot<A> of_sheet = sample_of_sheet().pivot();
             shift = {pivot.s - of_sheet.s, pivot.d - of_sheet.d};
         }
         begin();
-        const int end = last + (kBoth ? Shape::rows : 0);
+        const int end = last_row() + (kBoth ? Shape::rows : 0);
         for (int row = first; row <= end; row += Shape::rows) batch(row);
     }
     // A batch of rows, from this one on.
@@ -287,9 +293,10 @@ struct Strip {
         if (kMask && kBoth && (flags & kFilters)) request_mask(partials_row);
         if (kMaskAndL1 && kStatistics && !kBoth && !kNormalized && (flags & kSumsL1) && (flags & kReads))
             request_mask(row);
-        if (kStatistics && (flags & kReads)) moments_down(row);
+        if (kStatistics && (flags & kReads) && (!kBoth || row <= last_row())) moments_down(row);
         if constexpr (kPooling) pool(row);
-        if (kGradient && (flags & kFilters)) partials_down(partials_row);
+        // In one pass, partials are zero until batches begin below the block's first row, and so are their sums.
+        if (kGradient && (flags & kFilters) && (!kBoth || row > row_begin)) partials_down(partials_row);
         __syncthreads();
         if constexpr (kGradient) {
             if (flags & kHasOutput) gradient_across(partials_row + across_row - R);
@@ -993,25 +1000,22 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
         const long long top = strip * p.height;
         if (top > end) break;
         const int row = begin > top ? int(begin - top) : 0, row_end = end - top < p.height ? int(end - top) : p.height;
-        typename Walk::A dssim = 0, l1 = 0;
-        if (row < row_end) {
+        if (row >= row_end) {
+            // A block whose rows end with a strip has a piece without rows in the next. Its sum has a place, too.
+            if constexpr (Shape::has_statistics) store_no_sums(p, strip + block);
+        } else {
             // What is never loaded is zero: these places are not written again.
             for (int i = threadIdx.x; i < int(sizeof shared / sizeof(float4)); i += Shape::threads)
                 reinterpret_cast<float4*>(&shared)[i] = make_float4(0, 0, 0, 0);
-            __syncthreads();
             long long sheet = strip / partition.strips;
             int of_sheet = int(strip - sheet * partition.strips);
             if (partition.together > 1) partition.take_turns(strip, sheet, of_sheet);
             const Tile tile(kSheets ? sheet * partition.planes : sheet, p.channels, of_sheet);
-            // Not in registers, which are short. The first barrier of the walk comes before it is read.
-            if (threadIdx.x == 0) shared.stability = image_stability(p, tile);
             Walk walker(p, tile, row, row_end, shared);
             walker.walk();
-            dssim = walker.dssim_sum;
-            l1 = walker.l1_sum;
+            if constexpr (Shape::has_statistics)
+                store_block_sums<Shape::threads>(p, strip + block, walker.dssim_sum, walker.l1_sum);
         }
-        // A block whose rows end with a strip has a piece without rows in the next. Its sum has a place, too.
-        if constexpr (Shape::has_statistics) store_block_sums<Shape::threads>(p, strip + block, dssim, l1);
         __syncthreads();
     }
     if constexpr (has_completion<typename Walk::A>(R, kNormalized)) finish_block<Shape::threads>(p, blockIdx.x);

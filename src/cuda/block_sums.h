@@ -7,9 +7,9 @@
 
 namespace fusedssim {
 
-// Adds up one value of each thread. The first thread writes the sum.
-template <int kThreads>
-__device__ __forceinline__ void store_block_sum(double value, double* to) {
+// Adds up one value of each thread. The first thread passes the sum to store().
+template <int kThreads, class Store>
+__device__ __forceinline__ void store_block_sum(double value, Store store) {
     __shared__ double warps[kThreads / 32];
 #pragma unroll
     for (int lane = 16; lane; lane /= 2) value += __shfl_down_sync(0xffffffffu, value, lane);
@@ -19,11 +19,22 @@ __device__ __forceinline__ void store_block_sum(double value, double* to) {
         double sum = 0;
 #pragma unroll
         for (int i = 0; i < kThreads / 32; ++i) sum += warps[i];
-        *to = sum;
+        store(sum);
     }
 }
 
-// Writes a block's sum of DSSIM to p.sums[at] and, if it is wanted, that of |x - y| to p.sums[p.sums_stride + at].
+// Writes number `at` of all sums of DSSIM (which = 0) or |x - y| (1).
+template <class A>
+__device__ __forceinline__ void store_sum(const SsimParams<A>& p, int which, long long at, double sum) {
+    const long long i = which * p.sums_stride + at;
+    if (p.completion.launch) {
+        const auto number = (unsigned long long)(__double_as_longlong(sum));
+        store_words(p.completion.sums + i, {number, number ^ p.completion.launch});
+    } else {
+        p.sums[i] = sum;
+    }
+}
+// Writes a block's sum of DSSIM, number `at` of all, and, if it is wanted, that of |x - y|.
 template <int kThreads, class A>
 __device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long long at, A dssim, A l1) {
     if (!p.sums) return;
@@ -31,27 +42,26 @@ __device__ __forceinline__ void store_block_sums(const SsimParams<A>& p, long lo
 #pragma unroll 1
     for (int which = 0; which <= p.has_l1; ++which) {
         if (which) __syncthreads();
-        store_block_sum<kThreads>(double(which ? l1 : dssim), p.sums + which * p.sums_stride + at);
+        store_block_sum<kThreads>(double(which ? l1 : dssim), [&](double sum) { store_sum(p, which, at, sum); });
     }
 }
-
 // The same for a piece without rows.
 template <class A>
 __device__ __forceinline__ void store_no_sums(const SsimParams<A>& p, long long at) {
     if (threadIdx.x != 0 || !p.sums) return;
 #pragma unroll 1
-    for (int which = 0; which <= p.has_l1; ++which) p.sums[which * p.sums_stride + at] = 0;
+    for (int which = 0; which <= p.has_l1; ++which) store_sum(p, which, at, 0);
 }
 
-// The sum of `count` numbers, which all threads get. A thread reads kAtOnce numbers before it adds them up.
-template <int kThreads, int kAtOnce>
-__device__ __forceinline__ double ordered_sum(const double* values, long long count) {
+// The sum of value(0), value(1), ..., which all threads get. A thread asks for kAtOnce of them before it adds them up.
+template <int kThreads, int kAtOnce, class Value>
+__device__ __forceinline__ double ordered_sum(long long count, Value value) {
     __shared__ double result;
     double sum = 0;
 #pragma unroll kAtOnce
-    for (long long i = threadIdx.x; i < count; i += kThreads) sum += values[i];
+    for (long long i = threadIdx.x; i < count; i += kThreads) sum += value(i);
     __syncthreads();
-    store_block_sum<kThreads>(sum, &result);
+    store_block_sum<kThreads>(sum, [&](double all) { result = all; });
     __syncthreads();
     return result;
 }
@@ -61,12 +71,14 @@ __device__ __forceinline__ A& at_group(const ByteView& v, long long n, long long
     return *reinterpret_cast<A*>(static_cast<char*>(v.data) + n * v.n + c * v.c);
 }
 
-// Writes the value of a group. `sums`: [count] of its blocks, those of |x - y| p.sums_stride further.
-template <class A, int kThreads, int kAtOnce>
-__device__ __forceinline__ void write_value(const ReduceParams& p, long long group, const double* sums,
-                                            long long count) {
-    const double dssim = ordered_sum<kThreads, kAtOnce>(sums, count);
-    const double l1 = p.reduction.l1_weight != 0 ? ordered_sum<kThreads, kAtOnce>(sums + p.sums_stride, count) : 0;
+// Writes the value of a group. sum_at(0), sum_at(1), ...: the sums of its `count` blocks; those of |x - y| stand
+// p.sums_stride further.
+template <class A, int kThreads, int kAtOnce, class SumAt>
+__device__ __forceinline__ void write_value(const ReduceParams& p, long long group, long long count, SumAt sum_at) {
+    const double dssim = ordered_sum<kThreads, kAtOnce>(count, sum_at);
+    double l1 = 0;
+    if (p.reduction.l1_weight != 0)
+        l1 = ordered_sum<kThreads, kAtOnce>(count, [&](long long i) { return sum_at(p.sums_stride + i); });
     if (threadIdx.x == 0) {
         const long long n = group / p.channels, c = group - n * p.channels;
         const double map_elements = p.mask_sums ? p.mask_sums[group] : p.map_elements;
@@ -76,23 +88,20 @@ __device__ __forceinline__ void write_value(const ReduceParams& p, long long gro
 }
 
 // The end of a block, after its first thread has written its sums. If the launch has a Completion, the last block
-// computes the value. It waits for all others: those run or are done already, because blocks start in the order of
-// their numbers.
+// computes the value. It waits for the sums of all others: those run or are done already, because blocks start in the
+// order of their numbers.
 template <int kThreads, class A>
 __device__ __forceinline__ void finish_block(const SsimParams<A>& p, long long block) {
     const Completion& c = p.completion;
-    if (!c.launch) return;
-    if (block + 1 < p.blocks) {
-        if (threadIdx.x == 0) store_release(c.tags + block, c.launch);
-        return;
-    }
-    for (long long i = threadIdx.x; i < block; i += kThreads) {
-        while (load_acquire(c.tags + i) != c.launch) {
-        }
-        c.tags[i] = 0;
-    }
-    __syncthreads();
-    write_value<A, kThreads, 1>(c.reduce, 0, c.reduce.sums, c.reduce.sums_per_group);
+    if (!c.launch || block + 1 < p.blocks) return;
+    write_value<A, kThreads, 1>(c.reduce, 0, c.reduce.sums_per_group, [&](long long i) {
+        SealedSum found;
+        do {
+            found = load_words(c.sums + i);
+        } while ((found.number ^ found.sealed) != c.launch);
+        c.sums[i] = {0, 0};
+        return __longlong_as_double((long long)(found.number));
+    });
 }
 
 }  // namespace fusedssim

@@ -45,14 +45,14 @@ __device__ __forceinline__ void set_to_any(double& v) { asm("" : "=d"(v)); }
 // Begins to bring what an address holds nearer. No thread waits for it, and it needs no register.
 __device__ __forceinline__ void prefetch_line(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
-// A thread that load_acquire()s a value sees all that another thread wrote before it store_release()d that value.
-__device__ __forceinline__ void store_release(unsigned long long* to, unsigned long long value) {
-    asm volatile("st.release.gpu.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+// Two words that other blocks of the same launch write or read. Either may arrive before the other.
+__device__ __forceinline__ void store_words(SealedSum* to, const SealedSum& from) {
+    asm volatile("st.relaxed.gpu.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(from.number), "l"(from.sealed) : "memory");
 }
-__device__ __forceinline__ unsigned long long load_acquire(const unsigned long long* from) {
-    unsigned long long value;
-    asm volatile("ld.acquire.gpu.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
-    return value;
+__device__ __forceinline__ SealedSum load_words(const SealedSum* from) {
+    SealedSum to;
+    asm volatile("ld.relaxed.gpu.v2.u64 {%0, %1}, [%2];" : "=l"(to.number), "=l"(to.sealed) : "l"(from) : "memory");
+    return to;
 }
 
 // The same value, which all threads of the warp have, where it occupies no register of a thread. (The result of an

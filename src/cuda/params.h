@@ -195,13 +195,18 @@ struct ReduceParams {
     int channels;  // groups are numbered n * channels + c
 };
 
-// If there is a single result, the last block of the launch computes it, without a second kernel. Every other block
-// stores the number of the launch in its tag when it has written its sums. The last block waits until all tags have
-// that number. No two launches have the same number, so the tags need not be cleared before. But a CUDA graph that is
-// launched again repeats its number: therefore the last block sets the tags to 0 at the end.
+// A sum in a launch with a Completion: the bits of a number, and these bits XOR the number of the launch. A reader for
+// whom the two fit has the sum of this launch, whichever word arrived first: a word that fits and is an old one has the
+// same bits as the new one. So no fence is needed between a sum and a sign that it is there.
+struct alignas(16) SealedSum {
+    unsigned long long number, sealed;
+};
+// If there is a single result, the last block of the launch computes it, without a second kernel: it waits for all sums.
+// No two launches have the same number, so nothing needs to be cleared before. But a CUDA graph that is launched again
+// repeats its number: therefore the last block leaves 0 where it has read a sum.
 struct Completion {
-    unsigned long long launch;  // 0: reduce_sums makes the values
-    unsigned long long* tags;   // [blocks]
+    unsigned long long launch;  // odd; 0: reduce_sums makes the values
+    SealedSum* sums;            // [1 or 2][sums_stride], in place of SsimParams::sums
     ReduceParams reduce;
 };
 constexpr int kMostSums = 1024;  // that the last block adds up; each block has one or more

@@ -17,7 +17,7 @@ __device__ __forceinline__ void reduce_sums(const ReduceParams& p) {
             first = p.partition.first_sum(group * p.sheets_per_group);
             count = p.partition.first_sum((group + 1) * p.sheets_per_group) - first;
         }
-        write_value<A, kThreadsReduce, 4>(p, group, p.sums + first, count);
+        write_value<A, kThreadsReduce, 4>(p, group, count, [&](long long i) { return p.sums[first + i]; });
     }
 }
 
@@ -74,9 +74,9 @@ __device__ __forceinline__ void sum_mask(const MaskParams& p) {
             else
                 sum_mask_row<A>(at, p.mask.w, p.width, begin, end, all, map);
         }
-        store_block_sum<kThreadsReduce>(map, p.parts_sums + block);
+        store_block_sum<kThreadsReduce>(map, [&](double sum) { p.parts_sums[block] = sum; });
         __syncthreads();
-        store_block_sum<kThreadsReduce>(all, p.parts_sums + p.planes * p.parts + block);
+        store_block_sum<kThreadsReduce>(all, [&](double sum) { p.parts_sums[p.planes * p.parts + block] = sum; });
         __syncthreads();
     }
 }
@@ -86,7 +86,8 @@ template <class A>
 __device__ __forceinline__ void reduce_mask(const MaskParams& p) {
     const long long per_group = p.planes * p.parts / p.groups;
     for (long long group = blockIdx.x; group < 2 * p.groups; group += gridDim.x) {
-        const double sum = ordered_sum<kThreadsReduce, 4>(p.parts_sums + group * per_group, per_group);
+        const double sum =
+            ordered_sum<kThreadsReduce, 4>(per_group, [&](long long i) { return p.parts_sums[group * per_group + i]; });
         if (threadIdx.x == 0) p.mask_sums[group] = p.repeats * sum;
     }
 }
@@ -214,7 +215,6 @@ __device__ __forceinline__ void pool(const PoolParams& p) {
 // MS-SSIM of each plane, its derivatives by the means, and the values of the groups.
 template <class A>
 __device__ __forceinline__ void combine(const CombineParams& p) {
-    __shared__ double result;
     for (long long group = blockIdx.x; group < p.groups; group += gridDim.x) {
         const double upstream = p.is_mean ? 1 / double(p.planes_per_group) : 1.0;
         double sum = 0;
@@ -223,11 +223,10 @@ __device__ __forceinline__ void combine(const CombineParams& p) {
             sum += level_product(static_cast<const A*>(p.means) + plane, p.weights, p.levels, p.planes, upstream,
                                  p.upstream ? static_cast<A*>(p.upstream) + plane : nullptr);
         }
-        store_block_sum<kThreadsReduce>(sum * upstream, &result);
-        if (threadIdx.x == 0 && p.out.data) {
+        store_block_sum<kThreadsReduce>(sum * upstream, [&](double all) {
             const long long n = group / p.channels, c = group - n * p.channels;
-            at_group<A>(p.out, n, c) = A(result);
-        }
+            if (p.out.data) at_group<A>(p.out, n, c) = A(all);
+        });
         __syncthreads();
     }
 }

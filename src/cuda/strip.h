@@ -1018,7 +1018,8 @@ __device__ __forceinline__ void walk_pieces(const SsimParams<arithmetic_t<T>>& p
         }
         __syncthreads();
     }
-    if constexpr (has_completion<typename Walk::A>(R, kNormalized)) finish_block<Shape::threads>(p, blockIdx.x);
+    if constexpr (Shape::has_statistics && has_completion<typename Walk::A>(R, kNormalized))
+        finish_block<Shape::threads>(p, blockIdx.x);
 }
 
 // The kernels of a family (instances.h), whose blocks have the shape FAMILY##_shape<TYPE, RADIUS, GRADS>.

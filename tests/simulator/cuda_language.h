@@ -33,6 +33,11 @@ inline unsigned __float_as_uint(float v) {
     std::memcpy(&bits, &v, sizeof bits);
     return bits;
 }
+inline long long __double_as_longlong(double v) {
+    long long bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
 inline double __longlong_as_double(long long bits) {
     double v;
     std::memcpy(&v, &bits, sizeof v);
@@ -74,8 +79,12 @@ void largest_of_warp(A& v) {
 inline void prefetch_line(const void*) {}
 inline void set_to_any(float& v) { v = __uint_as_float(0x7fc00000); }
 inline void set_to_any(double& v) { v = double(__uint_as_float(0x7fc00000)); }
-inline void store_release(unsigned long long* to, unsigned long long value) { *to = value; }
-inline unsigned long long load_acquire(const unsigned long long* from) {
+template <class Words>
+void store_words(Words* to, const Words& from) {
+    *to = from;
+}
+template <class Words>
+Words load_words(const Words* from) {
     simulator::wait(simulator::Reason::memory);
     return *from;
 }

@@ -114,7 +114,7 @@ void run_in_order(const Problem& p, const fusedssim_exec& exec) {
         k.sums = sums;
         k.mask_sums = p.reduction.is_mean ? mask_sums : nullptr;
         if (is_completed)
-            k.completion = {launch_number(), reinterpret_cast<unsigned long long*>(memory + workspace.tags),
+            k.completion = {launch_number(), reinterpret_cast<SealedSum*>(memory + workspace.sums),
                             make_reduce_params(p, sums, mask_sums, blocks)};
         const CUfunction first = has_first ? find(first_filter) : nullptr;
         const CUfunction second = has_second ? find(second_kernel(p.is_3d, second_type, grads)) : nullptr;

@@ -309,12 +309,11 @@ MaskPlanes mask_planes(const Problem& p) {
 }
 
 Workspace plan_workspace(const Problem& p) {
-    std::int64_t blocks = 0, sums = 0, maps = 0;
+    std::int64_t sums = 0, maps = 0;
     const auto count = [&](KernelType type) {
         const int grads = kernel_grads(p, type);
         const Blocks b = cut_blocks(p, type, grads, false);
         const std::int64_t pieces = b.partition.sheets * b.partition.strips + kMostBlocks + 1;
-        blocks = std::max(blocks, p.is_3d ? b.total : kMostBlocks);
         sums = std::max(sums, p.is_3d ? b.sums : pieces);
         if (!p.grads() || p.saved || !has_two_passes(p.is_3d, type, grads)) return;
         const std::size_t bytes = p.is_3d ? partial_maps_bytes(p, grads, b.slabs.planes, b.slabs.map_rows)
@@ -336,10 +335,10 @@ Workspace plan_workspace(const Problem& p) {
         w.total += std::size_t(round_up(bytes, 16));
         return at;
     };
-    constexpr std::int64_t kDouble = sizeof(double), kTag = sizeof(*Completion::tags);
+    constexpr std::int64_t kDouble = sizeof(double), kSealed = sizeof(SealedSum);
     if (p.value.data) {
-        w.sums = take(sums * (p.reduction.l1_weight != 0 ? 2 : 1) * kDouble);
-        w.tags = take(std::min<std::int64_t>(blocks, kMostSums) * kTag);
+        const std::int64_t kinds = p.reduction.l1_weight != 0 ? 2 : 1;
+        w.sums = take(kinds * std::max(sums * kDouble, std::min<std::int64_t>(sums, kMostSums) * kSealed));
     }
     if (p.needs_mask_sums()) {
         w.parts = take(2 * std::max(p.planes(), kMaskBlocks) * kDouble);

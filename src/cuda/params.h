@@ -201,9 +201,9 @@ struct ReduceParams {
 struct alignas(16) SealedSum {
     unsigned long long number, sealed;
 };
-// If there is a single result, the last block of the launch computes it, without a second kernel: it waits for all sums.
-// No two launches have the same number, so nothing needs to be cleared before. But a CUDA graph that is launched again
-// repeats its number: therefore the last block leaves 0 where it has read a sum.
+// If there is a single result, the last block of the launch computes it, without a second kernel: it waits for all
+// sums. No two launches have the same number, so nothing needs to be cleared before. But a CUDA graph that is launched
+// again repeats its number: therefore the last block leaves 0 where it has read a sum.
 struct Completion {
     unsigned long long launch;  // odd; 0: reduce_sums makes the values
     SealedSum* sums;            // [1 or 2][sums_stride], in place of SsimParams::sums

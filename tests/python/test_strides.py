@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import oracle
 import pytest
 import torch
@@ -10,6 +13,7 @@ from images import absolute_error, pair, relative_error
 from tolerances import GRADIENT, MAP, VALUE, mean_tolerance
 
 import fused_ssim
+from fused_ssim._torch import layouts
 
 
 def channels_last(shape, device, seed):
@@ -170,3 +174,28 @@ def test_offsets_beyond_two_to_the_31_are_reached_on_cpu():
     x, y = pair(image.shape, torch.float16)
     image.copy_(x)
     assert torch.equal(fused_ssim.fused_ssim(image, y), fused_ssim.fused_ssim(x, y))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 7, 5), (2, 1, 6, 1), (1, 1, 4, 3, 6), (2, 3, 1, 5, 4)])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_plans_know_the_strides_of_empty_like(layout, shape):
+    """Where an axis has one element, its stride may be anything."""
+    image = layout(shape, "cpu", seed=6)
+    planned = layouts._empty_like_stride(tuple(image.shape), image.stride())
+    actual = torch.empty_like(image).stride()
+    assert [step for step, size in zip(planned, shape, strict=True) if size > 1] == [
+        step for step, size in zip(actual, shape, strict=True) if size > 1
+    ]
+
+
+def test_a_first_call_imports_nothing_large():
+    """PyTorch's operators for tensors without memory import SymPy: 0.4 s, or seconds from a cold disk."""
+    program = """
+import sys, torch, fused_ssim
+x = torch.rand(2, 3, 24, 32, requires_grad=True)
+for image in (x, x[..., 3:20, 2:30], x.transpose(-1, -2)):
+    fused_ssim.fused_ssim(image, torch.rand_like(image), reduction="none").sum().backward()
+fused_ssim.fused_ssim3d(torch.rand(1, 1, 12, 12, 12, requires_grad=True), torch.rand(1, 1, 12, 12, 12)).backward()
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

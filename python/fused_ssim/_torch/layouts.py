@@ -49,8 +49,17 @@ def _layout(like: Like) -> Layout | None:
 
 
 def _empty_like_stride(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides that ``torch.empty_like`` gives for a tensor of these strides: dense, in the same order of axes."""
-    return torch.empty_like(torch.empty_strided(shape, stride, device="meta")).stride()
+    """The strides that ``torch.empty_like`` gives for a tensor of these strides: dense, in the same order of axes.
+
+    The stride of an axis of one element may be another; no element depends on it.
+    """
+    axes = sorted((axis for axis, size in enumerate(shape) if size > 1), key=lambda axis: stride[axis], reverse=True)
+    steps = [stride[axis] for axis in axes]
+    if 0 in steps or len(set(steps)) < len(steps):
+        # Elements repeat. PyTorch decides, but not without importing SymPy, which takes half a second.
+        return torch.empty_like(torch.empty_strided(shape, stride, device="meta")).stride()
+    dense = dict(zip(axes, contiguous_strides(tuple(shape[axis] for axis in axes)), strict=True))
+    return tuple(dense.get(axis, step) for axis, step in enumerate(stride))
 
 
 def checked_upstream(grad_out: Tensor, arithmetic: torch.dtype, out: tuple[int, ...]) -> Tensor:

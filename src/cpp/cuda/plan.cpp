@@ -82,8 +82,8 @@ struct Share {
     std::int64_t blocks, cost;
 };
 // How many blocks share strips of so many rows, if `at_once` of them run at a time. Each piece pays for its halo, in
-// whole batches, and for its beginning. Blocks of equal shares have two pieces, or one more than they have whole strips.
-// Where strips are short, blocks that do not cross from one to the next are faster.
+// whole batches of rows, and for its beginning. Blocks of equal shares have two pieces, or one more than they have
+// whole strips. Where strips are short, blocks that do not cross from one to the next are faster.
 template <class Shape>
 Share share_strips(std::int64_t strips, int rows, bool are_together, std::int64_t at_once) {
     const auto cost = [](std::int64_t all_rows, std::int64_t pieces) {  // of a block, in batches

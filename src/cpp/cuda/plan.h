@@ -123,7 +123,8 @@ MaskPlanes mask_planes(const Problem& p);
 
 // ---- Device memory --------------------------------------------------------------------------------------------------
 
-// The workspace: sums of blocks (sealed ones in their place), sums of the mask, partial maps. Offsets in bytes from its beginning.
+// The workspace: sums of blocks (sealed ones in the same place), sums of the mask, partial maps. Offsets in bytes from
+// its beginning.
 struct Workspace {
     std::size_t sums, parts, mask_sums, maps;
     std::size_t total;

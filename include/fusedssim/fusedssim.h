@@ -65,7 +65,7 @@
  * - On CUDA, work is enqueued on exec->stream of exec->device_id and the call returns at once. It can be captured into
  *   a CUDA graph. The library allocates no device memory and never synchronises. Memory that it needs beyond the
  *   arguments is exec->workspace; fusedssim_workspace_size() tells its size. On the CPU the call returns when the
- *   result is there.
+ *   result is there. MS-SSIM then leaves up to 64 MB of host memory in the process, for the next call that needs it.
  * - Strides are in elements, and any are accepted without a copy: channels-last, slices, transposes, zero strides of
  *   broadcast inputs. Outputs must not overlap themselves, each other, an input or the workspace. The library rejects
  *   identical data pointers, and output strides that might map two elements to one address. It does not detect other

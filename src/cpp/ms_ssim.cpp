@@ -10,12 +10,14 @@
 //
 // A level's means and their gradient are made in one pass. Then gradients go from the last level to the first: each is
 // multiplied by the derivative by its means, and gets that of the level above. Gradients in half precision, which the
-// first level alone has, would be rounded twice: a pass of their own makes them, which knows the derivatives.
+// first level alone has, would be rounded twice. So a host makes them in the type of the arithmetic first. On other
+// devices, where memory is the caller's, a pass of their own makes them, which knows the derivatives.
 #include "ms_ssim.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "core/arithmetic.h"
@@ -62,7 +64,7 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
 // Where everything lies in the memory of a call, in bytes from its beginning.
 struct Layout {
     struct Level {
-        std::size_t x, y, grad_x, grad_y;  // of levels from the second on
+        std::size_t x, y, grad_x, grad_y;  // of levels from the second on; of the first, gradients that are converted
     } levels[FUSEDSSIM_MAX_LEVELS];
     std::size_t means, upstream;
     std::size_t inner;  // the workspace of one problem
@@ -95,12 +97,13 @@ Problem make_level(const MsProblem& m, int level) {
     return p;
 }
 
+// Whether a gradient of the first level has another type than the arithmetic.
+bool is_rounded(const Problem& p, const View& grad, Dtype dtype) {
+    return grad.data && p.grad_dtype(dtype) != p.arithmetic;
+}
 // Whether the gradient is made before it is known what multiplies it.
-bool scales_grads_later(const Problem& p) {
-    const auto is_exact = [&](const View& grad, Dtype dtype) {
-        return !grad.data || p.grad_dtype(dtype) == p.arithmetic;
-    };
-    return is_exact(p.grad_x, p.x_dtype) && is_exact(p.grad_y, p.y_dtype);
+bool scales_grads_later(const Problem& p, const Backend& backend) {
+    return backend.is_host || (!is_rounded(p, p.grad_x, p.x_dtype) && !is_rounded(p, p.grad_y, p.y_dtype));
 }
 
 Problem without_grads(Problem p) {
@@ -135,8 +138,11 @@ Layout plan(const MsProblem& m, const Backend& backend) {
             l.levels[i].y = take(image);
             if (grads > 0) l.levels[i].grad_x = take(image);
             if (grads > 1) l.levels[i].grad_y = take(image);
+        } else if (backend.is_host) {
+            if (is_rounded(p, p.grad_x, p.x_dtype)) l.levels[i].grad_x = take(image);
+            if (is_rounded(p, p.grad_y, p.y_dtype)) l.levels[i].grad_y = take(image);
         }
-        if (scales_grads_later(p))
+        if (scales_grads_later(p, backend))
             inner = std::max(inner, backend.workspace_bytes(p));
         else
             inner =
@@ -176,7 +182,7 @@ std::size_t ms_workspace_bytes(const MsProblem& m, const fusedssim_exec& exec) {
 void run(const MsProblem& m, const fusedssim_exec& exec) {
     const Backend& backend = backend_of(exec);
     const Layout layout = plan(m, backend);
-    AlignedMemory host;
+    std::optional<KeptMemory> host;
     unsigned char* memory;
     fusedssim_exec inner = exec;
     if (backend.uses_workspace) {
@@ -185,8 +191,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         inner.workspace = memory + layout.inner;
         inner.workspace_bytes = layout.total - layout.inner;
     } else {
-        host = AlignedMemory(layout.total);
-        memory = host.get();
+        memory = host.emplace(layout.total).get();
     }
     const std::int64_t planes = m.first.planes();
     const std::size_t size = dtype_size(m.first.arithmetic);
@@ -207,10 +212,16 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         // grad_scale comes in once, at the level that writes the result.
         p.grad_scale = 1;
     }
-    const bool has_last_pass = grads && !scales_grads_later(levels[0]);
+    const bool has_last_pass = grads && !scales_grads_later(levels[0], backend);
     Problem last_pass = without_value(levels[0]);
     last_pass.pooled_x = last_pass.pooled_y = {};
     if (has_last_pass) levels[0] = without_grads(levels[0]);
+    if (backend.is_host) {
+        Problem& p = levels[0];
+        if (is_rounded(m.first, p.grad_x, p.x_dtype)) p.grad_x = contiguous(p, memory + layout.levels[0].grad_x);
+        if (is_rounded(m.first, p.grad_y, p.y_dtype)) p.grad_y = contiguous(p, memory + layout.levels[0].grad_y);
+        p.has_wide_grads = true;
+    }
 
     CombineProblem combine{};
     combine.arithmetic = m.first.arithmetic;
@@ -223,9 +234,7 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     for (int i = 0; i < m.levels; ++i) combine.weights[i] = m.weights[i];
     combine.means = memory + layout.means;
     combine.upstream = grads ? memory + layout.upstream : nullptr;
-    // The last pass can run out of memory on the host. The value is then written after it.
-    const bool is_value_last = has_last_pass && backend.is_host;
-    if (!is_value_last) combine.value = m.first.value;
+    combine.value = m.first.value;
 
     // From the coarsest level to the finest; those of the gradient by x, and of that by y.
     std::vector<ScaleProblem> steps_x, steps_y;
@@ -233,16 +242,24 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         const Problem& p = levels[i];
         const View upstream = {of_level(layout.upstream, i), p.channels, 1, 0, 0, 0};
         const auto step = [&](const View& grad, const View& coarse) {
-            return ScaleProblem{p.arithmetic, p.arithmetic, p.images, p.channels, p.depth, p.height,
-                                p.width,      upstream,     grad,     1.0,        coarse,  p.coarse_factor()};
+            return ScaleProblem{p.arithmetic, p.arithmetic, p.images, p.channels, p.depth,           p.height, p.width,
+                                upstream,     grad,         1.0,      coarse,     p.coarse_factor(), {},       {}};
         };
         const View none{};
         if (grads > 0) steps_x.push_back(step(p.grad_x, steps_x.empty() ? none : steps_x.back().grad));
         if (grads > 1) steps_y.push_back(step(p.grad_y, steps_y.empty() ? none : steps_y.back().grad));
     }
 
-    // run() has all its memory before it writes, and what follows needs none: a call that fails has written nothing.
-    // Only a last pass needs more, and then nothing of the caller's is written before it.
+    const auto round = [&](std::vector<ScaleProblem>& steps, const View& to, Dtype image) {
+        if (steps.empty() || !backend.is_host || !is_rounded(m.first, to, image)) return;
+        steps.back().to = to;
+        steps.back().to_dtype = m.first.grad_dtype(image);
+    };
+    round(steps_x, m.first.grad_x, m.first.x_dtype);
+    round(steps_y, m.first.grad_y, m.first.y_dtype);
+
+    // run() has all its memory before it writes, and what follows needs none on the host: a call that fails has written
+    // nothing.
     backend.run(levels.data(), m.levels, inner);
     backend.combine(combine, inner);
     for (const auto* steps : {&steps_x, &steps_y})
@@ -255,10 +272,6 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
             last_pass.coarse_y = levels[1].grad_y;
         }
         backend.run(&last_pass, 1, inner);
-    }
-    if (is_value_last && m.first.value.data) {
-        combine.value = m.first.value;
-        backend.combine(combine, inner);
     }
 }
 

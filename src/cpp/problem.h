@@ -53,6 +53,7 @@ struct Problem {
     Reduction reduction;
     double grad_scale;
     double variance_grad_scale;  // of derivatives by variances and covariance: 1, unless a gradient is to lack a factor
+    bool has_wide_grads;         // gradients are of the type of the arithmetic, whatever the images are
 
     // Gradients of the next coarser level of MS-SSIM, contiguous and of the type of the arithmetic; NULL: none. An
     // element of this level gets its block's gradient over the elements of a block (core/pooling.h).
@@ -137,7 +138,9 @@ struct Problem {
         return data_ranges.data ? double(static_cast<const A*>(data_ranges.data)[image * data_ranges.n]) : data_range;
     }
     // That of the gradient by an image of this dtype.
-    FUSEDSSIM_MATH Dtype grad_dtype(Dtype image) const { return is_integer(image) ? arithmetic : image; }
+    FUSEDSSIM_MATH Dtype grad_dtype(Dtype image) const {
+        return has_wide_grads || is_integer(image) ? arithmetic : image;
+    }
     FUSEDSSIM_MATH int grads() const { return grad_y.data ? 2 : grad_x.data ? 1 : 0; }
 };
 
@@ -179,6 +182,9 @@ struct ScaleProblem {
     // times the factor. All gradients are then of the type of the arithmetic, as is the scale. data NULL: none.
     View coarse;
     double coarse_factor;
+    // Where the result goes as well, in another dtype; data NULL: nowhere. For backends of the host.
+    View to;
+    Dtype to_dtype;
 
     std::int64_t rows() const { return images * channels * depth * height; }
 };

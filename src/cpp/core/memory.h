@@ -3,6 +3,7 @@
 // Memory of the host that begins where a cache line does, and a vector of any instruction set.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,6 +26,37 @@ public:
 
 private:
     std::unique_ptr<unsigned char[]> memory;
+};
+
+// The same, and up to 64 MB of it stay for the next call that asks for no more: one block in a process. What is given
+// back to the system is new pages in each call, and glibc gives back what lies at the end of its heap, or is large.
+class KeptMemory {
+public:
+    explicit KeptMemory(std::size_t bytes) : block(spare().exchange(nullptr)) {
+        if (block && block->bytes >= bytes) return;
+        block.reset();
+        block = std::make_unique<Block>(bytes);
+    }
+    KeptMemory(const KeptMemory&) = delete;
+    KeptMemory& operator=(const KeptMemory&) = delete;
+    ~KeptMemory() {
+        constexpr std::size_t kMost = std::size_t(64) << 20;
+        if (block && block->bytes <= kMost) block.reset(spare().exchange(block.release()));
+    }
+
+    unsigned char* get() const { return block->memory.get(); }
+
+private:
+    struct Block {
+        std::size_t bytes;
+        AlignedMemory memory;
+        explicit Block(std::size_t size) : bytes(size), memory(size) {}
+    };
+    static std::atomic<Block*>& spare() {
+        static std::atomic<Block*> kept{nullptr};
+        return kept;
+    }
+    std::unique_ptr<Block> block;
 };
 
 }  // namespace fusedssim

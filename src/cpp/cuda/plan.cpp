@@ -110,8 +110,8 @@ Share share_strips(std::int64_t strips, int rows, bool are_together, std::int64_
 template <class Shape>
 std::int64_t count_blocks(const Problem& p, std::int64_t strips, bool are_together) {
     const Share full = share_strips<Shape>(strips, p.height, are_together, kSlots<Shape>);
-    const bool has_short_batches = Shape::rows < 8 || p.mask.data || are_together;
-    if (has_short_batches || full.blocks <= kMultiprocessors) return full.blocks;
+    const bool is_fast_alone = Shape::rows == 8 && !p.mask.data && !are_together;
+    if (!is_fast_alone || full.blocks <= kMultiprocessors) return full.blocks;
     const Share half = share_strips<Shape>(strips, p.height, are_together, kMultiprocessors);
     return 70 * half.cost < 100 * full.cost ? half.blocks : full.blocks;
 }

@@ -64,7 +64,7 @@ MsProblem make_ms_base(const fusedssim_params& params, const fusedssim_ms_params
 // Where everything lies in the memory of a call, in bytes from its beginning.
 struct Layout {
     struct Level {
-        std::size_t x, y, grad_x, grad_y;  // of levels from the second on; of the first, gradients that are converted
+        std::size_t x, y, grad_x, grad_y;  // of the first: gradients that are rounded at the end; 0: the caller's
     } levels[FUSEDSSIM_MAX_LEVELS];
     std::size_t means, upstream;
     std::size_t inner;  // the workspace of one problem
@@ -216,12 +216,10 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
     Problem last_pass = without_value(levels[0]);
     last_pass.pooled_x = last_pass.pooled_y = {};
     if (has_last_pass) levels[0] = without_grads(levels[0]);
-    if (backend.is_host) {
-        Problem& p = levels[0];
-        if (is_rounded(m.first, p.grad_x, p.x_dtype)) p.grad_x = contiguous(p, memory + layout.levels[0].grad_x);
-        if (is_rounded(m.first, p.grad_y, p.y_dtype)) p.grad_y = contiguous(p, memory + layout.levels[0].grad_y);
-        p.has_wide_grads = true;
-    }
+    const Layout::Level& wide = layout.levels[0];
+    if (wide.grad_x) levels[0].grad_x = contiguous(levels[0], memory + wide.grad_x);
+    if (wide.grad_y) levels[0].grad_y = contiguous(levels[0], memory + wide.grad_y);
+    levels[0].has_wide_grads = wide.grad_x || wide.grad_y;
 
     CombineProblem combine{};
     combine.arithmetic = m.first.arithmetic;
@@ -250,13 +248,12 @@ void run(const MsProblem& m, const fusedssim_exec& exec) {
         if (grads > 1) steps_y.push_back(step(p.grad_y, steps_y.empty() ? none : steps_y.back().grad));
     }
 
-    const auto round = [&](std::vector<ScaleProblem>& steps, const View& to, Dtype image) {
-        if (steps.empty() || !backend.is_host || !is_rounded(m.first, to, image)) return;
-        steps.back().to = to;
-        steps.back().to_dtype = m.first.grad_dtype(image);
+    const auto round = [&](ScaleProblem& finest, const View& to, Dtype image) {
+        finest.to = to;
+        finest.to_dtype = m.first.grad_dtype(image);
     };
-    round(steps_x, m.first.grad_x, m.first.x_dtype);
-    round(steps_y, m.first.grad_y, m.first.y_dtype);
+    if (wide.grad_x) round(steps_x.back(), m.first.grad_x, m.first.x_dtype);
+    if (wide.grad_y) round(steps_y.back(), m.first.grad_y, m.first.y_dtype);
 
     // run() has all its memory before it writes, and what follows needs none on the host: a call that fails has written
     // nothing.

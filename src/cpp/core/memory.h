@@ -16,7 +16,6 @@ class AlignedMemory {
 public:
     static constexpr std::size_t kAlignment = 64;
 
-    AlignedMemory() = default;
     explicit AlignedMemory(std::size_t bytes) : memory(new unsigned char[bytes + kAlignment - 1]) {}
 
     unsigned char* get() const {

@@ -168,22 +168,19 @@ void scale_rows(const ScaleProblem& p, const Rows& rows) {
     const int width = int(p.width);
     rows.each([&](int d, int h) {
         T* const row = static_cast<T*>(p.grad.data) + row_of(p, p.grad, rows.plane, d, h);
+        if (!p.coarse.data) scale_row(row, p.grad.w, width, product);
         if constexpr (std::is_same_v<T, A>) {
             if (p.coarse.data) {
                 const A* const coarse = static_cast<const A*>(p.coarse.data);
                 const int block_z = block_of(d, int(p.depth)), block_y = block_of(h, int(p.height));
                 scale_and_add(row, p.grad.w, width, product, coarse + row_of(p, p.coarse, rows.plane, block_z, block_y),
                               A(p.coarse_factor));
-            } else {
-                scale_row(row, p.grad.w, width, product);
             }
             if (p.to.data)
                 dispatch_grad_dtype(p.to_dtype, [&](auto element) {
                     auto* const to = static_cast<decltype(element)*>(p.to.data);
                     store_row(row, width, to + row_of(p, p.to, rows.plane, d, h), p.to.w);
                 });
-        } else {
-            scale_row(row, p.grad.w, width, product);
         }
     });
 }

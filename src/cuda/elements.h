@@ -174,7 +174,7 @@ struct Elements<any> {
     using Raw = unsigned;
     __device__ __forceinline__ static Raw load(const void* at, const Format<float>& format) {
         Raw raw[1] = {};
-        Elements::load(raw, format, [=](int) { return at; });
+        Elements::load(raw, format, [](int) { return true; }, [=](int) { return at; });
         return raw[0];
     }
     __device__ __forceinline__ static float value(Raw raw, const Format<float>& format) {
@@ -183,22 +183,23 @@ struct Elements<any> {
         values(all, format, value);
         return value[0];
     }
-    // Several at once, so that there is one branch for all. at(i) is the address of element i; NULL: it stays as it is.
-    template <class Bits, int kCount, class At>
-    __device__ __forceinline__ static void load_bits(Raw (&raw)[kCount], At at) {
+    // Several at once, so that there is one branch for all. at(i) is the address of element i. If not wanted(i), it is
+    // not asked for, and the element stays as it is.
+    template <class Bits, int kCount, class Wanted, class At>
+    __device__ __forceinline__ static void load_bits(Raw (&raw)[kCount], Wanted wanted, At at) {
 #pragma unroll
         for (int i = 0; i < kCount; ++i)
-            if (const void* const from = at(i)) raw[i] = *static_cast<const Bits*>(from);
+            if (wanted(i)) raw[i] = *static_cast<const Bits*>(static_cast<const void*>(at(i)));
     }
-    template <int kCount, class At>
-    __device__ __forceinline__ static void load(Raw (&raw)[kCount], const Format<float>& format, At at) {
+    template <int kCount, class Wanted, class At>
+    __device__ __forceinline__ static void load(Raw (&raw)[kCount], const Format<float>& format, Wanted wanted, At at) {
         switch (format.dtype) {
-            case Dtype::uint8: return load_bits<unsigned char>(raw, at);
+            case Dtype::uint8: return load_bits<unsigned char>(raw, wanted, at);
             case Dtype::float16:
             case Dtype::bfloat16:
             case Dtype::uint16:
-            case Dtype::int16: return load_bits<unsigned short>(raw, at);
-            default: return load_bits<unsigned>(raw, at);
+            case Dtype::int16: return load_bits<unsigned short>(raw, wanted, at);
+            default: return load_bits<unsigned>(raw, wanted, at);
         }
     }
     template <int kCount, class Convert>
@@ -235,7 +236,7 @@ struct Elements<any64> {
     using Narrow = Elements<any>;
     __device__ __forceinline__ static Raw load(const void* at, const Format<double>& format) {
         Raw raw[1] = {};
-        Elements::load(raw, format, [=](int) { return at; });
+        Elements::load(raw, format, [](int) { return true; }, [=](int) { return at; });
         return raw[0];
     }
     __device__ __forceinline__ static double value(Raw raw, const Format<double>& format) {
@@ -244,16 +245,17 @@ struct Elements<any64> {
         values(all, format, value);
         return value[0];
     }
-    template <int kCount, class At>
-    __device__ __forceinline__ static void load(Raw (&raw)[kCount], const Format<double>& format, At at) {
+    template <int kCount, class Wanted, class At>
+    __device__ __forceinline__ static void load(Raw (&raw)[kCount], const Format<double>& format, Wanted wanted,
+                                                At at) {
         if (format.dtype == Dtype::float64) {
 #pragma unroll
             for (int i = 0; i < kCount; ++i)
-                if (const void* const from = at(i)) raw[i] = *static_cast<const Raw*>(from);
+                if (wanted(i)) raw[i] = *static_cast<const Raw*>(static_cast<const void*>(at(i)));
             return;
         }
         Narrow::Raw narrow[kCount] = {};
-        Narrow::load(narrow, {format.dtype, 1.0f}, at);
+        Narrow::load(narrow, {format.dtype, 1.0f}, wanted, at);
 #pragma unroll
         for (int i = 0; i < kCount; ++i) raw[i] = narrow[i];
     }

@@ -29,8 +29,13 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                                either_t<kGeneral, ElementSlots<A, R>, StridedSlots<A, R>>>;
     static constexpr int kElements = PartSlots::kAll * kWidth;
     using Stage = Planes<A, kValues, kElements + kElements % 2>;
+    // General kernels: the rows of a tile in x, in y, and in the mask if it normalises. From the plane, in bytes.
+    struct RowTables {
+        long long rows[kNormalized ? 3 : 2][ElementSlots<A, R>::kRows];
+    };
+    struct NoTables {};
     // Numbers of a tile that a thread needs once in a while. Not in registers, which are short.
-    struct Constants {
+    struct Constants : either_t<kGeneral, RowTables, NoTables> {
         Stability<A> stability;
         Column<A, 4> slice_beyond, begin;  // `begin`: what moments begin with
     };
@@ -45,7 +50,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr unsigned kPlain = 2 * PartSlots::kFree;
     // The slice that will be requested next. With::mask_and_l1: this thread's weights in the one that is delivered
     // next.
-    const char *x_at, *y_at, *l1_weights_at;
+    const char *x_at, *y_at, *l1_weights_at;  // general kernels: this thread's column in the first row of slice 0
     // The parts that are being loaded.
     using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
@@ -72,6 +77,13 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                 for (int q = 0; q < 4; ++q) shared.slice_beyond.v[q] = p.window_sum_yx() * outside[q];
             }
         }
+        if constexpr (kGeneral)
+            for (int row = threadIdx.x; row < PartSlots::kRows; row += Block::threads) {
+                const long long seen = PartSlots::row_seen(p, tile, border(), row);
+                shared.rows[0][row] = seen * p.x.h;
+                shared.rows[1][row] = seen * p.y.h;
+                if (kNormalized) shared.rows[kNormalized ? 2 : 0][row] = seen * p.mask.h;
+            }
         if (p.has_l1) slots.flags |= kSumsL1;
         if constexpr (kNormalized && kPairs)
 #pragma unroll
@@ -87,19 +99,21 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     __device__ __forceinline__ Border border() const { return border_of<T>(p); }
     __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
     __device__ __forceinline__ PartSlots make_slots() const {
-        if constexpr (kGeneral) {
-            PartSlots slots;
-            seek_band(slots, 0);
-            return slots;
-        } else if constexpr (kStrided)
+        if constexpr (kGeneral)
+            return PartSlots();
+        else if constexpr (kStrided)
             return PartSlots(p, tile);
         else
             return PartSlots(p, tile, p.x, p.width, [](int y) { return y; });
     }
-    __device__ __forceinline__ void seek_band(PartSlots& of_band, int band) const {
-        of_band.seek(p, tile, border(), band, [](int y) { return y; });
+    __device__ __forceinline__ void seek_band(int band) {
+        slots.seek(p, tile, border(), band);
+        x_at = address(p.x, tile, 0, 0, slots.column_seen);
+        y_at = address(p.y, tile, 0, 0, slots.column_seen);
+        if (kNormalized) mask_at = address(p.mask, tile, 0, 0, slots.column_seen);
     }
     __device__ __forceinline__ void seek(int z) {
+        if constexpr (kGeneral) return seek_band(0);
         x_at = address(p.x, tile, z, 0, 0);
         y_at = address(p.y, tile, z, 0, 0);
         if constexpr (kNormalized && kPairs) mask_at = address(p.mask, tile, z, 0, 0);
@@ -110,21 +124,21 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     }
     __device__ __forceinline__ void request(int z, int band, Stage&) {
         if constexpr (kGeneral) {
-            if (Block::bands > 1) seek_band(slots, band);
+            if (Block::bands > 1) seek_band(band);
             const long long z_seen = element_seen(border(), z, p.depth);
-            x_at = address(p.x, tile, 0, 0, 0) + z_seen * p.x.d;
-            y_at = address(p.y, tile, 0, 0, 0) + z_seen * p.y.d;
-            const auto at = [&](const char* slice, const ByteView& v, int i) -> const void* {
-                return slots.is_valid(i) ? slice + slots.offset(i, v) : nullptr;
+            // Also elements that are not used: what is no part, or seen nowhere, is loaded from another place.
+            const auto all = [](int) { return true; };
+            const auto row = [&](int image, int i) {
+                return constants.rows[image][PartSlots::row_in_tile() + i * PartSlots::kRowStep];
             };
-            Access::load(x, p.x_format, [&](int i) { return at(x_at, p.x, i); });
-            Access::load(y, p.y_format, [&](int i) { return at(y_at, p.y, i); });
+            const char *const x_slice = x_at + z_seen * p.x.d, *const y_slice = y_at + z_seen * p.y.d;
+            Access::load(x, p.x_format, all, [&](int i) { return x_slice + row(0, i); });
+            Access::load(y, p.y_format, all, [&](int i) { return y_slice + row(1, i); });
             if constexpr (kNormalized) {
-                const char* const mask_at = address(p.mask, tile, int(z_seen), 0, 0);
+                const char* const mask_slice = mask_at + z_seen * p.mask.d;
 #pragma unroll
                 for (int i = 0; i < PartSlots::kCount; ++i)
-                    if (slots.is_valid(i))
-                        mask[i] = load_mask_bits<A>(mask_at + slots.offset(i, p.mask), p.mask_is_bool);
+                    mask[i] = load_mask_bits<A>(mask_slice + row(2, i), p.mask_is_bool);
             }
             return;
         } else
@@ -147,8 +161,8 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
                     x[i] = Access::load(x_at + int(x_offset), p.x_format);
                     y[i] = Access::load(y_at + int(y_offset), p.y_format);
                 }
-                x_offset += slots.step(i, p.x);
-                y_offset += slots.step(i, p.y);
+                x_offset += slots.step(p.x);
+                y_offset += slots.step(p.y);
             }
         }
         x_at += p.x.d;
@@ -188,7 +202,7 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
             Access::values(y, p.y_format, ys);
 #pragma unroll
             for (int i = 0; i < PartSlots::kCount; ++i) {
-                if (Block::bands == 1 ? !slots.is_valid(i) : PartSlots::index(i) >= PartSlots::kAll) continue;
+                if (!(Block::bands == 1 ? slots.is_valid(i) : PartSlots::exists(i))) continue;
                 A values[kValues];
                 combine(xs[i], ys[i], mask[kNormalized ? i : 0], values);
                 // Before this band the place was another's.

@@ -127,15 +127,13 @@
     F(ssim2d_normalized_backward, FUSEDSSIM_SSIM2D_NORMALIZED_BACKWARD)
 
 // ssim2d_general.cu: the same in two passes, of which the second makes the gradient. It does not care whether windows
-// are normalised. Two gradients are made one after the other: kernels for both would be many.
-#define FUSEDSSIM_SSIM2D_GENERAL_FORWARD(X)                                                    \
-    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward, ssim2d_general, 0)     \
-    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward, ssim2d_general, 1)
-#define FUSEDSSIM_SSIM2D_GENERAL_FORWARD_NORMALIZED(X)                                                      \
-    FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward_normalized, ssim2d_general, 0)    \
-    FUSEDSSIM_NORMALIZED_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_forward_normalized, ssim2d_general, 1)
+// are normalised.
+#define FUSEDSSIM_SSIM2D_GENERAL_FORWARD(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim2d_general_forward, ssim2d_general, FUSEDSSIM_GENERAL_TYPES)
+#define FUSEDSSIM_SSIM2D_GENERAL_FORWARD_NORMALIZED(X) \
+    FUSEDSSIM_WITH_VALUE(X, ssim2d_general_forward_normalized, ssim2d_general, FUSEDSSIM_NORMALIZED_TYPES)
 #define FUSEDSSIM_SSIM2D_GENERAL_BACKWARD(X) \
-    FUSEDSSIM_GENERAL_TYPES(FUSEDSSIM_TILED, X, ssim2d_general_backward, ssim2d_general, 1)
+    FUSEDSSIM_WITH_GRADS(X, ssim2d_general_backward, ssim2d_general, FUSEDSSIM_GENERAL_TYPES)
 #define FUSEDSSIM_SSIM2D_GENERAL_FAMILIES(F)                                          \
     F(ssim2d_general_forward, FUSEDSSIM_SSIM2D_GENERAL_FORWARD)                       \
     F(ssim2d_general_forward_normalized, FUSEDSSIM_SSIM2D_GENERAL_FORWARD_NORMALIZED) \

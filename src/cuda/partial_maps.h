@@ -62,12 +62,27 @@ struct PartialSource : SliceSource<A, kMaps> {
     const SsimParams<A>& p;
     const Tile& tile;
     PartSlots slots;
+    // General kernels: where the rows of this thread's parts stand, and a bit for each part: edge_partial_weight() of
+    // its row is 2.
+    int row_at[kGeneral ? PartSlots::kCount : 1];
+    static constexpr unsigned kEdgeRow = PartSlots::kFree;
     // The slice that will be requested next.
     const typename Maps::First* first;
     const typename Maps::Second* second;
 
     __device__ __forceinline__ PartialSource(const SsimParams<A>& params, const Tile& at)
-        : p(params), tile(at), slots(make_slots()) {}
+        : p(params), tile(at), slots(make_slots()) {
+        if constexpr (kGeneral) {
+            slots.seek(p, tile, border(), 0);
+#pragma unroll
+            for (int i = 0; i < PartSlots::kCount; ++i) {
+                const int seen =
+                    PartSlots::row_seen(p, tile, border(), PartSlots::row_in_tile() + i * PartSlots::kRowStep);
+                row_at[i] = row_of_maps(p, seen);
+                if (is_seen_once(border(), seen, p.height)) slots.flags |= kEdgeRow << i;
+            }
+        }
+    }
     // What lies beyond the image has partials if the border is a mirror.
     __device__ __forceinline__ Border border() const {
         return kGeneral && is_mirror(p.border) ? p.border : Border::zeros;
@@ -75,15 +90,10 @@ struct PartialSource : SliceSource<A, kMaps> {
     __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
     __device__ __forceinline__ bool has_edge_taps() const { return kGeneral && p.border == Border::replicate; }
     __device__ __forceinline__ PartSlots make_slots() const {
-        if constexpr (kGeneral) {
-            PartSlots slots;
-            seek_band(slots, 0);
-            return slots;
-        } else
+        if constexpr (kGeneral)
+            return PartSlots();
+        else
             return PartSlots(p, tile, p.maps, int(p.maps.h), [&](int y) { return row_of_maps(p, y); });
-    }
-    __device__ __forceinline__ void seek_band(PartSlots& of_band, int band) const {
-        of_band.seek(p, tile, border(), band, [&](int y) { return row_of_maps(p, y); });
     }
     __device__ __forceinline__ void seek(int z) {
         const Maps maps(p, tile, 0, 0);
@@ -95,7 +105,7 @@ struct PartialSource : SliceSource<A, kMaps> {
     __device__ __forceinline__ void request(int z, int band, Stage& stage) {
         if constexpr (kGeneral) {
             seek(element_seen(border(), z, p.depth));
-            if (Block::bands > 1) seek_band(slots, band);
+            if (Block::bands > 1) slots.seek(p, tile, border(), band);
         }
 #pragma unroll
         for (int i = 0; i < PartSlots::kCount; ++i)
@@ -112,7 +122,7 @@ struct PartialSource : SliceSource<A, kMaps> {
     }
     __device__ __forceinline__ long long offset(int i) const {
         if constexpr (kGeneral)
-            return slots.offset(i, p.maps);
+            return (long long)row_at[i] * int(p.maps.h) + slots.column_seen;
         else
             return slots.offset[i];
     }
@@ -123,13 +133,28 @@ struct PartialSource : SliceSource<A, kMaps> {
             const A nothing[kMaps] = {};
 #pragma unroll
             for (int i = 0; i < PartSlots::kCount; ++i)
-                if (!slots.is_valid(i) && PartSlots::index(i) < PartSlots::kAll)
-                    stage.put(PartSlots::index(i), nothing);
+                if (!slots.is_valid(i) && PartSlots::exists(i)) stage.put(PartSlots::index(i), nothing);
         }
-        if (is_weighted()) weight(z, band, stage);
+        if (p.upstream == kUpstreamMap) {
+            weight(z, band, stage);
+        } else if constexpr (kGeneral) {
+            if (border() == Border::reflect) weight_edges(z, stage);
+        }
     }
-    __device__ __forceinline__ bool is_weighted() const {
-        return p.upstream == kUpstreamMap || border() == Border::reflect;
+    // Multiplies the partials that this thread has copied by what their edges weigh.
+    __device__ __forceinline__ void weight_edges(int z, Stage& stage) const {
+        const int of_others = edge_partial_weight(border(), element_seen(border(), z, p.depth), p.depth) *
+                              edge_partial_weight(border(), slots.column_seen, p.width);
+#pragma unroll
+        for (int i = 0; i < PartSlots::kCount; ++i) {
+            const int weight = slots.flags & kEdgeRow << i ? 2 * of_others : of_others;
+            if (weight == 1 || !slots.is_valid(i)) continue;
+            A partials[1][kMaps];
+            stage.get(PartSlots::index(i), partials);
+#pragma unroll
+            for (int q = 0; q < kMaps; ++q) partials[0][q] *= A(weight);
+            stage.put(PartSlots::index(i), partials[0]);
+        }
     }
     // Multiplies the partials of a position by the upstream map and by what its edges weigh.
     __device__ __forceinline__ void weight(int z, int row, int column, A (&partials)[kMaps]) const {
@@ -145,7 +170,7 @@ struct PartialSource : SliceSource<A, kMaps> {
     // Multiplies the partials that this thread has copied by their weights.
     __device__ __forceinline__ void weight(int z, int band, Stage& stage) const {
 #pragma unroll 1
-        for (int e = thread_again(); e < PartSlots::kAll; e += Block::threads) {
+        for (int e = PartSlots::first_of(thread_again()); e < PartSlots::kAll; e += PartSlots::kStepOfParts) {
 #pragma unroll 1
             for (int c = 0; c < kWidth; ++c) {
                 const int row = PartSlots::row(tile, e), column = PartSlots::column(tile, e) + c + band * Block::band_x;

@@ -28,18 +28,22 @@ struct Place {
 
 // The parts of a slice, or of a band of it, that a thread brings into shared memory. A part is kWidth adjacent elements
 // of a row. There are in_y rows of kColumns parts, the first of which begins kMargin elements before the tile, or a
-// number of bands behind that. A thread has every 256th part.
-template <class A, int R, int kColumns, int kWidth, int kMargin>
+// number of bands behind that. Thread 0 has the parts 0, kStep, 2 kStep, ..., and so on; threads from kStep on have none.
+template <class A, int R, int kColumns, int kWidth, int kMargin, int kStep = Block3d<A, R>::threads>
 struct Parts {
     using Block = Block3d<A, R>;
-    static constexpr int kAll = Block::in_y * kColumns;
-    static constexpr int kCount = (kAll + Block::threads - 1) / Block::threads;
+    static constexpr int kStepOfParts = kStep, kAll = Block::in_y * kColumns;
+    static constexpr int kCount = (kAll + kStep - 1) / kStep;
     unsigned flags;  // a bit for each part of this thread: it is loaded. The bits from kFree on are the user's.
     static constexpr unsigned kFree = 1u << kCount;
 
     __device__ __forceinline__ Parts() : flags(0) {}
     __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
-    __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * Block::threads; }
+    __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * kStep; }
+    __device__ __forceinline__ static bool exists(int i) { return has_parts(threadIdx.x) && index(i) < kAll; }
+    __device__ __forceinline__ static bool has_parts(int thread) { return kStep == Block::threads || thread < kStep; }
+    // The first part of a thread, or kAll.
+    __device__ __forceinline__ static int first_of(int thread) { return has_parts(thread) ? thread : kAll; }
     // The row and the column of part e in its plane.
     __device__ __forceinline__ static int row(const Tile& tile, int e) {
         return tile.tile_y * Block::out_y - R + e / kColumns;
@@ -65,71 +69,74 @@ struct Slots : Parts<A, R, kColumns, kWidth, kMargin> {
 #pragma unroll
         for (int i = 0; i < Base::kCount; ++i) {
             const int y = row(tile, index(i)), x = column(tile, index(i));
-            const bool in_slice = index(i) < Base::kAll && y >= 0 && y < p.height && x >= 0 && x < width;
+            const bool in_slice = Base::exists(i) && y >= 0 && y < p.height && x >= 0 && x < width;
             flags |= unsigned(in_slice) << i;
             offset[i] = unsigned(place_of(y) * v.h + x * v.w);
         }
     }
 };
 
-// The same for two images, each with strides of its own, in bytes: a part is one element. There are no registers for
-// offsets of all parts in both images. So there is one of a thread's first part, and it grows from part to part by so
-// many rows and columns, or, where that is beyond the end of a row, by one row more.
+// Parts of one element. All those of a thread lie in one column, kRowStep rows apart, so that an address of it is that of
+// a row and that of the column. (A few threads have no part: 4 of 256 for windows of 11 taps, 48 at most.)
 template <class A, int R>
-struct StridedSlots : Parts<A, R, Block3d<A, R>::in_x, 1, R> {
-    using Base = Parts<A, R, Block3d<A, R>::in_x, 1, R>;
+struct ElementsOfColumn
+    : Parts<A, R, Block3d<A, R>::band_x, 1, R, Block3d<A, R>::threads / Block3d<A, R>::band_x * Block3d<A, R>::band_x> {
+    static constexpr int kRowStep = Block3d<A, R>::threads / Block3d<A, R>::band_x;
+};
+
+// Elements of two images, each with strides of its own, in bytes. There are no registers for offsets of all parts in both
+// images. So there is one of a thread's first part, and it grows by so many rows from part to part.
+template <class A, int R>
+struct StridedSlots : ElementsOfColumn<A, R> {
+    using Base = ElementsOfColumn<A, R>;
     using Base::flags, Base::index, Base::row, Base::column, Base::kCount;
-    static constexpr int kColumns = Block3d<A, R>::in_x;
-    static constexpr int kRowStep = Block3d<A, R>::threads / kColumns, kStep = Block3d<A, R>::threads % kColumns;
-    static constexpr unsigned kFree = Base::kFree << kCount;
     unsigned x_offset, y_offset;  // as numbers of 32 bits with a sign: has_short_offsets() in the launchers
 
     __device__ __forceinline__ StridedSlots(const SsimParams<A>& p, const Tile& tile) {
+        const int x = column(tile, index(0)), first = row(tile, index(0));
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
-            const int y = row(tile, index(i)), x = column(tile, index(i));
-            const bool in_slice = index(i) < Base::kAll && y >= 0 && y < p.height && x >= 0 && x < p.width;
-            flags |= unsigned(in_slice) << i | unsigned(index(i) % kColumns + kStep >= kColumns) << (kCount + i);
+            const int y = row(tile, index(i));
+            flags |= unsigned(Base::exists(i) && y >= 0 && y < p.height && x >= 0 && x < p.width) << i;
         }
-        const int y = row(tile, index(0)), x = column(tile, index(0));
-        x_offset = y * unsigned(p.x.h) + x * unsigned(p.x.w);
-        y_offset = y * unsigned(p.y.h) + x * unsigned(p.y.w);
+        x_offset = first * unsigned(p.x.h) + x * unsigned(p.x.w);
+        y_offset = first * unsigned(p.y.h) + x * unsigned(p.y.w);
     }
-    // From part i to the next one.
-    __device__ __forceinline__ unsigned step(int i, const ByteView& v) const {
-        const unsigned h = unsigned(v.h), w = unsigned(v.w);
-        return flags >> (kCount + i) & 1 ? (kRowStep + 1) * h - (kColumns - kStep) * w : kRowStep * h + kStep * w;
-    }
+    // From part to part.
+    __device__ __forceinline__ static unsigned step(const ByteView& v) { return Base::kRowStep * unsigned(v.h); }
 };
 
-// The same for general kernels: a part is one element, wherever it lies. Beyond the border it is the one that is seen
-// there. If slices come in bands, these are the parts of one band.
+// The same for general kernels: elements wherever they lie, and beyond the border those that are seen there. If slices
+// come in bands, these are the elements of one band.
 template <class A, int R>
-struct ElementSlots : Parts<A, R, Block3d<A, R>::band_x, 1, R> {
+struct ElementSlots : ElementsOfColumn<A, R> {
     using Block = Block3d<A, R>;
-    using Base = Parts<A, R, Block::band_x, 1, R>;
-    using Base::flags, Base::index, Base::row, Base::column;
-    int row_seen[Base::kCount], column_seen[Base::kCount];
+    using Base = ElementsOfColumn<A, R>;
+    using Base::flags, Base::index, Base::row, Base::column, Base::kCount;
+    int column_seen;
+    // Of the rows of all parts, also those of threads that have none.
+    static constexpr int kRows = kCount * Base::kRowStep + 1;
 
-    // Without a border that is seen, `border` is zeros. place_of(row): where it stands in the view.
-    template <class PlaceOf>
-    __device__ __forceinline__ void seek(const SsimParams<A>& p, const Tile& tile, Border border, int band,
-                                         PlaceOf place_of) {
+    // Without a border that is seen, `border` is zeros.
+    __device__ __forceinline__ void seek(const SsimParams<A>& p, const Tile& tile, Border border, int band) {
+        const int x = column(tile, threadIdx.x) + band * Block::band_x;
+        column_seen = place_seen(border, x, p.width);
         flags &= ~(Base::kFree - 1);
 #pragma unroll
-        for (int i = 0; i < Base::kCount; ++i) {
-            const int y = row(tile, index(i)), x = column(tile, index(i)) + band * Block::band_x;
-            const bool is_seen =
-                index(i) < Base::kAll && sees_element(border, y, p.height) && sees_element(border, x, p.width);
-            flags |= unsigned(is_seen) << i;
-            row_seen[i] = place_of(element_seen(border, y, p.height));
-            column_seen[i] = element_seen(border, x, p.width);
-        }
+        for (int i = 0; i < kCount; ++i)
+            flags |= unsigned(Base::exists(i) && sees_element(border, row(tile, index(i)), p.height) &&
+                              sees_element(border, x, p.width))
+                     << i;
     }
-    // From the slice's first element, in the unit of the view's strides.
-    template <class V>
-    __device__ __forceinline__ long long offset(int i, const V& v) const {
-        return row_seen[i] * v.h + column_seen[i] * v.w;
+    // The element that is seen at a position, or, if there is none, the first one, which can be loaded as well.
+    __device__ __forceinline__ static int place_seen(Border border, int position, int size) {
+        return sees_element(border, position, size) ? element_seen(border, position, size) : 0;
+    }
+    // The row in the tile of part 0, and what is seen there.
+    __device__ __forceinline__ static int row_in_tile() { return threadIdx.x / Block::band_x; }
+    __device__ __forceinline__ static int row_seen(const SsimParams<A>& p, const Tile& tile, Border border,
+                                                   int in_tile) {
+        return place_seen(border, tile.tile_y * Block::out_y - R + in_tile, p.height);
     }
 };
 

@@ -361,8 +361,9 @@ struct Strip {
     __device__ __forceinline__ void prefetch_any(int row) {
         if (row >= 0 && row + kAhead <= p.height) {
             const char *const x_row = x_at.at + row * p.x.h, *const y_row = y_at.at + row * p.y.h;
-            Access::load(x, p.x_format, [&](int k) -> const void* { return x_row + k * p.x.h; });
-            Access::load(y, p.y_format, [&](int k) -> const void* { return y_row + k * p.y.h; });
+            const auto all = [](int) { return true; };
+            Access::load(x, p.x_format, all, [&](int k) { return x_row + k * p.x.h; });
+            Access::load(y, p.y_format, all, [&](int k) { return y_row + k * p.y.h; });
             if constexpr (kNormalized) {
                 const char* const mask_row = address(p.mask, tile, 0, row, read_column());
 #pragma unroll
@@ -377,16 +378,15 @@ struct Strip {
             seen[k] = sees_element(border(), row + k, p.height) ? row_seen(row + k) : -1;
             x[k] = y[k] = {};
         }
-        Access::load(x, p.x_format,
-                     [&](int k) -> const void* { return seen[k] < 0 ? nullptr : x_at.at + seen[k] * p.x.h; });
-        Access::load(y, p.y_format,
-                     [&](int k) -> const void* { return seen[k] < 0 ? nullptr : y_at.at + seen[k] * p.y.h; });
+        const auto is_seen = [&](int k) { return seen[k] >= 0; };
+        Access::load(x, p.x_format, is_seen, [&](int k) { return x_at.at + seen[k] * p.x.h; });
+        Access::load(y, p.y_format, is_seen, [&](int k) { return y_at.at + seen[k] * p.y.h; });
         if constexpr (kNormalized) {
             const char* const at = address(p.mask, tile, 0, 0, read_column());
 #pragma unroll
             for (int k = 0; k < kAhead; ++k) {
                 m[k] = {};
-                if (seen[k] >= 0) m[k] = load_mask_bits<A>(at + seen[k] * p.mask.h, p.mask_is_bool);
+                if (is_seen(k)) m[k] = load_mask_bits<A>(at + seen[k] * p.mask.h, p.mask_is_bool);
             }
         }
     }
@@ -961,11 +961,9 @@ struct Strip {
         } else if constexpr (kGeneral) {
 #pragma unroll
             for (int c = 0; c < 4; ++c) xs[c] = ys[c] = {};
-            const auto at = [&](const Cursor<T>& from, int c) -> const void* {
-                return column + c < p.width ? from.at + c * from.v.w : nullptr;
-            };
-            Access::load(xs, p.x_format, [&](int c) { return at(x_here, c); });
-            Access::load(ys, p.y_format, [&](int c) { return at(y_here, c); });
+            const auto is_inside = [&](int c) { return column + c < p.width; };
+            Access::load(xs, p.x_format, is_inside, [&](int c) { return x_here.at + c * x_here.v.w; });
+            Access::load(ys, p.y_format, is_inside, [&](int c) { return y_here.at + c * y_here.v.w; });
         } else {
 #pragma unroll
             for (int c = 0; c < 4; ++c) {

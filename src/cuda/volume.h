@@ -262,11 +262,9 @@ __device__ __forceinline__ void volume_backward(const SsimParams<arithmetic_t<T>
             ys.load(y.at);
         } else if constexpr (is_general<T>) {
             xs = ys = {};
-            const auto address_of = [&](const Cursor<T>& from, int c) -> const void* {
-                return inside >> c & 1 ? from.at + c * from.v.w : nullptr;
-            };
-            Access::load(xs.v, p.x_format, [&](int c) { return address_of(x, c); });
-            Access::load(ys.v, p.y_format, [&](int c) { return address_of(y, c); });
+            const auto is_inside = [&](int c) { return inside >> c & 1; };
+            Access::load(xs.v, p.x_format, is_inside, [&](int c) { return x.at + c * x.v.w; });
+            Access::load(ys.v, p.y_format, is_inside, [&](int c) { return y.at + c * y.v.w; });
         } else {
 #pragma unroll
             for (int c = 0; c < Block::columns; ++c) {

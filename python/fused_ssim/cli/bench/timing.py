@@ -45,7 +45,24 @@ class Run:
 Arrange = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class Inputs:
+class Pairs:
+    """Pairs of images that calls take in turn."""
+
+    def __init__(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        self.pairs = pairs
+        self._next = 0
+
+    def rotate(self, call: Call, times: int) -> None:
+        """Calls `times` times, each with the next pair."""
+        pairs, index = self.pairs, self._next
+        count = len(pairs)
+        for _ in range(times):
+            call(*pairs[index])
+            index = (index + 1) % count
+        self._next = index
+
+
+class Inputs(Pairs):
     """Pairs of images in [0, 1], a clean one and a noisy one: enough pairs that no call finds its images in the L2.
 
     `arrange` gives a pair another layout in memory, or another dtype.
@@ -54,9 +71,9 @@ class Inputs:
     def __init__(
         self, shape: Shape, dtype: str, mode: str, device: torch.device, arrange: Arrange | None = None
     ) -> None:
+        super().__init__([])
         generator = torch.Generator(device).manual_seed(1)
         count = wanted = 1
-        self.pairs: list[tuple[Tensor, Tensor]] = []
         while len(self.pairs) < count:
             y = torch.rand(shape, generator=generator, device=device)
             x = torch.randn(shape, generator=generator, device=device).mul_(0.1).add_(y).clamp_(0, 1)
@@ -68,16 +85,6 @@ class Inputs:
                 count = min(wanted, MOST_INPUTS)
             self.pairs.append((x.requires_grad_(mode == TRAIN), y))
         self.in_cache = count < wanted
-        self._next = 0
-
-    def rotate(self, call: Call, times: int) -> None:
-        """Calls `times` times, each with the next pair."""
-        pairs, index = self.pairs, self._next
-        count = len(pairs)
-        for _ in range(times):
-            call(*pairs[index])
-            index = (index + 1) % count
-        self._next = index
 
 
 def l2_bytes(device: torch.device) -> int:
@@ -98,13 +105,13 @@ def wall(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def plain(call: Call, inputs: Inputs) -> Run:
+def plain(call: Call, inputs: Pairs) -> Run:
     """Calls one after the other, each with the next pair of inputs."""
     return Run(lambda times: inputs.rotate(call, times))
 
 
 @contextmanager
-def captured(call: Call, inputs: Inputs, device: torch.device) -> Iterator[Run]:
+def captured(call: Call, inputs: Pairs, device: torch.device) -> Iterator[Run]:
     """Replays of a CUDA graph of calls, one for each pair of inputs."""
     new_stream: Any = torch.cuda.Stream  # has no type hints
     stream = new_stream(device)

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Random calls, each timed in turns with the usual call of its shape: which arguments are slow ones?
+
+    python benchmarks/random_calls.py --minutes 2 --json benchmarks/results/random-calls-h200.json
+    python benchmarks/random_calls.py --device cpu --small
+
+The calls are drawn as in tests/fuzz/differential.py: dtypes, layouts, windows, borders, masks, losses, reductions. Shapes are
+from a list, and so large that launches and halos do not count; the survey has others. The usual call is `fused_ssim(x, y)`
+of contiguous float32 images, with the gradient of one image where a call has any. What two gradients cost is compared with
+that as well.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python"))
+
+import cases
+import click
+import torch
+from torch import Tensor
+
+import fused_ssim
+from fused_ssim.cli.bench.cases import INFERENCE, TRAIN, Plan, Shape, spatial_dims
+from fused_ssim.cli.bench.command import show_table
+from fused_ssim.cli.bench.environment import describe
+from fused_ssim.cli.bench.libraries import ours
+from fused_ssim.cli.bench.survey_rows import STANDS_OUT
+from fused_ssim.cli.bench.tables import Table
+from fused_ssim.cli.bench.timing import Inputs, Pairs, Run, captured, in_turns, plain
+
+LARGE: tuple[Shape, ...] = ((2, 3, 1080, 1920), (12, 3, 517, 733), (1, 1, 192, 192, 192), (2, 2, 101, 157, 163))
+SMALL: tuple[Shape, ...] = ((1, 3, 180, 320), (1, 1, 40, 40, 40))
+WINDOWS = (7, 11, 17, 21, 33)  # a call is counted with the first of these that holds its largest window
+
+
+def draw(choices: cases.RandomChoices, shapes: tuple[Shape, ...]) -> cases.Case:
+    """A call of the fuzzer, with one of these shapes and any window."""
+    case = cases.draw_case(choices)
+    shape = choices.pick([shape for shape in shapes if len(shape) == len(case.shape)])
+    if isinstance(case.settings["window_size"], int):
+        case.settings["window_size"] = choices.pick([11, 2 * choices.integer(0, 16) + 1])
+    # Expanded images are read from caches: faster, and no layout of images that somebody measures.
+    layouts = tuple("contiguous" if layout == "expanded_batch" else layout for layout in case.layouts)
+    # The value as often as a gradient.
+    grads = choices.pick(["", case.grads])
+    return replace(case, shape=shape, layouts=layouts, kind="random", grads=grads, call="function")
+
+
+def prepared(case: cases.Case, device: torch.device) -> tuple[Any, Pairs]:
+    """The call, and its images."""
+    settings = {**case.settings, "padding": case.padding, "reduction": case.reduction, "mask_mode": case.mask_mode}
+    settings["mask"] = mask_of(case, device)
+    settings["data_range"] = 1.0
+    if case.lambda_dssim is None:
+        function = fused_ssim.fused_ssim3d if spatial_dims(case.shape) == 3 else fused_ssim.fused_ssim
+    else:
+        function = partial(fused_ssim.photometric_loss, lambda_dssim=case.lambda_dssim)
+    value = partial(function, train=bool(case.grads), **settings)
+    x, y = images_of(case, device)
+    wanted = [image.requires_grad_() for name, image in zip("xy", (x, y), strict=True) if name in case.grads]
+    if not case.grads:
+        return without_gradient(value), Pairs([(x, y)])
+    upstream = torch.rand_like(value(x, y))
+
+    def call(x: Tensor, y: Tensor) -> Any:
+        return torch.autograd.grad(value(x, y), wanted, upstream)
+
+    return call, Pairs([(x, y)])
+
+
+def without_gradient(value: Any) -> Any:
+    def call(x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            return value(x, y)
+
+    return call
+
+
+def images_of(case: cases.Case, device: torch.device) -> list[Tensor]:
+    """Random images, made on the device: those of the fuzzer are made on the CPU, in float64."""
+    images = []
+    for layout, integer, scale in zip(case.layouts, case.integers, case.scales(), strict=True):
+        image = torch.rand(case.shape, device=device)
+        image = image.to(case.dtype) if integer is None else (image / scale).to(integer)
+        images.append(cases.laid_out(image, layout, str(device)))
+    return images
+
+
+def mask_of(case: cases.Case, device: torch.device) -> Tensor | None:
+    if case.mask_axes is None:
+        return None
+    sizes = case.shape[len(case.shape) - len(case.mask_axes) :]
+    values = torch.rand([n if whole else 1 for n, whole in zip(sizes, case.mask_axes, strict=True)], device=device)
+    return values > 0.4 if case.mask_kind == "bool" else values.to(case.arithmetic)
+
+
+class Measurement:
+    """The usual calls, made ready once, and what the others took."""
+
+    def __init__(self, device: torch.device, shapes: tuple[Shape, ...], stack: ExitStack) -> None:
+        self.device = device
+        self.plan = Plan(shapes=[], loop_seconds=0.001, repeats=5, case_seconds=0.1)
+        self.usual: dict[tuple[Shape, str], Run] = {}
+        for shape in shapes:
+            for mode in (TRAIN, INFERENCE):
+                call = ours(mode, spatial_dims(shape))
+                self.usual[shape, mode] = self.ready(stack, call, Inputs(shape, "float32", mode, device))
+
+    def ready(self, stack: ExitStack, call: Any, pairs: Pairs) -> Run:
+        if self.device.type != "cuda":
+            return plain(call, pairs)
+        return stack.enter_context(captured(call, pairs, self.device))
+
+    def ratio(self, case: cases.Case) -> float:
+        mode = TRAIN if case.grads else INFERENCE
+        with ExitStack() as stack:
+            run = self.ready(stack, *prepared(case, self.device))
+            usual, times = in_turns([self.usual[case.shape, mode], run], self.device, self.plan)
+        return statistics.median(times) / statistics.median(usual)
+
+
+def kind_of(case: cases.Case) -> tuple[str, ...]:
+    """What a call is counted as."""
+    size = cases.largest_window(case)
+    window = next(most for most in WINDOWS if size <= most)
+    arithmetic = "float64" if case.arithmetic == torch.float64 else "float32"
+    normalized = ", normalised" if case.mask_axes is not None and case.mask_mode == "normalized" else ""
+    modes = {"": "value", "x": "one gradient", "y": "one gradient", "xy": "both gradients"}
+    return f"{spatial_dims(case.shape)}D", arithmetic + normalized, f"to {window} taps", modes[case.grads]
+
+
+def table_of(results: list[dict[str, Any]]) -> Table:
+    by_kind: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for result in results:
+        by_kind[tuple(result["kind"])].append(result["ratio"])
+    rows = []
+    order = ["value", "one gradient", "both gradients"]
+    for kind in sorted(by_kind, key=lambda k: (k[0], k[1], int(k[2].split()[1]), order.index(k[3]))):
+        ratios = sorted(by_kind[kind])
+        above = sum(ratio > STANDS_OUT for ratio in ratios)
+        tenth = ratios[min(9 * len(ratios) // 10, len(ratios) - 1)]
+        rows.append([*kind, str(len(ratios)), *(f"{r:.2f}" for r in (statistics.median(ratios), tenth, ratios[-1])), str(above)])
+    header = ["", "arithmetic", "window", "call", "calls", "median", "9 of 10", "most", f"above {STANDS_OUT:g}"]
+    return Table("Times of the usual call of the same shape", header, rows)
+
+
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--minutes", default=1.0)
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+@click.option("--seed", default=0)
+@click.option("--small", is_flag=True, help="Shapes for a CPU.")
+@click.option("--commit", help="What is measured.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Where all calls go.")
+def main(minutes: float, device: str, seed: int, small: bool, commit: str | None, path: Path | None) -> None:
+    where = torch.device(device)
+    shapes = SMALL if small else LARGE
+    results: list[dict[str, Any]] = []
+    failures: list[str] = []
+    start, number = time.monotonic(), 0
+    with ExitStack() as stack:
+        measurement = Measurement(where, shapes, stack)
+        while time.monotonic() - start < 60 * minutes:
+            case = draw(cases.RandomChoices(seed * 1_000_000_007 + number), shapes)
+            number += 1
+            try:
+                ratio = measurement.ratio(case)
+            except Exception as error:
+                failures.append(f"{error}: {cases.describe(case)}")
+                continue
+            results.append({"ratio": ratio, "kind": kind_of(case), "case": cases.describe(case)})
+            if number % 100 == 0:
+                gc.collect()
+    results.sort(key=lambda result: -result["ratio"])
+    show_table(table_of(results))
+    for failure in failures[:5]:
+        click.echo(failure)
+    if path:
+        report = {"environment": describe(where, [], commit), "seed": seed, "failures": failures, "results": results}
+        path.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

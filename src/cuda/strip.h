@@ -361,9 +361,12 @@ struct Strip {
     __device__ __forceinline__ void prefetch_any(int row) {
         if (row >= 0 && row + kAhead <= p.height) {
             const char *const x_row = x_at.at + row * p.x.h, *const y_row = y_at.at + row * p.y.h;
-            const auto all = [](int) { return true; };
-            Access::load(x, p.x_format, all, [&](int k) { return x_row + k * p.x.h; });
-            Access::load(y, p.y_format, all, [&](int k) { return y_row + k * p.y.h; });
+            const auto x_of = [&](int k) { return x_row + k * p.x.h; };
+            const auto y_of = [&](int k) { return y_row + k * p.y.h; };
+            // Always true. Without the test, ptxas spills 32 registers instead of 16 where threads share wide filters.
+            const auto is_address = [](const char* at) { return kSplit == 1 || at != nullptr; };
+            Access::load(x, p.x_format, [&](int k) { return is_address(x_of(k)); }, x_of);
+            Access::load(y, p.y_format, [&](int k) { return is_address(y_of(k)); }, y_of);
             if constexpr (kNormalized) {
                 const char* const mask_row = address(p.mask, tile, 0, row, read_column());
 #pragma unroll
@@ -813,19 +816,18 @@ struct Strip {
             A values[4];
 #pragma unroll
             for (int c = 0; c < 4; ++c) values[c] = ssim_from_dssim(here[first + c]);
-            if (p.is_loss || p.mask.data)
+            if (p.is_loss) {
+                A xs[4], ys[4];
+                load_row(p.x, p.x_format, row, column + first, counted >> first, xs);
+                load_row(p.y, p.y_format, row, column + first, counted >> first, ys);
 #pragma unroll
-                for (int c = 0; c < 4; ++c) {
-                    const int i = first + c;
-                    if (!(counted >> i & 1)) continue;
-                    if (p.is_loss) {
-                        const A x_here = cursor(p.x, row, column + i).value(p.x_format);
-                        const A y_here = cursor(p.y, row, column + i).value(p.y_format);
-                        values[c] =
-                            A(-2) * p.ssim_weight * not_negative(here[i]) + p.l1_weight * absolute(x_here - y_here);
-                    }
-                    if (p.mask.data) values[c] = weighted(weights[i], values[c]);
-                }
+                for (int c = 0; c < 4; ++c)
+                    values[c] = A(-2) * p.ssim_weight * not_negative(here[first + c]) +
+                                p.l1_weight * absolute(xs[c] - ys[c]);
+            }
+            if (p.mask.data)
+#pragma unroll
+                for (int c = 0; c < 4; ++c) values[c] = weighted(weights[first + c], values[c]);
             if (p.packed_map && (counted >> first & kFirst4) == kFirst4) {
                 Packed<A>::store(at.at + first * sizeof(A), values);
             } else {
@@ -833,6 +835,23 @@ struct Strip {
                 for (int c = 0; c < 4; ++c)
                     if (counted >> (first + c) & 1) at.store(0, first + c, values[c]);
             }
+        }
+    }
+
+    // 4 adjacent elements of an image; `wanted` has a bit for each. The others are 0.
+    __device__ __forceinline__ void load_row(const ByteView& v, const Format<A>& format, int row, int column,
+                                             unsigned wanted, A (&values)[4]) const {
+        const Cursor<T> from = cursor(v, row, column);
+        const auto is_wanted = [&](int c) { return wanted >> c & 1; };
+        typename Access::Raw raw[4] = {};
+        if constexpr (kGeneral) {
+            Access::load(raw, format, is_wanted, [&](int c) { return from.at + c * v.w; });
+            Access::values(raw, format, values);
+        } else {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) raw[c] = from.load(0, c, format, is_wanted(c));
+#pragma unroll
+            for (int c = 0; c < 4; ++c) values[c] = Access::value(raw[c], format);
         }
     }
 

@@ -652,8 +652,8 @@ struct Strip {
         }
         // With a gradient, weights come where partials are filtered down.
         constexpr bool kWeighs = kMask && !kBoth;
-        WeightsAhead<A, kWeighs ? kColumns : 1> weights_ahead;
-        if constexpr (kWeighs) {
+        RowWeights weights_ahead;
+        if (kWeighs || (kAsksForWeights && (flags & kMasked))) {
             const int column = statistics_column(group_again());
             weights_ahead.request(p, address(p.mask, tile, 0, row, column), flags & kAllColumns, p.packed_mask);
         }
@@ -710,7 +710,7 @@ struct Strip {
         }
         if constexpr (kMask) return;
         if (!(flags & (kPlain | kSums))) {
-            count_rarely(row, here, kept);
+            count_rarely(row, here, weights_ahead, kept);
             if constexpr (kStoresPartials) store_partials(kept);
             return;
         }
@@ -742,13 +742,22 @@ struct Strip {
     // The rest of it where not all columns are alike, or more than their sum is wanted. The partials are in `kept`, or
     // in shared memory.
     using Kept = Column<A, kMaps>[kStoresPartials ? kColumns : 1];
-    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns], Kept& kept) {
+    // The weights of a group, where they are requested before they are needed: general kernels do it where there are
+    // registers for them.
+    static constexpr bool kAsksForWeights = kGeneral && (kNormalized || (Shape::narrow && G));
+    using RowWeights = WeightsAhead<A, (kMask && !kBoth) || kAsksForWeights ? kColumns : 1>;
+    __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns], const RowWeights& weights_ahead,
+                                                 Kept& kept) {
         const int column = statistics_column(group_again());
         const unsigned counted = flags & kAllColumns;
         A weights[kColumns];
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) weights[c] = A(1);
-        if (p.mask.data) load_weights(row, column, counted, weights);
+        if constexpr (kAsksForWeights) {
+            if (flags & kMasked) weights_ahead.get(p, counted, p.packed_mask, weights);
+        } else if (p.mask.data) {
+            load_weights(row, column, counted, weights);
+        }
         if constexpr (G != 0)
             if (flags & kWeighted) weight_partials(row, column, counted, weights, kept);
         if (kBoth && !(is_own(row) && (flags & kOwned))) return;
@@ -943,10 +952,16 @@ struct Strip {
         } else if (flags & kRare) {
             const int again = x0 + 4 * (group_again());
             const unsigned inside = columns_inside(again);
+            // General kernels ask for all weights before they wait for one.
+            MaskBits<A> bits[kGeneral ? 4 : 1] = {};
+            if constexpr (kGeneral)
+                if (flags & kMasked) load_mask_row(p, address(p.mask, tile, 0, row, again), inside, bits);
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (inside >> c & 1) {
-                    const A weight = weight_at(p, tile, 0, row, again + c);
+                    const A weight = !kGeneral           ? weight_at(p, tile, 0, row, again + c)
+                                     : flags & kMasked ? bits[kGeneral ? c : 0].weight(p.mask_is_bool)
+                                                       : A(1);
                     add_to_gradient<G>(p, tile, 0, row, again + c, weight, l1_derivative(l1_scale, x[c] - y[c]),
                                        kBoth ? A(0) : scale, grad_x[c], grad_y[c]);
                     // Of the elements as they are: a hole that counts makes the sum NaN.

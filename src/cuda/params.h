@@ -58,8 +58,10 @@ struct Strip2d {
     static constexpr bool narrow = R <= 5, wide = R > 10;
     static constexpr bool has_statistics = kPass != Pass::backward, has_gradient = G && kPass != Pass::forward;
     static constexpr bool has_both = has_statistics && has_gradient;
-    // A thread has no registers for all vertical filters of a column if windows are long: two threads share them.
-    static constexpr int split = sizeof(A) == 4 && (has_gradient ? !narrow : wide && !kNormalized) ? 2 : 1;
+    // A thread has no registers for all vertical filters of a column if windows are long: two threads share them. (Five
+    // quantities, with the mass of a mask, are none to be shared.)
+    static constexpr bool is_long = sizeof(A) == 4 && has_gradient ? !narrow : wide;
+    static constexpr int split = is_long && !(kNormalized && has_statistics) ? 2 : 1;
     // Columns that are read. Doubles need more shared memory, a second gradient in one pass more registers. Where a
     // mask normalises, a pivot has to be near the level of its strip: a wide one may have two.
     static constexpr int columns = sizeof(A) == 8 || (kNormalized && has_statistics) ? 128
@@ -80,7 +82,7 @@ struct Strip2d {
     static constexpr int out = (columns - 2 * halo < most ? columns - 2 * halo : most) / 4 * 4;
     static constexpr int inner = (out + 2 * margin + group - 1) / group * group;
     // Blocks on a multiprocessor: as many as registers allow, of which a thread has 255 at the most.
-    static constexpr int min_blocks = threads == 512 ? 1 : threads == 128 && narrow && sizeof(A) == 4 ? 3 : 2;
+    static constexpr int min_blocks = split == 2 ? 1 : threads == 128 && narrow && sizeof(A) == 4 ? 3 : 2;
     static_assert(out > 0, "the strip is all margin");
 };
 

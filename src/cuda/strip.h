@@ -831,8 +831,8 @@ struct Strip {
                 load_row(p.y, p.y_format, row, column + first, counted >> first, ys);
 #pragma unroll
                 for (int c = 0; c < 4; ++c)
-                    values[c] = A(-2) * p.ssim_weight * not_negative(here[first + c]) +
-                                p.l1_weight * absolute(xs[c] - ys[c]);
+                    values[c] =
+                        A(-2) * p.ssim_weight * not_negative(here[first + c]) + p.l1_weight * absolute(xs[c] - ys[c]);
             }
             if (p.mask.data)
 #pragma unroll
@@ -959,7 +959,7 @@ struct Strip {
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (inside >> c & 1) {
-                    const A weight = !kGeneral           ? weight_at(p, tile, 0, row, again + c)
+                    const A weight = !kGeneral         ? weight_at(p, tile, 0, row, again + c)
                                      : flags & kMasked ? bits[kGeneral ? c : 0].weight(p.mask_is_bool)
                                                        : A(1);
                     add_to_gradient<G>(p, tile, 0, row, again + c, weight, l1_derivative(l1_scale, x[c] - y[c]),

@@ -92,10 +92,16 @@ Problem with_axes_by_stride(const Problem& p) {
         break;
     }
     if (p.is_3d && !repeats && is_inside(order.z, order.y)) std::swap(order.z, order.y);
-    // Tiles fit one axis better than the other.
-    if (p.is_3d && !is_large(p)) {
+    // Tiles fit one axis better than the other. And if an image has its innermost axis along z, a slice needs an element
+    // of each of its sectors, and the next slices find few of them in a cache; rows of a tile take whole sectors.
+    if (p.is_3d) {
+        const auto cost = [&](const AxisOrder& of) {
+            const auto is_innermost = [&](const View& v) { return is_less(v, of.z, of.y) && is_less(v, of.z, of.x); };
+            const bool is_far = !repeats && (is_innermost(p.x) || is_innermost(p.y));
+            return (is_far ? 1.25 : 1.0) * (is_large(p) ? 1.0 : double(volume_steps(with_axes(p, of))));
+        };
         const AxisOrder other = {order.y, order.z, order.x};
-        if (20 * volume_steps(with_axes(p, other)) < 19 * volume_steps(with_axes(p, order))) order = other;
+        if (cost(other) < 0.95 * cost(order)) order = other;
     }
     if (is_narrow(p, order)) std::swap(order.y, order.x);
     if (!is_fit_for_slabs(p, order)) std::swap(order.z, order.y);

@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: MIT
 """Random calls, each timed in turns with the usual call of its shape: which arguments are slow ones?
 
-    python benchmarks/random_calls.py --minutes 2 --json benchmarks/results/random-calls-h200.json
+    python benchmarks/random_calls.py --minutes 2 --json random-calls-h200.json
     python benchmarks/random_calls.py --device cpu --small
+    python benchmarks/random_calls.py --from random-calls-h200.json
 
-The calls are drawn as in tests/fuzz/differential.py: dtypes, layouts, windows, borders, masks, losses, reductions. Shapes are
-from a list, and so large that launches and halos do not count; the survey has others. The usual call is `fused_ssim(x, y)`
-of contiguous float32 images, with the gradient of one image where a call has any. What two gradients cost is compared with
-that as well.
+The calls are drawn as in tests/fuzz/differential.py: dtypes, layouts, windows, borders, masks, losses, reductions. Shapes
+are from a list, and so large that launches and halos do not count; the survey has others. The usual call is
+`fused_ssim(x, y)` of contiguous float32 images, with the gradient of one image where a call has any, or two.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import math
 import statistics
 import sys
 import time
@@ -36,14 +37,15 @@ import fused_ssim
 from fused_ssim.cli.bench.cases import INFERENCE, TRAIN, Plan, Shape, spatial_dims
 from fused_ssim.cli.bench.command import show_table
 from fused_ssim.cli.bench.environment import describe
-from fused_ssim.cli.bench.libraries import ours
+from fused_ssim.cli.bench.libraries import ours, without_gradient
 from fused_ssim.cli.bench.survey_rows import STANDS_OUT
-from fused_ssim.cli.bench.tables import Table
+from fused_ssim.cli.bench.tables import Table, percent
 from fused_ssim.cli.bench.timing import Inputs, Pairs, Run, captured, in_turns, plain
 
 LARGE: tuple[Shape, ...] = ((2, 3, 1080, 1920), (12, 3, 517, 733), (1, 1, 192, 192, 192), (2, 2, 101, 157, 163))
 SMALL: tuple[Shape, ...] = ((1, 3, 180, 320), (1, 1, 40, 40, 40))
-WINDOWS = (7, 11, 17, 21, 33)  # a call is counted with the first of these that holds its largest window
+WINDOWS = (11, 17, 21, 33)  # a call is counted with the first of these that holds its largest window
+ROWS = ("contiguous", "offset", "cropped")  # layouts whose elements of a row are adjacent, in both images
 
 
 def draw(choices: cases.RandomChoices, shapes: tuple[Shape, ...]) -> cases.Case:
@@ -52,6 +54,8 @@ def draw(choices: cases.RandomChoices, shapes: tuple[Shape, ...]) -> cases.Case:
     shape = choices.pick([shape for shape in shapes if len(shape) == len(case.shape)])
     if isinstance(case.settings["window_size"], int):
         case.settings["window_size"] = choices.pick([11, 2 * choices.integer(0, 16) + 1])
+    if cases.largest_window(case) == 1:
+        case.settings.pop("sample_covariance", None)
     # Expanded images are read from caches: faster, and no layout of images that somebody measures.
     layouts = tuple("contiguous" if layout == "expanded_batch" else layout for layout in case.layouts)
     # The value as often as a gradient.
@@ -79,14 +83,6 @@ def prepared(case: cases.Case, device: torch.device) -> tuple[Any, Pairs]:
         return torch.autograd.grad(value(x, y), wanted, upstream)
 
     return call, Pairs([(x, y)])
-
-
-def without_gradient(value: Any) -> Any:
-    def call(x: Tensor, y: Tensor) -> Tensor:
-        with torch.no_grad():
-            return value(x, y)
-
-    return call
 
 
 def images_of(case: cases.Case, device: torch.device) -> list[Tensor]:
@@ -132,29 +128,28 @@ class Measurement:
         return statistics.median(times) / statistics.median(usual)
 
 
-def kind_of(case: cases.Case) -> tuple[str, ...]:
+def kind_of(case: dict[str, Any]) -> tuple[str, ...]:
     """What a call is counted as."""
-    size = cases.largest_window(case)
-    window = next(most for most in WINDOWS if size <= most)
-    arithmetic = "float64" if case.arithmetic == torch.float64 else "float32"
-    normalized = ", normalised" if case.mask_axes is not None and case.mask_mode == "normalized" else ""
-    modes = {"": "value", "x": "one gradient", "y": "one gradient", "xy": "both gradients"}
-    return f"{spatial_dims(case.shape)}D", arithmetic + normalized, f"to {window} taps", modes[case.grads]
+    size = case["settings"]["window_size"]
+    window = next(most for most in WINDOWS if (max(size) if isinstance(size, list | tuple) else size) <= most)
+    arithmetic = "float64" if case["dtype"] == "torch.float64" else "float32"
+    normalized = ", normalised" if case["mask_axes"] is not None and case["mask_mode"] == "normalized" else ""
+    layouts = "rows" if all(layout in ROWS for layout in case["layouts"]) else "other"
+    return f"{len(case['shape']) - 2}D", arithmetic + normalized, f"to {window} taps", layouts
 
 
 def table_of(results: list[dict[str, Any]]) -> Table:
     by_kind: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for result in results:
-        by_kind[tuple(result["kind"])].append(result["ratio"])
+        by_kind[kind_of(result["case"])].append(result["ratio"])
     rows = []
-    order = ["value", "one gradient", "both gradients"]
-    for kind in sorted(by_kind, key=lambda k: (k[0], k[1], int(k[2].split()[1]), order.index(k[3]))):
+    for kind in sorted(by_kind, key=lambda kind: (kind[0], kind[1], int(kind[2].split()[1]), kind[3] != "rows")):
         ratios = sorted(by_kind[kind])
-        above = sum(ratio > STANDS_OUT for ratio in ratios)
-        tenth = ratios[min(9 * len(ratios) // 10, len(ratios) - 1)]
-        rows.append([*kind, str(len(ratios)), *(f"{r:.2f}" for r in (statistics.median(ratios), tenth, ratios[-1])), str(above)])
-    header = ["", "arithmetic", "window", "call", "calls", "median", "9 of 10", "most", f"above {STANDS_OUT:g}"]
-    return Table("Times of the usual call of the same shape", header, rows)
+        figures = (statistics.median(ratios), ratios[math.ceil(0.9 * len(ratios)) - 1], ratios[-1])
+        above = sum(ratio > STANDS_OUT for ratio in ratios) / len(ratios)
+        rows.append([*kind, str(len(ratios)), *(f"{figure:.2f}" for figure in figures), percent(above)])
+    columns = ["", "arithmetic", "window", "layout", "calls", "median", "9 of 10", "most", f"above {STANDS_OUT:g}"]
+    return Table("Times of the usual call of the same shape", columns, rows)
 
 
 @click.command(help=__doc__.splitlines()[0])
@@ -164,7 +159,13 @@ def table_of(results: list[dict[str, Any]]) -> Table:
 @click.option("--small", is_flag=True, help="Shapes for a CPU.")
 @click.option("--commit", help="What is measured.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Where all calls go.")
-def main(minutes: float, device: str, seed: int, small: bool, commit: str | None, path: Path | None) -> None:
+@click.option("--from", "earlier", type=click.Path(exists=True, path_type=Path), help="Shows an earlier run.")
+def main(
+    minutes: float, device: str, seed: int, small: bool, commit: str | None, path: Path | None, earlier: Path | None
+) -> None:
+    if earlier:
+        show_table(table_of(json.loads(earlier.read_text(encoding="utf-8"))["results"]))
+        return
     where = torch.device(device)
     shapes = SMALL if small else LARGE
     results: list[dict[str, Any]] = []
@@ -180,7 +181,7 @@ def main(minutes: float, device: str, seed: int, small: bool, commit: str | None
             except Exception as error:
                 failures.append(f"{error}: {cases.describe(case)}")
                 continue
-            results.append({"ratio": ratio, "kind": kind_of(case), "case": cases.describe(case)})
+            results.append({"ratio": ratio, "case": cases.describe(case)})
             if number % 100 == 0:
                 gc.collect()
     results.sort(key=lambda result: -result["ratio"])

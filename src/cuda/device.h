@@ -378,8 +378,9 @@ __device__ __forceinline__ bool has_rare_parts(const SsimParams<A>& p, A l1_scal
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
 // `mask` is the weight of the element; `l1` the gradient of |x - y| for a mask and an upstream gradient of 1. `scale`
-// is what the gradient of SSIM has been multiplied by; it is only used if the mask normalises.
-template <int G, class A>
+// is what the gradient of SSIM has been multiplied by; it is only used if the mask normalises. kHasUpstream: `l1` is for
+// the upstream gradient there is.
+template <int G, bool kHasUpstream = false, class A>
 __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A mask,
                                                 A l1, A scale, A& grad_x, A& grad_y) {
     if (p.mask.data) {
@@ -391,7 +392,7 @@ __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Ti
             if (G == 2) grad_y = mask != A(0) ? mask * grad_y : excluded;
         }
     }
-    if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, tile, z, y, x).value();
+    if (!kHasUpstream && p.upstream == kUpstreamMap && l1 != A(0)) l1 *= Cursor<A>(p.grad_out, tile, z, y, x).value();
     grad_x += l1 + coarse_gradient(p, p.coarse_x, tile, z, y, x);
     if (G == 2) grad_y += coarse_gradient(p, p.coarse_y, tile, z, y, x) - l1;
 }

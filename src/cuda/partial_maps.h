@@ -76,8 +76,7 @@ struct PartialSource : SliceSource<A, kMaps> {
             slots.seek(p, tile, border(), 0);
 #pragma unroll
             for (int i = 0; i < PartSlots::kCount; ++i) {
-                const int seen =
-                    PartSlots::row_seen(p, tile, border(), PartSlots::row_in_tile() + i * PartSlots::kRowStep);
+                const int seen = row_seen(i);
                 row_at[i] = row_of_maps(p, seen);
                 if (is_seen_once(border(), seen, p.height)) slots.flags |= kEdgeRow << i;
             }
@@ -89,6 +88,10 @@ struct PartialSource : SliceSource<A, kMaps> {
     }
     __device__ __forceinline__ bool is_endless() const { return border() != Border::zeros; }
     __device__ __forceinline__ bool has_edge_taps() const { return kGeneral && p.border == Border::replicate; }
+    // General kernels: the row of a part.
+    __device__ __forceinline__ int row_seen(int i) const {
+        return PartSlots::row_seen(p, tile, border(), PartSlots::row_in_tile() + i * PartSlots::kRowStep);
+    }
     __device__ __forceinline__ PartSlots make_slots() const {
         if constexpr (kGeneral)
             return PartSlots();
@@ -135,55 +138,56 @@ struct PartialSource : SliceSource<A, kMaps> {
             for (int i = 0; i < PartSlots::kCount; ++i)
                 if (!slots.is_valid(i) && PartSlots::exists(i)) stage.put(PartSlots::index(i), nothing);
         }
-        if (p.upstream == kUpstreamMap) {
-            weight(z, band, stage);
-        } else if constexpr (kGeneral) {
-            if (border() == Border::reflect) weight_edges(z, stage);
+        if constexpr (kGeneral) {
+            if (p.upstream == kUpstreamMap || border() == Border::reflect) weight_elements(z, stage);
+        } else {
+            if (p.upstream == kUpstreamMap) weight_pairs(z, stage);
         }
     }
-    // Multiplies the partials that this thread has copied by what their edges weigh.
-    __device__ __forceinline__ void weight_edges(int z, Stage& stage) const {
-        const int of_others = edge_partial_weight(border(), element_seen(border(), z, p.depth), p.depth) *
-                              edge_partial_weight(border(), slots.column_seen, p.width);
+    // Both multiply the partials that this thread has copied: by the upstream map, and by what their edges weigh.
+    __device__ __forceinline__ void weight_elements(int z, Stage& stage) const {
+        const int z_at = element_seen(border(), z, p.depth), x_at = slots.column_seen;
+        const int of_others =
+            edge_partial_weight(border(), z_at, p.depth) * edge_partial_weight(border(), x_at, p.width);
+        A weights[PartSlots::kCount];
+#pragma unroll
+        for (int i = 0; i < PartSlots::kCount; ++i)
+            weights[i] = A(slots.flags & kEdgeRow << i ? 2 * of_others : of_others);
+        if (p.upstream == kUpstreamMap) {
+            const char* const column = address(p.grad_out, tile, z_at - p.crop_z(), -p.crop_y(), x_at - p.crop_x());
+#pragma unroll
+            for (int i = 0; i < PartSlots::kCount; ++i) {
+                const int y_at = row_seen(i);
+                if (slots.is_valid(i) && p.in_map(y_at, x_at))
+                    weights[i] *= *reinterpret_cast<const A*>(column + y_at * p.grad_out.h);
+            }
+        }
 #pragma unroll
         for (int i = 0; i < PartSlots::kCount; ++i) {
-            const int weight = slots.flags & kEdgeRow << i ? 2 * of_others : of_others;
-            if (weight == 1 || !slots.is_valid(i)) continue;
+            if (weights[i] == A(1) || !slots.is_valid(i)) continue;
             A partials[1][kMaps];
             stage.get(PartSlots::index(i), partials);
 #pragma unroll
-            for (int q = 0; q < kMaps; ++q) partials[0][q] *= A(weight);
+            for (int q = 0; q < kMaps; ++q) partials[0][q] = weighted(weights[i], partials[0][q]);
             stage.put(PartSlots::index(i), partials[0]);
         }
     }
-    // Multiplies the partials of a position by the upstream map and by what its edges weigh.
-    __device__ __forceinline__ void weight(int z, int row, int column, A (&partials)[kMaps]) const {
-        const int z_at = element_seen(border(), z, p.depth), y_at = element_seen(border(), row, p.height),
-                  x_at = element_seen(border(), column, p.width);
-        A weight = A(edge_partial_weight(border(), z_at, p.depth) * edge_partial_weight(border(), y_at, p.height) *
-                     edge_partial_weight(border(), x_at, p.width));
-        if (p.upstream == kUpstreamMap)
-            weight *= Cursor<A>(p.grad_out, tile, z_at - p.crop_z(), y_at - p.crop_y(), x_at - p.crop_x()).value();
-#pragma unroll
-        for (int q = 0; q < kMaps; ++q) partials[q] = weighted(weight, partials[q]);
-    }
-    // Multiplies the partials that this thread has copied by their weights.
-    __device__ __forceinline__ void weight(int z, int band, Stage& stage) const {
+    __device__ __forceinline__ void weight_pairs(int z, Stage& stage) const {
 #pragma unroll 1
-        for (int e = PartSlots::first_of(thread_again()); e < PartSlots::kAll; e += PartSlots::kStepOfParts) {
+        for (int e = thread_again(); e < PartSlots::kAll; e += Block::threads) {
 #pragma unroll 1
             for (int c = 0; c < kWidth; ++c) {
-                const int row = PartSlots::row(tile, e), column = PartSlots::column(tile, e) + c + band * Block::band_x;
-                if (!has_partials(row, column)) continue;
+                const int row = PartSlots::row(tile, e), column = PartSlots::column(tile, e) + c;
+                if (!p.in_map(row, column)) continue;
+                const A weight =
+                    Cursor<A>(p.grad_out, tile, z - p.crop_z(), row - p.crop_y(), column - p.crop_x()).value();
                 A partials[1][kMaps];
                 stage.get(kWidth * e + c, partials);
-                weight(z, row, column, partials[0]);
+#pragma unroll
+                for (int q = 0; q < kMaps; ++q) partials[0][q] = weighted(weight, partials[0][q]);
                 stage.put(kWidth * e + c, partials[0]);
             }
         }
-    }
-    __device__ __forceinline__ bool has_partials(int row, int column) const {
-        return is_endless() || p.in_map(row, column);
     }
     __device__ __forceinline__ void read(const Stage& stage, int row, int column, A (&out)[1][kMaps]) const {
         stage.get(row * kPitch + column + (kMargin - R), out);

@@ -32,7 +32,7 @@ struct Place {
 template <class A, int R, int kColumns, int kWidth, int kMargin, int kStep = Block3d<A, R>::threads>
 struct Parts {
     using Block = Block3d<A, R>;
-    static constexpr int kStepOfParts = kStep, kAll = Block::in_y * kColumns;
+    static constexpr int kAll = Block::in_y * kColumns;
     static constexpr int kCount = (kAll + kStep - 1) / kStep;
     unsigned flags;  // a bit for each part of this thread: it is loaded. The bits from kFree on are the user's.
     static constexpr unsigned kFree = 1u << kCount;
@@ -40,10 +40,9 @@ struct Parts {
     __device__ __forceinline__ Parts() : flags(0) {}
     __device__ __forceinline__ bool is_valid(int i) const { return flags >> i & 1; }
     __device__ __forceinline__ static int index(int i) { return threadIdx.x + i * kStep; }
-    __device__ __forceinline__ static bool exists(int i) { return has_parts(threadIdx.x) && index(i) < kAll; }
-    __device__ __forceinline__ static bool has_parts(int thread) { return kStep == Block::threads || thread < kStep; }
-    // The first part of a thread, or kAll.
-    __device__ __forceinline__ static int first_of(int thread) { return has_parts(thread) ? thread : kAll; }
+    __device__ __forceinline__ static bool exists(int i) {
+        return (kStep == Block::threads || threadIdx.x < kStep) && index(i) < kAll;
+    }
     // The row and the column of part e in its plane.
     __device__ __forceinline__ static int row(const Tile& tile, int e) {
         return tile.tile_y * Block::out_y - R + e / kColumns;

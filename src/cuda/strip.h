@@ -653,7 +653,7 @@ struct Strip {
         // With a gradient, weights come where partials are filtered down.
         constexpr bool kWeighs = kMask && !kBoth;
         RowWeights weights_ahead;
-        if (kWeighs || (kAsksForWeights && (flags & kMasked))) {
+        if (kWeighs || (kAsksAhead && (flags & kMasked))) {
             const int column = statistics_column(group_again());
             weights_ahead.request(p, address(p.mask, tile, 0, row, column), flags & kAllColumns, p.packed_mask);
         }
@@ -742,10 +742,9 @@ struct Strip {
     // The rest of it where not all columns are alike, or more than their sum is wanted. The partials are in `kept`, or
     // in shared memory.
     using Kept = Column<A, kMaps>[kStoresPartials ? kColumns : 1];
-    // The weights of a group, where they are requested before they are needed: general kernels do it where there are
-    // registers for them.
-    static constexpr bool kAsksForWeights = kGeneral && (kNormalized || (Shape::narrow && G));
-    using RowWeights = WeightsAhead<A, (kMask && !kBoth) || kAsksForWeights ? kColumns : 1>;
+    // General kernels ask for all weights of a group before they need one, where they have registers.
+    static constexpr bool kAsksAhead = kGeneral && (kNormalized || (Shape::narrow && G));
+    using RowWeights = WeightsAhead<A, (kMask && !kBoth) || kAsksAhead ? kColumns : 1>;
     __device__ __forceinline__ void count_rarely(int row, const A (&here)[kColumns], const RowWeights& weights_ahead,
                                                  Kept& kept) {
         const int column = statistics_column(group_again());
@@ -753,7 +752,7 @@ struct Strip {
         A weights[kColumns];
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) weights[c] = A(1);
-        if constexpr (kAsksForWeights) {
+        if constexpr (kAsksAhead) {
             if (flags & kMasked) weights_ahead.get(p, counted, p.packed_mask, weights);
         } else if (p.mask.data) {
             load_weights(row, column, counted, weights);
@@ -795,13 +794,18 @@ struct Strip {
     // Multiplies the partials that this thread has just made by the mask, the upstream map and what edges weigh.
     __device__ __forceinline__ void weight_partials(int row, int column, unsigned counted, const A (&weights)[kColumns],
                                                     Kept& kept) {
+        A upstream[kAsksAhead ? kColumns : 1];
+        if constexpr (kAsksAhead) load_upstream(row, column, counted, upstream);
 #pragma unroll
         for (int c = 0; c < kColumns; ++c) {
             if (!(counted >> c & 1)) continue;
             A u = weights[c];
             if (p.upstream == kUpstreamMap && u != A(0))
-                u *= cursor<A>(p.grad_out, row - p.crop_y(), column + c - p.crop_x()).value();
-            u *= A(edge_partial_weight(border(), row, p.height) * edge_partial_weight(border(), column + c, p.width));
+                u *= kAsksAhead ? upstream[kAsksAhead ? c : 0]
+                                : cursor<A>(p.grad_out, row - p.crop_y(), column + c - p.crop_x()).value();
+            if (flags & kEdges)
+                u *= A(edge_partial_weight(border(), row, p.height) *
+                       edge_partial_weight(border(), column + c, p.width));
             Column<A, kMaps> maps;
             if constexpr (kStoresPartials)
                 maps = kept[c];
@@ -814,6 +818,15 @@ struct Strip {
             else
                 shared.partials.put_in_group(across_row, group, c, maps);
         }
+    }
+
+    // Adjacent elements of the upstream map; `wanted` has a bit for each. Without one they are any.
+    template <int kCount>
+    __device__ __forceinline__ void load_upstream(int row, int column, unsigned wanted, A (&values)[kCount]) const {
+        if (p.upstream != kUpstreamMap) return;
+        const Cursor<A> from = cursor<A>(p.grad_out, row - p.crop_y(), column - p.crop_x());
+#pragma unroll
+        for (int c = 0; c < kCount; ++c) values[c] = from.load(0, c, {}, wanted >> c & 1);
     }
 
     __device__ __forceinline__ void store_map(int row, int column, unsigned counted, const A (&here)[kColumns],
@@ -954,16 +967,23 @@ struct Strip {
             const unsigned inside = columns_inside(again);
             // General kernels ask for all weights before they wait for one.
             MaskBits<A> bits[kGeneral ? 4 : 1] = {};
-            if constexpr (kGeneral)
+            A upstream[kGeneral ? 4 : 1];
+            if constexpr (kGeneral) {
                 if (flags & kMasked) load_mask_row(p, address(p.mask, tile, 0, row, again), inside, bits);
+                if (flags & kL1Gradient) load_upstream(row, again, inside, upstream);
+            }
 #pragma unroll
             for (int c = 0; c < 4; ++c)
                 if (inside >> c & 1) {
-                    const A weight = !kGeneral         ? weight_at(p, tile, 0, row, again + c)
-                                     : flags & kMasked ? bits[kGeneral ? c : 0].weight(p.mask_is_bool)
-                                                       : A(1);
-                    add_to_gradient<G>(p, tile, 0, row, again + c, weight, l1_derivative(l1_scale, x[c] - y[c]),
-                                       kBoth ? A(0) : scale, grad_x[c], grad_y[c]);
+                    A weight = A(1), l1 = l1_derivative(l1_scale, x[c] - y[c]);
+                    if constexpr (kGeneral) {
+                        if (flags & kMasked) weight = bits[c].weight(p.mask_is_bool);
+                        if (p.upstream == kUpstreamMap && l1 != A(0)) l1 *= upstream[c];
+                    } else {
+                        weight = weight_at(p, tile, 0, row, again + c);
+                    }
+                    add_to_gradient<G, kGeneral>(p, tile, 0, row, again + c, weight, l1, kBoth ? A(0) : scale,
+                                                 grad_x[c], grad_y[c]);
                     // Of the elements as they are: a hole that counts makes the sum NaN.
                     if (kBoth && p.mask.data && p.has_l1)
                         l1_sum += weighted(weight, absolute(x_value(x_here.load(0, c, p.x_format)) -

@@ -240,18 +240,25 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
         const int row = place.row - tile.tile_y * Block::out_y, column = place.column - tile.tile_x * Block::out_x;
         MaskBits<A> weights[Block::columns];
         A differences[Block::columns];
-        if (!kMaskAndL1 && p.mask.data)
+        // A mask that normalises is in the stage as well.
+        constexpr bool kLoadsMask = !kMaskAndL1 && !kNormalized;
+        if (kLoadsMask && p.mask.data)
             load_mask_row(p, address(p.mask, tile, z, place.row, place.column), place.inside(p), weights);
 #pragma unroll
         for (int c = 0; c < Block::columns; ++c) {
             const int of_band = column + c + kMargin - band * Block::band_x;
             if (Block::bands > 1 && unsigned(of_band) >= unsigned(Block::band_x)) continue;
-            const A difference = absolute(stage.pairs[0][(row + R) * kPitch + of_band].v[1] + pivot.d);
+            const int at = (row + R) * kPitch + of_band;
+            const A difference = absolute(stage.pairs[0][at].v[1] + pivot.d);
             differences[c] = difference;
             if (kMaskAndL1) continue;
             const bool is_inside = place.row < p.height && place.column + c < p.width;
             if (kGeneral && !is_inside) continue;
-            l1_sum += p.mask.data && is_inside ? weighted(weights[c].weight(p.mask_is_bool), difference) : difference;
+            if constexpr (kNormalized)
+                l1_sum += weighted(stage.last[at], difference);
+            else
+                l1_sum +=
+                    p.mask.data && is_inside ? weighted(weights[c].weight(p.mask_is_bool), difference) : difference;
         }
         if constexpr (kMaskAndL1) l1_sum += l1_weights.sum_of(p, 0, false, differences);
     }

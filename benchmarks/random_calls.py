@@ -6,8 +6,8 @@
     python benchmarks/random_calls.py --device cpu --small
     python benchmarks/random_calls.py --from random-calls-h200.json
 
-The calls are drawn as in tests/fuzz/differential.py: dtypes, layouts, windows, borders, masks, losses, reductions. Shapes
-are from a list, and so large that launches and halos do not count; the survey has others. The usual call is
+The calls are drawn as in tests/fuzz/differential.py: dtypes, layouts, windows, borders, masks, losses, reductions.
+Shapes are from a list, and so large that launches and halos do not count; the survey has others. The usual call is
 `fused_ssim(x, y)` of contiguous float32 images, with the gradient of one image where a call has any, or two.
 """
 
@@ -44,7 +44,7 @@ from fused_ssim.cli.bench.timing import Inputs, Pairs, Run, captured, in_turns, 
 
 LARGE: tuple[Shape, ...] = ((2, 3, 1080, 1920), (12, 3, 517, 733), (1, 1, 192, 192, 192), (2, 2, 101, 157, 163))
 SMALL: tuple[Shape, ...] = ((1, 3, 180, 320), (1, 1, 40, 40, 40))
-WINDOWS = (11, 17, 21, 33)  # a call is counted with the first of these that holds its largest window
+WINDOWS = (11, 21, 33)  # a call is counted with the first of these that holds its largest window
 ROWS = ("contiguous", "offset", "cropped")  # layouts whose elements of a row are adjacent, in both images
 
 

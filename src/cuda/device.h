@@ -378,8 +378,8 @@ __device__ __forceinline__ bool has_rare_parts(const SsimParams<A>& p, A l1_scal
 
 // Adds what is rarely part of a gradient: the mask, the gradient of |x - y|, and the gradient of the pooled images.
 // `mask` is the weight of the element; `l1` the gradient of |x - y| for a mask and an upstream gradient of 1. `scale`
-// is what the gradient of SSIM has been multiplied by; it is only used if the mask normalises. kHasUpstream: `l1` is for
-// the upstream gradient there is.
+// is what the gradient of SSIM has been multiplied by; it is only used if the mask normalises. kHasUpstream: `l1` has
+// been multiplied by the upstream map, if there is one.
 template <int G, bool kHasUpstream = false, class A>
 __device__ __forceinline__ void add_to_gradient(const SsimParams<A>& p, const Tile& tile, int z, int y, int x, A mask,
                                                 A l1, A scale, A& grad_x, A& grad_y) {

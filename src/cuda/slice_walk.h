@@ -28,7 +28,7 @@ struct Place {
 
 // The parts of a slice, or of a band of it, that a thread brings into shared memory. A part is kWidth adjacent elements
 // of a row. There are in_y rows of kColumns parts, the first of which begins kMargin elements before the tile, or a
-// number of bands behind that. Thread 0 has the parts 0, kStep, 2 kStep, ..., and so on; threads from kStep on have none.
+// number of bands behind that. Thread t has the parts t, t + kStep, t + 2 kStep, ...; threads from kStep on have none.
 template <class A, int R, int kColumns, int kWidth, int kMargin, int kStep = Block3d<A, R>::threads>
 struct Parts {
     using Block = Block3d<A, R>;
@@ -75,16 +75,16 @@ struct Slots : Parts<A, R, kColumns, kWidth, kMargin> {
     }
 };
 
-// Parts of one element. All those of a thread lie in one column, kRowStep rows apart, so that an address of it is that of
-// a row and that of the column. (A few threads have no part: 4 of 256 for windows of 11 taps, 48 at most.)
+// Parts of one element. All those of a thread lie in one column, kRowStep rows apart, so that an address is a sum: one
+// part is of a row, the other of the column. (A few threads have nothing to load: 4 of 256 with 11 taps, 48 at most.)
 template <class A, int R>
 struct ElementsOfColumn
     : Parts<A, R, Block3d<A, R>::band_x, 1, R, Block3d<A, R>::threads / Block3d<A, R>::band_x * Block3d<A, R>::band_x> {
     static constexpr int kRowStep = Block3d<A, R>::threads / Block3d<A, R>::band_x;
 };
 
-// Elements of two images, each with strides of its own, in bytes. There are no registers for offsets of all parts in both
-// images. So there is one of a thread's first part, and it grows by so many rows from part to part.
+// Elements of two images, each with strides of its own, in bytes. There are no registers for offsets of all parts in
+// both images. So there is one of a thread's first part, and it grows by so many rows from part to part.
 template <class A, int R>
 struct StridedSlots : ElementsOfColumn<A, R> {
     using Base = ElementsOfColumn<A, R>;

@@ -92,8 +92,8 @@ Problem with_axes_by_stride(const Problem& p) {
         break;
     }
     if (p.is_3d && !repeats && is_inside(order.z, order.y)) std::swap(order.z, order.y);
-    // Tiles fit one axis better than the other. And if an image has its innermost axis along z, a slice needs an element
-    // of each of its sectors, and the next slices find few of them in a cache; rows of a tile take whole sectors.
+    // Tiles fit one axis better than the other. And if an image has its innermost axis along z, a slice needs a sector
+    // for each element, and the next slices find few of these in a cache. Rows of a tile take whole sectors.
     if (p.is_3d) {
         const auto cost = [&](const AxisOrder& of) {
             const auto is_innermost = [&](const View& v) { return is_less(v, of.z, of.y) && is_less(v, of.z, of.x); };

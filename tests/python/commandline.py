@@ -18,7 +18,7 @@ from PIL import Image
 
 from fused_ssim.cli import main
 
-README = Path(__file__).parents[2] / "benchmarks" / "readme.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files or signals")
 
@@ -37,11 +37,12 @@ def compare(*arguments: object) -> dict[str, Any]:
     return report
 
 
-def readme_script() -> Any:
-    """The script that writes the figures of the pages, as a module."""
-    if not README.exists():
+def benchmark_script(name: str) -> Any:
+    """A script of benchmarks/, as a module."""
+    path = BENCHMARKS / name
+    if not path.exists():
         pytest.skip("no checkout around the tests")
-    spec = importlib.util.spec_from_file_location("readme_script", README)
+    spec = importlib.util.spec_from_file_location(path.stem + "_script", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -197,7 +197,7 @@ def test_milliseconds_have_three_digits(seconds, text):
 
 
 def test_readme_follows_the_results(quick, tmp_path):
-    readme = commandline.readme_script()
+    readme = commandline.benchmark_script("readme.py")
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     data = (quick[0] / "result.json").read_text(encoding="utf-8")

@@ -290,11 +290,11 @@ def test_default_plans_fit_the_rows():
 
 
 def test_performance_page_follows_the_surveys(on_gpu, tmp_path):
-    readme = commandline.readme_script()
+    readme = commandline.benchmark_script("readme.py")
     results, docs = tmp_path / "benchmarks" / "results", tmp_path / "docs"
     results.mkdir(parents=True)
     docs.mkdir()
-    benchmark = commandline.README.parent / "results" / "cpu.json"
+    benchmark = commandline.BENCHMARKS / "results" / "cpu.json"
     (results / "cpu.json").write_bytes(benchmark.read_bytes())
     (results / "survey-gpu.json").write_text(json.dumps(on_gpu), encoding="utf-8")
     pages = [tmp_path / "README.md", docs / "benchmarks.md", docs / "performance.md"]
@@ -316,6 +316,24 @@ def test_performance_page_follows_the_surveys(on_gpu, tmp_path):
     assert "(images/benchmark-survey-gpu.png)" in text
     assert "mask, bool" not in pages[0].read_text(encoding="utf-8") + pages[1].read_text(encoding="utf-8")
     assert (docs / "images" / "benchmark-survey-gpu.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_random_calls_are_measured_and_shown_again(tmp_path):
+    random_calls = commandline.benchmark_script("random_calls.py")
+    path = tmp_path / "calls.json"
+    arguments = ["--device", "cpu", "--small", "--minutes", "0.03", "--json", str(path)]
+    measured = CliRunner().invoke(random_calls.main, arguments)
+    assert measured.exit_code == 0, measured.output
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["failures"] == []
+    ratios = [result["ratio"] for result in found["results"]]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[-1] > 0
+    again = CliRunner().invoke(random_calls.main, ["--from", str(path)])
+    assert again.exit_code == 0, again.output
+    assert again.output == measured.output
+    table = random_calls.table_of(found["results"])
+    assert sum(int(row[4]) for row in table.rows) == len(ratios)
 
 
 @pytest.mark.cuda

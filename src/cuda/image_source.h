@@ -48,9 +48,9 @@ struct ImageSource : SliceSource<arithmetic_t<T>, kNormalized ? 3 : 2> {
     static constexpr unsigned kSumsL1 = PartSlots::kFree;  // |x - y| is summed
     // The map has all elements of this thread, and nothing rare is wanted.
     static constexpr unsigned kPlain = 2 * PartSlots::kFree;
-    // The slice that will be requested next. With::mask_and_l1: this thread's weights in the one that is delivered
-    // next.
-    const char *x_at, *y_at, *l1_weights_at;  // general kernels: this thread's column in the first row of slice 0
+    // The slice that will be requested next; in general kernels, this thread's column in the first row of slice 0.
+    const char *x_at, *y_at;
+    const char* l1_weights_at;  // With::mask_and_l1: this thread's weights in the slice that is delivered next
     // The parts that are being loaded.
     using Part = either_t<kPairs, RawRow<T, 2>, typename Access::Raw>;
     Part x[PartSlots::kCount], y[PartSlots::kCount];
